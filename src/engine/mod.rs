@@ -1,0 +1,75 @@
+//! The port to a Docker Engine: what the controllers may ask of it, in our own words.
+//!
+//! Rules every implementation keeps: objects are created under the name given and with the ownership labels
+//! given; nothing is deleted by name; an answer that did not come is [`EngineError::Unreachable`], never "not
+//! there".
+
+mod types;
+
+pub use types::*;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use std::time::Duration;
+
+/// A Docker Engine.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// Who it is: version, identity, cores, memory.
+    async fn info(&self) -> Result<EngineInfo, EngineError>;
+
+    /// All containers of this installation, running or not, by its instance label.
+    async fn containers(&self) -> Result<Vec<ContainerSummary>, EngineError>;
+    /// One container by name or id.
+    async fn inspect(&self, name_or_id: &str) -> Result<Option<Container>, EngineError>;
+    /// Creates a container; [`EngineError::Conflict`] when the name is taken, [`EngineError::ImageMissing`] when
+    /// the image is not on the server.
+    async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId, EngineError>;
+    /// Starts a container; fine when it runs already.
+    async fn start(&self, id: &ContainerId) -> Result<(), EngineError>;
+    /// Stops a container, killing it after `grace`; fine when it is stopped already.
+    async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<(), EngineError>;
+    /// Takes a container out of `docker pause`.
+    async fn unpause(&self, id: &ContainerId) -> Result<(), EngineError>;
+    /// Removes a container by id, running or not; fine when it is gone already.
+    async fn remove(&self, id: &ContainerId) -> Result<(), EngineError>;
+
+    /// All networks of this installation.
+    async fn networks(&self) -> Result<Vec<Network>, EngineError>;
+    /// One network by name.
+    async fn network(&self, name: &str) -> Result<Option<Network>, EngineError>;
+    /// Creates a bridge network and gives its id.
+    async fn create_network(&self, spec: &NetworkSpec) -> Result<String, EngineError>;
+    /// Removes a network by id; fine when it is gone already.
+    async fn remove_network(&self, id: &str) -> Result<(), EngineError>;
+
+    /// All volumes of this installation.
+    async fn volumes(&self) -> Result<Vec<Volume>, EngineError>;
+    /// One volume by name.
+    async fn volume(&self, name: &str) -> Result<Option<Volume>, EngineError>;
+    /// Creates a volume.
+    async fn create_volume(&self, spec: &VolumeSpec) -> Result<(), EngineError>;
+    /// Removes a volume; fine when it is gone already. (Docker knows volumes by name alone.)
+    async fn remove_volume(&self, name: &str) -> Result<(), EngineError>;
+
+    /// Whether an image is on the server; gives its id.
+    async fn image(&self, reference: &str) -> Result<Option<String>, EngineError>;
+    /// Pulls an image. Ends when it is on the server.
+    async fn pull(&self, reference: &str) -> Result<(), EngineError>;
+
+    /// Events of this installation's containers, networks and volumes, from now on. A hint only: the stream may
+    /// end or miss events at any time.
+    async fn events(&self) -> Result<BoxStream<'static, Result<EngineEvent, EngineError>>, EngineError>;
+
+    /// Runs a command in a container and collects its output (at most `limit` bytes).
+    async fn exec_output(&self, id: &ContainerId, argv: &[String], limit: usize) -> Result<ExecOutput, EngineError>;
+    /// Starts a command in a container with its streams attached.
+    async fn exec(&self, id: &ContainerId, request: &ExecRequest) -> Result<ExecSession, EngineError>;
+    /// A container's log.
+    async fn logs(
+        &self,
+        id: &ContainerId,
+        request: &LogRequest,
+    ) -> Result<BoxStream<'static, Result<Bytes, EngineError>>, EngineError>;
+}

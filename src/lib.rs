@@ -1,0 +1,13 @@
+//! DevSanctum: a Kubernetes-shaped control plane without Kubernetes.
+//!
+//! Modules import one way only; `tests/it/architecture.rs` holds the allowed edges.
+
+pub mod access;
+pub mod api;
+pub mod cli;
+pub mod controllers;
+pub mod engine;
+pub mod plan;
+pub mod proxy;
+pub mod resource;
+pub mod store;

@@ -1,0 +1,3 @@
+//! The `devsanctum` binary.
+
+fn main() {}

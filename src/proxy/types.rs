@@ -1,0 +1,48 @@
+//! What is asked of and told by a proxy.
+
+use crate::resource::common::{Protocol, Visibility};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// One route, ready to be rendered. All strings have passed the validators of `resource::names`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteEntry {
+    /// Host name.
+    pub host: String,
+    /// Address of the service.
+    pub upstream: SocketAddr,
+    /// What the service speaks.
+    pub protocol: Protocol,
+    /// Who may pass.
+    pub visibility: Visibility,
+    /// `metadata.uid` of the workspace, for the gate.
+    pub workspace_uid: String,
+}
+
+/// All routes by the uid of their record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteTable(pub BTreeMap<String, RouteEntry>);
+
+/// Routes as the proxy reports them, by the uid of their record: digest of what it holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiveRoutes(pub BTreeMap<String, LiveRoute>);
+
+/// A route as the proxy reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveRoute {
+    /// The proxy serves it exactly as published (host, upstream, visibility).
+    pub current: bool,
+    /// The proxy's words about what is wrong with it; empty when fine.
+    pub error: String,
+}
+
+/// What can go wrong at a proxy.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ProxyError {
+    /// No answer.
+    #[error("the proxy does not answer: {0}")]
+    Unreachable(String),
+    /// It is too old, or set up in a way we cannot work with.
+    #[error("the proxy cannot be used: {0}")]
+    Unusable(String),
+}

@@ -1,0 +1,199 @@
+//! Shapes that several kinds share.
+
+use super::errors::FieldErrors;
+use super::names;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Who may open something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Visibility {
+    /// Anyone.
+    Public,
+    /// Only people entitled to it.
+    #[default]
+    Private,
+}
+
+/// What a port speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    /// HTTP/1.1, HTTP/2 without TLS, and WebSocket.
+    #[default]
+    Http,
+    /// HTTP over TLS inside the workspace.
+    Https,
+    /// Any byte stream.
+    Tcp,
+}
+
+/// A port a workspace serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Port {
+    /// Name of the service, a DNS label; it becomes part of the host name.
+    pub name: String,
+    /// Port number inside the workspace.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// What it speaks.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// On a public project: listed to visitors.
+    #[serde(default)]
+    pub public: bool,
+}
+
+/// A key of a `Secret`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRef {
+    /// Project of the secret; the record's own project where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Name of the secret.
+    pub name: String,
+}
+
+/// Most a workspace may use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// CPU cores; fractions allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.05, max = 1024.0))]
+    pub cpu: Option<f64>,
+    /// Memory in mebibytes. Docker's own minimum is 6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 6))]
+    pub memory_mb: Option<u32>,
+    /// Processes and threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 16, max = 65536))]
+    pub pids: Option<u32>,
+}
+
+/// How long a folder lives and who shares it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum FolderMode {
+    /// Belongs to one workspace and goes with it.
+    #[default]
+    Persistent,
+    /// One per project and server; stays when workspaces go.
+    Shared,
+}
+
+/// A folder kept on a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Folder {
+    /// Name of the volume, a DNS label.
+    pub name: String,
+    /// Where it is mounted, absolute.
+    pub path: String,
+    /// How long it lives.
+    #[serde(default)]
+    pub mode: FolderMode,
+}
+
+/// A companion container on the workspace's own localhost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Sidecar {
+    /// Image to run.
+    pub image: String,
+    /// Command in place of the image's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// Environment of the sidecar alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Folders of the sidecar alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<Folder>,
+    /// Most the sidecar may use.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// A supervised process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Service {
+    /// Name, a DNS label.
+    pub name: String,
+    /// Run script; it must stay in the foreground.
+    pub run: String,
+}
+
+/// A feature asked for, with its options.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FeatureUse {
+    /// Name of the `Feature`.
+    pub name: String,
+    /// Option values by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+}
+
+/// Checks ports: valid, distinct names and numbers.
+pub fn check_ports(path: &str, ports: &[Port], errors: &mut FieldErrors) {
+    let (mut by_name, mut by_number) = (BTreeSet::new(), BTreeSet::new());
+    for (i, p) in ports.iter().enumerate() {
+        errors.check(format!("{path}[{i}].name"), &p.name, names::dns_label(&p.name));
+        // "<slug>-<service>" is one DNS label of 63 characters at most, and a slug takes 8 of them.
+        if p.name.len() > 54 {
+            errors.invalid(
+                format!("{path}[{i}].name"),
+                p.name.as_str(),
+                "must be 54 characters at most: it is part of a host name",
+            );
+        }
+        if p.port == 0 {
+            errors.invalid(format!("{path}[{i}].port"), 0, "must be between 1 and 65535");
+        }
+        if !by_name.insert(&p.name) {
+            errors.duplicate(format!("{path}[{i}].name"), p.name.as_str(), "every port needs a name of its own");
+        }
+        if !by_number.insert(p.port) {
+            errors.duplicate(format!("{path}[{i}].port"), p.port, "every port number may be listed once");
+        }
+    }
+}
+
+/// Checks environment variables' names and values.
+pub fn check_env(path: &str, env: &BTreeMap<String, String>, errors: &mut FieldErrors) {
+    for (key, value) in env {
+        errors.check(format!("{path}[{key}]"), key, names::env_name(key));
+        if value.contains('\0') {
+            errors.invalid(format!("{path}[{key}]"), "…", "must not contain a NUL byte");
+        }
+    }
+}
+
+/// Checks folders: valid, distinct names and paths.
+pub fn check_folders(path: &str, folders: &[Folder], errors: &mut FieldErrors) {
+    let (mut by_name, mut by_path) = (BTreeSet::new(), BTreeSet::new());
+    for (i, f) in folders.iter().enumerate() {
+        errors.check(format!("{path}[{i}].name"), &f.name, names::dns_label(&f.name));
+        errors.check(format!("{path}[{i}].path"), &f.path, names::folder_path(&f.path));
+        if !by_name.insert(&f.name) {
+            errors.duplicate(format!("{path}[{i}].name"), f.name.as_str(), "every folder needs a name of its own");
+        }
+        if !by_path.insert(&f.path) {
+            errors.duplicate(format!("{path}[{i}].path"), f.path.as_str(), "a path can carry one folder");
+        }
+    }
+}
+
+/// Checks a duration such as `90s`, `2h` or `7d`.
+pub fn check_duration(path: &str, value: &str, errors: &mut FieldErrors) {
+    if humantime::parse_duration(value).is_err() {
+        errors.invalid(path, value, "must be a duration such as '90s', '2h' or '7d'");
+    }
+}

@@ -1,0 +1,185 @@
+//! `DockerServer`: a host with a Docker Engine that workspaces may run on.
+
+use super::common::{SecretRef, check_duration};
+use super::errors::FieldErrors;
+use super::kind::{Reference, Rules};
+use super::names;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+fn default_port() -> u16 {
+    2376
+}
+fn default_poll() -> String {
+    "60s".into()
+}
+fn yes() -> bool {
+    true
+}
+
+/// How the connection to the engine is secured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerTls {
+    /// Use TLS with a client certificate.
+    pub enabled: bool,
+    /// Secret with the keys `ca`, `cert` and `key`, all PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretRef>,
+}
+
+/// A Docker host.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "devsanctum.io",
+    version = "v1",
+    kind = "DockerServer",
+    shortname = "dsrv",
+    status = "DockerServerStatus",
+    category = "all",
+    derive = "PartialEq"
+)]
+#[kube(selectable = ".status.phase")]
+#[kube(printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#)]
+#[kube(printcolumn = r#"{"name":"Engine","type":"string","jsonPath":".status.engineVersion"}"#)]
+#[kube(printcolumn = r#"{"name":"CPU","type":"integer","jsonPath":".status.cpuCores"}"#)]
+#[kube(printcolumn = r#"{"name":"RAM Used MB","type":"integer","jsonPath":".status.ramUsedMb"}"#)]
+#[kube(printcolumn = r#"{"name":"RAM MB","type":"integer","jsonPath":".status.ramTotalMb"}"#)]
+#[kube(printcolumn = r#"{"name":"Workspaces","type":"integer","jsonPath":".status.workspaces"}"#)]
+#[kube(printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#)]
+#[kube(printcolumn = r#"{"name":"Host","type":"string","jsonPath":".spec.host","priority":1}"#)]
+#[kube(printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.message","priority":1}"#)]
+#[serde(rename_all = "camelCase")]
+pub struct DockerServerSpec {
+    /// Host name or address, or a local socket such as `unix:///var/run/docker.sock`.
+    pub host: String,
+    /// Port of the engine; not used for sockets.
+    #[serde(default = "default_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// TLS. Docker's own convention is 2376 with TLS; without TLS anyone on the network owns the host.
+    #[serde(default)]
+    pub tls: ServerTls,
+    /// Groups whose projects may use this server. Empty: every project.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// How often CPU, RAM and disk are read.
+    #[serde(default = "default_poll")]
+    pub poll_interval: String,
+    /// New workspaces may be placed here.
+    #[serde(default = "yes")]
+    pub schedulable: bool,
+    /// Address at which the router reaches ports published by this host, where it is not the same host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_address: Option<IpAddr>,
+}
+
+/// Whether a server answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ServerPhase {
+    /// Never reached so far.
+    #[default]
+    Offline,
+    /// Answers.
+    Online,
+    /// Answered before, does not now.
+    Unreachable,
+}
+
+/// How workspaces on a server are kept apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub enum NetworkMode {
+    /// One wide bridge without inter-container traffic.
+    SharedBridge,
+    /// A network for each workspace, where the shared bridge does not keep them apart.
+    PerWorkspace,
+}
+
+/// What is known of a server.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DockerServerStatus {
+    /// Whether it answers.
+    pub phase: ServerPhase,
+    /// Version of the engine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine_version: Option<String>,
+    /// The engine's own identity (`docker info`'s `ID`): another one means another machine behind the same address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine_id: Option<String>,
+    /// Logical cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_cores: Option<u32>,
+    /// RAM in mebibytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ram_total_mb: Option<u64>,
+    /// RAM in use in mebibytes, caches not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ram_used_mb: Option<u64>,
+    /// Disk under Docker's data folder, in gibibytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_total_gb: Option<f64>,
+    /// Disk in use, in gibibytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_used_gb: Option<f64>,
+    /// When the figures were read (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources_updated_at: Option<String>,
+    /// The figures are the last known ones, not current.
+    pub stale: bool,
+    /// Workspaces placed here.
+    pub workspaces: u32,
+    /// How workspaces are kept apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_mode: Option<NetworkMode>,
+    /// Generation the conditions speak of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// State: `Reachable`, `Isolated`, `ResourcesKnown`, `Ready`.
+    pub conditions: Vec<Condition>,
+    /// What to know or do, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+impl DockerServerSpec {
+    /// The path of a local socket, where the host is one.
+    pub fn socket(&self) -> Option<&str> {
+        self.host.strip_prefix("unix://")
+    }
+}
+
+impl Rules for DockerServerSpec {
+    fn validate(&self, errors: &mut FieldErrors) {
+        let ip = self.host.parse::<IpAddr>().is_ok();
+        let named = names::host_name(&self.host).is_ok() || names::dns_label(&self.host).is_ok();
+        let socket = self.socket().is_some_and(|p| p.starts_with('/') && !p.contains(".."));
+        if !(ip || named || socket) {
+            errors.invalid(
+                "spec.host",
+                self.host.as_str(),
+                "must be a host name, an IP address or a socket such as 'unix:///var/run/docker.sock'",
+            );
+        }
+        if self.port == 0 {
+            errors.invalid("spec.port", 0, "must be between 1 and 65535");
+        }
+        if self.tls.enabled && self.tls.secret.as_ref().is_none_or(|s| s.namespace.is_none()) {
+            errors.required("spec.tls.secret", "TLS needs a Secret (namespace and name) with the keys ca, cert and key");
+        }
+        check_duration("spec.pollInterval", &self.poll_interval, errors);
+    }
+    fn references(&self) -> Vec<Reference> {
+        let group = |(i, g): (usize, &String)| Reference::new(format!("spec.groups[{i}]"), "Group", g);
+        let mut all: Vec<_> = self.groups.iter().enumerate().map(group).collect();
+        if let Some(s) = &self.tls.secret {
+            all.push(Reference { namespace: s.namespace.clone(), ..Reference::new("spec.tls.secret", "Secret", &s.name) });
+        }
+        all
+    }
+}

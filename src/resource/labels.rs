@@ -1,0 +1,28 @@
+//! Names of labels, annotations and finalizers that the platform itself sets.
+
+/// Label and Docker-label prefix of everything this product owns.
+pub const PREFIX: &str = "devsanctum.io/";
+/// The installation that owns a Docker object: a UUID made at the store's first start.
+pub const INSTANCE: &str = "devsanctum.io/instance";
+/// `metadata.uid` of the owning record.
+pub const UID: &str = "devsanctum.io/uid";
+/// Kind of the owning record.
+pub const KIND: &str = "devsanctum.io/kind";
+/// Namespace (project) of the owning record.
+pub const NAMESPACE: &str = "devsanctum.io/namespace";
+/// Name of the owning record.
+pub const NAME: &str = "devsanctum.io/name";
+/// What a Docker object is to its record: `main`, `sidecar.<name>`, `folder.<name>`, `network`, `probe`, …
+pub const ROLE: &str = "devsanctum.io/role";
+/// Digest of the settings a Docker object was made from; another digest means it must be made anew.
+pub const DIGEST: &str = "devsanctum.io/digest";
+/// Holds a workspace until its Docker objects are gone.
+pub const WORKSPACE_FINALIZER: &str = "devsanctum.io/workspace";
+/// Holds a server until nothing of ours is left on it.
+pub const SERVER_FINALIZER: &str = "devsanctum.io/docker-server";
+/// Holds a record that others still refer to.
+pub const IN_USE_FINALIZER: &str = "devsanctum.io/in-use";
+/// Set to `"true"` on a record being deleted whose server will never come back: lets it go and says what stays behind.
+pub const ABANDON: &str = "devsanctum.io/abandon";
+/// Set to `"true"` to stop a record's loop; nothing of it is changed until it is taken off.
+pub const SUSPEND: &str = "devsanctum.io/suspend";

@@ -1,0 +1,157 @@
+//! `Template`: the blueprint of an environment.
+
+use super::common::{FeatureUse, Folder, Limits, Port, Service, check_env, check_folders, check_ports};
+use super::errors::FieldErrors;
+use super::kind::{Reference, Rules};
+use super::names;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Memory a workspace is reserved where nothing says otherwise, in mebibytes.
+pub const DEFAULT_MIN_RAM_MB: u32 = 256;
+/// Disk a workspace is reserved where nothing says otherwise, in gibibytes.
+pub const DEFAULT_MIN_DISK_GB: f64 = 1.0;
+
+/// A blueprint. Child over parent: packages unite; env and same-numbered ports override; instructions append;
+/// minimums take the larger.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "devsanctum.io",
+    version = "v1",
+    kind = "Template",
+    shortname = "tpl",
+    status = "TemplateStatus",
+    category = "all",
+    derive = "PartialEq"
+)]
+#[kube(printcolumn = r#"{"name":"Base","type":"string","jsonPath":".spec.base"}"#)]
+#[kube(printcolumn = r#"{"name":"Extends","type":"string","jsonPath":".spec.extends"}"#)]
+#[kube(printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#)]
+#[kube(printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#)]
+#[kube(printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.message","priority":1}"#)]
+#[serde(rename_all = "camelCase")]
+pub struct TemplateSpec {
+    /// Name shown to people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// Free text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Template this one builds on; that one may not extend another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extends: Option<String>,
+    /// Base image: `alpine` (default) and `debian` mean the platform's own bases; anything else is an image as it is, such as `node:20-bullseye`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// Packages of the base's package manager.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<String>,
+    /// Extra Dockerfile instructions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dockerfile: Option<String>,
+    /// Folders kept on volumes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<Folder>,
+    /// Ports served; the first is the primary one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
+    /// Environment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Command in place of the image's own, run as given, without a shell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_command: Option<Vec<String>>,
+    /// Supervised processes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Service>,
+    /// Features every workspace of the template has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<FeatureUse>,
+    /// Memory reserved on a server, in mebibytes (256).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 6))]
+    pub min_ram_mb: Option<u32>,
+    /// Disk reserved on a server, in gibibytes (1.0).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
+    pub min_disk_gb: Option<f64>,
+    /// Most a workspace may use.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// What is known of a template.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TemplateStatus {
+    /// Digest of the resolved template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Generation the conditions speak of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// State: `Resolved`, `Ready`.
+    pub conditions: Vec<Condition>,
+    /// What to know or do, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Checks feature uses: named once each.
+pub(super) fn check_features(path: &str, features: &[FeatureUse], errors: &mut FieldErrors) {
+    let mut seen = BTreeSet::new();
+    for (i, f) in features.iter().enumerate() {
+        if !seen.insert(&f.name) {
+            errors.duplicate(format!("{path}[{i}].name"), f.name.as_str(), "a feature can be listed once");
+        }
+    }
+}
+
+/// References of feature uses.
+pub(super) fn feature_references<'a>(path: &'a str, features: &'a [FeatureUse]) -> impl Iterator<Item = Reference> + 'a {
+    features.iter().enumerate().map(move |(i, f)| Reference::new(format!("{path}[{i}].name"), "Feature", &f.name))
+}
+
+/// Checks that package names cannot be anything but package names.
+pub(super) fn check_packages(path: &str, packages: &[String], errors: &mut FieldErrors) {
+    for (i, p) in packages.iter().enumerate() {
+        let ok = |b: u8| b.is_ascii_alphanumeric() || b"+-._=<>~:@".contains(&b);
+        if p.is_empty() || p.len() > 128 || !p.as_bytes()[0].is_ascii_alphanumeric() || !p.bytes().all(ok) {
+            errors.invalid(
+                format!("{path}[{i}]"),
+                p.as_str(),
+                "must be a package name, with a version if need be (for example 'git' or 'nodejs=20.11')",
+            );
+        }
+    }
+}
+
+impl Rules for TemplateSpec {
+    fn validate(&self, errors: &mut FieldErrors) {
+        if let Some(base) = &self.base {
+            errors.check("spec.base", base, names::image_reference(base));
+        }
+        if self.start_command.as_ref().is_some_and(|c| c.is_empty() || c.iter().any(|a| a.contains('\0'))) {
+            errors.invalid("spec.startCommand", "[]", "must list a program and its arguments, without NUL bytes");
+        }
+        check_packages("spec.packages", &self.packages, errors);
+        check_folders("spec.folders", &self.folders, errors);
+        check_ports("spec.ports", &self.ports, errors);
+        check_env("spec.env", &self.env, errors);
+        check_features("spec.features", &self.features, errors);
+        let mut seen = BTreeSet::new();
+        for (i, s) in self.services.iter().enumerate() {
+            errors.check(format!("spec.services[{i}].name"), &s.name, names::dns_label(&s.name));
+            if !seen.insert(&s.name) {
+                errors.duplicate(format!("spec.services[{i}].name"), s.name.as_str(), "every service needs a name of its own");
+            }
+        }
+    }
+    fn references(&self) -> Vec<Reference> {
+        let parent = self.extends.iter().map(|t| Reference::new("spec.extends", "Template", t));
+        parent.chain(feature_references("spec.features", &self.features)).collect()
+    }
+}

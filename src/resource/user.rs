@@ -1,0 +1,83 @@
+//! `User`: a person.
+
+use super::errors::FieldErrors;
+use super::kind::{Claim, Rules};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a user may do platform-wide.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum UserRole {
+    /// What their groups allow.
+    #[default]
+    User,
+    /// Everything.
+    Admin,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A person who signs in.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(group = "devsanctum.io", version = "v1", kind = "User", status = "UserStatus", category = "all", derive = "PartialEq")]
+#[kube(printcolumn = r#"{"name":"Email","type":"string","jsonPath":".spec.email"}"#)]
+#[kube(printcolumn = r#"{"name":"Role","type":"string","jsonPath":".spec.role"}"#)]
+#[kube(printcolumn = r#"{"name":"Active","type":"boolean","jsonPath":".spec.active"}"#)]
+#[kube(printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#)]
+#[kube(printcolumn = r#"{"name":"Last Login","type":"date","jsonPath":".status.lastLoginAt","priority":1}"#)]
+#[serde(rename_all = "camelCase")]
+pub struct UserSpec {
+    /// Login address; unique without regard to case.
+    pub email: String,
+    /// Name shown to others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// Picture, an https address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avatar_url: Option<String>,
+    /// Platform-wide role.
+    #[serde(default)]
+    pub role: UserRole,
+    /// Inactive users cannot sign in and their workspaces stop.
+    #[serde(default = "yes")]
+    pub active: bool,
+}
+
+/// What is known of a user.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UserStatus {
+    /// How they sign in: `LOCAL`, `GITHUB`, `GOOGLE` or the name of an OIDC provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// When they last signed in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_login_at: Option<String>,
+    /// Generation the conditions speak of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// State.
+    pub conditions: Vec<Condition>,
+}
+
+impl Rules for UserSpec {
+    fn validate(&self, errors: &mut FieldErrors) {
+        let mut parts = self.email.split('@');
+        let (user, host, rest) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""), parts.next());
+        let plain = self.email.len() <= 254 && self.email.chars().all(|c| c.is_ascii_graphic() && !"\"(),:;<>[\\]`".contains(c));
+        if !plain || user.is_empty() || host.is_empty() || rest.is_some() {
+            errors.invalid("spec.email", self.email.as_str(), "must be an e-mail address such as 'ada@example.com'");
+        }
+        if let Some(url) = self.avatar_url.as_deref().filter(|u| !u.starts_with("https://")) {
+            errors.invalid("spec.avatarUrl", url, "must be an https:// address");
+        }
+    }
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim { path: "spec.email".into(), scope: "email", value: self.email.to_lowercase() }]
+    }
+}

@@ -1,0 +1,169 @@
+//! `Workspace`: a running (or stopped) environment of one person in a project.
+
+use super::common::{Protocol, Visibility, check_env};
+use super::errors::FieldErrors;
+use super::kind::{Claim, Reference, Rules};
+use super::names;
+use super::project::branch;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+fn yes() -> bool {
+    true
+}
+fn main_branch() -> String {
+    "main".into()
+}
+
+/// An environment. Its namespace is its project.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "devsanctum.io",
+    version = "v1",
+    kind = "Workspace",
+    shortname = "ws",
+    namespaced,
+    status = "WorkspaceStatus",
+    category = "all",
+    derive = "PartialEq"
+)]
+#[kube(selectable = ".status.phase", selectable = ".status.dockerServer", selectable = ".spec.owner")]
+#[kube(printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#)]
+#[kube(printcolumn = r#"{"name":"URL","type":"string","jsonPath":".status.services[0].url"}"#)]
+#[kube(printcolumn = r#"{"name":"Server","type":"string","jsonPath":".status.dockerServer"}"#)]
+#[kube(printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#)]
+#[kube(printcolumn = r#"{"name":"Owner","type":"string","jsonPath":".spec.owner","priority":1}"#)]
+#[kube(printcolumn = r#"{"name":"Image","type":"string","jsonPath":".status.image","priority":1}"#)]
+#[kube(printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.message","priority":1}"#)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkspaceSpec {
+    /// Name of the `User` it belongs to.
+    pub owner: String,
+    /// Branch of the project's repositories.
+    #[serde(default = "main_branch")]
+    pub branch: String,
+    /// It should run (`true`) or be stopped with its files kept (`false`).
+    #[serde(default = "yes")]
+    pub running: bool,
+    /// Who may open its services.
+    #[serde(default)]
+    pub visibility: Visibility,
+    /// Never stopped or destroyed for inactivity or age.
+    #[serde(default)]
+    pub pinned: bool,
+    /// Never destroyed for age.
+    #[serde(default)]
+    pub kept: bool,
+    /// Server it must run on; it must pass the same rules as any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docker_server: Option<String>,
+    /// Host name of its primary service, in place of `<slug>.<domain>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route_domain: Option<String>,
+    /// Environment over the template's and features'.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+}
+
+/// Where a workspace is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum WorkspacePhase {
+    /// Waiting for a server, an image or a mend; the conditions say which.
+    #[default]
+    Pending,
+    /// Being brought up.
+    Starting,
+    /// Runs, and its routes answer.
+    Running,
+    /// Being stopped.
+    Stopping,
+    /// Stopped; its files are kept.
+    Stopped,
+    /// Being removed for good.
+    Destroyed,
+}
+
+/// A service of a workspace and where it is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceStatus {
+    /// Name of the port.
+    pub name: String,
+    /// Port inside the workspace.
+    pub port: u16,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Where it is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+/// What is known of a workspace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WorkspaceStatus {
+    /// Where it is in its life.
+    pub phase: WorkspacePhase,
+    /// Its public name: 8 characters of base 36, never changed once set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slug: Option<String>,
+    /// Server it was placed on; never changed silently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub docker_server: Option<String>,
+    /// Memory reserved there, in mebibytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserved_ram_mb: Option<u32>,
+    /// Disk reserved there, in gibibytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserved_disk_gb: Option<f64>,
+    /// Its container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_id: Option<String>,
+    /// Address of the container on its bridge; the router's way to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Image it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Services and where they are reached.
+    pub services: Vec<ServiceStatus>,
+    /// Last work seen in it (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_activity_at: Option<String>,
+    /// When it will be stopped (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_at: Option<String>,
+    /// When it will be destroyed (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destroy_at: Option<String>,
+    /// Generation the conditions speak of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// State: `Scheduled`, `ImageReady`, `ContainerRunning`, `Routed`, `Ready`.
+    pub conditions: Vec<Condition>,
+    /// What to know or do, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+impl Rules for WorkspaceSpec {
+    fn validate(&self, errors: &mut FieldErrors) {
+        errors.check("spec.branch", &self.branch, branch(&self.branch));
+        if let Some(host) = &self.route_domain {
+            errors.check("spec.routeDomain", host, names::host_name(host));
+        }
+        check_env("spec.env", &self.env, errors);
+    }
+    fn references(&self) -> Vec<Reference> {
+        let server = self.docker_server.iter().map(|s| Reference::new("spec.dockerServer", "DockerServer", s));
+        server.chain([Reference::new("spec.owner", "User", &self.owner)]).collect()
+    }
+    fn claims(&self) -> Vec<Claim> {
+        let claim = |h: &String| Claim { path: "spec.routeDomain".into(), scope: "workspace-host", value: h.clone() };
+        self.route_domain.iter().map(claim).collect()
+    }
+}

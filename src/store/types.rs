@@ -1,0 +1,157 @@
+//! What goes in and comes out of the store.
+
+use bytes::Bytes;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// `workspaces.devsanctum.io`, `namespaces`, `leases.coordination.k8s.io`; both groups' events are `events`.
+pub type KindId = &'static str;
+
+/// Where a record lies.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Its kind.
+    pub kind: KindId,
+    /// Its namespace; empty for cluster-scoped kinds.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A record as stored. `body` is its JSON, `metadata.resourceVersion` included, ready to send.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Where it lies.
+    pub key: Key,
+    /// Its `metadata.uid`.
+    pub uid: String,
+    /// Its `metadata.resourceVersion`.
+    pub revision: i64,
+    /// Its JSON.
+    pub body: Bytes,
+}
+
+/// What to list.
+#[derive(Clone, Debug, Default)]
+pub struct ListQuery {
+    /// Kind to list.
+    pub kind: KindId,
+    /// One namespace, or all.
+    pub namespace: Option<String>,
+    /// At most this many.
+    pub limit: Option<u32>,
+    /// Start after this (namespace, name).
+    pub after: Option<(String, String)>,
+}
+
+/// A page of records.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The records, ordered by namespace and name.
+    pub items: Vec<Stored>,
+    /// Revision at which the page was read.
+    pub revision: i64,
+    /// Records after this page; zero means it is the last.
+    pub remaining: i64,
+}
+
+/// A record to write.
+#[derive(Clone, Debug)]
+pub struct Put {
+    /// Where.
+    pub key: Key,
+    /// Its `metadata.uid`.
+    pub uid: String,
+    /// Its JSON.
+    pub body: Value,
+    /// Uids of its owners.
+    pub owners: Vec<String>,
+    /// Records it refers to.
+    pub references: Vec<Key>,
+    /// Values it claims, as (scope, value).
+    pub claims: Vec<(String, String)>,
+    /// Tell watchers the state before, too: set when labels or selectable fields have changed.
+    pub tell_previous: bool,
+}
+
+/// What happened to a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeType {
+    /// It is new.
+    Added,
+    /// It changed.
+    Modified,
+    /// It is gone.
+    Deleted,
+}
+
+/// One entry of the change feed.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// What happened.
+    pub kind: ChangeType,
+    /// The record after the change; for a deletion, its last state under a new revision.
+    pub record: Stored,
+    /// The record before, where [`Put::tell_previous`] was set.
+    pub previous: Option<Bytes>,
+}
+
+/// What a watch yields.
+#[derive(Clone, Debug)]
+pub enum WatchItem {
+    /// A change of the kind watched.
+    Change(Arc<Change>),
+    /// Nothing of this kind has changed up to this revision; sent when other kinds moved on, for bookmarks.
+    Position(i64),
+}
+
+/// Where and how to keep the records.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// `sqlite:///path/file.db` or `postgres://…`.
+    pub url: String,
+    /// 32-byte key that seals secrets.
+    pub secret_key: SecretKey,
+    /// Changes kept at least for resuming watches.
+    pub keep_changes: u32,
+}
+
+/// Key that seals secrets; never printed.
+#[derive(Clone)]
+pub struct SecretKey(pub [u8; 32]);
+
+impl std::fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretKey(…)")
+    }
+}
+
+/// What can go wrong in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The change log does not reach back that far.
+    #[error("revision {0} is too old: the change log has been compacted beyond it")]
+    Expired(i64),
+    /// A value is claimed by another record.
+    #[error("{scope} {value:?} is taken")]
+    Claimed {
+        /// Sort of value.
+        scope: String,
+        /// The value.
+        value: String,
+    },
+    /// A secret cannot be opened with the key given.
+    #[error("a secret cannot be opened: the secret key is not the one it was sealed with")]
+    Sealed,
+    /// The database's schema is newer than this program.
+    #[error("the database was written by a newer version (schema {found}, this program knows {known}): install that version")]
+    Newer {
+        /// Version found.
+        found: i64,
+        /// Version known.
+        known: i64,
+    },
+    /// The database refused or is unreachable.
+    #[error("database: {0}")]
+    Database(String),
+}

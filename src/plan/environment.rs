@@ -1,0 +1,369 @@
+//! What a workspace's environment is, once its template, the template's parent, all features and the project
+//! have been put together.
+
+use crate::resource::common::{FeatureUse, Folder, Limits, Port, Sidecar, Visibility};
+use crate::resource::{DEFAULT_MIN_DISK_GB, DEFAULT_MIN_RAM_MB, FeatureSpec, Images, ProjectSpec, TemplateSpec};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Memory limit of a workspace where its template gives none, in mebibytes.
+const DEFAULT_MEMORY_MB: u32 = 2048;
+/// CPU limit of a workspace where its template gives none, in cores.
+const DEFAULT_CPU: f64 = 2.0;
+/// Process limit of a workspace where its template gives none.
+const DEFAULT_PIDS: u32 = 1024;
+
+/// A resolved environment. Two spellings of the same one are equal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Environment {
+    /// Image to run.
+    pub image: String,
+    /// Command in place of the image's own.
+    pub command: Option<Vec<String>>,
+    /// Environment variables.
+    pub env: BTreeMap<String, String>,
+    /// Ports, the primary one first.
+    pub ports: Vec<Port>,
+    /// Folders on volumes.
+    pub folders: Vec<Folder>,
+    /// Companion containers by feature name.
+    pub sidecars: BTreeMap<String, Sidecar>,
+    /// Most it may use, with every limit set.
+    pub limits: HardLimits,
+    /// Memory to reserve, in mebibytes.
+    pub min_ram_mb: u32,
+    /// Disk to reserve, in gibibytes.
+    pub min_disk_gb: f64,
+}
+
+/// Limits with nothing left open.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HardLimits {
+    /// Cores.
+    pub cpu: f64,
+    /// Memory in mebibytes.
+    pub memory_mb: u32,
+    /// Processes and threads.
+    pub pids: u32,
+}
+
+impl From<&Limits> for HardLimits {
+    fn from(l: &Limits) -> Self {
+        Self {
+            cpu: l.cpu.unwrap_or(DEFAULT_CPU),
+            memory_mb: l.memory_mb.unwrap_or(DEFAULT_MEMORY_MB),
+            pids: l.pids.unwrap_or(DEFAULT_PIDS),
+        }
+    }
+}
+
+/// Why an environment cannot be resolved. `reason` is PascalCase.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unresolvable {
+    /// Machine-readable.
+    pub reason: &'static str,
+    /// For people: what is wrong and what to do.
+    pub message: String,
+}
+
+fn refuse<T>(reason: &'static str, message: impl Into<String>) -> Result<T, Unresolvable> {
+    Err(Unresolvable { reason, message: message.into() })
+}
+
+/// Where the records named by others come from.
+pub trait Library {
+    /// A template by name.
+    fn template(&self, name: &str) -> Option<TemplateSpec>;
+    /// A feature by name.
+    fn feature(&self, name: &str) -> Option<FeatureSpec>;
+}
+
+/// Puts an environment together.
+///
+/// # Errors
+/// When a record is missing, features need each other in a circle, an option does not fit, two things claim one
+/// port, or an image would have to be built.
+pub fn resolve(project: &ProjectSpec, images: &Images, library: &dyn Library) -> Result<Environment, Unresolvable> {
+    let template = inherit(&project.template, library)?;
+    let uses: Vec<&FeatureUse> = template.features.iter().chain(&project.features).collect();
+    let features = close_over(&uses, library)?;
+    refuse_builds(&template, &features)?;
+
+    let mut env = template.env.clone();
+    let mut ports = template.ports.clone();
+    let mut sidecars = BTreeMap::new();
+    let mut min_ram = template.min_ram_mb.unwrap_or(DEFAULT_MIN_RAM_MB).max(project.min_ram_mb.unwrap_or(0));
+    let mut min_disk = template.min_disk_gb.unwrap_or(DEFAULT_MIN_DISK_GB).max(project.min_disk_gb.unwrap_or(0.0));
+    for (name, feature, options) in &features {
+        for (key, value) in &feature.env {
+            env.insert(key.clone(), interpolate(value, options));
+        }
+        for port in &feature.ports {
+            add_port(&mut ports, port, name)?;
+        }
+        if let Some(sidecar) = &feature.sidecar {
+            sidecars.insert(name.clone(), fill_in(sidecar, options));
+        }
+        min_ram = min_ram.saturating_add(feature.min_ram_mb.unwrap_or(0));
+        min_disk += feature.min_disk_gb.unwrap_or(0.0);
+    }
+    for port in &mut ports {
+        if let Some(v) = project.port_visibility.get(&port.name) {
+            port.public = *v == Visibility::Public;
+        }
+    }
+    Ok(Environment {
+        image: image_name(template.base.as_deref(), images),
+        command: template.start_command.clone(),
+        env,
+        ports,
+        folders: template.folders.clone(),
+        sidecars,
+        limits: HardLimits::from(&template.limits),
+        min_ram_mb: min_ram,
+        min_disk_gb: min_disk,
+    })
+}
+
+/// What `alpine` and `debian` mean here; any other name is an image as it is.
+pub fn image_name(base: Option<&str>, images: &Images) -> String {
+    match base.unwrap_or("alpine") {
+        "alpine" => images.alpine.clone().unwrap_or_else(|| "devsanctum/base:alpine".into()),
+        "debian" => images.debian.clone().unwrap_or_else(|| "devsanctum/base:debian".into()),
+        image => image.to_owned(),
+    }
+}
+
+/// The small image the probe on each server runs.
+pub fn probe_image(images: &Images) -> String {
+    images.probe.clone().unwrap_or_else(|| "devsanctum/base:tiny".into())
+}
+
+/// A template with its parent merged in.
+///
+/// # Errors
+/// When one of them is missing, or the parent extends a third one.
+pub fn inherit(name: &str, library: &dyn Library) -> Result<TemplateSpec, Unresolvable> {
+    let Some(child) = library.template(name) else {
+        return refuse("TemplateNotFound", format!("template {name:?} does not exist"));
+    };
+    let Some(parent_name) = child.extends.clone() else { return Ok(child) };
+    let Some(parent) = library.template(&parent_name) else {
+        return refuse("TemplateNotFound", format!("template {parent_name:?}, which {name:?} extends, does not exist"));
+    };
+    if let Some(third) = &parent.extends {
+        return refuse(
+            "InheritanceTooDeep",
+            format!("template {name:?} extends {parent_name:?}, which extends {third:?}: only one level is allowed"),
+        );
+    }
+    Ok(merge(child, parent))
+}
+
+/// Child over parent: packages and features unite; env, folders and same-numbered ports override; instructions
+/// append; minimums take the larger.
+fn merge(child: TemplateSpec, parent: TemplateSpec) -> TemplateSpec {
+    let packages: BTreeSet<String> = parent.packages.into_iter().chain(child.packages).collect();
+    let mut env = parent.env;
+    env.extend(child.env);
+    let mut ports = parent.ports;
+    for p in child.ports {
+        match ports.iter_mut().find(|q| q.port == p.port) {
+            Some(same) => *same = p,
+            None => ports.push(p),
+        }
+    }
+    let both = |a: Vec<_>, b: Vec<_>, same: fn(&_, &_) -> bool| {
+        let mut all: Vec<_> = a.into_iter().filter(|x| !b.iter().any(|y| same(x, y))).collect();
+        all.extend(b);
+        all
+    };
+    let folders = both(parent.folders, child.folders, |a: &Folder, b: &Folder| a.path == b.path || a.name == b.name);
+    let mut features = parent.features;
+    features.retain(|f| !child.features.iter().any(|g| g.name == f.name));
+    features.extend(child.features);
+    let mut services = parent.services;
+    services.retain(|s| !child.services.iter().any(|t| t.name == s.name));
+    services.extend(child.services);
+    let joined: Vec<String> = [parent.dockerfile, child.dockerfile].into_iter().flatten().collect();
+    TemplateSpec {
+        display_name: child.display_name,
+        description: child.description,
+        extends: None,
+        base: child.base.or(parent.base),
+        packages: packages.into_iter().collect(),
+        dockerfile: (!joined.is_empty()).then(|| joined.join("\n")),
+        folders,
+        ports,
+        env,
+        start_command: child.start_command.or(parent.start_command),
+        services,
+        features,
+        min_ram_mb: child.min_ram_mb.max(parent.min_ram_mb),
+        min_disk_gb: larger(child.min_disk_gb, parent.min_disk_gb),
+        limits: Limits {
+            cpu: child.limits.cpu.or(parent.limits.cpu),
+            memory_mb: child.limits.memory_mb.or(parent.limits.memory_mb),
+            pids: child.limits.pids.or(parent.limits.pids),
+        },
+    }
+}
+
+fn larger(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.max(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+type Chosen = (String, FeatureSpec, BTreeMap<String, String>);
+
+/// All features asked for and all they need, each once, what is needed before what needs it.
+fn close_over(uses: &[&FeatureUse], library: &dyn Library) -> Result<Vec<Chosen>, Unresolvable> {
+    let mut done: Vec<Chosen> = Vec::new();
+    // The project's choice of options comes last in `uses` and wins over the template's.
+    let given: BTreeMap<&str, &BTreeMap<String, String>> = uses.iter().map(|u| (u.name.as_str(), &u.options)).collect();
+    for u in uses {
+        visit(&u.name, &given, library, &mut Vec::new(), &mut done)?;
+    }
+    Ok(done)
+}
+
+fn visit(
+    name: &str,
+    given: &BTreeMap<&str, &BTreeMap<String, String>>,
+    library: &dyn Library,
+    path: &mut Vec<String>,
+    done: &mut Vec<Chosen>,
+) -> Result<(), Unresolvable> {
+    if done.iter().any(|(n, ..)| n == name) {
+        return Ok(());
+    }
+    path.push(name.to_owned());
+    if path[..path.len() - 1].iter().any(|p| p == name) {
+        return refuse("FeatureCycle", format!("features need each other in a circle: {}", path.join(" → ")));
+    }
+    let Some(feature) = library.feature(name) else {
+        return refuse("FeatureNotFound", format!("feature {name:?} does not exist (needed through {})", path.join(" → ")));
+    };
+    for needed in &feature.requires {
+        visit(needed, given, library, path, done)?;
+    }
+    let options = options_of(name, &feature, given.get(name).copied())?;
+    path.pop();
+    done.push((name.to_owned(), feature, options));
+    Ok(())
+}
+
+fn options_of(
+    name: &str,
+    feature: &FeatureSpec,
+    given: Option<&BTreeMap<String, String>>,
+) -> Result<BTreeMap<String, String>, Unresolvable> {
+    let empty = BTreeMap::new();
+    let given = given.unwrap_or(&empty);
+    if let Some(key) = given.keys().find(|k| !feature.options.iter().any(|o| &o.key == *k)) {
+        let known: Vec<&str> = feature.options.iter().map(|o| o.key.as_str()).collect();
+        return refuse("UnknownOption", format!("feature {name:?} has no option {key:?}; it has: {}", known.join(", ")));
+    }
+    let mut options = BTreeMap::new();
+    for o in &feature.options {
+        let Some(value) = given.get(&o.key).or(o.default.as_ref()) else {
+            if o.required {
+                return refuse("OptionRequired", format!("feature {name:?} needs a value for its option {:?}", o.key));
+            }
+            continue;
+        };
+        if let Err(allowed) = o.accepts(value) {
+            return refuse("OptionInvalid", format!("option {:?} of feature {name:?} is {value:?}: {allowed}", o.key));
+        }
+        options.insert(o.key.clone(), value.clone());
+    }
+    Ok(options)
+}
+
+/// Replaces `{{option.KEY}}`. What a value contains is never looked at again, so a value cannot bring in another.
+fn interpolate(text: &str, options: &BTreeMap<String, String>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("{{option.") {
+        out.push_str(before);
+        match after.split_once("}}") {
+            Some((key, tail)) => {
+                out.push_str(options.get(key).map_or("", String::as_str));
+                rest = tail;
+            }
+            None => {
+                out.push_str("{{option.");
+                rest = after;
+            }
+        }
+    }
+    out + rest
+}
+
+fn fill_in(sidecar: &Sidecar, options: &BTreeMap<String, String>) -> Sidecar {
+    let mut filled = sidecar.clone();
+    filled.env.values_mut().for_each(|v| *v = interpolate(v, options));
+    filled.command.iter_mut().for_each(|a| *a = interpolate(a, options));
+    filled
+}
+
+fn add_port(ports: &mut Vec<Port>, port: &Port, feature: &str) -> Result<(), Unresolvable> {
+    match ports.iter().find(|p| p.port == port.port || p.name == port.name) {
+        Some(taken) if taken == port => Ok(()),
+        Some(taken) => refuse(
+            "PortTaken",
+            format!(
+                "feature {feature:?} brings port {} ({:?}), but port {} ({:?}) is there already: sidecars and services share one localhost",
+                port.port, port.name, taken.port, taken.name
+            ),
+        ),
+        None => {
+            ports.push(port.clone());
+            Ok(())
+        }
+    }
+}
+
+/// Images are not built yet: what would need a build is refused by name, not ignored.
+fn refuse_builds(template: &TemplateSpec, features: &[Chosen]) -> Result<(), Unresolvable> {
+    let mut wants = Vec::new();
+    let mut note = |who: String, packages: &[String], dockerfile: bool, service: bool| {
+        for (given, what) in [(!packages.is_empty(), "packages"), (dockerfile, "dockerfile"), (service, "services")] {
+            if given {
+                wants.push(format!("{what} of {who}"));
+            }
+        }
+    };
+    note("the template".into(), &template.packages, template.dockerfile.is_some(), !template.services.is_empty());
+    for (name, f, _) in features {
+        note(format!("feature {name:?}"), &f.packages, f.dockerfile.is_some(), f.service.is_some());
+    }
+    if wants.is_empty() {
+        return Ok(());
+    }
+    refuse(
+        "ImageBuildUnavailable",
+        format!(
+            "{} would need an image to be built, which this version cannot do: use a base image that has it",
+            wants.join(", ")
+        ),
+    )
+}
+
+impl Environment {
+    /// A digest that is the same for the same environment, however it was spelled.
+    pub fn digest(&self) -> String {
+        digest(&format!("{self:?}"))
+    }
+}
+
+/// SHA-256 of a text, first 16 hexadecimal digits.
+pub(super) fn digest(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+#[path = "environment_tests.rs"]
+mod tests;

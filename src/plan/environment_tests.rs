@@ -1,0 +1,114 @@
+use super::*;
+use crate::resource::{FeatureOption, OptionType};
+
+#[derive(Default)]
+struct Shelf {
+    templates: BTreeMap<String, TemplateSpec>,
+    features: BTreeMap<String, FeatureSpec>,
+}
+
+impl Library for Shelf {
+    fn template(&self, name: &str) -> Option<TemplateSpec> {
+        self.templates.get(name).cloned()
+    }
+    fn feature(&self, name: &str) -> Option<FeatureSpec> {
+        self.features.get(name).cloned()
+    }
+}
+
+fn port(name: &str, port: u16) -> Port {
+    Port { name: name.into(), port, protocol: Default::default(), public: false }
+}
+
+fn project(template: &str) -> ProjectSpec {
+    serde_json::from_value(serde_json::json!({"owner": "ada", "template": template})).unwrap()
+}
+
+fn feature_use(name: &str) -> FeatureUse {
+    FeatureUse { name: name.into(), options: BTreeMap::new() }
+}
+
+#[test]
+fn a_child_overrides_its_parent_by_port_number_and_env_key() {
+    let mut shelf = Shelf::default();
+    let parent = TemplateSpec {
+        base: Some("node:20".into()),
+        env: [("A".into(), "1".into()), ("B".into(), "1".into())].into(),
+        ports: vec![port("web", 80), port("api", 81)],
+        min_ram_mb: Some(512),
+        ..Default::default()
+    };
+    let child = TemplateSpec {
+        extends: Some("parent".into()),
+        env: [("B".into(), "2".into())].into(),
+        ports: vec![port("app", 80)],
+        min_ram_mb: Some(300),
+        ..Default::default()
+    };
+    shelf.templates.insert("parent".into(), parent);
+    shelf.templates.insert("child".into(), child);
+    let e = resolve(&project("child"), &Images::default(), &shelf).unwrap();
+    assert_eq!(e.image, "node:20");
+    assert_eq!(e.env, [("A".to_string(), "1".to_string()), ("B".into(), "2".into())].into());
+    assert_eq!(e.ports.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["app", "api"]);
+    assert_eq!(e.min_ram_mb, 512);
+}
+
+#[test]
+fn features_bring_what_they_need_and_sum_their_minimums() {
+    let mut shelf = Shelf::default();
+    shelf.templates.insert("t".into(), TemplateSpec::default());
+    let db = FeatureSpec {
+        min_ram_mb: Some(100),
+        sidecar: Some(serde_json::from_value(serde_json::json!({"image": "pg", "env": {"P": "{{option.PASS}}"}})).unwrap()),
+        options: vec![FeatureOption {
+            key: "PASS".into(),
+            label: None,
+            kind: OptionType::String,
+            required: true,
+            default: Some("x{{option.PASS}}".into()),
+            values: vec![],
+        }],
+        ..Default::default()
+    };
+    shelf.features.insert("db".into(), db);
+    shelf
+        .features
+        .insert("admin".into(), FeatureSpec { requires: vec!["db".into()], min_ram_mb: Some(50), ..Default::default() });
+    let mut p = project("t");
+    p.features = vec![feature_use("admin")];
+    let e = resolve(&p, &Images::default(), &shelf).unwrap();
+    assert_eq!(e.min_ram_mb, DEFAULT_MIN_RAM_MB + 150);
+    assert_eq!(e.sidecars["db"].env["P"], "x{{option.PASS}}", "a value is not interpolated again");
+}
+
+#[test]
+fn what_cannot_work_is_refused_by_name() {
+    let mut shelf = Shelf::default();
+    shelf.templates.insert("t".into(), TemplateSpec { ports: vec![port("web", 80)], ..Default::default() });
+    shelf.features.insert("a".into(), FeatureSpec { requires: vec!["b".into()], ..Default::default() });
+    shelf.features.insert("b".into(), FeatureSpec { requires: vec!["a".into()], ..Default::default() });
+    shelf.features.insert("clash".into(), FeatureSpec { ports: vec![port("other", 80)], ..Default::default() });
+    shelf.features.insert("built".into(), FeatureSpec { packages: vec!["git".into()], ..Default::default() });
+    let reason = |features: &[&str]| {
+        let mut p = project("t");
+        p.features = features.iter().map(|f| feature_use(f)).collect();
+        resolve(&p, &Images::default(), &shelf).unwrap_err()
+    };
+    assert_eq!(reason(&["a"]).message, "features need each other in a circle: a → b → a");
+    assert_eq!(reason(&["gone"]).reason, "FeatureNotFound");
+    assert_eq!(reason(&["clash"]).reason, "PortTaken");
+    assert!(reason(&["built"]).message.contains("packages of feature \"built\""));
+    assert_eq!(resolve(&project("none"), &Images::default(), &shelf).unwrap_err().reason, "TemplateNotFound");
+}
+
+#[test]
+fn two_spellings_of_one_environment_have_one_digest() {
+    let mut shelf = Shelf::default();
+    let whole = TemplateSpec { base: Some("x".into()), ports: vec![port("web", 80)], ..Default::default() };
+    shelf.templates.insert("whole".into(), whole.clone());
+    shelf.templates.insert("base".into(), TemplateSpec { base: Some("x".into()), ..Default::default() });
+    shelf.templates.insert("split".into(), TemplateSpec { extends: Some("base".into()), base: None, ..whole });
+    let digest = |t| resolve(&project(t), &Images::default(), &shelf).unwrap().digest();
+    assert_eq!(digest("whole"), digest("split"));
+}

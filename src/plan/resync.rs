@@ -1,0 +1,95 @@
+//! What a full list of an engine's objects calls for: which workspaces to look at, and which objects belong to
+//! nobody any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// An object of ours on an engine.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Owned {
+    /// What it is.
+    pub kind: ObjectKind,
+    /// Container or network id, or volume name: what a deletion needs.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// `metadata.uid` of the record it says it belongs to.
+    pub uid: String,
+    /// Its role label.
+    pub role: String,
+}
+
+/// What an object is. The order is the order of removal: users of a thing before the thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ObjectKind {
+    /// A container.
+    Container,
+    /// A network.
+    Network,
+    /// A volume.
+    Volume,
+}
+
+/// A removal that was not asked for one by one, and may therefore be a mistake.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Strays {
+    /// Objects to remove, in order.
+    pub remove: Vec<Owned>,
+    /// Set when there are too many to be believed: nothing is removed then.
+    pub fuse: Option<String>,
+}
+
+/// Objects whose record is gone, or is placed on another server. `known` are the uids that may have objects here;
+/// `names` limits, per uid, which container names it may have (absent: any). Shared folders stay. More than
+/// max(3, 10 %) at once blows the fuse, unless `allow` says that somebody has looked.
+pub fn strays(objects: &[Owned], known: &BTreeSet<String>, names: &BTreeMap<String, BTreeSet<String>>, allow: bool) -> Strays {
+    let belongs = |o: &Owned| {
+        let expected = names.get(&o.uid).is_none_or(|n| o.kind != ObjectKind::Container || n.contains(&o.name));
+        known.contains(&o.uid) && expected
+    };
+    let mut remove: Vec<Owned> = objects.iter().filter(|o| !o.role.starts_with("shared.") && !belongs(o)).cloned().collect();
+    remove.sort();
+    let most = (objects.len() / 10).max(3);
+    if remove.len() <= most || allow {
+        return Strays { remove, fuse: None };
+    }
+    let example: Vec<&str> = remove.iter().take(5).map(|o| o.name.as_str()).collect();
+    let fuse = format!(
+        "{} of {} Docker objects belong to no record, which is more than a pass may remove ({most}); nothing was removed. \
+         If the records are right, allow it once with the annotation devsanctum.io/remove-strays=true. First: {}",
+        remove.len(),
+        objects.len(),
+        example.join(", ")
+    );
+    Strays { remove: Vec::new(), fuse: Some(fuse) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(kind: ObjectKind, uid: &str, name: &str, role: &str) -> Owned {
+        Owned { kind, id: name.into(), name: name.into(), uid: uid.into(), role: role.into() }
+    }
+
+    #[test]
+    fn only_what_belongs_to_nobody_goes_containers_first() {
+        let all = [
+            object(ObjectKind::Volume, "gone", "v", "folder.home"),
+            object(ObjectKind::Volume, "gone", "s", "shared.cache"),
+            object(ObjectKind::Container, "gone", "c", "main"),
+            object(ObjectKind::Container, "here", "d", "main"),
+            object(ObjectKind::Container, "here", "old", "sidecar.x"),
+        ];
+        let names = [("here".to_string(), BTreeSet::from(["d".to_string()]))].into();
+        let found = strays(&all, &BTreeSet::from(["here".to_string()]), &names, false);
+        assert_eq!(found.remove.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["c", "old", "v"]);
+    }
+
+    #[test]
+    fn too_many_at_once_blow_the_fuse() {
+        let all: Vec<Owned> = (0..20).map(|i| object(ObjectKind::Container, "gone", &format!("c{i}"), "main")).collect();
+        let found = strays(&all, &BTreeSet::new(), &BTreeMap::new(), false);
+        assert!(found.remove.is_empty() && found.fuse.unwrap().contains("20 of 20"));
+        assert_eq!(strays(&all, &BTreeSet::new(), &BTreeMap::new(), true).remove.len(), 20);
+    }
+}

@@ -1,0 +1,343 @@
+//! What to do on an engine so that a workspace is as its record says.
+
+use super::environment::{Environment, HardLimits, digest};
+use crate::resource::common::{Folder, FolderMode, Limits};
+use std::collections::BTreeMap;
+
+/// Where a workspace's containers are attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WantedNetwork {
+    /// The server's shared bridge; the server's loop looks after it.
+    Shared(String),
+    /// A network of its own.
+    Own(String),
+}
+
+impl WantedNetwork {
+    /// The network's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Shared(name) | Self::Own(name) => name,
+        }
+    }
+}
+
+/// A volume to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedVolume {
+    /// Its name on the engine.
+    pub name: String,
+    /// Its role label.
+    pub role: String,
+    /// It belongs to the project and outlives the workspace.
+    pub shared: bool,
+}
+
+/// A container to have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WantedContainer {
+    /// Its name on the engine.
+    pub name: String,
+    /// `main` or `sidecar.<feature>`.
+    pub role: String,
+    /// Image.
+    pub image: String,
+    /// Command in place of the image's own.
+    pub command: Option<Vec<String>>,
+    /// Environment.
+    pub env: BTreeMap<String, String>,
+    /// Volumes by name: where they are mounted.
+    pub mounts: BTreeMap<String, String>,
+    /// Most it may use.
+    pub limits: HardLimits,
+    /// Digest of all the above.
+    pub digest: String,
+}
+
+/// Everything a workspace should have on its server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    /// It should run.
+    pub running: bool,
+    /// Its network.
+    pub network: WantedNetwork,
+    /// Its volumes.
+    pub volumes: Vec<WantedVolume>,
+    /// The workspace itself.
+    pub main: WantedContainer,
+    /// Companions on its localhost.
+    pub sidecars: Vec<WantedContainer>,
+    /// Digest the running container was made with; another one than `main.digest` means it is outdated, not edited.
+    pub recorded_digest: Option<String>,
+    /// Make an outdated container anew (its own file system is lost, its folders stay).
+    pub recreate: bool,
+}
+
+/// Whether a container runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Runs.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Made or ended.
+    Stopped,
+    /// Between states; look again.
+    Busy,
+}
+
+/// A container as found under the name wanted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeenContainer {
+    /// Its id.
+    pub id: String,
+    /// Every ownership label proves it is this workspace's.
+    pub ours: bool,
+    /// Its digest label.
+    pub digest: String,
+    /// Whether it runs.
+    pub state: State,
+    /// It is attached to the network wanted (main), or to the main container's (sidecar).
+    pub attached: bool,
+    /// When it last started; comparable as text within one engine.
+    pub started_at: String,
+}
+
+/// What was found on the server.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Seen {
+    /// The network wanted is there: `Some(ours)`.
+    pub network: Option<bool>,
+    /// Volumes wanted that are there: whether they are ours.
+    pub volumes: BTreeMap<String, bool>,
+    /// Containers found under the names wanted.
+    pub containers: BTreeMap<String, SeenContainer>,
+}
+
+/// One thing to do. Containers are named; the executor deletes by the id just seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Create the workspace's own network.
+    CreateNetwork,
+    /// Create a volume.
+    CreateVolume(String),
+    /// Create a container.
+    Create(String),
+    /// Attach the main container to its network again.
+    Connect(String),
+    /// Start a container.
+    Start(String),
+    /// Thaw a container.
+    Unpause(String),
+    /// Stop a container, keeping it.
+    Stop(String),
+    /// Remove a container.
+    Remove(String),
+}
+
+/// Why nothing can be done. `reason` is PascalCase.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// Machine-readable.
+    pub reason: &'static str,
+    /// For people: what is in the way and what to do.
+    pub message: String,
+}
+
+/// The next steps towards `wanted`. Empty: nothing to do. After they are done, look again and plan again.
+///
+/// # Errors
+/// [`Blocked`] when something foreign stands in the way: it is never touched.
+pub fn plan(wanted: &Wanted, seen: &Seen) -> Result<Vec<Step>, Blocked> {
+    refuse_foreign(wanted, seen)?;
+    let mut steps = Vec::new();
+    if wanted.running {
+        make_ground(wanted, seen, &mut steps);
+    }
+    let main = seen.containers.get(&wanted.main.name);
+    let keep = main.filter(|m| fits(wanted, m));
+    if let (Some(_), None) = (main, keep) {
+        retire(&wanted.main.name, main, &mut steps);
+    }
+    match (wanted.running, keep) {
+        (true, None) => steps.extend([Step::Create(wanted.main.name.clone()), Step::Start(wanted.main.name.clone())]),
+        (true, Some(m)) => bring_up(&wanted.main.name, m, &mut steps),
+        (false, _) => {}
+    }
+    plan_sidecars(wanted, seen, keep.filter(|_| steps.is_empty()), &mut steps);
+    if let (false, Some(m)) = (wanted.running, keep) {
+        put_down(&wanted.main.name, m, &mut steps);
+    }
+    Ok(steps)
+}
+
+/// A container made from what is wanted, or from what was wanted when it was made.
+fn fits(wanted: &Wanted, main: &SeenContainer) -> bool {
+    let current = main.digest == wanted.main.digest;
+    let outdated = wanted.recorded_digest.as_ref() == Some(&main.digest);
+    current || (outdated && !wanted.recreate)
+}
+
+fn refuse_foreign(wanted: &Wanted, seen: &Seen) -> Result<(), Blocked> {
+    let foreign = |what: &str, name: &str| {
+        let message = format!(
+            "a {what} named {name:?} is there that is not this workspace's; it is left alone. Rename or remove it to go on"
+        );
+        Err(Blocked { reason: "NameTaken", message })
+    };
+    if let (WantedNetwork::Own(name), Some(false)) = (&wanted.network, seen.network) {
+        return foreign("network", name);
+    }
+    if let Some((name, _)) = seen.volumes.iter().find(|(_, ours)| !**ours) {
+        return foreign("volume", name);
+    }
+    match seen.containers.iter().find(|(_, c)| !c.ours) {
+        Some((name, _)) => foreign("container", name),
+        None => Ok(()),
+    }
+}
+
+/// Network and volumes, before anything that uses them.
+fn make_ground(wanted: &Wanted, seen: &Seen, steps: &mut Vec<Step>) {
+    if matches!(wanted.network, WantedNetwork::Own(_)) && seen.network.is_none() {
+        steps.push(Step::CreateNetwork);
+    }
+    let missing = wanted.volumes.iter().filter(|v| !seen.volumes.contains_key(&v.name));
+    steps.extend(missing.map(|v| Step::CreateVolume(v.name.clone())));
+}
+
+fn bring_up(name: &str, seen: &SeenContainer, steps: &mut Vec<Step>) {
+    if !seen.attached {
+        steps.push(Step::Connect(name.to_owned()));
+    }
+    match seen.state {
+        State::Paused => steps.push(Step::Unpause(name.to_owned())),
+        State::Stopped => steps.push(Step::Start(name.to_owned())),
+        State::Running | State::Busy => {}
+    }
+}
+
+fn put_down(name: &str, seen: &SeenContainer, steps: &mut Vec<Step>) {
+    match seen.state {
+        State::Paused => steps.extend([Step::Unpause(name.to_owned()), Step::Stop(name.to_owned())]),
+        State::Running => steps.push(Step::Stop(name.to_owned())),
+        State::Stopped | State::Busy => {}
+    }
+}
+
+fn retire(name: &str, seen: Option<&SeenContainer>, steps: &mut Vec<Step>) {
+    if let Some(c) = seen {
+        put_down(name, c, steps);
+        steps.push(Step::Remove(name.to_owned()));
+    }
+}
+
+/// Sidecars live in the main container's network namespace: they follow it in every start and every new identity.
+fn plan_sidecars(wanted: &Wanted, seen: &Seen, settled: Option<&SeenContainer>, steps: &mut Vec<Step>) {
+    for sidecar in &wanted.sidecars {
+        let there = seen.containers.get(&sidecar.name);
+        if !wanted.running {
+            if let Some(c) = there {
+                put_down(&sidecar.name, c, steps);
+            }
+            continue;
+        }
+        // Until the main container has settled nothing can join it; the next look finds it there.
+        let Some(main) = settled.filter(|m| m.state == State::Running) else { continue };
+        match there {
+            None => steps.extend([Step::Create(sidecar.name.clone()), Step::Start(sidecar.name.clone())]),
+            Some(c) if !c.attached || c.digest != sidecar.digest => {
+                retire(&sidecar.name, there, steps);
+                steps.extend([Step::Create(sidecar.name.clone()), Step::Start(sidecar.name.clone())]);
+            }
+            Some(c) if c.state == State::Running && c.started_at < main.started_at => {
+                steps.extend([Step::Stop(sidecar.name.clone()), Step::Start(sidecar.name.clone())]);
+            }
+            Some(c) => match c.state {
+                State::Paused => steps.push(Step::Unpause(sidecar.name.clone())),
+                State::Stopped => steps.push(Step::Start(sidecar.name.clone())),
+                State::Running | State::Busy => {}
+            },
+        }
+    }
+}
+
+/// Names a workspace's Docker objects have. They are made from the record's own names, so that `docker ps` reads
+/// well, and from its uid, so that a record made anew under an old name never meets the old one's objects.
+pub fn base_name(namespace: &str, name: &str, uid: &str) -> String {
+    format!("ds-{namespace}-{name}-{}", uid.get(..8).unwrap_or(uid))
+}
+
+/// What a workspace should have, from its resolved environment.
+pub fn wanted(
+    base: &str,
+    project: &str,
+    env: &Environment,
+    extra_env: &BTreeMap<String, String>,
+    network: WantedNetwork,
+) -> Wanted {
+    let mut volumes = Vec::new();
+    let mut variables = env.env.clone();
+    variables.extend(extra_env.clone());
+    let main = container(
+        base.to_owned(),
+        "main".into(),
+        Parts { image: &env.image, command: env.command.clone(), env: variables, limits: env.limits },
+        mounts(base, project, "", &env.folders, &mut volumes),
+    );
+    let mut sidecars = Vec::new();
+    for (feature, s) in &env.sidecars {
+        let mounted = mounts(base, project, &format!("{feature}."), &s.folders, &mut volumes);
+        let parts = Parts {
+            image: &s.image,
+            command: (!s.command.is_empty()).then(|| s.command.clone()),
+            env: s.env.clone(),
+            limits: sidecar_limits(&s.limits, env.limits),
+        };
+        sidecars.push(container(format!("{base}.{feature}"), format!("sidecar.{feature}"), parts, mounted));
+    }
+    Wanted { running: true, network, volumes, main, sidecars, recorded_digest: None, recreate: false }
+}
+
+fn sidecar_limits(own: &Limits, main: HardLimits) -> HardLimits {
+    HardLimits {
+        cpu: own.cpu.unwrap_or(main.cpu),
+        memory_mb: own.memory_mb.unwrap_or(main.memory_mb),
+        pids: own.pids.unwrap_or(main.pids),
+    }
+}
+
+struct Parts<'a> {
+    image: &'a str,
+    command: Option<Vec<String>>,
+    env: BTreeMap<String, String>,
+    limits: HardLimits,
+}
+
+fn container(name: String, role: String, parts: Parts<'_>, mounts: BTreeMap<String, String>) -> WantedContainer {
+    let Parts { image, command, env, limits } = parts;
+    let digest = digest(&format!("{image:?}{command:?}{env:?}{mounts:?}{limits:?}"));
+    WantedContainer { name, role, image: image.to_owned(), command, env, mounts, limits, digest }
+}
+
+fn mounts(
+    base: &str,
+    project: &str,
+    prefix: &str,
+    folders: &[Folder],
+    volumes: &mut Vec<WantedVolume>,
+) -> BTreeMap<String, String> {
+    let mut mounted = BTreeMap::new();
+    for f in folders {
+        let shared = f.mode == FolderMode::Shared;
+        let name = if shared { format!("ds-{project}.shared.{prefix}{}", f.name) } else { format!("{base}.{prefix}{}", f.name) };
+        let role = format!("{}.{prefix}{}", if shared { "shared" } else { "folder" }, f.name);
+        volumes.push(WantedVolume { name: name.clone(), role, shared });
+        mounted.insert(name, f.path.clone());
+    }
+    mounted
+}
+
+#[cfg(test)]
+#[path = "workspace_tests.rs"]
+mod tests;

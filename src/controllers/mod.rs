@@ -1,1 +1,107 @@
-//! The loops: observe, plan, execute.
+//! The loops: observe, plan, execute. They know the records through the Kubernetes API alone, so the same code
+//! runs in process, beside another replica, or against a real cluster.
+
+mod caches;
+mod clock;
+mod context;
+mod events;
+mod feature;
+mod project;
+mod report;
+mod retry;
+mod route;
+mod server;
+mod skeleton;
+mod status;
+mod template;
+mod workspace;
+
+pub use clock::{Clock, SystemClock};
+pub use context::SecretReader;
+pub use report::{LoopReport, Outcome, PassObserver, PassReport, Reports};
+
+use crate::engine::Connector;
+use crate::proxy::Proxy;
+use context::{Context, Engines, Upstreams};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use kube::Client;
+use skeleton::Frame;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// What the loops need from outside.
+pub struct Parts {
+    /// The API.
+    pub client: Client,
+    /// This installation's identity.
+    pub instance: String,
+    /// Makes connections to engines.
+    pub connector: Arc<dyn Connector>,
+    /// The reverse proxy.
+    pub proxy: Arc<dyn Proxy>,
+    /// Secrets' values.
+    pub secrets: Arc<dyn SecretReader>,
+    /// Time and chance.
+    pub clock: Arc<dyn Clock>,
+    /// Where passes are noted.
+    pub reports: Arc<Reports>,
+    /// Set to true once every record was seen and the first route table is published.
+    pub ready: watch::Sender<bool>,
+    /// Ends the loops.
+    pub stop: CancellationToken,
+}
+
+/// Runs all loops until told to stop (`Ok`) or until one of them ends by itself (`Err` names it): a control plane
+/// with a loop missing is worse than one that restarts.
+///
+/// # Errors
+/// The name of the loop that ended.
+pub async fn run(parts: Parts) -> Result<(), String> {
+    let Parts { client, instance, connector, proxy, secrets, clock, reports, ready, stop } = parts;
+    let (triggers, listening) = caches::Triggers::new();
+    let (caches, mut feeds) = caches::start(&client, &triggers);
+    let ctx = Context {
+        frame: Frame { client, clock, reports, stop: stop.clone() },
+        instance,
+        caches: caches.clone(),
+        triggers,
+        connector,
+        secrets,
+        proxy,
+        engines: Engines::default(),
+        upstreams: Upstreams::default(),
+        assumed: Arc::default(),
+        pulls: Arc::default(),
+    };
+    let caches::Listening { workspaces, routes, projects, templates, features, servers } = listening;
+    let table = route::Table::new(ctx.clone());
+    let frame = || ctx.frame.clone();
+    let loops: [(&str, BoxFuture<'_, ()>); 7] = [
+        ("workspace", Box::pin(skeleton::run(workspace::Workspaces(ctx.clone()), frame(), caches.workspaces, workspaces))),
+        ("route", Box::pin(skeleton::run(route::Routes(ctx.clone(), table.clone()), frame(), caches.routes, routes))),
+        ("project", Box::pin(skeleton::run(project::Projects(ctx.clone()), frame(), caches.projects, projects))),
+        ("template", Box::pin(skeleton::run(template::Templates(ctx.clone()), frame(), caches.templates, templates))),
+        ("feature", Box::pin(skeleton::run(feature::Features(ctx.clone()), frame(), caches.features, features))),
+        ("server", Box::pin(skeleton::run(server::Servers::new(ctx.clone()), frame(), caches.servers, servers))),
+        ("route table", Box::pin(table.keep(ready))),
+    ];
+    let mut running: futures::stream::FuturesUnordered<_> = loops
+        .into_iter()
+        .map(|(name, run)| async move {
+            run.await;
+            name
+        })
+        .collect();
+    loop {
+        tokio::select! {
+            ended = running.next() => match ended {
+                Some(name) if !stop.is_cancelled() => return Err(format!("the {name} loop ended")),
+                Some(_) => {}
+                None => return Ok(()),
+            },
+            ended = feeds.next() => return Err(format!("the watch of {} ended", ended.unwrap_or("all kinds"))),
+        }
+    }
+}

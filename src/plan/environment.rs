@@ -220,23 +220,34 @@ type Chosen = (String, FeatureSpec, BTreeMap<String, String>);
 
 /// All features asked for and all they need, each once, what is needed before what needs it.
 fn close_over(uses: &[&FeatureUse], library: &dyn Library) -> Result<Vec<Chosen>, Unresolvable> {
-    let mut done: Vec<Chosen> = Vec::new();
     // The project's choice of options comes last in `uses` and wins over the template's.
     let given: BTreeMap<&str, &BTreeMap<String, String>> = uses.iter().map(|u| (u.name.as_str(), &u.options)).collect();
+    let mut all = Vec::new();
     for u in uses {
-        visit(&u.name, &given, library, &mut Vec::new(), &mut done)?;
+        visit(&u.name, library, &mut Vec::new(), &mut all)?;
     }
-    Ok(done)
+    let choose = |(name, feature): (String, FeatureSpec)| {
+        let options = options_of(&name, &feature, given.get(name.as_str()).copied())?;
+        Ok((name, feature, options))
+    };
+    all.into_iter().map(choose).collect()
+}
+
+/// Checks that a feature and all it needs are there and need each other in no circle.
+///
+/// # Errors
+/// Names what is missing, or the circle.
+pub fn check_feature(name: &str, library: &dyn Library) -> Result<(), Unresolvable> {
+    visit(name, library, &mut Vec::new(), &mut Vec::new())
 }
 
 fn visit(
     name: &str,
-    given: &BTreeMap<&str, &BTreeMap<String, String>>,
     library: &dyn Library,
     path: &mut Vec<String>,
-    done: &mut Vec<Chosen>,
+    done: &mut Vec<(String, FeatureSpec)>,
 ) -> Result<(), Unresolvable> {
-    if done.iter().any(|(n, ..)| n == name) {
+    if done.iter().any(|(n, _)| n == name) {
         return Ok(());
     }
     path.push(name.to_owned());
@@ -247,11 +258,10 @@ fn visit(
         return refuse("FeatureNotFound", format!("feature {name:?} does not exist (needed through {})", path.join(" → ")));
     };
     for needed in &feature.requires {
-        visit(needed, given, library, path, done)?;
+        visit(needed, library, path, done)?;
     }
-    let options = options_of(name, &feature, given.get(name).copied())?;
     path.pop();
-    done.push((name.to_owned(), feature, options));
+    done.push((name.to_owned(), feature));
     Ok(())
 }
 

@@ -18,6 +18,8 @@ pub const ROLE: &str = "devsanctum.io/role";
 pub const DIGEST: &str = "devsanctum.io/digest";
 /// Holds a workspace until its Docker objects are gone.
 pub const WORKSPACE_FINALIZER: &str = "devsanctum.io/workspace";
+/// Holds a project until its workspaces are gone.
+pub const PROJECT_FINALIZER: &str = "devsanctum.io/project";
 /// Holds a server until nothing of ours is left on it.
 pub const SERVER_FINALIZER: &str = "devsanctum.io/docker-server";
 /// Holds a record that others still refer to.
@@ -26,3 +28,8 @@ pub const IN_USE_FINALIZER: &str = "devsanctum.io/in-use";
 pub const ABANDON: &str = "devsanctum.io/abandon";
 /// Set to `"true"` to stop a record's loop; nothing of it is changed until it is taken off.
 pub const SUSPEND: &str = "devsanctum.io/suspend";
+/// Set to the digest named by the `UpToDate` condition, makes an outdated container anew. Its own file system is
+/// lost; its folders stay.
+pub const RECREATE: &str = "devsanctum.io/recreate";
+/// Set to `"true"` on a server, allows one removal of more strays than the fuse lets pass.
+pub const REMOVE_STRAYS: &str = "devsanctum.io/remove-strays";

@@ -129,6 +129,9 @@ pub struct WorkspaceStatus {
     /// Image it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// Digest of the environment its container was made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
     /// Services and where they are reached.
     pub services: Vec<ServiceStatus>,
     /// Last work seen in it (RFC 3339).
@@ -143,7 +146,7 @@ pub struct WorkspaceStatus {
     /// Generation the conditions speak of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// State: `Scheduled`, `ImageReady`, `ContainerRunning`, `Routed`, `Ready`.
+    /// State: `Resolved`, `Scheduled`, `ImageReady`, `ContainerRunning`, `ServicesAnswering`, `Routed`, `UpToDate`, `Ready`.
     pub conditions: Vec<Condition>,
     /// What to know or do, in words.
     #[serde(skip_serializing_if = "Option::is_none")]

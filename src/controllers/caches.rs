@@ -1,0 +1,292 @@
+//! The controllers' view of the records: one watch a kind, one copy in memory, and the rules for which change
+//! wakes which loop.
+
+use crate::resource::{DockerServer, Feature, Project, Route, Settings, Template, Workspace};
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::{Stream, StreamExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::Api;
+use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::fmt::Debug;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// A kind the controllers keep a copy of.
+pub trait Cached: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
+impl<K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static> Cached for K {}
+
+/// Copies of all records the loops look at.
+#[derive(Clone)]
+pub struct Caches {
+    /// Workspaces.
+    pub workspaces: Store<Workspace>,
+    /// Routes.
+    pub routes: Store<Route>,
+    /// Projects.
+    pub projects: Store<Project>,
+    /// Templates.
+    pub templates: Store<Template>,
+    /// Features.
+    pub features: Store<Feature>,
+    /// Servers.
+    pub servers: Store<DockerServer>,
+    /// Settings.
+    pub settings: Store<Settings>,
+}
+
+/// Where to say which record to look at.
+#[derive(Clone)]
+pub struct Triggers {
+    /// Workspaces.
+    pub workspaces: Trigger<Workspace>,
+    /// Routes.
+    pub routes: Trigger<Route>,
+    /// Projects.
+    pub projects: Trigger<Project>,
+    /// Templates.
+    pub templates: Trigger<Template>,
+    /// Features.
+    pub features: Trigger<Feature>,
+    /// Servers.
+    pub servers: Trigger<DockerServer>,
+    /// The route table must be looked at.
+    pub route_table: Arc<Notify>,
+}
+
+/// A way to wake one loop.
+pub struct Trigger<K: Cached>(UnboundedSender<ObjectRef<K>>);
+
+impl<K: Cached> Clone for Trigger<K> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K: Cached> Trigger<K> {
+    /// A trigger and the stream its loop listens to.
+    pub fn new() -> (Self, UnboundedReceiver<ObjectRef<K>>) {
+        let (tx, rx) = unbounded();
+        (Self(tx), rx)
+    }
+    /// Asks for a look at one record.
+    pub fn fire(&self, record: &K) {
+        self.fire_ref(ObjectRef::from_obj(record));
+    }
+    /// Asks for a look at a record by name.
+    pub fn fire_named(&self, namespace: Option<&str>, name: &str) {
+        let reference = ObjectRef::new(name);
+        self.fire_ref(match namespace {
+            Some(ns) => reference.within(ns),
+            None => reference,
+        });
+    }
+    /// Asks for a look at all records of a cache.
+    pub fn fire_all(&self, store: &Store<K>) {
+        store.state().iter().for_each(|r| self.fire(r));
+    }
+    fn fire_ref(&self, reference: ObjectRef<K>) {
+        // The receiver goes first only when the process ends.
+        let _ = self.0.unbounded_send(reference);
+    }
+}
+
+/// What a change of a record may have changed for others; two equal prints mean nothing of interest did.
+pub fn fingerprint(meta: &ObjectMeta, more: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&meta.uid, meta.generation, &meta.finalizers, &meta.annotations, &meta.labels).hash(&mut hasher);
+    meta.deletion_timestamp.is_some().hash(&mut hasher);
+    more.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Keeps a copy of a kind up to date until the watch ends, telling `wake` of each record whose print changed or
+/// that is gone.
+pub async fn feed<K: Cached>(client: Client, mut writer: Writer<K>, print: impl Fn(&K) -> u64, wake: impl Fn(&K)) {
+    let mut prints: HashMap<String, u64> = HashMap::new();
+    let store = writer.as_reader();
+    let mut events = watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff().boxed();
+    let changed = |record: &K, prints: &mut HashMap<String, u64>| {
+        let new = print(record);
+        if prints.insert(record.uid().unwrap_or_default(), new) != Some(new) {
+            wake(record);
+        }
+    };
+    while let Some(event) = events.next().await {
+        let event = match event {
+            Ok(event) => event,
+            Err(e) => {
+                tracing::warn!(kind = %K::kind(&()), error = %e, "watch failed; trying again");
+                continue;
+            }
+        };
+        writer.apply_watcher_event(&event);
+        match &event {
+            watcher::Event::Apply(record) => changed(record, &mut prints),
+            watcher::Event::Delete(record) => {
+                prints.remove(&record.uid().unwrap_or_default());
+                wake(record);
+            }
+            // Only now does the copy hold what the list brought.
+            watcher::Event::InitDone => store.state().iter().for_each(|r| changed(r, &mut prints)),
+            watcher::Event::Init | watcher::Event::InitApply(_) => {}
+        }
+    }
+}
+
+/// Streams the loops listen to.
+pub struct Listening {
+    /// Workspaces.
+    pub workspaces: UnboundedReceiver<ObjectRef<Workspace>>,
+    /// Routes.
+    pub routes: UnboundedReceiver<ObjectRef<Route>>,
+    /// Projects.
+    pub projects: UnboundedReceiver<ObjectRef<Project>>,
+    /// Templates.
+    pub templates: UnboundedReceiver<ObjectRef<Template>>,
+    /// Features.
+    pub features: UnboundedReceiver<ObjectRef<Feature>>,
+    /// Servers.
+    pub servers: UnboundedReceiver<ObjectRef<DockerServer>>,
+}
+
+impl Triggers {
+    /// All triggers and what listens to them.
+    pub fn new() -> (Self, Listening) {
+        let (workspaces, w) = Trigger::new();
+        let (routes, r) = Trigger::new();
+        let (projects, p) = Trigger::new();
+        let (templates, t) = Trigger::new();
+        let (features, f) = Trigger::new();
+        let (servers, s) = Trigger::new();
+        let route_table = Arc::new(Notify::new());
+        let all = Self { workspaces, routes, projects, templates, features, servers, route_table };
+        (all, Listening { workspaces: w, routes: r, projects: p, templates: t, features: f, servers: s })
+    }
+}
+
+/// Copies and the futures that keep them; each future ends only with its watch.
+pub fn start(client: &Client, triggers: &Triggers) -> (Caches, impl Stream<Item = &'static str> + Send + use<>) {
+    use kube::runtime::reflector::store;
+    let (workspaces, w) = store::<Workspace>();
+    let (routes, r) = store::<Route>();
+    let (projects, p) = store::<Project>();
+    let (templates, t) = store::<Template>();
+    let (features, f) = store::<Feature>();
+    let (servers, s) = store::<DockerServer>();
+    let (settings, g) = store::<Settings>();
+    let caches = Caches { workspaces, routes, projects, templates, features, servers, settings };
+    let all = futures::stream::FuturesUnordered::new();
+    let named = |name: &'static str, f: futures::future::BoxFuture<'static, ()>| {
+        Box::pin(async move {
+            f.await;
+            name
+        }) as futures::future::BoxFuture<'static, &'static str>
+    };
+    let wake = |f: fn(&Triggers, &Caches)| {
+        let (t, c) = (triggers.clone(), caches.clone());
+        move || f(&t, &c)
+    };
+    let (on, c) = (triggers.clone(), caches.clone());
+    all.push(named(
+        "workspaces",
+        Box::pin(feed(client.clone(), w, |x| fingerprint(&x.metadata, placement(x)), move |x| workspace_changed(&on, &c, x))),
+    ));
+    let on = triggers.clone();
+    all.push(named(
+        "routes",
+        Box::pin(feed(client.clone(), r, |x| fingerprint(&x.metadata, programmed(x)), move |x| route_changed(&on, x))),
+    ));
+    let (on, c) = (triggers.clone(), caches.clone());
+    all.push(named(
+        "projects",
+        Box::pin(feed(client.clone(), p, |x| fingerprint(&x.metadata, ()), move |x| project_changed(&on, &c, x))),
+    ));
+    let (on, everyone) = (triggers.clone(), wake(|t, c| t.workspaces.fire_all(&c.workspaces)));
+    let template = move |x: &Template| {
+        on.templates.fire(x);
+        everyone();
+    };
+    all.push(named("templates", Box::pin(feed(client.clone(), t, |x| fingerprint(&x.metadata, ()), template))));
+    let (on, everyone) = (triggers.clone(), wake(|t, c| t.workspaces.fire_all(&c.workspaces)));
+    let templates = wake(|t, c| t.templates.fire_all(&c.templates));
+    let feature = move |x: &Feature| {
+        on.features.fire(x);
+        templates();
+        everyone();
+    };
+    all.push(named("features", Box::pin(feed(client.clone(), f, |x| fingerprint(&x.metadata, ()), feature))));
+    let (on, c) = (triggers.clone(), caches.clone());
+    all.push(named(
+        "servers",
+        Box::pin(feed(client.clone(), s, |x| fingerprint(&x.metadata, capacity(x)), move |x| server_changed(&on, &c, x))),
+    ));
+    let everything = wake(|t, c| {
+        t.workspaces.fire_all(&c.workspaces);
+        t.templates.fire_all(&c.templates);
+        t.servers.fire_all(&c.servers);
+    });
+    all.push(named("settings", Box::pin(feed(client.clone(), g, |x| fingerprint(&x.metadata, ()), move |_| everything()))));
+    (caches, all)
+}
+
+/// A workspace's own status writes wake nobody, except that its placement counts on a server.
+fn placement(w: &Workspace) -> Option<String> {
+    w.status.as_ref()?.docker_server.clone()
+}
+
+fn programmed(r: &Route) -> bool {
+    r.status.as_ref().is_some_and(|s| crate::resource::conditions::holds(&s.conditions, "Programmed"))
+}
+
+/// What of a server's status workspaces depend on.
+fn capacity(s: &DockerServer) -> String {
+    s.status
+        .as_ref()
+        .map(|s| format!("{:?}{:?}{:?}{:?}", s.phase, s.network_mode, s.ram_total_mb, s.ram_used_mb))
+        .unwrap_or_default()
+}
+
+fn workspace_changed(on: &Triggers, caches: &Caches, w: &Workspace) {
+    on.workspaces.fire(w);
+    on.route_table.notify_one();
+    if let Some(project) = w.namespace() {
+        on.projects.fire_named(None, &project);
+    }
+    if let Some(server) = placement(w) {
+        on.servers.fire_named(None, &server);
+    }
+    if w.metadata.deletion_timestamp.is_some() {
+        wake_waiting(on, caches);
+    }
+}
+
+/// Capacity may have appeared: those without a server look again.
+fn wake_waiting(on: &Triggers, caches: &Caches) {
+    caches.workspaces.state().iter().filter(|w| placement(w).is_none()).for_each(|w| on.workspaces.fire(w));
+}
+
+fn route_changed(on: &Triggers, r: &Route) {
+    on.routes.fire(r);
+    on.route_table.notify_one();
+    on.workspaces.fire_named(r.namespace().as_deref(), &r.spec.workspace);
+}
+
+fn project_changed(on: &Triggers, caches: &Caches, p: &Project) {
+    on.projects.fire(p);
+    let name = p.name_any();
+    let members = caches.workspaces.state();
+    members.iter().filter(|w| w.namespace().as_deref() == Some(&name)).for_each(|w| on.workspaces.fire(w));
+}
+
+fn server_changed(on: &Triggers, caches: &Caches, s: &DockerServer) {
+    on.servers.fire(s);
+    let name = Some(s.name_any());
+    let placed = caches.workspaces.state();
+    placed.iter().filter(|w| placement(w).is_none() || placement(w) == name).for_each(|w| on.workspaces.fire(w));
+}

@@ -1,0 +1,110 @@
+//! What the loops share.
+
+use super::caches::{Caches, Triggers};
+use super::skeleton::Frame;
+use crate::engine::{Connector, Engine};
+use crate::plan::environment::Library;
+use crate::proxy::Proxy;
+use crate::resource::{FeatureSpec, SETTINGS_NAME, SettingsSpec, TemplateSpec};
+use async_trait::async_trait;
+use kube::runtime::reflector::ObjectRef;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What all loops are given.
+#[derive(Clone)]
+pub struct Context {
+    /// API, clock, reports, stop.
+    pub frame: Frame,
+    /// This installation's identity.
+    pub instance: String,
+    /// Copies of the records.
+    pub caches: Caches,
+    /// Ways to wake a loop.
+    pub triggers: Triggers,
+    /// Makes connections to engines.
+    pub connector: Arc<dyn Connector>,
+    /// Secrets' values.
+    pub secrets: Arc<dyn SecretReader>,
+    /// The reverse proxy.
+    pub proxy: Arc<dyn Proxy>,
+    /// Connected engines by server.
+    pub engines: Engines,
+    /// Where running workspaces are reached, as seen by this process.
+    pub upstreams: Upstreams,
+    /// Placements made that the copies may not show yet.
+    pub assumed: Arc<tokio::sync::Mutex<BTreeMap<String, super::workspace::Assumed>>>,
+    /// Images being pulled.
+    pub pulls: Arc<super::workspace::Pulls>,
+}
+
+/// Reads secrets' values; nothing else may.
+#[async_trait]
+pub trait SecretReader: Send + Sync + 'static {
+    /// The value of a key of the secret with this uid.
+    ///
+    /// # Errors
+    /// In words for people.
+    async fn read(&self, uid: &str, key: &str) -> Result<Option<Vec<u8>>, String>;
+}
+
+/// Connected engines by server.
+#[derive(Clone, Default)]
+pub struct Engines(Arc<Mutex<BTreeMap<String, Arc<dyn Engine>>>>);
+
+impl Engines {
+    /// The engine of a server, if it is connected.
+    pub fn get(&self, server: &str) -> Option<Arc<dyn Engine>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(server).cloned()
+    }
+    /// Sets or forgets the engine of a server.
+    pub fn set(&self, server: &str, engine: Option<Arc<dyn Engine>>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match engine {
+            Some(engine) => drop(all.insert(server.to_owned(), engine)),
+            None => drop(all.remove(server)),
+        }
+    }
+}
+
+/// Where workspaces are reached, by uid. Only what this process has itself seen running is here: an address
+/// remembered from before may belong to another container by now.
+#[derive(Clone, Default)]
+pub struct Upstreams(Arc<Mutex<BTreeMap<String, Option<IpAddr>>>>);
+
+impl Upstreams {
+    /// Notes what was seen; `true` when it is news.
+    pub fn set(&self, uid: &str, address: Option<IpAddr>) -> bool {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(uid.to_owned(), address) != Some(address)
+    }
+    /// Forgets a workspace that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+    /// The address, if the workspace was seen running.
+    pub fn get(&self, uid: &str) -> Option<IpAddr> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).copied().flatten()
+    }
+    /// Whether the workspace was looked at at all.
+    pub fn knows(&self, uid: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(uid)
+    }
+}
+
+impl Context {
+    /// The settings, or the defaults where none are set.
+    pub fn settings(&self) -> SettingsSpec {
+        self.caches.settings.get(&ObjectRef::new(SETTINGS_NAME)).map(|s| s.spec.clone()).unwrap_or_default()
+    }
+}
+
+impl Library for Caches {
+    fn template(&self, name: &str) -> Option<TemplateSpec> {
+        self.templates.get(&ObjectRef::new(name)).map(|t| t.spec.clone())
+    }
+    fn feature(&self, name: &str) -> Option<FeatureSpec> {
+        self.features.get(&ObjectRef::new(name)).map(|f| f.spec.clone())
+    }
+}

@@ -1,0 +1,265 @@
+//! The server loop: a Docker host is reached, prepared, measured and watched.
+
+mod isolation;
+mod prepare;
+mod resync;
+mod watch;
+
+pub use prepare::shared_network;
+
+use super::context::Context;
+use super::retry::PassError;
+use super::skeleton::Loop;
+use super::status::Pass;
+use crate::engine::{Endpoint, Engine, EngineError};
+use crate::resource::conditions::condition;
+use crate::resource::{DockerServer, DockerServerStatus, NetworkMode, Secret, ServerPhase, Workspace, labels};
+use async_trait::async_trait;
+use kube::ResourceExt;
+use kube::api::Api;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long isolation is believed before it is proved again.
+const PROVED_FOR: Duration = Duration::from_secs(3600);
+
+/// The server loop.
+pub struct Servers {
+    ctx: Context,
+    watches: watch::Watches,
+    /// When each server was last measured, and when its isolation was last proved.
+    looked: Mutex<BTreeMap<String, Looked>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Looked {
+    measured: Option<Instant>,
+    proved: Option<Instant>,
+}
+
+#[async_trait]
+impl Loop for Servers {
+    type Record = DockerServer;
+    const NAME: &'static str = "server";
+    const FINALIZER: Option<&'static str> = Some(labels::SERVER_FINALIZER);
+    const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+    async fn reconcile(&self, record: &DockerServer, pass: &mut Pass<DockerServerStatus>) -> Result<(), PassError> {
+        let name = record.name_any();
+        pass.status.workspaces = u32::try_from(self.members(&name).len()).unwrap_or(u32::MAX);
+        let engine = match self.reach(record, pass).await {
+            Ok(engine) => engine,
+            Err(e) => {
+                self.lost(&name, pass);
+                return Err(e);
+            }
+        };
+        let prepared = prepare::prepare(&self.ctx, record, engine.as_ref(), pass).await?;
+        self.prove(&name, &prepared, engine.as_ref(), pass).await?;
+        self.measure(record, &prepared, engine.as_ref(), pass).await?;
+        if pass.status.phase != ServerPhase::Online {
+            pass.did("online");
+        }
+        pass.status.phase = ServerPhase::Online;
+        pass.status.stale = false;
+        self.ctx.engines.set(&name, Some(engine.clone()));
+        self.watches.keep(&self.ctx, record, engine);
+        let poll = humantime::parse_duration(&record.spec.poll_interval).unwrap_or(Duration::from_secs(60));
+        pass.requeue = Some(poll.mul_f64(0.9 + 0.2 * self.ctx.frame.clock.jitter()));
+        Ok(())
+    }
+
+    async fn cleanup(&self, record: &DockerServer, pass: &mut Pass<DockerServerStatus>) -> Result<(), PassError> {
+        let name = record.name_any();
+        let members = self.members(&name);
+        let abandoned = record.annotations().get(labels::ABANDON).is_some_and(|v| v == "true");
+        if !members.is_empty() && !abandoned {
+            let names: Vec<String> =
+                members.iter().take(10).map(|w| format!("{}/{}", w.namespace().unwrap_or_default(), w.name_any())).collect();
+            let message = format!(
+                "the server goes once its {} workspaces are gone: {}. If it will never answer again, set the annotation {}=true",
+                members.len(),
+                names.join(", "),
+                labels::ABANDON
+            );
+            return Err(PassError::waiting("Deleting", "WorkspacesRemain", message, Duration::from_secs(60)));
+        }
+        if let Err(e) = self.leave(record).await {
+            if !abandoned {
+                let message = format!(
+                    "cannot remove the probe and network from it: {e}. If it is gone for ever, set the annotation {}=true",
+                    labels::ABANDON
+                );
+                return Err(PassError::transient("Deleting", "ServerUnreachable", message));
+            }
+            let left = format!(
+                "left behind on server {name}: the probe, the network and {} workspaces' objects (label {}={})",
+                members.len(),
+                labels::INSTANCE,
+                self.ctx.instance
+            );
+            super::events::tell(&self.ctx.frame, record, true, "LeftBehind", left.clone());
+            pass.did(left);
+        }
+        self.watches.end(&name);
+        self.ctx.engines.set(&name, None);
+        Ok(())
+    }
+}
+
+impl Servers {
+    /// The loop.
+    pub fn new(ctx: Context) -> Self {
+        Self { ctx, watches: watch::Watches::default(), looked: Mutex::default() }
+    }
+
+    fn members(&self, server: &str) -> Vec<Arc<Workspace>> {
+        self.ctx.caches.workspaces.state_filter(|w| w.status.as_ref().is_some_and(|s| s.docker_server.as_deref() == Some(server)))
+    }
+
+    /// Connects and asks who it is.
+    async fn reach(&self, record: &DockerServer, pass: &mut Pass<DockerServerStatus>) -> Result<Arc<dyn Engine>, PassError> {
+        let endpoint = self.endpoint(record).await?;
+        let failed = |e: &EngineError| PassError::engine("Reachable", e);
+        let engine = self.ctx.connector.connect(&record.name_any(), &endpoint).await.map_err(|e| failed(&e))?;
+        let info = engine.info().await.map_err(|e| failed(&e))?;
+        let before = pass.status.engine_id.replace(info.id.clone());
+        if before.is_some_and(|b| b != info.id) && !self.members(&record.name_any()).is_empty() {
+            let message = format!("another engine ({}) answers at this address than the one that holds its workspaces", info.id);
+            super::events::tell(&self.ctx.frame, record, true, "EngineReplaced", message);
+            self.lock().remove(&record.name_any());
+        }
+        pass.status.engine_version = Some(info.version);
+        pass.status.cpu_cores = Some(info.cpu_cores);
+        pass.status.ram_total_mb = Some(info.memory >> 20);
+        pass.holds("Reachable", "Answers");
+        Ok(engine)
+    }
+
+    /// Figures stay as they were last known, marked as such.
+    fn lost(&self, name: &str, pass: &mut Pass<DockerServerStatus>) {
+        if pass.status.phase == ServerPhase::Online {
+            pass.did("unreachable");
+        }
+        let known = pass.status.engine_id.is_some();
+        pass.status.phase = if known { ServerPhase::Unreachable } else { ServerPhase::Offline };
+        pass.status.stale = pass.status.resources_updated_at.is_some();
+        self.ctx.engines.set(name, None);
+        self.watches.end(name);
+    }
+
+    async fn endpoint(&self, record: &DockerServer) -> Result<Endpoint, PassError> {
+        let spec = &record.spec;
+        if let Some(path) = spec.socket() {
+            return Ok(Endpoint::Unix(path.into()));
+        }
+        let (host, port) = (spec.host.clone(), spec.port);
+        match spec.tls.secret.as_ref().filter(|_| spec.tls.enabled) {
+            None => Ok(Endpoint::Tcp { host, port }),
+            Some(secret) => {
+                let namespace = secret.namespace.clone().unwrap_or_default();
+                let [ca, cert, key] = self.credentials(&namespace, &secret.name).await?;
+                Ok(Endpoint::Tls { host, port, ca, cert, key })
+            }
+        }
+    }
+
+    async fn credentials(&self, namespace: &str, name: &str) -> Result<[Vec<u8>; 3], PassError> {
+        let stalled = |message: String| PassError::stalled("Reachable", "CredentialsMissing", message);
+        let api: Api<Secret> = Api::namespaced(self.ctx.frame.client.clone(), namespace);
+        let Some(secret) = api.get_opt(name).await? else {
+            return Err(stalled(format!("secret {namespace}/{name} with the keys ca, cert and key does not exist")));
+        };
+        let uid = secret.uid().unwrap_or_default();
+        let mut all = Vec::new();
+        for key in ["ca", "cert", "key"] {
+            let value = self
+                .ctx
+                .secrets
+                .read(&uid, key)
+                .await
+                .map_err(|e| PassError::transient("Reachable", "CredentialsUnreadable", e))?;
+            all.push(value.ok_or_else(|| {
+                stalled(format!("secret {namespace}/{name} has no key {key:?}; it needs ca, cert and key, all PEM"))
+            })?);
+        }
+        all.try_into().map_err(|_| stalled("three keys are needed".into()))
+    }
+
+    /// Proves now and then that workspaces cannot reach each other or the host, and chooses the network by it.
+    async fn prove(
+        &self,
+        name: &str,
+        prepared: &prepare::Prepared,
+        engine: &dyn Engine,
+        pass: &mut Pass<DockerServerStatus>,
+    ) -> Result<(), PassError> {
+        let looked = self.lock().get(name).copied().unwrap_or_default();
+        if looked.proved.is_some_and(|at| at.elapsed() < PROVED_FOR) && !prepared.fresh {
+            return Ok(());
+        }
+        let Some(probe) = &prepared.probe else {
+            pass.status.network_mode.get_or_insert(NetworkMode::SharedBridge);
+            pass.notice(condition("Isolated", false, "NotProved", prepared.missing.clone()));
+            return Ok(());
+        };
+        let found = isolation::prove(engine, probe, prepared).await.map_err(|e| PassError::engine("Isolated", &e))?;
+        pass.status.network_mode = Some(if found.neighbour { NetworkMode::PerWorkspace } else { NetworkMode::SharedBridge });
+        pass.notice(found.condition());
+        self.lock().entry(name.to_owned()).or_default().proved = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Reads memory and disk, no more often than asked for, and writes them down only when they moved.
+    async fn measure(
+        &self,
+        record: &DockerServer,
+        prepared: &prepare::Prepared,
+        engine: &dyn Engine,
+        pass: &mut Pass<DockerServerStatus>,
+    ) -> Result<(), PassError> {
+        let name = record.name_any();
+        let poll = humantime::parse_duration(&record.spec.poll_interval).unwrap_or(Duration::from_secs(60));
+        let due = self.lock().get(&name).and_then(|l| l.measured).is_none_or(|at| at.elapsed() >= poll.mul_f64(0.85));
+        let Some(probe) = prepared.probe.as_ref().filter(|_| due || pass.status.stale) else {
+            if prepared.probe.is_none() {
+                pass.notice(condition("ResourcesKnown", false, "ProbeMissing", prepared.missing.clone()));
+            }
+            return Ok(());
+        };
+        let (memory, disk) = prepare::figures(engine, probe).await.map_err(|e| PassError::engine("ResourcesKnown", &e))?;
+        self.lock().entry(name).or_default().measured = Some(Instant::now());
+        let used = (memory.total - memory.available) >> 20;
+        let gib = |bytes: u64| (bytes as f64 / f64::from(1u32 << 30) * 10.0).round() / 10.0;
+        let moved = pass.status.ram_used_mb.is_none_or(|before| before.abs_diff(used) * 20 > memory.total >> 20)
+            || pass.status.disk_used_gb.is_none_or(|before| (before - gib(disk.used)).abs() * 50.0 > gib(disk.total));
+        if moved || pass.status.stale {
+            pass.status.ram_total_mb = Some(memory.total >> 20);
+            pass.status.ram_used_mb = Some(used);
+            pass.status.disk_total_gb = Some(gib(disk.total));
+            pass.status.disk_used_gb = Some(gib(disk.used));
+            pass.status.resources_updated_at = Some(pass.now.to_string());
+        }
+        pass.notice(condition("ResourcesKnown", true, "Measured", ""));
+        Ok(())
+    }
+
+    /// Takes the probe and the shared network off a server that goes.
+    async fn leave(&self, record: &DockerServer) -> Result<(), EngineError> {
+        let endpoint = self.endpoint(record).await.map_err(|e| EngineError::Unreachable(e.message))?;
+        let engine = self.ctx.connector.connect(&record.name_any(), &endpoint).await?;
+        let uid = record.uid().unwrap_or_default();
+        for container in engine.containers(Some(&uid)).await? {
+            engine.remove(&container.id).await?;
+        }
+        for network in engine.networks(Some(&uid)).await? {
+            engine.remove_network(&network.id).await?;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Looked>> {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

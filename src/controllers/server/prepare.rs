@@ -1,0 +1,181 @@
+//! What every server has of ours besides workspaces: the shared bridge, and a small probe container.
+
+use super::super::context::Context;
+use super::super::retry::PassError;
+use super::super::status::Pass;
+use crate::engine::probe::{Disk, Memory, OUTPUT_LIMIT, disk_command, memory_command, parse_disk, parse_memory};
+use crate::engine::{
+    Attach, Container, ContainerId, ContainerSpec, ContainerState, Engine, EngineError, Network, NetworkSpec, Ownership,
+};
+use crate::plan::environment::probe_image;
+use crate::resource::{DockerServer, DockerServerStatus};
+use kube::ResourceExt;
+use std::collections::BTreeMap;
+
+/// Subnets tried for the shared bridge, one after the other: wide enough for thousands of workspaces.
+const SUBNETS: [&str; 6] =
+    ["10.213.0.0/16", "10.214.0.0/16", "10.215.0.0/16", "172.29.0.0/16", "172.30.0.0/16", "192.168.192.0/18"];
+
+/// The server, prepared.
+pub struct Prepared {
+    /// The probe, if its image could be had.
+    pub probe: Option<ContainerId>,
+    /// Why there is none.
+    pub missing: String,
+    /// The shared bridge.
+    pub network: Network,
+    /// Image of the probe.
+    pub image: String,
+    /// The bridge was made just now.
+    pub fresh: bool,
+    /// Whose these are.
+    pub owner: Ownership,
+}
+
+/// Name of an installation's shared bridge, the same on every server.
+pub fn shared_network(instance: &str) -> String {
+    format!("ds-{}", short(instance))
+}
+
+fn short(instance: &str) -> &str {
+    instance.get(..8).unwrap_or(instance)
+}
+
+/// Makes the bridge and the probe where they are missing.
+pub async fn prepare(
+    ctx: &Context,
+    record: &DockerServer,
+    engine: &dyn Engine,
+    pass: &mut Pass<DockerServerStatus>,
+) -> Result<Prepared, PassError> {
+    let owner = Ownership {
+        instance: ctx.instance.clone(),
+        uid: record.uid().unwrap_or_default(),
+        kind: "DockerServer".into(),
+        namespace: None,
+        name: record.name_any(),
+        role: "network".into(),
+    };
+    let (network, fresh) = network(engine, &ctx.instance, &owner, pass).await?;
+    let image = probe_image(&ctx.settings().images);
+    let failed = |e: EngineError| PassError::engine("Prepared", &e);
+    if engine.image(&image).await.map_err(failed)?.is_none() {
+        if let Err(e) = engine.pull(&image).await {
+            let missing = format!(
+                "the probe's image {image} is not on the server and cannot be pulled ({e}): memory in use, disk and isolation are not known. Load it, or set spec.images.probe in Settings"
+            );
+            pass.holds("Prepared", "WithoutProbe");
+            return Ok(Prepared { probe: None, missing, network, image, fresh, owner });
+        }
+    }
+    let probe = probe(engine, &image, &network, &Ownership { role: "probe".into(), ..owner.clone() }, pass).await?;
+    pass.holds("Prepared", "Prepared");
+    Ok(Prepared { probe: Some(probe), missing: String::new(), network, image, fresh, owner })
+}
+
+async fn network(
+    engine: &dyn Engine,
+    instance: &str,
+    owner: &Ownership,
+    pass: &mut Pass<DockerServerStatus>,
+) -> Result<(Network, bool), PassError> {
+    let name = shared_network(instance);
+    let failed = |e: EngineError| PassError::engine("Prepared", &e);
+    if let Some(found) = engine.network(&name).await.map_err(failed)? {
+        return if owner.proves(&found.labels) { Ok((found, false)) } else { Err(taken("network", &name)) };
+    }
+    let mut last = None;
+    for subnet in SUBNETS {
+        let spec = NetworkSpec {
+            name: name.clone(),
+            labels: owner.labels(),
+            subnet: Some(subnet.into()),
+            bridge: Some(format!("ds{}", short(instance))),
+            inter_container: false,
+        };
+        match engine.create_network(&spec).await {
+            Ok(_) | Err(EngineError::Conflict(_)) => {
+                pass.did(format!("created network {name}"));
+                let found = engine.network(&name).await.map_err(failed)?;
+                return found
+                    .map(|n| (n, true))
+                    .ok_or_else(|| PassError::transient("Prepared", "ObjectVanished", "the shared network is gone again"));
+            }
+            // Another network on this host may use the subnet.
+            Err(e @ (EngineError::Invalid(_) | EngineError::Failed(_))) => last = Some(e),
+            Err(e) => return Err(failed(e)),
+        }
+    }
+    let words = last.map(|e| e.to_string()).unwrap_or_default();
+    Err(PassError::transient(
+        "Prepared",
+        "NoSubnet",
+        format!("no subnet of {} is free on the server: {words}", SUBNETS.join(", ")),
+    ))
+}
+
+fn taken(what: &str, name: &str) -> PassError {
+    let message = format!(
+        "a {what} named {name:?} is there that is not this server record's; it is left alone. Rename or remove it to go on"
+    );
+    PassError::stalled("Prepared", "NameTaken", message)
+}
+
+async fn probe(
+    engine: &dyn Engine,
+    image: &str,
+    network: &Network,
+    owner: &Ownership,
+    pass: &mut Pass<DockerServerStatus>,
+) -> Result<ContainerId, PassError> {
+    let name = format!("{}-probe", network.name);
+    let failed = |e: EngineError| PassError::engine("Prepared", &e);
+    let mut found = engine.inspect(&name).await.map_err(failed)?;
+    if let Some(c) = &found {
+        if !owner.proves(&c.labels) {
+            return Err(taken("container", &name));
+        }
+        if !usable(c, network) {
+            engine.remove(&c.id).await.map_err(failed)?;
+            found = None;
+        }
+    }
+    if let Some(running) = found.filter(|c| c.state == ContainerState::Running) {
+        return Ok(running.id);
+    }
+    let id = engine.create(&spec(name, image, &network.name, owner)).await.map_err(failed)?;
+    engine.start(&id).await.map_err(failed)?;
+    pass.did("started the probe");
+    Ok(id)
+}
+
+fn usable(c: &Container, network: &Network) -> bool {
+    c.state == ContainerState::Running && c.networks.get(&network.name).is_some_and(Option::is_some)
+}
+
+/// A small container that only waits to be asked.
+pub fn spec(name: String, image: &str, network: &str, owner: &Ownership) -> ContainerSpec {
+    let wait = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait; done"];
+    ContainerSpec {
+        name,
+        image: image.to_owned(),
+        command: Some(wait.map(String::from).to_vec()),
+        env: BTreeMap::new(),
+        labels: owner.labels(),
+        mounts: BTreeMap::new(),
+        attach: Attach::Network(network.to_owned()),
+        hostname: None,
+        memory: 32 << 20,
+        nano_cpus: 500_000_000,
+        pids: 128,
+    }
+}
+
+/// Reads memory and disk through the probe.
+pub async fn figures(engine: &dyn Engine, probe: &ContainerId) -> Result<(Memory, Disk), EngineError> {
+    let read = |command: Vec<String>| async move {
+        let out = engine.exec_output(probe, &command, OUTPUT_LIMIT).await?;
+        Ok::<_, EngineError>(String::from_utf8_lossy(&out.stdout).into_owned())
+    };
+    Ok((parse_memory(&read(memory_command()).await?)?, parse_disk(&read(disk_command()).await?)?))
+}

@@ -1,0 +1,115 @@
+//! One task per connected server: its events wake loops at once, and a full list now and then is the guarantee.
+
+use super::resync::resync;
+use crate::controllers::context::Context;
+use crate::engine::{Engine, EngineEvent};
+use crate::resource::{DockerServer, labels};
+use futures::StreamExt;
+use kube::ResourceExt;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// How often everything is listed although no event said so.
+const RESYNC: Duration = Duration::from_secs(60);
+/// An event that does not say whose object it is about brings a list this soon.
+const SOON: Duration = Duration::from_millis(200);
+/// Actions that cannot change what a record should look like.
+const NOISE: [&str; 9] =
+    ["exec_create", "exec_start", "exec_die", "exec_detach", "attach", "detach", "resize", "top", "archive-path"];
+
+/// Tasks by server; ended when their guard goes.
+#[derive(Default)]
+pub struct Watches(Mutex<BTreeMap<String, Watch>>);
+
+struct Watch {
+    engine: Arc<dyn Engine>,
+    stop: CancellationToken,
+    _guard: DropGuard,
+}
+
+impl Watches {
+    /// Watches a server through this engine, unless that is being done already.
+    pub fn keep(&self, ctx: &Context, record: &DockerServer, engine: Arc<dyn Engine>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = record.name_any();
+        if all.get(&name).is_some_and(|w| Arc::ptr_eq(&w.engine, &engine) && !w.stop.is_cancelled()) {
+            return;
+        }
+        let stop = CancellationToken::new();
+        let watch = Watch { engine: engine.clone(), stop: stop.clone(), _guard: stop.clone().drop_guard() };
+        all.insert(name.clone(), watch);
+        let (ctx, uid) = (ctx.clone(), record.uid().unwrap_or_default());
+        tokio::spawn(async move {
+            let end = stop.clone();
+            tokio::select! {
+                () = end.cancelled() => {}
+                () = follow(&ctx, &name, &uid, engine) => {
+                    // The engine is gone: the server loop finds out why and begins anew.
+                    stop.cancel();
+                    ctx.triggers.servers.fire_named(None, &name);
+                }
+            }
+        });
+    }
+
+    /// Ends watching a server.
+    pub fn end(&self, server: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(server);
+    }
+}
+
+/// Follows until the engine fails.
+async fn follow(ctx: &Context, server: &str, server_uid: &str, engine: Arc<dyn Engine>) {
+    // Events first, list second: what happens in between is seen twice rather than never.
+    let Ok(mut events) = engine.events().await else { return };
+    let mut due = Instant::now();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(due) => {
+                if let Err(e) = resync(ctx, server, server_uid, engine.as_ref()).await {
+                    tracing::warn!(server, error = %e, "cannot list the server's objects");
+                    return;
+                }
+                due = Instant::now() + RESYNC.mul_f64(0.9 + 0.2 * ctx.frame.clock.jitter());
+            }
+            event = events.next() => match event {
+                Some(Ok(event)) => {
+                    if wake(ctx, server, server_uid, &event) == Whose::Unknown {
+                        due = due.min(Instant::now() + SOON);
+                    }
+                }
+                Some(Err(_)) | None => return,
+            },
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Whose {
+    Known,
+    Unknown,
+}
+
+fn wake(ctx: &Context, server: &str, server_uid: &str, event: &EngineEvent) -> Whose {
+    if NOISE.iter().any(|n| event.action.starts_with(n)) {
+        return Whose::Known;
+    }
+    let label = |key: &str| event.labels.get(key).map(String::as_str);
+    match (label(labels::UID), label(labels::NAMESPACE), label(labels::NAME)) {
+        (Some(uid), _, _) if uid == server_uid => {
+            // Making and removing the neighbour of the isolation proof is our own doing.
+            if label(labels::ROLE) != Some("neighbour") && event.action != "create" && event.action != "start" {
+                ctx.triggers.servers.fire_named(None, server);
+            }
+            Whose::Known
+        }
+        (Some(_), Some(namespace), Some(name)) => {
+            ctx.triggers.workspaces.fire_named(Some(namespace), name);
+            Whose::Known
+        }
+        _ => Whose::Unknown,
+    }
+}

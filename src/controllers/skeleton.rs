@@ -1,0 +1,243 @@
+//! The shape of every loop, written once: load → deleting → finalizer → suspended → ordered steps → one quiet
+//! status write → when to look again.
+//!
+//! # Guarantees
+//! A record is never in two passes at once. A pass over a copy older than the last write of the loop itself is put
+//! off until the copy has caught up. A panic fails one pass, not the loop. Errors back off per record.
+//!
+//! # Caveats
+//! A pass can be cut at any `.await` when the process ends; every step must bear being done again.
+
+use super::clock::Clock;
+use super::report::{Outcome, PassReport, Reports};
+use super::retry::{Class, PassError, delay};
+use super::status::{Pass, Record};
+use crate::resource::labels;
+use async_trait::async_trait;
+use futures::{FutureExt, Stream, StreamExt};
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, Resource, ResourceExt};
+use serde_json::json;
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// How long a copy of a record is given to catch up with our own write.
+const CATCH_UP: Duration = Duration::from_millis(20);
+
+/// What is particular to one kind.
+#[async_trait]
+pub trait Loop: Send + Sync + 'static {
+    /// The kind.
+    type Record: Record;
+    /// Its name in metrics and field managers.
+    const NAME: &'static str;
+    /// Holds a record until `cleanup` has let it go.
+    const FINALIZER: Option<&'static str> = None;
+    /// Passes at once.
+    const CONCURRENCY: u16 = 64;
+    /// Longest wait after transient failures.
+    const LONGEST_RETRY: Duration = Duration::from_secs(300);
+
+    /// Brings the world to where the record says, and notes what was found.
+    async fn reconcile(&self, record: &Self::Record, pass: &mut Pass<<Self::Record as Record>::S>) -> Result<(), PassError>;
+
+    /// Clears up after a record being deleted; `Ok` lets it go. May run more than once, and without any
+    /// `reconcile` before it.
+    async fn cleanup(&self, _record: &Self::Record, _pass: &mut Pass<<Self::Record as Record>::S>) -> Result<(), PassError> {
+        Ok(())
+    }
+}
+
+/// What every loop is given.
+#[derive(Clone)]
+pub struct Frame {
+    /// The API.
+    pub client: Client,
+    /// Time and chance.
+    pub clock: Arc<dyn Clock>,
+    /// Where passes are noted.
+    pub reports: Arc<Reports>,
+    /// Ends the loops, after running passes have ended.
+    pub stop: CancellationToken,
+}
+
+struct Running<L: Loop> {
+    it: L,
+    frame: Frame,
+    /// Failures in a row, by record.
+    attempts: Mutex<HashMap<String, u32>>,
+    /// Revision each record had after our own last write.
+    written: Mutex<HashMap<String, u64>>,
+}
+
+/// Runs a loop over the records of `store`, looking at those that `triggers` names. Ends when told to stop.
+pub async fn run<L: Loop>(
+    it: L,
+    frame: Frame,
+    store: Store<L::Record>,
+    triggers: impl Stream<Item = ObjectRef<L::Record>> + Send + 'static,
+) {
+    let stop = frame.stop.clone();
+    let running = Arc::new(Running { it, frame, attempts: Mutex::default(), written: Mutex::default() });
+    Controller::for_shared_stream(futures::stream::pending(), store)
+        .reconcile_on(triggers)
+        .with_config(Config::default().concurrency(L::CONCURRENCY))
+        .graceful_shutdown_on(async move { stop.cancelled().await })
+        .run(pass_over::<L>, |_, e: &std::convert::Infallible, _| match *e {}, running)
+        // A trigger for a record that is gone meanwhile is an error here and nothing to anybody.
+        .for_each(|_| futures::future::ready(()))
+        .await;
+}
+
+async fn pass_over<L: Loop>(record: Arc<L::Record>, running: Arc<Running<L>>) -> Result<Action, std::convert::Infallible> {
+    if running.is_stale(&record) {
+        return Ok(Action::requeue(CATCH_UP));
+    }
+    let begun = Instant::now();
+    let name = key(&*record);
+    let mut pass = Pass::begin(&*record, running.frame.client.clone(), L::NAME, running.frame.clock.now());
+    let work = AssertUnwindSafe(running.work(&record, &mut pass)).catch_unwind().await;
+    let result = work.unwrap_or_else(|_| Err(PassError::transient("Ready", "Panicked", "this pass hit a bug; see the log")));
+    running.remember(&name, pass.revision());
+    let (outcome, reason) = match &result {
+        Ok(()) => (Outcome::Settled, String::new()),
+        Err(e) => {
+            tracing::debug!(kind = L::NAME, record = name, reason = e.reason, message = e.message, "not settled");
+            let outcome = match e.class {
+                Class::Stalled => Outcome::Stalled,
+                Class::Waiting(_) => Outcome::Waiting,
+                Class::Transient => Outcome::Failed,
+            };
+            (outcome, format!("{}: {}", e.reason, e.message))
+        }
+    };
+    let requeue = running.next(&name, &result, pass.requeue);
+    let millis = begun.elapsed().as_secs_f64() * 1000.0;
+    running.frame.reports.note(L::NAME, PassReport { record: name, outcome, reason, actions: pass.actions, millis });
+    Ok(requeue.map_or_else(Action::await_change, Action::requeue))
+}
+
+fn key<K: Record>(record: &K) -> String {
+    match record.namespace() {
+        Some(ns) => format!("{ns}/{}", record.name_any()),
+        None => record.name_any(),
+    }
+}
+
+type PassOf<L> = Pass<<<L as Loop>::Record as Record>::S>;
+
+impl<L: Loop> Running<L> {
+    async fn work(&self, record: &L::Record, pass: &mut PassOf<L>) -> Result<(), PassError> {
+        if record.meta().deletion_timestamp.is_some() {
+            return self.clean_up(record, pass).await;
+        }
+        if record.annotations().get(labels::SUSPEND).is_some_and(|v| v == "true") {
+            return Ok(());
+        }
+        let held = self.hold(record).await?;
+        let record = held.as_ref().unwrap_or(record);
+        if held.is_some() {
+            *pass = Pass::begin(record, self.frame.client.clone(), L::NAME, self.frame.clock.now());
+        }
+        let result = self.it.reconcile(record, pass).await;
+        if let Err(e) = &result {
+            pass.fail(e);
+        }
+        self.tell(record, pass, &result);
+        pass.end(record).await.and(result)
+    }
+
+    async fn clean_up(&self, record: &L::Record, pass: &mut PassOf<L>) -> Result<(), PassError> {
+        let Some(finalizer) = L::FINALIZER.filter(|f| record.finalizers().iter().any(|g| g == f)) else {
+            return Ok(());
+        };
+        if let Err(e) = self.it.cleanup(record, pass).await {
+            pass.fail(&e);
+            return pass.end(record).await.and(Err(e));
+        }
+        let rest: Vec<&String> = record.finalizers().iter().filter(|f| *f != finalizer).collect();
+        let body = json!({"metadata": {"finalizers": rest, "resourceVersion": pass.revision()}});
+        match self.patch(record, body).await {
+            Ok(_) => {
+                lock(&self.attempts).remove(&key(record));
+                Ok(())
+            }
+            Err(kube::Error::Api(s)) if s.code == 404 => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// An event for what was done, and for what is newly in the way.
+    fn tell(&self, record: &L::Record, pass: &PassOf<L>, result: &Result<(), PassError>) {
+        match result {
+            Err(e) if !matches!(e.class, Class::Waiting(_)) && pass.is_news(e) => {
+                super::events::tell(&self.frame, record, true, e.reason, e.message.clone());
+            }
+            _ if !pass.actions.is_empty() => {
+                super::events::tell(&self.frame, record, false, "Reconciled", pass.actions.join(", "));
+            }
+            _ => {}
+        }
+    }
+
+    /// Adds the finalizer where it is missing, before anything is done that would need cleaning up.
+    async fn hold(&self, record: &L::Record) -> Result<Option<L::Record>, PassError> {
+        let Some(finalizer) = L::FINALIZER.filter(|f| !record.finalizers().iter().any(|g| g == f)) else {
+            return Ok(None);
+        };
+        let all: Vec<&str> = record.finalizers().iter().map(String::as_str).chain([finalizer]).collect();
+        let body = json!({"metadata": {"finalizers": all, "resourceVersion": record.resource_version()}});
+        Ok(Some(self.patch(record, body).await?))
+    }
+
+    async fn patch(&self, record: &L::Record, body: serde_json::Value) -> Result<L::Record, kube::Error> {
+        let api: Api<L::Record> = L::Record::api(&self.frame.client, record.namespace().as_deref());
+        let params = PatchParams { field_manager: Some(format!("devsanctum-{}", L::NAME)), ..PatchParams::default() };
+        api.patch(&record.name_any(), &params, &Patch::Merge(body)).await
+    }
+
+    fn is_stale(&self, record: &L::Record) -> bool {
+        let revision = record.resource_version().and_then(|r| r.parse::<u64>().ok()).unwrap_or(0);
+        let mut written = lock(&self.written);
+        match written.get(&key(record)) {
+            Some(ours) if revision < *ours => true,
+            Some(_) => {
+                // The copy has caught up; nothing left to compare with.
+                written.remove(&key(record));
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn remember(&self, name: &str, revision: Option<&str>) {
+        if let Some(revision) = revision.and_then(|r| r.parse().ok()) {
+            lock(&self.written).insert(name.to_owned(), revision);
+        }
+    }
+
+    fn next(&self, name: &str, result: &Result<(), PassError>, requeue: Option<Duration>) -> Option<Duration> {
+        let mut attempts = lock(&self.attempts);
+        match result {
+            Ok(()) => {
+                attempts.remove(name);
+                requeue
+            }
+            Err(e) => {
+                let counter = attempts.entry(name.to_owned()).or_insert(0);
+                let wait = delay(e.class, *counter, self.frame.clock.jitter()).min(L::LONGEST_RETRY.max(Duration::from_secs(1)));
+                *counter = if e.class == Class::Transient { counter.saturating_add(1) } else { 0 };
+                Some(wait)
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,53 @@
+//! The template loop: says whether a template can be resolved, and to what.
+
+use super::context::Context;
+use super::retry::PassError;
+use super::skeleton::Loop;
+use super::status::Pass;
+use crate::plan::environment::resolve;
+use crate::resource::common::Visibility;
+use crate::resource::{ProjectSpec, Template, TemplateStatus};
+use async_trait::async_trait;
+use kube::ResourceExt;
+
+/// The template loop.
+pub struct Templates(pub Context);
+
+#[async_trait]
+impl Loop for Templates {
+    type Record = Template;
+    const NAME: &'static str = "template";
+
+    async fn reconcile(&self, record: &Template, pass: &mut Pass<TemplateStatus>) -> Result<(), PassError> {
+        let alone = project_of(record.name_any());
+        match resolve(&alone, &self.0.settings().images, &self.0.caches) {
+            Ok(environment) => {
+                pass.status.digest = Some(environment.digest());
+                pass.holds("Resolved", "Resolved");
+                Ok(())
+            }
+            Err(e) => {
+                pass.status.digest = None;
+                Err(PassError::stalled("Resolved", e.reason, e.message))
+            }
+        }
+    }
+}
+
+/// A project that adds nothing to its template.
+fn project_of(template: String) -> ProjectSpec {
+    ProjectSpec {
+        display_name: None,
+        description: None,
+        owner: String::new(),
+        template,
+        visibility: Visibility::Private,
+        repositories: Vec::new(),
+        features: Vec::new(),
+        groups: Vec::new(),
+        min_ram_mb: None,
+        min_disk_gb: None,
+        port_visibility: Default::default(),
+        quota: Default::default(),
+    }
+}

@@ -1,0 +1,82 @@
+//! A workspace goes for good, and leaves nothing.
+
+use crate::controllers::context::Context;
+use crate::controllers::retry::PassError;
+use crate::controllers::status::Pass;
+use crate::engine::{Engine, EngineError};
+use crate::resource::{Workspace, WorkspacePhase, WorkspaceStatus, labels};
+use kube::ResourceExt;
+use std::time::Duration;
+
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Removes everything that carries the workspace's uid, on the server it was placed on. Shared folders are the
+/// project's and stay.
+pub async fn destroy(ctx: &Context, record: &Workspace, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+    let uid = record.uid().unwrap_or_default();
+    if ctx.upstreams.set(&uid, None) {
+        ctx.triggers.route_table.notify_one();
+    }
+    if pass.status.phase != WorkspacePhase::Destroyed {
+        pass.status.phase = WorkspacePhase::Destroyed;
+        pass.save(record).await?;
+    }
+    if let Some(server) = pass.status.docker_server.clone() {
+        let removed = match ctx.engines.get(&server) {
+            Some(engine) => remove_all(engine.as_ref(), &uid, pass).await,
+            None => Err(EngineError::Unreachable(format!("server {server:?} is not connected"))),
+        };
+        if let Err(e) = removed {
+            abandon(ctx, record, &server, &e, pass)?;
+        }
+    }
+    ctx.upstreams.forget(&uid);
+    ctx.assumed.lock().await.remove(&uid);
+    Ok(())
+}
+
+async fn remove_all(engine: &dyn Engine, uid: &str, pass: &mut Pass<WorkspaceStatus>) -> Result<(), EngineError> {
+    for container in engine.containers(Some(uid)).await? {
+        engine.stop(&container.id, GRACE).await?;
+        engine.remove(&container.id).await?;
+        pass.did(format!("removed container {}", container.name));
+    }
+    for network in engine.networks(Some(uid)).await? {
+        engine.remove_network(&network.id).await?;
+        pass.did(format!("removed network {}", network.name));
+    }
+    for volume in engine.volumes(Some(uid)).await? {
+        engine.remove_volume(&volume.name).await?;
+        pass.did(format!("removed volume {}", volume.name));
+    }
+    Ok(())
+}
+
+/// A server that will never come back must not hold a record for ever, but letting go is a person's decision.
+fn abandon(
+    ctx: &Context,
+    record: &Workspace,
+    server: &str,
+    e: &EngineError,
+    pass: &mut Pass<WorkspaceStatus>,
+) -> Result<(), PassError> {
+    let left = format!(
+        "container {} with its volumes and network (label {}={}) on server {server}",
+        pass.status.container_id.as_deref().map_or("(not made yet)", |id| id.get(..12).unwrap_or(id)),
+        labels::UID,
+        record.uid().unwrap_or_default()
+    );
+    let registered = ctx.caches.servers.get(&kube::runtime::reflector::ObjectRef::new(server)).is_some();
+    let told = record.annotations().get(labels::ABANDON).is_some_and(|v| v == "true");
+    if told || !registered {
+        super::super::events::left_behind(ctx, record, &left);
+        pass.did(format!("left behind: {left}"));
+        return Ok(());
+    }
+    let message = format!(
+        "cannot remove {left}: {e}. It goes by itself when the server answers again; if the server is gone for ever, set the \
+         annotation {}=true to let go and leave it behind",
+        labels::ABANDON
+    );
+    Err(PassError::transient("Ready", "ServerUnreachable", message))
+}

@@ -1,0 +1,160 @@
+//! The workspace loop: a record becomes a running, routed container, and stays so.
+
+mod cleanup;
+mod execute;
+mod images;
+mod observe;
+mod placement;
+mod routes;
+
+pub use images::Pulls;
+pub use placement::Assumed;
+
+use super::context::Context;
+use super::retry::PassError;
+use super::skeleton::Loop;
+use super::status::Pass;
+use crate::engine::Engine;
+use crate::plan::environment::{Environment, resolve};
+use crate::plan::workspace::{Wanted, WantedNetwork, base_name, wanted};
+use crate::resource::conditions::condition;
+use crate::resource::names::Slug;
+use crate::resource::{NetworkMode, Project, Workspace, WorkspacePhase, WorkspaceStatus, labels};
+use async_trait::async_trait;
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// All is looked at again this often even when nothing was heard: events are hints, this is the guarantee.
+const RESYNC: Duration = Duration::from_secs(600);
+
+/// The workspace loop.
+pub struct Workspaces(pub Context);
+
+#[async_trait]
+impl Loop for Workspaces {
+    type Record = Workspace;
+    const NAME: &'static str = "workspace";
+    const FINALIZER: Option<&'static str> = Some(labels::WORKSPACE_FINALIZER);
+
+    async fn reconcile(&self, record: &Workspace, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+        let (project, env) = self.environment(record)?;
+        pass.holds("Resolved", "Resolved");
+        self.name_it(pass)?;
+        if !record.spec.running && pass.status.docker_server.is_none() {
+            return Ok(stopped(pass));
+        }
+        let server = placement::place(&self.0, record, &project, &env, pass).await?;
+        let engine = self.engine(&server)?;
+        let wanted = self.wanted(record, &env, &server, pass)?;
+        if record.spec.running {
+            images::have(&self.0, &server, &engine, &wanted, pass).await?;
+        }
+        let main = execute::settle(&self.0, record, engine.as_ref(), &wanted, pass).await?;
+        up_to_date(&wanted, main.as_ref().map(|m| m.digest.as_str()), pass);
+        let uid = record.uid().unwrap_or_default();
+        let address = main.as_ref().and_then(|m| m.address).filter(|_| record.spec.running);
+        if self.0.upstreams.set(&uid, address) {
+            self.0.triggers.route_table.notify_one();
+        }
+        pass.status.address = address.map(|a| a.to_string());
+        if !record.spec.running {
+            return Ok(stopped(pass));
+        }
+        routes::publish(&self.0, record, &env, pass).await?;
+        routes::answering(&env, address).await?;
+        pass.holds("ServicesAnswering", "Answering");
+        routes::live(&self.0, record, pass)?;
+        pass.status.phase = WorkspacePhase::Running;
+        pass.requeue = Some(RESYNC.mul_f64(0.75 + 0.5 * self.0.frame.clock.jitter()));
+        Ok(())
+    }
+
+    async fn cleanup(&self, record: &Workspace, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+        cleanup::destroy(&self.0, record, pass).await
+    }
+}
+
+/// A workspace stopped on purpose; its files are kept.
+fn stopped(pass: &mut Pass<WorkspaceStatus>) {
+    pass.status.phase = WorkspacePhase::Stopped;
+    let why = "stopped as asked, its files are kept; set spec.running to true to start it";
+    pass.set(condition("ContainerRunning", false, "Stopped", why));
+}
+
+/// Says when the container was made from an older environment than the records now describe.
+fn up_to_date(wanted: &Wanted, made_from: Option<&str>, pass: &mut Pass<WorkspaceStatus>) {
+    let Some(made_from) = made_from else { return };
+    pass.status.environment = Some(made_from.to_owned());
+    pass.notice(if made_from == wanted.main.digest {
+        condition("UpToDate", true, "UpToDate", "")
+    } else {
+        let message = format!(
+            "its template, features or env have changed since its container was made; to make it anew (its folders stay, the rest \
+             of its file system is lost) set the annotation {}={}",
+            labels::RECREATE,
+            wanted.main.digest
+        );
+        condition("UpToDate", false, "EnvironmentChanged", message)
+    });
+}
+
+impl Workspaces {
+    fn environment(&self, record: &Workspace) -> Result<(Arc<Project>, Environment), PassError> {
+        let name = record.namespace().unwrap_or_default();
+        let Some(project) = self.0.caches.projects.get(&ObjectRef::new(&name)) else {
+            return Err(PassError::stalled("Resolved", "ProjectNotFound", format!("project {name:?} does not exist")));
+        };
+        match resolve(&project.spec, &self.0.settings().images, &self.0.caches) {
+            Ok(env) => Ok((project, env)),
+            Err(e) => Err(PassError::stalled("Resolved", e.reason, e.message)),
+        }
+    }
+
+    /// Draws the workspace's public name; it is written together with the placement, before anything uses it.
+    fn name_it(&self, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+        if pass.status.slug.is_none() {
+            let slug = Slug::random().map_err(|e| PassError::transient("Ready", "NoRandomness", e.to_string()))?;
+            pass.status.slug = Some(slug.to_string());
+        }
+        Ok(())
+    }
+
+    fn engine(&self, server: &str) -> Result<Arc<dyn Engine>, PassError> {
+        if let Some(engine) = self.0.engines.get(server) {
+            return Ok(engine);
+        }
+        if self.0.caches.servers.get(&ObjectRef::new(server)).is_none() {
+            let message = format!(
+                "server {server:?}, which holds this workspace, is no longer registered; register it again or delete the workspace"
+            );
+            return Err(PassError::stalled("Scheduled", "ServerGone", message));
+        }
+        let message = format!("server {server:?} does not answer; see `describe dockerserver {server}`");
+        Err(PassError::waiting("Scheduled", "ServerUnreachable", message, Duration::from_secs(15)))
+    }
+
+    fn wanted(
+        &self,
+        record: &Workspace,
+        env: &Environment,
+        server: &str,
+        pass: &Pass<WorkspaceStatus>,
+    ) -> Result<Wanted, PassError> {
+        let (project, uid) = (record.namespace().unwrap_or_default(), record.uid().unwrap_or_default());
+        let base = base_name(&project, &record.name_any(), &uid);
+        let host = self.0.caches.servers.get(&ObjectRef::new(server));
+        let network = match host.and_then(|s| s.status.as_ref().and_then(|s| s.network_mode)) {
+            Some(NetworkMode::SharedBridge) => WantedNetwork::Shared(super::server::shared_network(&self.0.instance)),
+            Some(NetworkMode::PerWorkspace) => WantedNetwork::Own(base.clone()),
+            None => {
+                let message = format!("server {server:?} is still being prepared");
+                return Err(PassError::waiting("Scheduled", "ServerNotReady", message, Duration::from_secs(5)));
+            }
+        };
+        let wanted = wanted(&base, &project, env, &record.spec.env, network);
+        let recreate = record.annotations().get(labels::RECREATE) == Some(&wanted.main.digest);
+        Ok(Wanted { running: record.spec.running, recorded_digest: pass.status.environment.clone(), recreate, ..wanted })
+    }
+}

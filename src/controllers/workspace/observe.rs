@@ -1,0 +1,113 @@
+//! What is on the engine under the names a workspace wants, and whether it is provably its own.
+
+use crate::controllers::retry::PassError;
+use crate::engine::{Container, ContainerState, Engine, Ownership};
+use crate::plan::workspace::{Seen, SeenContainer, State, Wanted, WantedContainer, WantedNetwork, WantedVolume};
+use crate::resource::labels;
+use futures::future::try_join_all;
+use std::net::IpAddr;
+
+/// Whose objects are looked for.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// This installation.
+    pub instance: String,
+    /// The record's uid.
+    pub uid: String,
+    /// Its project.
+    pub namespace: String,
+    /// Its project's uid.
+    pub project_uid: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Owner {
+    /// An object of the workspace in this role.
+    pub fn of(&self, role: &str) -> Ownership {
+        Ownership {
+            instance: self.instance.clone(),
+            uid: self.uid.clone(),
+            kind: "Workspace".into(),
+            namespace: Some(self.namespace.clone()),
+            name: self.name.clone(),
+            role: role.to_owned(),
+        }
+    }
+
+    /// A volume: the workspace's own, or a folder that all workspaces of the project share.
+    pub fn of_volume(&self, volume: &WantedVolume) -> Ownership {
+        let own = self.of(&volume.role);
+        if !volume.shared {
+            return own;
+        }
+        Ownership { uid: self.project_uid.clone(), kind: "Project".into(), name: self.namespace.clone(), ..own }
+    }
+}
+
+/// What was found, and the main container itself.
+pub struct Observed {
+    /// For the plan.
+    pub seen: Seen,
+    /// The main container.
+    pub main: Option<Container>,
+}
+
+impl Observed {
+    /// Where the main container is reached, if it is running on its network.
+    pub fn address(&self, wanted: &Wanted) -> Option<IpAddr> {
+        let main = self.main.as_ref().filter(|m| m.state == ContainerState::Running)?;
+        main.networks.get(wanted.network.name()).copied().flatten()
+    }
+}
+
+/// Looks.
+pub async fn observe(engine: &dyn Engine, owner: &Owner, wanted: &Wanted) -> Result<Observed, PassError> {
+    let failed = |e| PassError::engine("ContainerRunning", &e);
+    let main = engine.inspect(&wanted.main.name).await.map_err(failed)?;
+    let mut seen = Seen::default();
+    // A running main container that mounts all its volumes proves that they are there.
+    let mounted =
+        |name: &String| main.as_ref().is_some_and(|m| m.state == ContainerState::Running && m.mounts.contains_key(name));
+    let unproven = wanted.volumes.iter().filter(|v| !mounted(&v.name));
+    let looked = try_join_all(unproven.map(|v| async move { engine.volume(&v.name).await.map(|found| (v, found)) }))
+        .await
+        .map_err(failed)?;
+    for (v, found) in looked {
+        if let Some(found) = found {
+            seen.volumes.insert(v.name.clone(), owner.of_volume(v).proves(&found.labels));
+        }
+    }
+    seen.volumes.extend(wanted.volumes.iter().filter(|v| mounted(&v.name)).map(|v| (v.name.clone(), true)));
+    if let WantedNetwork::Own(name) = &wanted.network {
+        seen.network = engine.network(name).await.map_err(failed)?.map(|n| owner.of("network").proves(&n.labels));
+    }
+    if let Some(main) = &main {
+        let on = main.networks.get(wanted.network.name()).is_some_and(|ip| ip.is_some() || main.state != ContainerState::Running);
+        seen.containers.insert(main.name.clone(), view(main, owner, &wanted.main, on));
+    }
+    let sidecars = try_join_all(wanted.sidecars.iter().map(|s| async move { engine.inspect(&s.name).await.map(|c| (s, c)) }));
+    for (spec, found) in sidecars.await.map_err(failed)? {
+        let Some(c) = found else { continue };
+        let joined = main.as_ref().is_some_and(|m| c.network_of.as_deref() == Some(m.id.as_str()));
+        seen.containers.insert(c.name.clone(), view(&c, owner, spec, joined));
+    }
+    Ok(Observed { seen, main })
+}
+
+fn view(found: &Container, owner: &Owner, wanted: &WantedContainer, attached: bool) -> SeenContainer {
+    let state = match found.state {
+        ContainerState::Running => State::Running,
+        ContainerState::Paused => State::Paused,
+        ContainerState::Created | ContainerState::Exited | ContainerState::Dead => State::Stopped,
+        ContainerState::Restarting | ContainerState::Removing => State::Busy,
+    };
+    SeenContainer {
+        id: found.id.as_str().to_owned(),
+        ours: owner.of(&wanted.role).proves(&found.labels),
+        digest: found.labels.get(labels::DIGEST).cloned().unwrap_or_default(),
+        state,
+        attached,
+        started_at: found.started_at.clone(),
+    }
+}

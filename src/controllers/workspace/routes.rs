@@ -1,0 +1,190 @@
+//! A workspace's own `Route` records, and whether what they promise is true.
+
+use crate::controllers::context::Context;
+use crate::controllers::retry::PassError;
+use crate::controllers::status::{Pass, Record};
+use crate::plan::environment::Environment;
+use crate::resource::common::{Port, Protocol, Visibility};
+use crate::resource::conditions::{condition, find, holds};
+use crate::resource::{Route, RouteSpec, ServiceStatus, Workspace, WorkspacePhase, WorkspaceStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, ObjectMeta, PostParams};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
+use std::net::IpAddr;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// A service listening is asked this often within a pass, this far apart, before the pass gives way to others.
+const ASKS: u32 = 5;
+const BETWEEN: Duration = Duration::from_millis(20);
+
+/// Makes, corrects and removes the workspace's own routes, and says where its services are.
+pub async fn publish(
+    ctx: &Context,
+    record: &Workspace,
+    env: &Environment,
+    pass: &mut Pass<WorkspaceStatus>,
+) -> Result<(), PassError> {
+    let settings = ctx.settings();
+    let scheme = if settings.tls { "https" } else { "http" };
+    let slug = pass.status.slug.clone().unwrap_or_default();
+    let mut wanted = Vec::new();
+    pass.status.services = Vec::new();
+    for (i, port) in env.ports.iter().enumerate() {
+        let host = host(record, &slug, (i > 0).then_some(port), &settings.domain);
+        let url = (port.protocol != Protocol::Tcp).then(|| format!("{scheme}://{host}"));
+        pass.status.services.push(ServiceStatus { name: port.name.clone(), port: port.port, protocol: port.protocol, url });
+        if port.protocol != Protocol::Tcp {
+            wanted.push(route(record, port, host));
+        }
+    }
+    let api = Route::api(&ctx.frame.client, record.namespace().as_deref());
+    for r in &wanted {
+        write(ctx, &api, r, pass).await?;
+    }
+    for stale in own_routes(ctx, record).iter().filter(|r| !wanted.iter().any(|w| w.name_any() == r.name_any())) {
+        match api.delete(&stale.name_any(), &DeleteParams::default()).await {
+            Err(kube::Error::Api(s)) if s.code == 404 => {}
+            other => drop(other?),
+        }
+        pass.did(format!("removed route {}", stale.name_any()));
+    }
+    Ok(())
+}
+
+fn host(record: &Workspace, slug: &str, other: Option<&Port>, domain: &str) -> String {
+    match (other, &record.spec.route_domain) {
+        (None, Some(own)) => own.clone(),
+        (None, None) => format!("{slug}.{domain}"),
+        (Some(port), _) => format!("{slug}-{}.{domain}", port.name),
+    }
+}
+
+fn route(record: &Workspace, port: &Port, host: String) -> Route {
+    let visibility = if port.public { Visibility::Public } else { record.spec.visibility };
+    let spec = RouteSpec { host, workspace: record.name_any(), port: port.port, protocol: port.protocol, visibility };
+    let owner = OwnerReference {
+        api_version: Workspace::api_version(&()).into_owned(),
+        kind: Workspace::kind(&()).into_owned(),
+        name: record.name_any(),
+        uid: record.uid().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    };
+    let name = format!("{}-{}", shorten(&record.name_any(), 63 - 1 - port.name.len().min(40)), shorten(&port.name, 40));
+    let metadata = ObjectMeta {
+        name: Some(name),
+        namespace: record.namespace(),
+        owner_references: Some(vec![owner]),
+        ..ObjectMeta::default()
+    };
+    Route { metadata, spec, status: None }
+}
+
+fn shorten(name: &str, most: usize) -> &str {
+    name.get(..most).unwrap_or(name).trim_end_matches('-')
+}
+
+async fn write(ctx: &Context, api: &kube::Api<Route>, wanted: &Route, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+    let name = wanted.name_any();
+    let reference = ObjectRef::new(&name).within(&wanted.namespace().unwrap_or_default());
+    let known = ctx.caches.routes.get(&reference);
+    if known.as_ref().is_some_and(|k| k.spec == wanted.spec && owned_by_same(k, wanted)) {
+        return Ok(());
+    }
+    let params = PostParams { field_manager: Some("devsanctum-workspace".into()), ..PostParams::default() };
+    // The copy may lag behind our own last write, so ask before changing anything.
+    match api.get_opt(&name).await? {
+        None => {
+            api.create(&params, wanted).await.map_err(|e| refused(&e, wanted))?;
+            pass.did(format!("created route {name}"));
+        }
+        Some(found) if !owned_by_same(&found, wanted) => {
+            let message = format!("a Route named {name:?} is there that is not this workspace's; rename or delete it");
+            return Err(PassError::stalled("Routed", "NameTaken", message));
+        }
+        Some(found) if found.spec != wanted.spec => {
+            let changed = Route { metadata: found.metadata, spec: wanted.spec.clone(), status: None };
+            api.replace(&name, &params, &changed).await.map_err(|e| refused(&e, wanted))?;
+            pass.did(format!("corrected route {name}"));
+        }
+        Some(_) => {}
+    }
+    Ok(())
+}
+
+fn refused(e: &kube::Error, wanted: &Route) -> PassError {
+    match e {
+        kube::Error::Api(s) if s.code == 422 => {
+            PassError::stalled("Routed", "HostnameTaken", format!("host {} cannot be had: {}", wanted.spec.host, s.message))
+        }
+        e => PassError::api(e),
+    }
+}
+
+fn owned_by_same(a: &Route, b: &Route) -> bool {
+    let uid = |r: &Route| r.owner_references().iter().find(|o| o.controller == Some(true)).map(|o| o.uid.clone());
+    uid(a) == uid(b)
+}
+
+fn own_routes(ctx: &Context, record: &Workspace) -> Vec<std::sync::Arc<Route>> {
+    let uid = record.uid().unwrap_or_default();
+    let ours = |r: &Route| r.namespace() == record.namespace() && r.owner_references().iter().any(|o| o.uid == uid);
+    ctx.caches.routes.state_filter(|r| ours(r))
+}
+
+/// Asks each service whether it takes connections.
+pub async fn answering(env: &Environment, address: Option<IpAddr>) -> Result<(), PassError> {
+    let Some(address) = address else {
+        let message = "the container runs but has no address on its network yet";
+        return Err(PassError::waiting("ServicesAnswering", "NoAddress", message, Duration::from_secs(1)));
+    };
+    for port in &env.ports {
+        let mut last = None;
+        for ask in 0..ASKS {
+            if ask > 0 {
+                tokio::time::sleep(BETWEEN).await;
+            }
+            last = tokio::time::timeout(Duration::from_secs(2), TcpStream::connect((address, port.port))).await.ok();
+            if matches!(last, Some(Ok(_))) {
+                break;
+            }
+        }
+        let words = match last {
+            Some(Ok(_)) => continue,
+            Some(Err(e)) => e.to_string(),
+            None => "no answer in 2 s".into(),
+        };
+        let message = format!("service {:?} does not take connections on port {} yet ({words})", port.name, port.port);
+        return Err(PassError::waiting("ServicesAnswering", "NotListening", message, Duration::from_millis(500)));
+    }
+    Ok(())
+}
+
+/// Whether the proxy itself says that the workspace's routes are live.
+pub fn live(ctx: &Context, record: &Workspace, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+    for port in pass.status.services.iter().filter(|s| s.url.is_some()) {
+        let routes = own_routes(ctx, record);
+        let Some(route) = routes.iter().find(|r| r.spec.port == port.port) else {
+            return Err(waiting_for_route(pass, "its routes are being made"));
+        };
+        let conditions = route.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+        if !holds(conditions, "Programmed") {
+            let why = find(conditions, "Programmed")
+                .map_or("the proxy has not taken up its routes yet", |c| c.message.as_str())
+                .to_owned();
+            return Err(waiting_for_route(pass, &why));
+        }
+    }
+    pass.set(condition("Routed", true, "Live", ""));
+    Ok(())
+}
+
+/// The route's own change brings the next pass; the wait is in case it does not.
+fn waiting_for_route(pass: &mut Pass<WorkspaceStatus>, why: &str) -> PassError {
+    if pass.status.phase != WorkspacePhase::Running {
+        pass.status.phase = WorkspacePhase::Starting;
+    }
+    PassError::waiting("Routed", "NotLive", why, Duration::from_secs(5))
+}

@@ -4,6 +4,11 @@
 //! given; nothing is deleted by name; an answer that did not come is [`EngineError::Unreachable`], never "not
 //! there".
 
+pub mod docker;
+pub mod fake;
+pub mod ownership;
+pub mod pool;
+pub mod probe;
 mod types;
 
 pub use types::*;
@@ -19,8 +24,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Who it is: version, identity, cores, memory.
     async fn info(&self) -> Result<EngineInfo, EngineError>;
 
-    /// All containers of this installation, running or not, by its instance label.
-    async fn containers(&self) -> Result<Vec<ContainerSummary>, EngineError>;
+    /// All containers of this installation, running or not, by its instance label; with `uid`, those of one record.
+    async fn containers(&self, uid: Option<&str>) -> Result<Vec<ContainerSummary>, EngineError>;
     /// One container by name or id.
     async fn inspect(&self, name_or_id: &str) -> Result<Option<Container>, EngineError>;
     /// Creates a container; [`EngineError::Conflict`] when the name is taken, [`EngineError::ImageMissing`] when
@@ -35,17 +40,20 @@ pub trait Engine: Send + Sync + 'static {
     /// Removes a container by id, running or not; fine when it is gone already.
     async fn remove(&self, id: &ContainerId) -> Result<(), EngineError>;
 
-    /// All networks of this installation.
-    async fn networks(&self) -> Result<Vec<Network>, EngineError>;
+    /// All networks of this installation; with `uid`, those of one record.
+    async fn networks(&self, uid: Option<&str>) -> Result<Vec<Network>, EngineError>;
     /// One network by name.
     async fn network(&self, name: &str) -> Result<Option<Network>, EngineError>;
     /// Creates a bridge network and gives its id.
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String, EngineError>;
+    /// Attaches a container to a network by name; a stale attachment to a network of that name that is no more is
+    /// taken off first. Fine when it is attached already.
+    async fn connect(&self, network: &str, id: &ContainerId) -> Result<(), EngineError>;
     /// Removes a network by id; fine when it is gone already.
     async fn remove_network(&self, id: &str) -> Result<(), EngineError>;
 
-    /// All volumes of this installation.
-    async fn volumes(&self) -> Result<Vec<Volume>, EngineError>;
+    /// All volumes of this installation; with `uid`, those of one record.
+    async fn volumes(&self, uid: Option<&str>) -> Result<Vec<Volume>, EngineError>;
     /// One volume by name.
     async fn volume(&self, name: &str) -> Result<Option<Volume>, EngineError>;
     /// Creates a volume.
@@ -72,4 +80,11 @@ pub trait Engine: Send + Sync + 'static {
         id: &ContainerId,
         request: &LogRequest,
     ) -> Result<BoxStream<'static, Result<Bytes, EngineError>>, EngineError>;
+}
+
+/// Makes connections to engines; the same settings give the same connection.
+#[async_trait]
+pub trait Connector: Send + Sync + 'static {
+    /// Connects to the engine of the server so named and asks who it is.
+    async fn connect(&self, server: &str, endpoint: &Endpoint) -> Result<std::sync::Arc<dyn Engine>, EngineError>;
 }

@@ -28,6 +28,43 @@ impl ContainerId {
     }
 }
 
+/// Where an engine listens.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A socket on this machine.
+    Unix(std::path::PathBuf),
+    /// TCP without any security.
+    Tcp {
+        /// Host name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// TCP with TLS and a client certificate; all PEM, never written to disk.
+    Tls {
+        /// Host name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Certificate of the authority the engine's certificate must come from.
+        ca: Vec<u8>,
+        /// Our certificate.
+        cert: Vec<u8>,
+        /// Our key.
+        key: Vec<u8>,
+    },
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
+            Self::Tls { host, port, .. } => write!(f, "tls://{host}:{port}"),
+        }
+    }
+}
+
 /// Labels of a Docker object.
 pub type Labels = BTreeMap<String, String>;
 
@@ -76,6 +113,8 @@ pub struct ContainerSummary {
     pub labels: Labels,
     /// Whether it runs.
     pub state: ContainerState,
+    /// Networks it is attached to, by network name: its address there, if it has one now.
+    pub networks: BTreeMap<String, Option<IpAddr>>,
 }
 
 /// A container, inspected.

@@ -4,11 +4,13 @@
 //! given; nothing is deleted by name; an answer that did not come is [`EngineError::Unreachable`], never "not
 //! there".
 
+pub mod docker;
+pub mod fake;
 pub mod ownership;
+pub mod pool;
 pub mod probe;
 mod types;
 
-pub use ownership::Ownership;
 pub use types::*;
 
 use async_trait::async_trait;

@@ -1,0 +1,147 @@
+//! From what bollard and the connection say to [`EngineError`], keeping Docker's own words.
+
+use super::{connect, tls};
+use crate::engine::{Endpoint, EngineError};
+use bollard::errors::Error;
+use std::error::Error as StdError;
+use std::io::{self, ErrorKind};
+
+/// Sorts an error; `to` is where the engine was looked for.
+pub(super) fn classify(to: Option<&Endpoint>, error: Error) -> EngineError {
+    match error {
+        Error::DockerResponseServerError { status_code, message } => by_status(status_code, message),
+        Error::DockerStreamError { error } => by_words(error),
+        Error::RequestTimeoutError => EngineError::Unreachable("no answer in time".into()),
+        Error::JsonDataError { message, .. } => EngineError::Failed(format!("the engine's answer cannot be read: {message}")),
+        Error::JsonSerdeError { err } => EngineError::Failed(format!("the engine's answer cannot be read: {err}")),
+        Error::InvalidURIError { .. } | Error::URLParseError { .. } | Error::HttpClientError { .. } => {
+            EngineError::Invalid(format!("the engine cannot be asked for this: {error}"))
+        }
+        other => by_cause(to, &other),
+    }
+}
+
+fn by_status(status: u16, message: String) -> EngineError {
+    match status {
+        400 if message.contains("HTTP request to an HTTPS server") => {
+            EngineError::Denied("it wants TLS on this port; turn TLS on and give ca, cert and key".into())
+        }
+        400 => EngineError::Invalid(message),
+        401 | 403 => EngineError::Denied(message),
+        404 if message.to_ascii_lowercase().contains("no such image") => EngineError::ImageMissing(message),
+        404 => EngineError::NotFound(message),
+        409 => EngineError::Conflict(message),
+        // Not Docker's: a proxy before it. Whether the request arrived is unknown.
+        502..=504 => EngineError::Unreachable(format!("HTTP {status}: {message}")),
+        _ => EngineError::Failed(message),
+    }
+}
+
+/// Errors inside a stream (a pull) have words but no status.
+fn by_words(words: String) -> EngineError {
+    let lower = words.to_ascii_lowercase();
+    if ["manifest unknown", "not found", "repository does not exist"].iter().any(|w| lower.contains(w)) {
+        return EngineError::NotFound(words);
+    }
+    EngineError::Failed(words)
+}
+
+fn by_cause(to: Option<&Endpoint>, error: &(dyn StdError + 'static)) -> EngineError {
+    let identity = to.and_then(connect::identity);
+    if let (Some(identity), Some(tls)) = (identity, find::<rustls::Error>(error)) {
+        return EngineError::Denied(tls::explain(tls, identity));
+    }
+    let at = to.map_or_else(|| "the engine".to_owned(), |t| format!("{t:?}"));
+    let text = deepest(error);
+    match find_io(error).map(io::Error::kind) {
+        Some(ErrorKind::PermissionDenied) => EngineError::Denied(format!(
+            "{at}: permission denied; run as root or as a member of the socket's group (usually 'docker')"
+        )),
+        Some(ErrorKind::Unsupported) => EngineError::Failed(text),
+        Some(ErrorKind::ConnectionRefused) => EngineError::Unreachable(format!("{at}: connection refused; is dockerd running?")),
+        Some(ErrorKind::NotFound) => EngineError::Unreachable(format!("{at}: there is no such socket; is dockerd running?")),
+        Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof) if identity.is_some() => {
+            EngineError::Unreachable(format!("{at}: {text}; it may be refusing our client certificate"))
+        }
+        _ => EngineError::Unreachable(format!("{at}: {text}")),
+    }
+}
+
+/// What an error was made from. [`io::Error`] hides the error it wraps from `source`.
+fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
+}
+
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        next = cause(error);
+    }
+    None
+}
+
+/// The innermost I/O error that says more than "other".
+fn find_io<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
+    let mut found = None;
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            found = Some(io);
+        }
+        next = cause(error);
+    }
+    found
+}
+
+fn deepest(error: &(dyn StdError + 'static)) -> String {
+    let mut last = error;
+    while let Some(inner) = cause(last) {
+        last = inner;
+    }
+    last.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status_code: u16, message: &str) -> EngineError {
+        classify(None, Error::DockerResponseServerError { status_code, message: message.into() })
+    }
+
+    #[test]
+    fn docker_s_words_are_kept_and_the_class_follows_the_status() {
+        assert_eq!(answer(400, "bad"), EngineError::Invalid("bad".into()));
+        assert_eq!(answer(404, "No such image: x:1"), EngineError::ImageMissing("No such image: x:1".into()));
+        assert_eq!(answer(404, "No such container: x"), EngineError::NotFound("No such container: x".into()));
+        assert_eq!(answer(409, "in use"), EngineError::Conflict("in use".into()));
+        assert_eq!(answer(500, "port is already allocated"), EngineError::Failed("port is already allocated".into()));
+        assert!(matches!(answer(503, "busy"), EngineError::Unreachable(_)));
+    }
+
+    #[test]
+    fn plain_http_to_a_tls_port_is_told_as_such() {
+        let error = answer(400, "Client sent an HTTP request to an HTTPS server.\n");
+        assert!(matches!(&error, EngineError::Denied(t) if t.contains("wants TLS")), "{error}");
+    }
+
+    #[test]
+    fn an_error_wrapped_in_io_errors_is_found() {
+        let inner = io::Error::other(rustls::Error::DecryptError);
+        let wrapped = io::Error::other(io::Error::other(inner));
+        assert!(find::<rustls::Error>(&wrapped).is_some());
+    }
+
+    #[test]
+    fn a_socket_without_permission_is_denied_with_advice() {
+        let to = Endpoint::Unix("/var/run/docker.sock".into());
+        let error = classify(Some(&to), io::Error::from(ErrorKind::PermissionDenied).into());
+        assert!(matches!(&error, EngineError::Denied(t) if t.contains("/var/run/docker.sock") && t.contains("docker")));
+    }
+}

@@ -1,0 +1,144 @@
+//! The one place where a container's settings are made: what is not written here cannot be asked for.
+
+use crate::engine::{Attach, ContainerSpec, EngineError};
+use bollard::models::{
+    ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount, MountType, RestartPolicy,
+    RestartPolicyNameEnum,
+};
+use std::collections::HashMap;
+
+/// All that a container may do as root inside it. Less than Docker's own default: no `NET_RAW` (spoofing on the
+/// bridge), no `MKNOD`, no `SETFCAP` and no `SETPCAP` (nothing in a workspace needs to hand capabilities out).
+///
+/// - files of several users, as package managers and s6 need: `CHOWN`, `DAC_OVERRIDE`, `FOWNER`, `FSETID`
+/// - s6 and sshd start services as other users and stop them: `SETUID`, `SETGID`, `KILL`
+/// - sshd's privilege separation and PAM: `SYS_CHROOT`, `AUDIT_WRITE`
+/// - web servers on port 80: `NET_BIND_SERVICE`
+pub const CAPABILITIES: [&str; 10] =
+    ["AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID", "SYS_CHROOT"];
+
+const LOG_MAX_SIZE: &str = "10m";
+const LOG_MAX_FILE: &str = "3";
+
+/// Settings of a container, hardened. [`EngineError::Invalid`] says what of the specification is refused.
+pub(super) fn body(spec: &ContainerSpec) -> Result<ContainerCreateBody, EngineError> {
+    check_name("container", &spec.name)?;
+    check_reference(&spec.image)?;
+    Ok(ContainerCreateBody {
+        hostname: spec.hostname.clone().filter(|_| !matches!(spec.attach, Attach::Container(_))),
+        image: Some(spec.image.clone()),
+        cmd: spec.command.clone(),
+        env: Some(environment(spec)?),
+        labels: Some(spec.labels.clone().into_iter().collect()),
+        tty: Some(false),
+        open_stdin: Some(false),
+        host_config: Some(host_config(spec)?),
+        ..Default::default()
+    })
+}
+
+fn host_config(spec: &ContainerSpec) -> Result<HostConfig, EngineError> {
+    let memory = limit("memory", spec.memory)?;
+    Ok(HostConfig {
+        cap_drop: Some(vec!["ALL".into()]),
+        cap_add: Some(CAPABILITIES.map(str::to_owned).to_vec()),
+        security_opt: Some(vec!["no-new-privileges".into()]),
+        privileged: Some(false),
+        ipc_mode: Some("private".into()),
+        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
+        network_mode: Some(network_mode(&spec.attach)?),
+        publish_all_ports: Some(false),
+        memory: Some(memory),
+        memory_swap: Some(memory),
+        nano_cpus: Some(limit("cpu", spec.nano_cpus)?),
+        pids_limit: Some(limit("pids", u64::from(spec.pids))?),
+        restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
+        auto_remove: Some(false),
+        init: Some(false),
+        mounts: Some(spec.mounts.iter().map(|(volume, path)| mount(volume, path)).collect::<Result<_, _>>()?),
+        log_config: Some(log_config()),
+        ..Default::default()
+    })
+}
+
+/// Docker's own word for "no limit" is 0; a container without a limit is refused.
+fn limit(what: &str, value: u64) -> Result<i64, EngineError> {
+    i64::try_from(value)
+        .ok()
+        .filter(|v| *v > 0)
+        .ok_or_else(|| EngineError::Invalid(format!("the {what} limit is {value}; every container needs one above 0")))
+}
+
+fn network_mode(attach: &Attach) -> Result<String, EngineError> {
+    match attach {
+        Attach::None => Ok("none".into()),
+        Attach::Container(id) => Ok(format!("container:{}", id.as_str())),
+        Attach::Network(name) => {
+            check_name("network", name)?;
+            if ["host", "none", "default"].contains(&name.as_str()) {
+                return Err(EngineError::Invalid(format!("'{name}' is not a network a container may be attached to")));
+            }
+            Ok(name.clone())
+        }
+    }
+}
+
+/// A named volume, by the type that cannot mean a path on the host.
+fn mount(volume: &str, path: &str) -> Result<Mount, EngineError> {
+    check_name("volume", volume)?;
+    let plain = path.starts_with('/') && path.len() > 1 && !path.split('/').any(|p| p == "..") && !path.contains('\0');
+    if !plain {
+        return Err(EngineError::Invalid(format!("volume '{volume}' is mounted at '{path}', which is not an absolute path")));
+    }
+    Ok(Mount {
+        typ: Some(MountType::VOLUME),
+        source: Some(volume.to_owned()),
+        target: Some(path.to_owned()),
+        read_only: Some(false),
+        ..Default::default()
+    })
+}
+
+fn environment(spec: &ContainerSpec) -> Result<Vec<String>, EngineError> {
+    let line = |(key, value): (&String, &String)| {
+        if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
+            return Err(EngineError::Invalid(format!("'{key}' is not a name of an environment variable")));
+        }
+        Ok(format!("{key}={value}"))
+    };
+    spec.env.iter().map(line).collect()
+}
+
+fn log_config() -> HostConfigLogConfig {
+    let config =
+        HashMap::from([("max-size".to_owned(), LOG_MAX_SIZE.to_owned()), ("max-file".to_owned(), LOG_MAX_FILE.to_owned())]);
+    HostConfigLogConfig { typ: Some("json-file".into()), config: Some(config) }
+}
+
+/// Docker's rule for names. An empty one would get a random name, and a `/` would ask for something else.
+pub(super) fn check_name(kind: &str, name: &str) -> Result<(), EngineError> {
+    let rest = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    let mut bytes = name.bytes();
+    let good = bytes.next().is_some_and(|b| b.is_ascii_alphanumeric()) && bytes.all(rest) && name.len() <= 255;
+    if good {
+        return Ok(());
+    }
+    Err(EngineError::Invalid(format!(
+        "'{name}' is not a {kind} name: it must be 1 to 255 letters, digits, '_', '.' or '-', and begin with a letter or digit"
+    )))
+}
+
+/// An image reference, as far as it can do harm in a request's path.
+pub(super) fn check_reference(reference: &str) -> Result<(), EngineError> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.-:@/".contains(&b);
+    let begins = reference.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    let part = |p: &str| !p.is_empty() && p != "." && p != "..";
+    if begins && reference.bytes().all(allowed) && reference.split('/').all(part) && reference.len() <= 512 {
+        return Ok(());
+    }
+    Err(EngineError::Invalid(format!("'{reference}' is not an image reference such as 'alpine:3.22'")))
+}
+
+#[cfg(test)]
+#[path = "harden_tests.rs"]
+mod tests;

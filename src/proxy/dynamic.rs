@@ -164,7 +164,7 @@ pub struct TlsStore {
     pub default_certificate: CertificateFiles,
 }
 
-/// A certificate and its key, as paths on Traefik's machine.
+/// A certificate and its key: paths on Traefik's machine, or the PEM text itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CertificateFiles {

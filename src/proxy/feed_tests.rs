@@ -4,7 +4,11 @@ use crate::resource::common::{Protocol, Visibility};
 
 fn feed() -> Arc<Feed> {
     let gate_url = "http://127.0.0.1:1".into();
-    Feed::new(RenderSettings { entry_points: vec!["web".into()], gate_url, tls: None }, "secret".into(), Pace::default())
+    Feed::new(
+        RenderSettings { entry_points: vec!["web".into()], gate_url, tls: None, default_certificate: None },
+        "secret".into(),
+        Pace::default(),
+    )
 }
 
 fn table(ports: impl IntoIterator<Item = u16>) -> RouteTable {

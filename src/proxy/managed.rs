@@ -11,7 +11,7 @@
 //! and does not ask within three seconds is restarted, which costs a few tenths of a second of routes.
 
 use super::feed::Feed;
-use super::process::{Process, find, remember};
+use super::process::{Process, find, note};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -270,8 +270,7 @@ impl Traefik {
             .kill_on_drop(true)
             .spawn()
             .map_err(|e| ManagedError::Start(format!("{}: {e}", self.binary.display())))?;
-        let path = self.dir.join("traefik.pid");
-        remember(&path, child.id().unwrap_or_default()).map_err(|why| ManagedError::File { path, why })?;
+        self.write("traefik.pid", &note(child.id().unwrap_or_default()))?;
         Ok(child)
     }
 

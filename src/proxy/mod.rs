@@ -3,6 +3,7 @@
 //! [`TraefikProxy`] is the real one: [`render`] makes the configuration, [`Feed`] hands it out, [`live`] compares what
 //! Traefik holds. [`ManagedTraefik`] runs a Traefik of our own. [`FakeProxy`] is for tests of what stands above.
 
+pub mod certificate;
 pub mod dynamic;
 pub mod fake;
 pub mod feed;

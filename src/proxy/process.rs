@@ -49,12 +49,9 @@ impl Process {
     }
 }
 
-/// Writes down a process, for [`find`].
-///
-/// # Errors
-/// When the file cannot be written.
-pub(super) fn remember(file: &Path, pid: u32) -> std::io::Result<()> {
-    std::fs::write(file, format!("{pid} {}\n", start_time(pid).unwrap_or_default()))
+/// What is to be written down of a process, for [`find`].
+pub(super) fn note(pid: u32) -> String {
+    format!("{pid} {}\n", start_time(pid).unwrap_or_default())
 }
 
 /// Finds the process written down, when it still runs and its command line holds `argument`.
@@ -84,7 +81,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pid");
         let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
-        remember(&file, child.id()).unwrap();
+        std::fs::write(&file, note(child.id())).unwrap();
         assert!(find(&file, "1001").is_none());
         let found = find(&file, "1000").unwrap();
         std::fs::write(&file, format!("{} 12\n", child.id())).unwrap();

@@ -48,6 +48,9 @@ pub struct RenderSettings {
     pub gate_url: String,
     /// TLS ends at Traefik.
     pub tls: Option<TlsSettings>,
+    /// Certificate where no other fits, also without TLS: a Traefik that has none makes an RSA key of its own at every
+    /// change, for about 100 ms of CPU. See [`super::certificate::self_signed`].
+    pub default_certificate: Option<CertificateFiles>,
 }
 
 /// How TLS ends at Traefik.
@@ -94,12 +97,13 @@ pub fn render(table: &RouteTable, settings: &RenderSettings) -> Rendered {
             refused.insert(uid.clone(), reason);
         }
     }
-    let tls = settings.tls.as_ref().and_then(|tls| match &tls.certificate {
-        Certificate::Files(files) => {
-            let store = TlsStore { default_certificate: files.clone() };
-            Some(Tls { stores: BTreeMap::from([("default".to_owned(), store)]) })
-        }
-        Certificate::Resolver(_) => None,
+    let certificate = match settings.tls.as_ref().map(|tls| &tls.certificate) {
+        Some(Certificate::Files(files)) => Some(files),
+        _ => settings.default_certificate.as_ref(),
+    };
+    let tls = certificate.map(|files| {
+        let store = TlsStore { default_certificate: files.clone() };
+        Tls { stores: BTreeMap::from([("default".to_owned(), store)]) }
     });
     let mut configuration = Configuration { http: Some(http), tls };
     let digest = digest(&configuration);

@@ -3,7 +3,12 @@ use proptest::prelude::*;
 use std::net::SocketAddr;
 
 fn settings() -> RenderSettings {
-    RenderSettings { entry_points: vec!["web".into()], gate_url: "http://127.0.0.1:8081".into(), tls: None }
+    RenderSettings {
+        entry_points: vec!["web".into()],
+        gate_url: "http://127.0.0.1:8081".into(),
+        tls: None,
+        default_certificate: None,
+    }
 }
 
 fn entry(host: &str, visibility: Visibility) -> RouteEntry {

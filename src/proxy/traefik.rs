@@ -5,6 +5,7 @@
 //! tells which configuration Traefik holds. All routes are read and compared once for each digest, and again every
 //! minute; in between the last comparison holds. Simultaneous callers share one look.
 
+use super::certificate::self_signed;
 use super::dynamic::Middleware;
 use super::feed::{Feed, Pace};
 use super::live::{RawData, compare};
@@ -24,7 +25,7 @@ pub const OLDEST: (u32, u32, u32) = (3, 7, 9);
 const COMPARISON_HOLDS: Duration = Duration::from_secs(60);
 const API_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest pause between two looks in [`Proxy::wait_live`].
-const LONGEST_PAUSE: Duration = Duration::from_millis(25);
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// A Traefik, ours or not, whose HTTP provider polls our feed.
 pub struct TraefikProxy {
@@ -50,11 +51,16 @@ struct Compared {
 }
 
 impl TraefikProxy {
-    /// A proxy at `api_url` (such as `http://127.0.0.1:8090`), serving `token`'s bearer the configuration.
+    /// A proxy at `api_url` (such as `http://127.0.0.1:8090`), serving `token`'s bearer the configuration. Makes a
+    /// default certificate when `settings` has none.
     ///
     /// # Errors
-    /// When the HTTP client cannot be made.
-    pub fn new(api_url: &str, token: String, settings: RenderSettings) -> Result<Self, ProxyError> {
+    /// When the certificate or the HTTP client cannot be made.
+    pub fn new(api_url: &str, token: String, mut settings: RenderSettings) -> Result<Self, ProxyError> {
+        if settings.default_certificate.is_none() {
+            let made = self_signed().map_err(|e| ProxyError::Unusable(format!("no default certificate: {e}")))?;
+            settings.default_certificate = Some(made);
+        }
         let client = reqwest::Client::builder().timeout(API_TIMEOUT).no_proxy().build();
         let client = client.map_err(|e| ProxyError::Unusable(format!("no HTTP client: {}", with_causes(&e))))?;
         let feed = Feed::new(settings, token, Pace::default());
@@ -198,7 +204,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_proxy_that_is_not_there_is_unreachable_and_says_why() {
-        let settings = RenderSettings { entry_points: vec!["web".into()], gate_url: "http://127.0.0.1:1".into(), tls: None };
+        let settings = RenderSettings {
+            entry_points: vec!["web".into()],
+            gate_url: "http://127.0.0.1:1".into(),
+            tls: None,
+            default_certificate: None,
+        };
         let proxy = TraefikProxy::new("http://127.0.0.1:1", "t".into(), settings).unwrap();
         let error = proxy.live().await.unwrap_err();
         assert!(matches!(&error, ProxyError::Unreachable(why) if why.contains("refused")), "{error}");

@@ -1,1 +1,5 @@
 //! All integration tests, in one binary.
+
+mod proxy_measured;
+mod proxy_traefik;
+mod support;

@@ -1,0 +1,3 @@
+//! What tests start and clean up.
+
+pub mod traefik;

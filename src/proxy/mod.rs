@@ -1,10 +1,28 @@
 //! The port to the reverse proxy: which hosts lead where.
+//!
+//! [`TraefikProxy`] is the real one: [`render`] makes the configuration, [`Feed`] hands it out, [`live`] compares what
+//! Traefik holds. [`ManagedTraefik`] runs a Traefik of our own. [`FakeProxy`] is for tests of what stands above.
 
+pub mod certificate;
+pub mod dynamic;
+pub mod fake;
+pub mod feed;
+pub mod live;
+pub mod managed;
+mod process;
+pub mod render;
+pub mod traefik;
 mod types;
 
+pub use fake::FakeProxy;
+pub use feed::{Feed, Pace};
+pub use managed::{ManagedError, ManagedSettings, ManagedTraefik};
+pub use render::{Certificate, RenderSettings, TlsSettings};
+pub use traefik::TraefikProxy;
 pub use types::*;
 
 use async_trait::async_trait;
+use std::time::Duration;
 
 /// A reverse proxy that is told all routes at once and says which ones it holds.
 #[async_trait]
@@ -14,4 +32,6 @@ pub trait Proxy: Send + Sync + 'static {
     fn publish(&self, table: &RouteTable);
     /// Which routes the proxy itself reports as live now.
     async fn live(&self) -> Result<LiveRoutes, ProxyError>;
+    /// Waits until the proxy holds what was published last, at most `patience`, then answers as [`Proxy::live`].
+    async fn wait_live(&self, patience: Duration) -> Result<LiveRoutes, ProxyError>;
 }

@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# Makes a base image without a registry, from Debian's packages: build.sh tiny|debian [tag]
+# tiny: busybox, s6 and execline, about 9 MB; debian: Debian with apt, git, ssh and s6, about 180 MB.
+# Does nothing when the tag already holds an image made from the same inputs.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+flavour=${1:-}
+case $flavour in
+tiny | debian) ;;
+*)
+  echo "usage: $0 tiny|debian [tag]" >&2
+  exit 64
+  ;;
+esac
+tag=${2:-devsanctum/base:$flavour}
+suite=${SUITE:-bookworm}
+# Times inside the image: a fixed moment, so that equal inputs give equal bytes.
+export SOURCE_DATE_EPOCH=1700000000
+
+say() { printf '[%3ds] %s\n' "$SECONDS" "$*"; }
+die() {
+  printf '%s: %s\n' "$0" "$*" >&2
+  exit 1
+}
+need() { command -v "$1" >/dev/null || die "needs '$1'; install it (apt-get install $2)"; }
+
+need docker docker.io
+need dpkg-deb dpkg
+[[ $flavour = tiny ]] || need mmdebstrap mmdebstrap
+docker version >/dev/null || die "no Docker engine answers; start it, or set DOCKER_HOST"
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+tiny_packages=(busybox-static execline libc6 libexecline2.9 libs6-2.11 libskarnet2.13 s6)
+debian_packages=(ca-certificates curl execline git less openssh-server procps s6 sudo tini)
+
+# Versions that would be used now, with their checksums: together with these files they decide the image.
+inputs() {
+  cat build.sh
+  find root tiny -type f -print0 | sort -z | xargs -0 sha256sum
+  if [[ $flavour = tiny ]]; then
+    apt-get --print-uris download "${tiny_packages[@]}" 2>/dev/null | awk '{print $2, $4}' | sort
+  else
+    apt-cache policy "${debian_packages[@]}" base-files libc6 | grep -E '^[a-z]|Candidate'
+  fi
+}
+
+# Files of ours that both flavours carry.
+add_ours() {
+  cp -r root/. "$1/"
+  chmod 755 "$1/init"
+  mkdir -p "$1/etc/services.d" "$1/etc/cont-init.d" "$1/run/service"
+}
+
+build_tiny() {
+  local root=$work/root lib=lib/x86_64-linux-gnu
+  lib=lib/$(dpkg-architecture -q DEB_HOST_MULTIARCH 2>/dev/null || gcc -print-multiarch 2>/dev/null || echo "$(uname -m)-linux-gnu")
+  say "fetching ${#tiny_packages[@]} packages"
+  (mkdir "$work/debs" && cd "$work/debs" && apt-get -qq -o APT::Sandbox::User=root download "${tiny_packages[@]}") ||
+    die "cannot fetch Debian's packages; try 'apt-get update'"
+  say "unpacking"
+  mkdir -p "$work/all" "$root"/{bin,dev,etc,home/dev,lib,proc,root,run,sys,tmp,usr/bin,usr/lib,var}
+  for deb in "$work"/debs/*.deb; do dpkg-deb -x "$deb" "$work/all"; done
+  cp "$work/all/bin/busybox" "$root/bin/"
+  for applet in $("$root/bin/busybox" --list); do
+    [[ $applet = busybox ]] || ln -s busybox "$root/bin/$applet"
+  done
+  cp -P "$work"/all/usr/bin/* "$root/usr/bin/"
+  # Only what s6 is linked with, and what looks up users.
+  mkdir -p "$root/$lib" "$root/lib64"
+  cp -L "$work/all/$lib"/{libc.so.6,libnss_files.so.2} "$root/$lib/"
+  find "$work/all" \( -name 'libskarnet.so.*' -o -name 'libs6.so.*' -o -name 'libexecline.so.*' \) -exec cp -P {} "$root/$lib/" \;
+  cp -L "$work/all/$lib"/ld-linux* "$root/$lib/"
+  find "$work/all/lib64" -name 'ld-linux*' -exec cp -L {} "$root/lib64/" \; 2>/dev/null || true
+  cp -r tiny/. "$root/"
+  add_ours "$root"
+  chmod 1777 "$root/tmp"
+  chown -R 0:0 "$root"
+  chown 1000:1000 "$root/home/dev"
+  pack "$root"
+}
+
+build_debian() {
+  say "bootstrapping Debian $suite (about a minute of CPU)"
+  add_ours "$work/ours" 2>/dev/null || { mkdir -p "$work/ours" && add_ours "$work/ours"; }
+  mmdebstrap --quiet --variant=apt --include="$(
+    IFS=,
+    echo "${debian_packages[*]}"
+  )" \
+    --aptopt='Apt::Install-Recommends "false"' \
+    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+    --customize-hook='chroot "$1" useradd -m -u 1000 -s /bin/bash dev' \
+    --customize-hook='rm -rf "$1"/etc/ssh/ssh_host_* "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*.bin "$1"/var/log/*' \
+    --customize-hook="cp -r '$work/ours/.' \"\$1/\"" \
+    --customize-hook='printf "%s\n" "Dir::Cache::pkgcache \"\";" "Dir::Cache::srcpkgcache \"\";" >"$1/etc/apt/apt.conf.d/99no-cache-files"' \
+    "$suite" "$work/root.tar"
+}
+
+# Sorted, with one time and numeric owners: equal trees give equal bytes.
+pack() {
+  tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --numeric-owner --format=gnu -C "$1" -cf "$work/root.tar" .
+}
+
+digest=$(inputs | sha256sum | cut -c1-64)
+label=io.devsanctum.base-inputs
+if [[ $(docker image inspect -f "{{index .Config.Labels \"$label\"}}" "$tag" 2>/dev/null) = "$digest" ]]; then
+  say "$tag is up to date"
+  exit 0
+fi
+"build_$flavour"
+say "importing $(($(stat -c %s "$work/root.tar") / 1000000)) MB as $tag"
+docker import \
+  -c 'CMD ["/init"]' \
+  -c 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
+  -c "LABEL $label=$digest" \
+  "$work/root.tar" "$tag" >/dev/null
+say "made $tag ($(sha256sum "$work/root.tar" | cut -c1-12))"

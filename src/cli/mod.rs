@@ -1,1 +1,3 @@
 //! The command line, through the API alone.
+
+pub mod manifest;

@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod api;
+pub mod app;
 pub mod cli;
 pub mod controllers;
 pub mod engine;
@@ -11,3 +12,4 @@ pub mod plan;
 pub mod proxy;
 pub mod resource;
 pub mod store;
+pub mod web;

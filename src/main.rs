@@ -1,3 +1,49 @@
 //! The `devsanctum` binary.
 
-fn main() {}
+use clap::Parser;
+use devsanctum::app::{self, Config, StateDir};
+use devsanctum::cli::{self, Cli, Globals, Hooks};
+use std::ffi::OsString;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // A second installation of the same provider is the only way this fails.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let hooks = Hooks {
+        serve: Box::new(|globals, args| Box::pin(serve(globals, args))),
+        up: Box::new(|globals, args| Box::pin(app::up(globals, args))),
+        down: Box::new(|globals, args| Box::pin(app::down(globals, args))),
+    };
+    cli::run(Cli::parse(), hooks).await
+}
+
+async fn serve(globals: Globals, args: Vec<OsString>) -> ExitCode {
+    let config = Config::parse_from(std::iter::once(OsString::from("serve")).chain(args));
+    app::start_logging(config.log_json);
+    let stop = CancellationToken::new();
+    tokio::spawn(cancel_on_signal(stop.clone()));
+    let state = StateDir::open(&cli::state_dir(&globals)).map_err(|e| e.to_string());
+    let result = match state {
+        Ok(state) => app::serve(config, state, stop).await,
+        Err(e) => Err(e),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn cancel_on_signal(stop: CancellationToken) {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else { return };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    stop.cancel();
+}

@@ -40,5 +40,5 @@ mod watch;
 mod write;
 
 pub use bootstrap::{RESERVED, bootstrap};
-pub use router::{client, router};
+pub use router::{client, guarded, router};
 pub use state::{ApiConfig, ApiState, Health, NoObserver, RequestObserver};

@@ -39,6 +39,11 @@ pub fn router(state: ApiState) -> Router {
     open.merge(guarded).with_state(state)
 }
 
+/// Puts further routes behind the same door: who is calling must be known.
+pub fn guarded<S: Clone + Send + Sync + 'static>(state: &ApiState, router: Router<S>) -> Router<S> {
+    router.layer(from_fn_with_state(state.clone(), identify))
+}
+
 /// A client inside the process, speaking as `identity`. To be called inside a tokio runtime.
 pub fn client(router: Router, identity: Identity) -> kube::Client {
     kube::Client::new(router.layer(Extension(identity)), "default")

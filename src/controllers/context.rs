@@ -35,6 +35,8 @@ pub struct Context {
     pub upstreams: Upstreams,
     /// Placements made that the copies may not show yet.
     pub assumed: Arc<tokio::sync::Mutex<BTreeMap<String, super::workspace::Assumed>>>,
+    /// Port the proxy is reached at where the settings name none.
+    pub public_port: Option<u16>,
     /// Images being pulled.
     pub pulls: Arc<super::workspace::Pulls>,
 }
@@ -97,6 +99,16 @@ impl Context {
     /// The settings, or the defaults where none are set.
     pub fn settings(&self) -> SettingsSpec {
         self.caches.settings.get(&ObjectRef::new(SETTINGS_NAME)).map(|s| s.spec.clone()).unwrap_or_default()
+    }
+
+    /// Where a host is reached.
+    pub fn url(&self, host: &str) -> String {
+        let settings = self.settings();
+        let (scheme, usual) = if settings.tls { ("https", 443) } else { ("http", 80) };
+        match settings.port.or(self.public_port).filter(|p| *p != usual) {
+            Some(port) => format!("{scheme}://{host}:{port}"),
+            None => format!("{scheme}://{host}"),
+        }
     }
 }
 

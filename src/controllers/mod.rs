@@ -4,6 +4,7 @@
 mod caches;
 mod clock;
 mod context;
+pub mod endpoint;
 mod events;
 mod feature;
 mod project;
@@ -47,6 +48,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Where passes are noted.
     pub reports: Arc<Reports>,
+    /// Port the proxy is reached at where the settings name none.
+    pub public_port: Option<u16>,
     /// Set to true once every record was seen and the first route table is published.
     pub ready: watch::Sender<bool>,
     /// Ends the loops.
@@ -59,7 +62,7 @@ pub struct Parts {
 /// # Errors
 /// The name of the loop that ended.
 pub async fn run(parts: Parts) -> Result<(), String> {
-    let Parts { client, instance, connector, proxy, secrets, clock, reports, ready, stop } = parts;
+    let Parts { client, instance, connector, proxy, secrets, clock, reports, public_port, ready, stop } = parts;
     let (triggers, listening) = caches::Triggers::new();
     let (caches, mut feeds) = caches::start(&client, &triggers);
     let ctx = Context {
@@ -73,6 +76,7 @@ pub async fn run(parts: Parts) -> Result<(), String> {
         engines: Engines::default(),
         upstreams: Upstreams::default(),
         assumed: Arc::default(),
+        public_port,
         pulls: Arc::default(),
     };
     let caches::Listening { workspaces, routes, projects, templates, features, servers } = listening;

@@ -81,6 +81,10 @@ pub struct SettingsSpec {
     /// Workspaces are reached at `<slug>.<domain>`.
     #[serde(default = "localhost")]
     pub domain: String,
+    /// Port workspaces are reached at; where left out, the port the managed proxy listens on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<u16>,
     /// Workspaces are reached over https. The proxy must hold a certificate for `*.<domain>`.
     #[serde(default)]
     pub tls: bool,
@@ -99,6 +103,7 @@ impl Default for SettingsSpec {
     fn default() -> Self {
         Self {
             domain: localhost(),
+            port: None,
             tls: false,
             lifecycle: Lifecycle::default(),
             registration: Registration::default(),

@@ -1,6 +1,6 @@
 //! All integration tests, in one binary.
 
-mod store;
 mod proxy_measured;
 mod proxy_traefik;
+mod store;
 mod support;

@@ -28,8 +28,7 @@ impl Loop for Routes {
     const NAME: &'static str = "route";
 
     async fn reconcile(&self, record: &Route, pass: &mut Pass<RouteStatus>) -> Result<(), PassError> {
-        let scheme = if self.0.settings().tls { "https" } else { "http" };
-        pass.status.url = Some(format!("{scheme}://{}", record.spec.host));
+        pass.status.url = Some(self.0.url(&record.spec.host));
         let standing = self.1.standing(&record.uid().unwrap_or_default());
         pass.status.upstream = match &standing {
             Standing::Live(upstream) | Standing::Published(upstream) => Some(upstream.to_string()),

@@ -2,7 +2,8 @@
 
 use super::prepare::{Prepared, spec};
 use crate::engine::probe::{OUTPUT_LIMIT, parse_reach, reach_command};
-use crate::engine::{ContainerId, Engine, EngineError, Ownership};
+use crate::engine::{ContainerId, Engine, EngineError};
+use crate::engine::ownership::Ownership;
 use crate::resource::conditions::condition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -8,15 +8,15 @@ mod watch;
 pub use prepare::shared_network;
 
 use super::context::Context;
+use super::endpoint::endpoint;
 use super::retry::PassError;
 use super::skeleton::Loop;
 use super::status::Pass;
-use crate::engine::{Endpoint, Engine, EngineError};
+use crate::engine::{Engine, EngineError};
 use crate::resource::conditions::condition;
-use crate::resource::{DockerServer, DockerServerStatus, NetworkMode, Secret, ServerPhase, Workspace, labels};
+use crate::resource::{DockerServer, DockerServerStatus, NetworkMode, ServerPhase, Workspace, labels};
 use async_trait::async_trait;
 use kube::ResourceExt;
-use kube::api::Api;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -120,7 +120,7 @@ impl Servers {
 
     /// Connects and asks who it is.
     async fn reach(&self, record: &DockerServer, pass: &mut Pass<DockerServerStatus>) -> Result<Arc<dyn Engine>, PassError> {
-        let endpoint = self.endpoint(record).await?;
+        let endpoint = endpoint(&self.ctx.frame.client, self.ctx.secrets.as_ref(), record).await?;
         let failed = |e: &EngineError| PassError::engine("Reachable", e);
         let engine = self.ctx.connector.connect(&record.name_any(), &endpoint).await.map_err(|e| failed(&e))?;
         let info = engine.info().await.map_err(|e| failed(&e))?;
@@ -147,44 +147,6 @@ impl Servers {
         pass.status.stale = pass.status.resources_updated_at.is_some();
         self.ctx.engines.set(name, None);
         self.watches.end(name);
-    }
-
-    async fn endpoint(&self, record: &DockerServer) -> Result<Endpoint, PassError> {
-        let spec = &record.spec;
-        if let Some(path) = spec.socket() {
-            return Ok(Endpoint::Unix(path.into()));
-        }
-        let (host, port) = (spec.host.clone(), spec.port);
-        match spec.tls.secret.as_ref().filter(|_| spec.tls.enabled) {
-            None => Ok(Endpoint::Tcp { host, port }),
-            Some(secret) => {
-                let namespace = secret.namespace.clone().unwrap_or_default();
-                let [ca, cert, key] = self.credentials(&namespace, &secret.name).await?;
-                Ok(Endpoint::Tls { host, port, ca, cert, key })
-            }
-        }
-    }
-
-    async fn credentials(&self, namespace: &str, name: &str) -> Result<[Vec<u8>; 3], PassError> {
-        let stalled = |message: String| PassError::stalled("Reachable", "CredentialsMissing", message);
-        let api: Api<Secret> = Api::namespaced(self.ctx.frame.client.clone(), namespace);
-        let Some(secret) = api.get_opt(name).await? else {
-            return Err(stalled(format!("secret {namespace}/{name} with the keys ca, cert and key does not exist")));
-        };
-        let uid = secret.uid().unwrap_or_default();
-        let mut all = Vec::new();
-        for key in ["ca", "cert", "key"] {
-            let value = self
-                .ctx
-                .secrets
-                .read(&uid, key)
-                .await
-                .map_err(|e| PassError::transient("Reachable", "CredentialsUnreadable", e))?;
-            all.push(value.ok_or_else(|| {
-                stalled(format!("secret {namespace}/{name} has no key {key:?}; it needs ca, cert and key, all PEM"))
-            })?);
-        }
-        all.try_into().map_err(|_| stalled("three keys are needed".into()))
     }
 
     /// Proves now and then that workspaces cannot reach each other or the host, and chooses the network by it.
@@ -247,7 +209,8 @@ impl Servers {
 
     /// Takes the probe and the shared network off a server that goes.
     async fn leave(&self, record: &DockerServer) -> Result<(), EngineError> {
-        let endpoint = self.endpoint(record).await.map_err(|e| EngineError::Unreachable(e.message))?;
+        let endpoint = endpoint(&self.ctx.frame.client, self.ctx.secrets.as_ref(), record).await;
+        let endpoint = endpoint.map_err(|e| EngineError::Unreachable(e.message))?;
         let engine = self.ctx.connector.connect(&record.name_any(), &endpoint).await?;
         let uid = record.uid().unwrap_or_default();
         for container in engine.containers(Some(&uid)).await? {

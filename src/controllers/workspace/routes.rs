@@ -27,13 +27,12 @@ pub async fn publish(
     pass: &mut Pass<WorkspaceStatus>,
 ) -> Result<(), PassError> {
     let settings = ctx.settings();
-    let scheme = if settings.tls { "https" } else { "http" };
     let slug = pass.status.slug.clone().unwrap_or_default();
     let mut wanted = Vec::new();
     pass.status.services = Vec::new();
     for (i, port) in env.ports.iter().enumerate() {
         let host = host(record, &slug, (i > 0).then_some(port), &settings.domain);
-        let url = (port.protocol != Protocol::Tcp).then(|| format!("{scheme}://{host}"));
+        let url = (port.protocol != Protocol::Tcp).then(|| ctx.url(&host));
         pass.status.services.push(ServiceStatus { name: port.name.clone(), port: port.port, protocol: port.protocol, url });
         if port.protocol != Protocol::Tcp {
             wanted.push(route(record, port, host));

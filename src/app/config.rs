@@ -1,0 +1,42 @@
+//! How a control plane is set up: flags of `serve`, each also an environment variable.
+
+use clap::Parser;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Run the control plane in the foreground.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "devsanctum serve")]
+pub struct Config {
+    /// Where the API listens, with TLS; port 0 takes a free one
+    #[arg(long, env = "DEVSANCTUM_LISTEN", default_value = "127.0.0.1:6443")]
+    pub listen: SocketAddr,
+    /// Host names and addresses callers reach the API by, beside the local ones
+    #[arg(long, env = "DEVSANCTUM_TLS_NAMES", value_delimiter = ',')]
+    pub tls_name: Vec<String>,
+    /// Database: sqlite:///path/file.db or postgres://… [default: a file in the state folder]
+    #[arg(long, env = "DEVSANCTUM_DATABASE", hide_env_values = true)]
+    pub database: Option<String>,
+    /// Where workspaces are reached through the managed Traefik
+    #[arg(long, env = "DEVSANCTUM_WEB", default_value = "127.0.0.1:80")]
+    pub web: SocketAddr,
+    /// Where the managed Traefik's API listens, on loopback; port 0 takes a free one
+    #[arg(long, env = "DEVSANCTUM_TRAEFIK_API", default_value = "127.0.0.1:0")]
+    pub traefik_api: SocketAddr,
+    /// Where Traefik asks for its routes, on loopback; port 0 takes a free one
+    #[arg(long, env = "DEVSANCTUM_FEED", default_value = "127.0.0.1:0")]
+    pub feed: SocketAddr,
+    /// Traefik's program [default: from PATH, or the state folder's venv]
+    #[arg(long, env = "DEVSANCTUM_TRAEFIK")]
+    pub traefik: Option<PathBuf>,
+    /// Use a Traefik that runs already, whose HTTP provider polls --feed: the address of its API
+    #[arg(long, env = "DEVSANCTUM_EXTERNAL_TRAEFIK", value_name = "URL")]
+    pub external_traefik: Option<String>,
+    /// How long a replica that fell silent keeps the lead
+    #[arg(long, env = "DEVSANCTUM_LEASE", default_value = "15s", value_parser = humantime::parse_duration)]
+    pub lease: Duration,
+    /// Write logs as JSON
+    #[arg(long, env = "DEVSANCTUM_LOG_JSON")]
+    pub log_json: bool,
+}

@@ -1,0 +1,121 @@
+//! The folder that holds all state of an installation. Nothing in it is readable by others.
+
+use crate::store::SecretKey;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// The state folder.
+#[derive(Clone, Debug)]
+pub struct StateDir(PathBuf);
+
+impl StateDir {
+    /// Opens the folder, making it where it is missing and closing it to others where it is open.
+    ///
+    /// # Errors
+    /// When it cannot be made or closed.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
+        Ok(Self(std::fs::canonicalize(path)?))
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Takes the folder for this process alone; the lock goes with the process, however that ends.
+    ///
+    /// # Errors
+    /// When another process has it.
+    pub fn lock(&self) -> io::Result<File> {
+        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(self.file("lock"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(_) => Err(io::Error::other(format!(
+                "another control plane runs on {}; stop it (devsanctum down), or give this one a folder of its own (--state-dir)",
+                self.0.display()
+            ))),
+        }
+    }
+
+    /// The key that seals secrets, made at the first start.
+    ///
+    /// # Errors
+    /// When it cannot be read or made, or is not a key.
+    pub fn secret_key(&self) -> io::Result<SecretKey> {
+        let text = self.token("secret.key")?;
+        let key = URL_SAFE_NO_PAD.decode(text.trim()).ok().and_then(|bytes| bytes.try_into().ok());
+        key.map(SecretKey).ok_or_else(|| io::Error::other(format!("{} is not a key of 32 bytes", self.file("secret.key").display())))
+    }
+
+    /// A random text of 256 bits kept in a file, made where it is missing.
+    ///
+    /// # Errors
+    /// When it cannot be read or made.
+    pub fn token(&self, name: &str) -> io::Result<String> {
+        let path = self.file(name);
+        match File::open(&path) {
+            Ok(mut file) => {
+                let mut text = String::new();
+                file.read_to_string(&mut text)?;
+                Ok(text.trim().to_owned())
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let mut bytes = [0u8; 32];
+                getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+                let text = URL_SAFE_NO_PAD.encode(bytes);
+                self.write(name, format!("{text}\n").as_bytes())?;
+                Ok(text)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Writes a file as a whole: it is never seen half-written, and never by others.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let temporary = self.file(&format!(".{name}.new"));
+        let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        std::fs::rename(temporary, self.file(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_made_once_and_is_ours_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(&dir.path().join("s")).unwrap();
+        let first = state.token("admin.token").unwrap();
+        assert_eq!(first.len(), 43);
+        assert_eq!(state.token("admin.token").unwrap(), first);
+        let mode = |p: PathBuf| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(state.file("admin.token")), mode(state.path().into())), (0o600, 0o700));
+    }
+
+    #[test]
+    fn two_processes_cannot_have_one_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let held = state.lock().unwrap();
+        assert!(state.lock().unwrap_err().to_string().contains("another control plane"));
+        drop(held);
+        state.lock().unwrap();
+    }
+}

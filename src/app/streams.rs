@@ -1,0 +1,129 @@
+//! Commands and logs in workspaces: the API's wish, the engine's hands. Any replica can serve them.
+
+use crate::api::streams::{ExecInput, ExecOutput, ExecRequest, ExecSession, LogRequest, StreamError, StreamTarget, WorkspaceStreams};
+use crate::controllers::SecretReader;
+use crate::controllers::endpoint::endpoint;
+use crate::engine::{Connector, Container, ContainerState, Engine, EngineError, ExecChunk, ExecControl};
+use crate::plan::workspace::base_name;
+use crate::resource::{DockerServer, Workspace, labels};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use kube::{Api, Client, ResourceExt};
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+/// Chunks under way in either direction.
+const BUFFER: usize = 32;
+
+/// Commands and logs by way of the engines.
+pub struct EngineStreams {
+    /// The API.
+    pub client: Client,
+    /// Connections to engines.
+    pub connector: Arc<dyn Connector>,
+    /// Credentials of engines.
+    pub secrets: Arc<dyn SecretReader>,
+}
+
+fn failed(e: &EngineError) -> StreamError {
+    match e {
+        EngineError::NotFound(words) => StreamError::NotFound(words.clone()),
+        EngineError::Conflict(words) => StreamError::NotRunning(words.clone()),
+        e => StreamError::Unavailable(e.to_string()),
+    }
+}
+
+fn api_failed(e: &kube::Error) -> StreamError {
+    StreamError::Unavailable(e.to_string())
+}
+
+impl EngineStreams {
+    async fn container(&self, target: &StreamTarget) -> Result<(Arc<dyn Engine>, Container), StreamError> {
+        let StreamTarget { namespace, name, container } = target;
+        let workspaces: Api<Workspace> = Api::namespaced(self.client.clone(), namespace);
+        let workspace = workspaces.get_opt(name).await.map_err(|e| api_failed(&e))?;
+        let workspace = workspace.ok_or_else(|| StreamError::NotFound(format!("workspace {namespace}/{name} does not exist")))?;
+        let placed = workspace.status.as_ref().and_then(|s| s.docker_server.clone());
+        let waiting = || StreamError::NotRunning(format!("workspace {namespace}/{name} has no container yet; see `devsanctum describe`"));
+        let server = placed.ok_or_else(waiting)?;
+        let servers: Api<DockerServer> = Api::all(self.client.clone());
+        let record = servers.get_opt(&server).await.map_err(|e| api_failed(&e))?;
+        let record = record.ok_or_else(|| StreamError::Unavailable(format!("server {server:?} is no longer registered")))?;
+        let endpoint = endpoint(&self.client, self.secrets.as_ref(), &record).await;
+        let endpoint = endpoint.map_err(|e| StreamError::Unavailable(e.message))?;
+        let engine = self.connector.connect(&server, &endpoint).await.map_err(|e| failed(&e))?;
+        let uid = workspace.uid().unwrap_or_default();
+        let base = base_name(namespace, name, &uid);
+        let wanted = container.as_ref().map_or_else(|| base.clone(), |sidecar| format!("{base}.{sidecar}"));
+        let found = engine.inspect(&wanted).await.map_err(|e| failed(&e))?;
+        // A container that only has the name is not the workspace's.
+        let found = found.filter(|c| c.labels.get(labels::UID) == Some(&uid)).ok_or_else(waiting)?;
+        Ok((engine, found))
+    }
+}
+
+#[async_trait]
+impl WorkspaceStreams for EngineStreams {
+    async fn exec(&self, target: StreamTarget, request: ExecRequest) -> Result<ExecSession, StreamError> {
+        let (engine, container) = self.container(&target).await?;
+        if container.state != ContainerState::Running {
+            return Err(StreamError::NotRunning(format!("workspace {}/{} is not running", target.namespace, target.name)));
+        }
+        let ask = crate::engine::ExecRequest { argv: request.command, tty: request.tty, stdin: request.stdin, env: Vec::new() };
+        let session = engine.exec(&container.id, &ask).await.map_err(|e| failed(&e))?;
+        let (input, from_caller) = mpsc::channel(BUFFER);
+        let control: Arc<dyn ExecControl> = Arc::from(session.control);
+        tokio::spawn(feed(from_caller, session.input, control.clone()));
+        let output = session.output.map(|chunk| match chunk {
+            Ok(ExecChunk::Stdout(bytes)) => ExecOutput::Stdout(bytes),
+            Ok(ExecChunk::Stderr(bytes)) => ExecOutput::Stderr(bytes),
+            Err(e) => ExecOutput::Failed(e.to_string()),
+        });
+        let end = futures::stream::once(async move {
+            match control.exit_code().await {
+                Ok(code) => ExecOutput::Exit(code),
+                Err(e) => ExecOutput::Failed(e.to_string()),
+            }
+        });
+        Ok(ExecSession { input, output: output.chain(end).boxed() })
+    }
+
+    async fn log(&self, target: StreamTarget, request: LogRequest) -> Result<BoxStream<'static, Result<Bytes, StreamError>>, StreamError> {
+        let (engine, container) = self.container(&target).await?;
+        let ask = crate::engine::LogRequest {
+            follow: request.follow,
+            tail: request.tail_lines.map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
+            since_seconds: request.since_seconds.and_then(|n| i64::try_from(n).ok()),
+            timestamps: request.timestamps,
+        };
+        let log = engine.logs(&container.id, &ask).await.map_err(|e| failed(&e))?;
+        Ok(log.map(|chunk| chunk.map_err(|e| failed(&e))).boxed())
+    }
+}
+
+/// Passes on what the caller sends, until the caller goes.
+async fn feed(mut from: mpsc::Receiver<ExecInput>, to: Pin<Box<dyn AsyncWrite + Send>>, control: Arc<dyn ExecControl>) {
+    let mut to = Some(to);
+    while let Some(input) = from.recv().await {
+        match input {
+            ExecInput::Stdin(bytes) => {
+                let Some(open) = &mut to else { continue };
+                if open.write_all(&bytes).await.is_err() || open.flush().await.is_err() {
+                    to = None;
+                }
+            }
+            ExecInput::CloseStdin => {
+                if let Some(mut open) = to.take() {
+                    let _ = open.shutdown().await;
+                }
+            }
+            ExecInput::Resize { width, height } => {
+                let _ = control.resize(width, height).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What browsers and the proxy ask for, beside the API.
+
+pub mod gate;

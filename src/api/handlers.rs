@@ -136,19 +136,24 @@ async fn patch(call: &Call, body: Bytes) -> Result<Response, ApiError> {
     let media = call.parts.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
     let change = match PatchKind::from_content_type(media)? {
         PatchKind::Json => Change::JsonPatch(decode_json(&body)?),
-        PatchKind::Merge => Change::Merge(decode_json(&body)?),
+        PatchKind::Merge => Change::Merge(object(decode_json(&body)?)?),
         PatchKind::Apply => {
             if call.params.get("fieldManager").is_none() {
                 return Err(ApiError::bad_request(
                     "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
                 ));
             }
-            let config = decode_yaml(&body)?;
+            let config = object(decode_yaml(&body)?)?;
             let config = if call.target.served.is_new_event() { events::to_core(config) } else { config };
             Change::Apply { config, force: call.params.flag("force")? }
         }
     };
     call.modify(change).await
+}
+
+/// A record, a merge patch and an applied configuration are objects.
+fn object(body: Value) -> Result<Value, ApiError> {
+    if body.is_object() { Ok(body) } else { Err(ApiError::bad_request("the body must be an object")) }
 }
 
 impl Call {
@@ -176,10 +181,7 @@ impl Call {
     }
 
     fn record(&self, body: &[u8]) -> Result<Value, ApiError> {
-        let record = decode(content_type(&self.parts.headers), body)?;
-        if !record.is_object() {
-            return Err(ApiError::bad_request("the body must be an object"));
-        }
+        let record = object(decode(content_type(&self.parts.headers), body)?)?;
         if !self.target.served.is_new_event() {
             return Ok(record);
         }

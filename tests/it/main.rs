@@ -2,5 +2,10 @@
 
 mod proxy_measured;
 mod proxy_traefik;
+mod api_crud;
+mod api_deletion;
+mod api_reading;
+mod api_clients;
+mod api_server;
 mod store;
 mod support;

@@ -140,8 +140,8 @@ fn next_state(request: &WriteRequest, old: &Value, change: Change) -> Result<Nex
         }
         Change::JsonPatch(patch) => {
             next.record = current();
-            if secret {
-                next.record["spec"]["data"] = json!({});
+            if let Some(spec) = next.record.get_mut("spec").and_then(Value::as_object_mut).filter(|_| secret) {
+                spec.insert("data".into(), json!({}));
             }
             json_patch(&mut next.record, &patch)?;
         }

@@ -40,7 +40,9 @@ impl SecretData {
     pub fn shown_to_rules(&self, record: &Value) -> Value {
         let mut whole = record.clone();
         let keys: BTreeMap<&str, &str> = self.0.keys().map(|k| (k.as_str(), "")).collect();
-        whole["spec"]["data"] = json!(keys);
+        if let Some(spec) = whole.get_mut("spec").and_then(Value::as_object_mut) {
+            spec.insert("data".into(), json!(keys));
+        }
         whole
     }
 

@@ -1,3 +1,137 @@
 //! The command line, through the API alone.
+//!
+//! Nothing here knows how the control plane works inside: every command speaks to its Kubernetes-shaped
+//! API as kubectl would. Commands that run the control plane itself are handed in as [`Hooks`].
 
+mod apply;
+pub mod args;
+mod connect;
+mod delete;
+mod describe;
+mod doctor;
+mod edit;
+mod events;
+mod exec;
+mod explain;
+mod failure;
+mod get;
+mod kubeconfig;
+mod logs;
 pub mod manifest;
+mod output;
+mod rest;
+mod schema;
+mod status;
+mod target;
+mod terminal;
+mod ui;
+mod wait;
+
+pub use args::{Cli, Command, Globals};
+pub use connect::state_dir;
+
+use clap::CommandFactory;
+use failure::Failure;
+use futures::future::BoxFuture;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// A command that lives outside this module: it gets the global flags and its own arguments as they are.
+pub type Hook = Box<dyn FnOnce(Globals, Vec<OsString>) -> BoxFuture<'static, ExitCode> + Send>;
+
+/// The commands that run the control plane itself.
+pub struct Hooks {
+    /// `serve`.
+    pub serve: Hook,
+    /// `up`.
+    pub up: Hook,
+    /// `down`.
+    pub down: Hook,
+}
+
+/// Runs a command to its end and gives its exit code.
+pub async fn run(cli: Cli, hooks: Hooks) -> ExitCode {
+    let Cli { globals, command } = cli;
+    let hook = match command {
+        Command::Serve(args) => (hooks.serve, args.args),
+        Command::Up(args) => (hooks.up, args.args),
+        Command::Down(args) => (hooks.down, args.args),
+        command => return finish(&globals, ask(&globals, command).await).await,
+    };
+    hook.0(globals, hook.1).await
+}
+
+async fn ask(globals: &Globals, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Apply(args) => apply::run(globals, args).await,
+        Command::Diff(args) => apply::diff::run(globals, args).await,
+        Command::Get(args) => get::run(&connect::connect(globals).await?, args).await,
+        Command::Describe(args) => describe::run(&connect::connect(globals).await?, args).await,
+        Command::Edit(args) => edit::run(&connect::connect(globals).await?, args).await,
+        Command::Delete(args) => delete::run(&connect::connect(globals).await?, args).await,
+        Command::Wait(args) => wait::run(&connect::connect(globals).await?, args).await,
+        Command::Events(args) => events::run(&connect::connect(globals).await?, args).await,
+        Command::Logs(args) => logs::run(&connect::connect(globals).await?, args).await,
+        Command::Exec(args) => exec::run(&connect::connect(globals).await?, args).await,
+        Command::Explain(args) => explain::run(&args),
+        Command::Kubeconfig(args) => kubeconfig::run(globals, &args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Status(args) => status::run(&connect::connect(globals).await?, args).await,
+        Command::Doctor(args) => doctor::run(globals, args).await,
+        Command::Version => ui::say(&format!("devsanctum {}", env!("CARGO_PKG_VERSION"))),
+        Command::Completion(args) => {
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "devsanctum", &mut script);
+            ui::say(&String::from_utf8_lossy(&script))
+        }
+        Command::Serve(_) | Command::Up(_) | Command::Down(_) => Ok(()),
+    }
+}
+
+/// Says what went wrong, with the address where the API was not reached.
+async fn finish(globals: &Globals, result: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = result else { return ExitCode::SUCCESS };
+    let server = if failure.unreachable {
+        connect::config(globals).await.ok().map(|c| c.cluster_url.to_string().trim_end_matches('/').to_owned())
+    } else {
+        None
+    };
+    let text = failure.render(server.as_deref());
+    if !text.is_empty() {
+        ui::note(&text);
+    }
+    ExitCode::from(failure.code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_of_hooks_are_handed_on_as_they_are() {
+        let cli = Cli::try_parse_from(["devsanctum", "serve", "--listen", "127.0.0.1:0", "--help"]).unwrap();
+        let Command::Serve(args) = cli.command else { panic!("not serve") };
+        assert_eq!(args.args, ["--listen", "127.0.0.1:0", "--help"]);
+    }
+
+    #[test]
+    fn a_dry_run_without_a_value_asks_the_server() {
+        let parse = |words: &[&str]| Cli::try_parse_from(words);
+        let Command::Apply(args) = parse(&["devsanctum", "apply", "-f", "x", "--dry-run"]).unwrap().command else { panic!() };
+        assert_eq!(args.dry_run, args::DryRun::Server);
+        let Command::Apply(args) = parse(&["devsanctum", "apply", "-f", "x", "--dry-run=client"]).unwrap().command else {
+            panic!()
+        };
+        assert_eq!(args.dry_run, args::DryRun::Client);
+        let Command::Delete(args) = parse(&["devsanctum", "delete", "ws/a", "--wait=false"]).unwrap().command else { panic!() };
+        assert!(!args.wait);
+        assert!(parse(&["devsanctum", "delete"]).is_err());
+        assert!(parse(&["devsanctum", "apply"]).is_err());
+    }
+}

@@ -3,9 +3,9 @@
 pub mod position;
 mod read;
 mod scalar;
-pub mod yaml;
 #[cfg(test)]
 mod tests;
+pub mod yaml;
 
 use crate::resource::{KindDef, kinds};
 use position::{Children, Complaint, Mark, Node, Source};
@@ -102,7 +102,11 @@ fn identify(source: &Arc<Source>, value: Value, node: Node) -> Result<Document, 
         match found {
             Some(Value::String(s)) if !s.is_empty() => Some(s.clone()),
             Some(Value::Null) | None => {
-                wrong.push(Complaint::at(source, node.find(path), format!("{path}: Required value: add it, for example '{example}'")));
+                wrong.push(Complaint::at(
+                    source,
+                    node.find(path),
+                    format!("{path}: Required value: add it, for example '{example}'"),
+                ));
                 None
             }
             Some(other) => {

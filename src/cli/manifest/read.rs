@@ -22,7 +22,10 @@ pub fn sources(names: &[String]) -> (Vec<Arc<Source>>, Vec<Complaint>) {
             continue;
         }
         if name.contains("://") {
-            complaints.push(Complaint::file(name, "addresses are not fetched; download the file and give its path, or pipe it to -f -"));
+            complaints.push(Complaint::file(
+                name,
+                "addresses are not fetched; download the file and give its path, or pipe it to -f -",
+            ));
             continue;
         }
         let mut paths = Vec::new();

@@ -18,14 +18,20 @@ fn complaints(text: &str) -> Vec<String> {
 
 #[test]
 fn documents_of_one_text_are_read_in_order_and_empty_ones_left_out() {
-    assert_eq!(values("---\n# nothing\n---\na: 1\n---\nb: [x, 'y', \"z\"]\n...\n"), [json!({"a": 1}), json!({"b": ["x", "y", "z"]})]);
+    assert_eq!(
+        values("---\n# nothing\n---\na: 1\n---\nb: [x, 'y', \"z\"]\n...\n"),
+        [json!({"a": 1}), json!({"b": ["x", "y", "z"]})]
+    );
     assert_eq!(values(""), Vec::<Value>::new());
     assert_eq!(values("\u{feff}a: b\n"), [json!({"a": "b"})]);
 }
 
 #[test]
 fn json_is_read_as_it_is() {
-    assert_eq!(values("{\n\t\"a\": [1, 2.5, null, true, \"x: y\"],\n\t\"b\":{}}\n"), [json!({"a": [1, 2.5, null, true, "x: y"], "b": {}})]);
+    assert_eq!(
+        values("{\n\t\"a\": [1, 2.5, null, true, \"x: y\"],\n\t\"b\":{}}\n"),
+        [json!({"a": [1, 2.5, null, true, "x: y"], "b": {}})]
+    );
 }
 
 #[test]
@@ -55,8 +61,14 @@ fn hostile_texts_are_refused_with_the_place() {
             "f.yaml:1:7: 0755 is octal to some YAML readers and decimal to others; quote it as text, or write the number without the leading 0",
         ),
         ("- a\n", "f.yaml:1:1: a record is a map with apiVersion, kind, metadata and spec"),
-        (&record.replace("  name: a\n", "  labels: {}\n"), "f.yaml:3:1: metadata.name: Required value: add it, for example 'name: my-app'"),
-        (&record.replace("name: a", "name: 3"), "f.yaml:4:9: metadata.name: Invalid value: 3: must be text, for example 'name: my-app'"),
+        (
+            &record.replace("  name: a\n", "  labels: {}\n"),
+            "f.yaml:3:1: metadata.name: Required value: add it, for example 'name: my-app'",
+        ),
+        (
+            &record.replace("name: a", "name: 3"),
+            "f.yaml:4:9: metadata.name: Invalid value: 3: must be text, for example 'name: my-app'",
+        ),
         (
             &record.replace("io/v1", "io/v2"),
             "f.yaml:1:13: apiVersion: Unsupported value: \"devsanctum.io/v2\": Workspace is served as devsanctum.io/v1",
@@ -66,7 +78,10 @@ fn hostile_texts_are_refused_with_the_place() {
         assert_eq!(complaints(text).first().map(String::as_str), Some(expected), "{text:?}");
     }
     let unknown = complaints(&record.replace("Workspace", "Deployment"));
-    assert!(unknown[0].starts_with("f.yaml:2:7: kind: Unsupported value: \"Deployment\": must be Namespace or one of"), "{unknown:?}");
+    assert!(
+        unknown[0].starts_with("f.yaml:2:7: kind: Unsupported value: \"Deployment\": must be Namespace or one of"),
+        "{unknown:?}"
+    );
 }
 
 #[test]
@@ -152,14 +167,20 @@ fn folders_are_read_in_order_and_only_manifests() {
     let (documents, complaints) = load(&[dir.path().display().to_string()]);
     assert_eq!(documents.iter().map(|d| d.name.as_str()).collect::<Vec<_>>(), ["one", "two"]);
     assert_eq!(complaints.len(), 1);
-    assert!(complaints[0].headline().ends_with("d.yaml: is not UTF-8 text: byte 3 starts no character"), "{}", complaints[0].headline());
+    assert!(
+        complaints[0].headline().ends_with("d.yaml: is not UTF-8 text: byte 3 starts no character"),
+        "{}",
+        complaints[0].headline()
+    );
 }
 
 #[test]
 fn records_are_sorted_into_the_order_of_application_and_may_stand_once() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("all.yaml");
-    let record = |kind: &str, name: &str| format!("---\napiVersion: devsanctum.io/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{}}\n");
+    let record = |kind: &str, name: &str| {
+        format!("---\napiVersion: devsanctum.io/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{}}\n")
+    };
     let text = record("Workspace", "w") + &record("Project", "p") + &record("User", "u");
     std::fs::write(&path, &text).unwrap();
     let (documents, _) = load(&[path.display().to_string()]);

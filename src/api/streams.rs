@@ -1,13 +1,10 @@
 //! What the `exec` and `log` subresources of a workspace need from whoever runs its containers.
 
-use crate::resource::Workspace;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 
-impl kube::api::Execute for Workspace {}
-impl kube::api::Log for Workspace {}
 
 /// Which container of which workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,13 @@ const LEASE: &str = "controllers";
 ///
 /// # Errors
 /// What `work` failed with.
-pub async fn lead<F>(store: Store, holder: String, ttl: Duration, stop: CancellationToken, work: impl Fn(CancellationToken) -> F) -> Result<(), String>
+pub async fn lead<F>(
+    store: Store,
+    holder: String,
+    ttl: Duration,
+    stop: CancellationToken,
+    work: impl Fn(CancellationToken) -> F,
+) -> Result<(), String>
 where
     F: Future<Output = Result<(), String>>,
 {

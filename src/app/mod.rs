@@ -216,7 +216,10 @@ impl crate::api::streams::WorkspaceStreams for LateStreams {
         &self,
         target: crate::api::streams::StreamTarget,
         request: crate::api::streams::LogRequest,
-    ) -> Result<futures::stream::BoxStream<'static, Result<bytes::Bytes, crate::api::streams::StreamError>>, crate::api::streams::StreamError> {
+    ) -> Result<
+        futures::stream::BoxStream<'static, Result<bytes::Bytes, crate::api::streams::StreamError>>,
+        crate::api::streams::StreamError,
+    > {
         self.ready()?.log(target, request).await
     }
 }
@@ -283,4 +286,3 @@ fn write_kubeconfig(state: &StateDir, address: SocketAddr, ca: &str, token: &str
 
 /// How long a stop may take before the process is ended as it is.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(30);
-

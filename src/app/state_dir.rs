@@ -55,7 +55,8 @@ impl StateDir {
     pub fn secret_key(&self) -> io::Result<SecretKey> {
         let text = self.token("secret.key")?;
         let key = URL_SAFE_NO_PAD.decode(text.trim()).ok().and_then(|bytes| bytes.try_into().ok());
-        key.map(SecretKey).ok_or_else(|| io::Error::other(format!("{} is not a key of 32 bytes", self.file("secret.key").display())))
+        key.map(SecretKey)
+            .ok_or_else(|| io::Error::other(format!("{} is not a key of 32 bytes", self.file("secret.key").display())))
     }
 
     /// A random text of 256 bits kept in a file, made where it is missing.

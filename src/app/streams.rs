@@ -1,6 +1,8 @@
 //! Commands and logs in workspaces: the API's wish, the engine's hands. Any replica can serve them.
 
-use crate::api::streams::{ExecInput, ExecOutput, ExecRequest, ExecSession, LogRequest, StreamError, StreamTarget, WorkspaceStreams};
+use crate::api::streams::{
+    ExecInput, ExecOutput, ExecRequest, ExecSession, LogRequest, StreamError, StreamTarget, WorkspaceStreams,
+};
 use crate::controllers::SecretReader;
 use crate::controllers::endpoint::endpoint;
 use crate::engine::{Connector, Container, ContainerState, Engine, EngineError, ExecChunk, ExecControl};
@@ -48,7 +50,8 @@ impl EngineStreams {
         let workspace = workspaces.get_opt(name).await.map_err(|e| api_failed(&e))?;
         let workspace = workspace.ok_or_else(|| StreamError::NotFound(format!("workspace {namespace}/{name} does not exist")))?;
         let placed = workspace.status.as_ref().and_then(|s| s.docker_server.clone());
-        let waiting = || StreamError::NotRunning(format!("workspace {namespace}/{name} has no container yet; see `devsanctum describe`"));
+        let waiting =
+            || StreamError::NotRunning(format!("workspace {namespace}/{name} has no container yet; see `devsanctum describe`"));
         let server = placed.ok_or_else(waiting)?;
         let servers: Api<DockerServer> = Api::all(self.client.clone());
         let record = servers.get_opt(&server).await.map_err(|e| api_failed(&e))?;
@@ -92,7 +95,11 @@ impl WorkspaceStreams for EngineStreams {
         Ok(ExecSession { input, output: output.chain(end).boxed() })
     }
 
-    async fn log(&self, target: StreamTarget, request: LogRequest) -> Result<BoxStream<'static, Result<Bytes, StreamError>>, StreamError> {
+    async fn log(
+        &self,
+        target: StreamTarget,
+        request: LogRequest,
+    ) -> Result<BoxStream<'static, Result<Bytes, StreamError>>, StreamError> {
         let (engine, container) = self.container(&target).await?;
         let ask = crate::engine::LogRequest {
             follow: request.follow,

@@ -72,7 +72,8 @@ async fn start(globals: &Globals, args: &UpArgs) -> Result<String, String> {
     };
     drop(lock);
     let log = state.file("devsanctum.log");
-    let out = OpenOptions::new().create(true).append(true).mode(0o600).open(&log).map_err(|e| format!("{}: {e}", log.display()))?;
+    let out =
+        OpenOptions::new().create(true).append(true).mode(0o600).open(&log).map_err(|e| format!("{}: {e}", log.display()))?;
     let error = out.try_clone().map_err(|e| e.to_string())?;
     let program = std::env::current_exe().map_err(|e| e.to_string())?;
     let mut child = Command::new(program)
@@ -137,7 +138,9 @@ async fn stop(globals: &Globals, timeout: Duration) -> Result<String, String> {
     let pid_file = state.file("devsanctum.pid");
     let pid = std::fs::read_to_string(&pid_file).ok().and_then(|t| t.trim().parse::<i32>().ok());
     let pid = pid.and_then(rustix::process::Pid::from_raw).filter(|p| is_ours(*p, &state));
-    let pid = pid.ok_or_else(|| format!("a control plane runs on {} that `up` did not start: stop it where it was started", state.path().display()))?;
+    let pid = pid.ok_or_else(|| {
+        format!("a control plane runs on {} that `up` did not start: stop it where it was started", state.path().display())
+    })?;
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(|e| format!("cannot stop process {pid}: {e}"))?;
     let begun = Instant::now();
     while begun.elapsed() < timeout {

@@ -27,7 +27,12 @@ pub async fn endpoint(client: &Client, secrets: &dyn SecretReader, record: &Dock
     }
 }
 
-async fn credentials(client: &Client, secrets: &dyn SecretReader, namespace: &str, name: &str) -> Result<[Vec<u8>; 3], PassError> {
+async fn credentials(
+    client: &Client,
+    secrets: &dyn SecretReader,
+    namespace: &str,
+    name: &str,
+) -> Result<[Vec<u8>; 3], PassError> {
     let stalled = |message: String| PassError::stalled("Reachable", "CredentialsMissing", message);
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let Some(secret) = api.get_opt(name).await? else {

@@ -5,7 +5,7 @@
 //! there".
 
 pub mod docker;
-// pub mod fake;
+pub mod fake;
 pub mod ownership;
 pub mod pool;
 pub mod probe;

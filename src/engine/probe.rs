@@ -146,7 +146,10 @@ mod tests {
         let disk = Disk { total: 264_212_084 << 10, used: 21_939_944 << 10, available: 73_345_944 << 10 };
         assert_eq!(parse_disk(BUSYBOX_DF), Ok(disk));
         assert_eq!(parse_disk(COREUTILS_DF), Ok(disk));
-        assert_eq!(parse_disk("Filesystem 1024-blocks Used Available Capacity Mounted on\nmy disk 10 4 6 40% /\n").unwrap().used, 4096);
+        assert_eq!(
+            parse_disk("Filesystem 1024-blocks Used Available Capacity Mounted on\nmy disk 10 4 6 40% /\n").unwrap().used,
+            4096
+        );
     }
 
     #[test]

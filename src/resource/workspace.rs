@@ -170,3 +170,8 @@ impl Rules for WorkspaceSpec {
         self.route_domain.iter().map(claim).collect()
     }
 }
+
+/// Commands run in it through the `exec` subresource.
+impl kube::api::Execute for Workspace {}
+/// Its output is read through the `log` subresource.
+impl kube::api::Log for Workspace {}

@@ -1,11 +1,11 @@
 //! All integration tests, in one binary.
 
-mod proxy_measured;
-mod proxy_traefik;
+mod api_clients;
 mod api_crud;
 mod api_deletion;
 mod api_reading;
-mod api_clients;
 mod api_server;
+mod proxy_measured;
+mod proxy_traefik;
 mod store;
 mod support;

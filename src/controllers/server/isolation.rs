@@ -1,9 +1,9 @@
 //! The proof that workspaces are kept apart: tried from inside, with a neighbour that listens.
 
 use super::prepare::{Prepared, spec};
+use crate::engine::ownership::Ownership;
 use crate::engine::probe::{OUTPUT_LIMIT, parse_reach, reach_command};
 use crate::engine::{ContainerId, Engine, EngineError};
-use crate::engine::ownership::Ownership;
 use crate::resource::conditions::condition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

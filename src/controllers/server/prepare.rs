@@ -3,11 +3,9 @@
 use super::super::context::Context;
 use super::super::retry::PassError;
 use super::super::status::Pass;
-use crate::engine::probe::{Disk, Memory, OUTPUT_LIMIT, disk_command, memory_command, parse_disk, parse_memory};
 use crate::engine::ownership::Ownership;
-use crate::engine::{
-    Attach, Container, ContainerId, ContainerSpec, ContainerState, Engine, EngineError, Network, NetworkSpec,
-};
+use crate::engine::probe::{Disk, Memory, OUTPUT_LIMIT, disk_command, memory_command, parse_disk, parse_memory};
+use crate::engine::{Attach, Container, ContainerId, ContainerSpec, ContainerState, Engine, EngineError, Network, NetworkSpec};
 use crate::plan::environment::probe_image;
 use crate::resource::{DockerServer, DockerServerStatus};
 use kube::ResourceExt;

@@ -1,8 +1,8 @@
 //! What is on the engine under the names a workspace wants, and whether it is provably its own.
 
 use crate::controllers::retry::PassError;
-use crate::engine::{Container, ContainerState, Engine};
 use crate::engine::ownership::Ownership;
+use crate::engine::{Container, ContainerState, Engine};
 use crate::plan::workspace::{Seen, SeenContainer, State, Wanted, WantedContainer, WantedNetwork, WantedVolume};
 use crate::resource::labels;
 use futures::future::try_join_all;

@@ -18,6 +18,7 @@ mod events;
 mod exec;
 mod faults;
 mod http;
+mod http_objects;
 mod networks;
 mod shell;
 mod transport;

@@ -93,7 +93,8 @@ impl World {
     /// Takes all addresses of a container back; it stays attached.
     pub(super) fn leave_all(&mut self, container: &str) {
         let Some(found) = self.containers.get_mut(container) else { return };
-        let held: Vec<_> = found.networks.iter_mut().filter_map(|(name, (id, a))| Some((name.clone(), id.clone(), a.take()?))).collect();
+        let held: Vec<_> =
+            found.networks.iter_mut().filter_map(|(name, (id, a))| Some((name.clone(), id.clone(), a.take()?))).collect();
         for (name, id, address) in held {
             if let Some(network) = self.networks.get_mut(&id) {
                 network.used.remove(&address);
@@ -110,7 +111,8 @@ impl World {
         };
         let container = &self.containers[&id];
         if container.host["NetworkMode"].as_str().is_some_and(|m| m.starts_with("container:")) {
-            let words = "container sharing network namespace with another container or host cannot be connected to any other network";
+            let words =
+                "container sharing network namespace with another container or host cannot be connected to any other network";
             return Err(Refusal(400, words.into()));
         }
         let running = container.life != Life::Created && container.life != Life::Exited;

@@ -79,11 +79,7 @@ fn open(fake: &FakeEngine) -> io::Result<Pipe> {
 }
 
 /// Answers, or breaks the connection by an error.
-async fn answer(
-    fake: &FakeEngine,
-    routes: axum::Router,
-    request: Request<Incoming>,
-) -> Result<Response<AxumBody>, io::Error> {
+async fn answer(fake: &FakeEngine, routes: axum::Router, request: Request<Incoming>) -> Result<Response<AxumBody>, io::Error> {
     let request = match without_version(request.map(AxumBody::new)) {
         Ok(request) => request,
         Err(refused) => return Ok(refused),
@@ -104,7 +100,7 @@ async fn answer(
         Some(Fault::LostRequest) => return Err(io::ErrorKind::ConnectionReset.into()),
         _ => {}
     }
-    let answer = routes.oneshot(request).await.map_err(|never| match never {})?;
+    let Ok(answer) = routes.oneshot(request).await;
     match fault {
         Some(Fault::StatusAfter(status, message)) => Ok(super::answers::refuse(status, &message)),
         Some(Fault::LostAnswer) => Err(io::ErrorKind::ConnectionReset.into()),

@@ -54,6 +54,8 @@ pub(super) struct FakeContainer {
     pub(super) mounts: BTreeMap<String, String>,
     pub(super) files: BTreeMap<String, Vec<u8>>,
     pub(super) log: VecDeque<LogChunk>,
+    /// Pieces of the log that were dropped for its length.
+    pub(super) log_dropped: u64,
     /// Ticks when the log grows or the run ends. Made when someone first waits.
     pub(super) changed: Option<watch::Sender<u64>>,
 }
@@ -82,6 +84,7 @@ pub(super) struct FakeVolume {
 pub(super) struct FakeExec {
     pub(super) container: String,
     pub(super) argv: Vec<String>,
+    pub(super) tty: bool,
     pub(super) running: bool,
     pub(super) exit_code: Option<i64>,
     /// Columns and rows.
@@ -94,6 +97,11 @@ pub(super) struct World {
     pub(super) seed: u64,
     pub(super) cores: u32,
     pub(super) memory: u64,
+    pub(super) memory_available: u64,
+    /// Size and free part of its disk, in bytes.
+    pub(super) disk: (u64, u64),
+    /// What the probe finds open, as `address port`.
+    pub(super) reachable: BTreeSet<(String, String)>,
     pub(super) made: u64,
     pub(super) begun: Instant,
     pub(super) ticks: i64,
@@ -117,6 +125,9 @@ impl World {
             seed,
             cores: 2,
             memory: 8 << 30,
+            memory_available: 6 << 30,
+            disk: (100 << 30, 80 << 30),
+            reachable: BTreeSet::new(),
             made: 0,
             begun: Instant::now(),
             ticks: 0,

@@ -71,19 +71,11 @@ impl Guarded {
         self.limit.fetch_add(missing, Ordering::Relaxed);
     }
 
-    async fn read<T>(
-        &self,
-        call: &'static str,
-        future: impl Future<Output = Result<T, EngineError>>,
-    ) -> Result<T, EngineError> {
+    async fn read<T>(&self, call: &'static str, future: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
         self.measured(call, Duration::ZERO, future).await
     }
 
-    async fn heavy<T>(
-        &self,
-        call: &'static str,
-        future: impl Future<Output = Result<T, EngineError>>,
-    ) -> Result<T, EngineError> {
+    async fn heavy<T>(&self, call: &'static str, future: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
         self.placed(&self.places, call, future).await
     }
 

@@ -223,6 +223,25 @@ async fn a_traefik_left_behind_is_taken_over_when_it_fits_and_ended_when_not() {
     traefik.stop().await;
 }
 
+#[tokio::test]
+async fn a_traefik_taken_over_that_does_not_ask_is_restarted() {
+    let (mut rig, app) = (Rig::start(free_address()).await, Upstream::start("app").await);
+    rig.proxy.publish(&table([("r1", public("a.localhost", app.address))]));
+    rig.traefik.take().unwrap().stop().await;
+    rig.stop_feed().await;
+    let mut left = leave_behind(&rig.settings);
+    // A feed that was never asked: this run's own.
+    let settings = RenderSettings { entry_points: vec![], gate_url: String::new(), tls: None, default_certificate: None };
+    let unasked = TraefikProxy::new("http://127.0.0.1:1", "t".into(), settings).unwrap();
+    let traefik = ManagedTraefik::start(rig.settings.clone(), unasked.feed()).await.unwrap();
+    assert_eq!(traefik.status().borrow().pid, left.id());
+    tokio::task::spawn_blocking(move || left.wait().unwrap()).await.unwrap();
+    rig.start_feed().await;
+    until(&rig, "a.localhost", 200).await;
+    assert_eq!(traefik.status().borrow().restarts, 1);
+    traefik.stop().await;
+}
+
 /// A Traefik as it stays when the control plane was killed.
 fn leave_behind(settings: &ManagedSettings) -> std::process::Child {
     let dir = settings.state_dir.join("traefik");
@@ -245,6 +264,7 @@ async fn what_keeps_traefik_from_starting_is_named_with_the_mend() {
         api: free_address(),
         feed_url: "http://127.0.0.1:1/traefik/config".into(),
         token: "t".into(),
+        env: [].into(),
         metrics: true,
         extra: [].into(),
     };

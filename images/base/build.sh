@@ -55,8 +55,8 @@ add_ours() {
 }
 
 build_tiny() {
-  local root=$work/root lib=lib/x86_64-linux-gnu
-  lib=lib/$(dpkg-architecture -q DEB_HOST_MULTIARCH 2>/dev/null || gcc -print-multiarch 2>/dev/null || echo "$(uname -m)-linux-gnu")
+  local root=$work/root lib
+  lib=lib/$(uname -m)-linux-gnu
   say "fetching ${#tiny_packages[@]} packages"
   (mkdir "$work/debs" && cd "$work/debs" && apt-get -qq -o APT::Sandbox::User=root download "${tiny_packages[@]}") ||
     die "cannot fetch Debian's packages; try 'apt-get update'"
@@ -84,7 +84,8 @@ build_tiny() {
 
 build_debian() {
   say "bootstrapping Debian $suite (about a minute of CPU)"
-  add_ours "$work/ours" 2>/dev/null || { mkdir -p "$work/ours" && add_ours "$work/ours"; }
+  mkdir "$work/ours"
+  add_ours "$work/ours"
   mmdebstrap --quiet --variant=apt --include="$(
     IFS=,
     echo "${debian_packages[*]}"

@@ -12,9 +12,8 @@
 
 use super::feed::Feed;
 use super::process::{Process, find, note};
+use super::static_config::{ManagedSettings, static_config};
 use serde::Serialize;
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -37,27 +36,6 @@ const START_PATIENCE: Duration = Duration::from_secs(15);
 const END_PATIENCE: Duration = Duration::from_secs(5);
 /// Time for one that was taken over to ask for its configuration.
 const ADOPTION_PATIENCE: Duration = Duration::from_secs(3);
-
-/// How a managed Traefik is set up.
-#[derive(Clone, Debug)]
-pub struct ManagedSettings {
-    /// The program; else `traefik` in `PATH`, else `<state_dir>/venv/bin/traefik`.
-    pub binary: Option<PathBuf>,
-    /// State directory of DevSanctum; Traefik's files go to `traefik/` in it.
-    pub state_dir: PathBuf,
-    /// Entry points that serve workspaces, by name.
-    pub entry_points: BTreeMap<String, SocketAddr>,
-    /// Where Traefik's API, ping and metrics listen; on loopback.
-    pub api: SocketAddr,
-    /// Where Traefik polls its configuration, with the path.
-    pub feed_url: String,
-    /// Bearer token for `feed_url`.
-    pub token: String,
-    /// Serve Prometheus metrics on `api`.
-    pub metrics: bool,
-    /// Further static configuration by top-level key, such as `certificatesResolvers`.
-    pub extra: BTreeMap<String, Value>,
-}
 
 /// Why a Traefik of our own does not run.
 #[derive(Debug, thiserror::Error)]
@@ -258,9 +236,10 @@ impl Traefik {
         let copy = log.try_clone().map_err(|why| ManagedError::File { path, why })?;
         let child = Command::new(&self.binary)
             .arg(self.config_argument())
-            // Traefik takes settings from TRAEFIK_* too, and proxies from HTTP_PROXY: neither may reach it by chance.
+            // Traefik takes proxies from HTTP_PROXY, for one: nothing may reach it by chance.
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .envs(&self.settings.env)
             .current_dir(&self.dir)
             .stdin(Stdio::null())
             .stdout(log)
@@ -372,6 +351,7 @@ async fn silent(adopted: bool, polls: &mut watch::Receiver<u64>) {
     }
 }
 
+/// Finds the program.
 fn find_binary(settings: &ManagedSettings) -> Result<PathBuf, ManagedError> {
     if let Some(binary) = &settings.binary {
         return if binary.is_file() { Ok(binary.clone()) } else { Err(ManagedError::NoBinary(format!("{}", binary.display()))) };
@@ -380,38 +360,4 @@ fn find_binary(settings: &ManagedSettings) -> Result<PathBuf, ManagedError> {
     let own = settings.state_dir.join("venv/bin");
     let found = std::env::split_paths(&paths).chain([own.clone()]).map(|dir| dir.join("traefik")).find(|p| p.is_file());
     found.ok_or_else(|| ManagedError::NoBinary(format!("neither in PATH nor in {}", own.display())))
-}
-
-/// The static configuration. `aliases`: this Traefik knows `aliasHeadersStrategy`, which replaced
-/// `underscoreHeadersStrategy` and also removes `X.DS.User` beside `X_DS_User`.
-fn static_config(settings: &ManagedSettings, aliases: bool) -> Value {
-    let strategy = if aliases { "aliasHeadersStrategy" } else { "underscoreHeadersStrategy" };
-    let entry_point = |address: &SocketAddr| json!({"address": address.to_string(), "http": {strategy: "delete"}});
-    let mut entry_points: serde_json::Map<String, Value> =
-        settings.entry_points.iter().map(|(name, address)| (name.clone(), entry_point(address))).collect();
-    // Traefik's own name for where `api.insecure`, ping and metrics listen.
-    entry_points.insert("traefik".into(), entry_point(&settings.api));
-    let mut config = json!({
-        "global": {"checkNewVersion": false, "sendAnonymousUsage": false},
-        "log": {"level": "ERROR", "noColor": true},
-        "api": {"insecure": true, "dashboard": false},
-        "ping": {"entryPoint": "traefik"},
-        "entryPoints": entry_points,
-        "providers": {
-            "providersThrottleDuration": "0s",
-            "http": {
-                "endpoint": settings.feed_url,
-                "pollInterval": "1ms",
-                "pollTimeout": "30s",
-                "headers": {"Authorization": format!("Bearer {}", settings.token)},
-            },
-        },
-    });
-    if settings.metrics {
-        config["metrics"] = json!({"prometheus": {"entryPoint": "traefik"}});
-    }
-    for (key, value) in &settings.extra {
-        config[key.as_str()] = value.clone();
-    }
-    config
 }

@@ -11,13 +11,15 @@ pub mod live;
 pub mod managed;
 mod process;
 pub mod render;
+pub mod static_config;
 pub mod traefik;
 mod types;
 
 pub use fake::FakeProxy;
 pub use feed::{Feed, Pace};
-pub use managed::{ManagedError, ManagedSettings, ManagedTraefik};
+pub use managed::{ManagedError, ManagedStatus, ManagedTraefik};
 pub use render::{Certificate, RenderSettings, TlsSettings};
+pub use static_config::ManagedSettings;
 pub use traefik::TraefikProxy;
 pub use types::*;
 

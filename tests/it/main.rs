@@ -5,6 +5,8 @@ mod api_crud;
 mod api_deletion;
 mod api_reading;
 mod api_server;
+#![allow(clippy::unwrap_used, reason = "a helper that unwraps fails the test it serves")]
+
 mod proxy_measured;
 mod proxy_traefik;
 mod store;

@@ -210,28 +210,57 @@ async fn a_traefik_left_behind_is_taken_over_when_it_fits_and_ended_when_not() {
     rig.traefik.take().unwrap().stop().await;
     let mut left = leave_behind(&rig.settings);
     let traefik = ManagedTraefik::start(rig.settings.clone(), rig.proxy.feed()).await.unwrap();
-    assert_eq!(traefik.status().borrow().pid, left.id());
+    assert_eq!(traefik.status().borrow().pid, left.0.id());
     until(&rig, "a.localhost", 200).await;
     traefik.stop().await;
-    left.wait().unwrap();
+    left.0.wait().unwrap();
 
     let mut left = leave_behind(&rig.settings);
     let other = ManagedSettings { token: "another".into(), ..rig.settings.clone() };
     let traefik = ManagedTraefik::start(other, rig.proxy.feed()).await.unwrap();
-    assert_ne!(traefik.status().borrow().pid, left.id());
-    left.wait().unwrap();
+    assert_ne!(traefik.status().borrow().pid, left.0.id());
+    left.0.wait().unwrap();
     traefik.stop().await;
 }
 
-/// A Traefik as it stays when the control plane was killed.
-fn leave_behind(settings: &ManagedSettings) -> std::process::Child {
+#[tokio::test]
+async fn a_traefik_taken_over_that_does_not_ask_is_restarted() {
+    let (mut rig, app) = (Rig::start(free_address()).await, Upstream::start("app").await);
+    rig.proxy.publish(&table([("r1", public("a.localhost", app.address))]));
+    rig.traefik.take().unwrap().stop().await;
+    rig.stop_feed().await;
+    let mut left = leave_behind(&rig.settings);
+    // A feed that was never asked: this run's own.
+    let settings = RenderSettings { entry_points: vec![], gate_url: String::new(), tls: None, default_certificate: None };
+    let unasked = TraefikProxy::new("http://127.0.0.1:1", "t".into(), settings).unwrap();
+    let traefik = ManagedTraefik::start(rig.settings.clone(), unasked.feed()).await.unwrap();
+    assert_eq!(traefik.status().borrow().pid, left.0.id());
+    tokio::task::spawn_blocking(move || left.0.wait().unwrap()).await.unwrap();
+    rig.start_feed().await;
+    until(&rig, "a.localhost", 200).await;
+    assert_eq!(traefik.status().borrow().restarts, 1);
+    traefik.stop().await;
+}
+
+/// A Traefik as it stays when the control plane was killed; killed with the test at the latest.
+struct Left(std::process::Child);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn leave_behind(settings: &ManagedSettings) -> Left {
     let dir = settings.state_dir.join("traefik");
     let config = format!("--configfile={}", dir.join("traefik.yml").display());
-    let child = std::process::Command::new(find_traefik()).arg(config).spawn().unwrap();
+    let quiet = std::process::Stdio::null;
+    let child = std::process::Command::new(find_traefik()).arg(config).stdout(quiet()).stderr(quiet()).spawn().unwrap();
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
     let started = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap();
     std::fs::write(dir.join("traefik.pid"), format!("{} {started}\n", child.id())).unwrap();
-    child
+    Left(child)
 }
 
 #[tokio::test]
@@ -245,6 +274,7 @@ async fn what_keeps_traefik_from_starting_is_named_with_the_mend() {
         api: free_address(),
         feed_url: "http://127.0.0.1:1/traefik/config".into(),
         token: "t".into(),
+        env: [].into(),
         metrics: true,
         extra: [].into(),
     };

@@ -71,6 +71,7 @@ impl Rig {
             api,
             feed_url: format!("http://{feed_address}/traefik/config"),
             token: TOKEN.into(),
+            env: BTreeMap::new(),
             metrics: false,
             extra: BTreeMap::new(),
         };

@@ -1,0 +1,63 @@
+//! The static configuration of a Traefik of our own: what it reads once, at its start.
+
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// How a managed Traefik is set up.
+#[derive(Clone, Debug)]
+pub struct ManagedSettings {
+    /// The program; else `traefik` in `PATH`, else `<state_dir>/venv/bin/traefik`.
+    pub binary: Option<PathBuf>,
+    /// State directory of DevSanctum; Traefik's files go to `traefik/` in it.
+    pub state_dir: PathBuf,
+    /// Entry points that serve workspaces, by name.
+    pub entry_points: BTreeMap<String, SocketAddr>,
+    /// Where Traefik's API, ping and metrics listen; on loopback.
+    pub api: SocketAddr,
+    /// Where Traefik polls its configuration, with the path.
+    pub feed_url: String,
+    /// Bearer token for `feed_url`.
+    pub token: String,
+    /// Its whole environment beside `PATH`; a resolver finds the credentials of its DNS provider here.
+    pub env: BTreeMap<String, String>,
+    /// Serve Prometheus metrics on `api`.
+    pub metrics: bool,
+    /// Further static configuration by top-level key, such as `certificatesResolvers`.
+    pub extra: BTreeMap<String, Value>,
+}
+
+/// The static configuration. `aliases`: this Traefik knows `aliasHeadersStrategy`, which replaced
+/// `underscoreHeadersStrategy` and also removes `X.DS.User` beside `X_DS_User`.
+pub(super) fn static_config(settings: &ManagedSettings, aliases: bool) -> Value {
+    let strategy = if aliases { "aliasHeadersStrategy" } else { "underscoreHeadersStrategy" };
+    let entry_point = |address: &SocketAddr| json!({"address": address.to_string(), "http": {strategy: "delete"}});
+    let mut entry_points: serde_json::Map<String, Value> =
+        settings.entry_points.iter().map(|(name, address)| (name.clone(), entry_point(address))).collect();
+    // Traefik's own name for where `api.insecure`, ping and metrics listen.
+    entry_points.insert("traefik".into(), entry_point(&settings.api));
+    let mut config = json!({
+        "global": {"checkNewVersion": false, "sendAnonymousUsage": false},
+        "log": {"level": "ERROR", "noColor": true},
+        "api": {"insecure": true, "dashboard": false},
+        "ping": {"entryPoint": "traefik"},
+        "entryPoints": entry_points,
+        "providers": {
+            "providersThrottleDuration": "0s",
+            "http": {
+                "endpoint": settings.feed_url,
+                "pollInterval": "1ms",
+                "pollTimeout": "30s",
+                "headers": {"Authorization": format!("Bearer {}", settings.token)},
+            },
+        },
+    });
+    if settings.metrics {
+        config["metrics"] = json!({"prometheus": {"entryPoint": "traefik"}});
+    }
+    for (key, value) in &settings.extra {
+        config[key.as_str()] = value.clone();
+    }
+    config
+}

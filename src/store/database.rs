@@ -99,9 +99,13 @@ impl Database {
         Ok(conn)
     }
 
-    /// A connection that changes nothing, not even settings kept in the file.
-    pub async fn connect_plain(&self) -> Result<AnyConnection, StoreError> {
-        Ok(self.options.connect().await?)
+    /// A connection that changes nothing: on SQLite not even on closing, when another one would tidy up the log.
+    pub async fn connect_to_read(&self) -> Result<AnyConnection, StoreError> {
+        let mut options = self.options.clone();
+        if self.dialect == Dialect::Sqlite {
+            options.database_url.query_pairs_mut().append_pair("mode", "ro");
+        }
+        Ok(options.connect().await?)
     }
 
     /// A few connections for reading; opened as needed.

@@ -37,7 +37,7 @@ async fn follow(database: &Database, feed: &Feed) -> Result<(), StoreError> {
     let mut listener = PgListener::connect(&database.url).await?;
     listener.listen("devsanctum_changes").await?;
     let mut hints = listener.into_stream();
-    let mut conn = database.connect_plain().await?;
+    let mut conn = database.connect_to_read().await?;
     loop {
         let state = log::state(&mut conn).await?;
         log::catch_up(feed, state.revision, &mut conn).await?;

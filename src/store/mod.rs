@@ -36,7 +36,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use rows::RECORD;
 use seal::{Sealed, Sealer, secret_place};
-use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Row};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection, Row};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -81,9 +81,10 @@ impl Store {
     /// [`StoreError::Sealed`] when the key is not the one its secrets are sealed with.
     pub async fn open(config: &StoreConfig) -> Result<Self, StoreError> {
         let database = Database::new(&config.url)?;
-        let mut plain = database.connect_plain().await?;
-        schema::refuse_newer(&mut plain, database.dialect).await?;
-        drop(plain);
+        let mut look = database.connect_to_read().await?;
+        let newer = schema::refuse_newer(&mut look, database.dialect).await;
+        look.close().await?;
+        newer?;
         let mut conn = database.connect().await?;
         schema::migrate(&mut conn, database.dialect).await?;
         let sealer = Arc::new(Sealer::new(&config.secret_key)?);

@@ -1,7 +1,13 @@
 //! The store's contract, on SQLite and on a real PostgreSQL.
 
 mod harness;
+mod links;
+mod opening;
 mod records;
+mod replicas;
+mod views;
+mod watching;
+mod writing;
 
 /// Runs each test on both databases.
 macro_rules! on_both {

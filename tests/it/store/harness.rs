@@ -5,6 +5,7 @@ use devsanctum::store::{Key, KindId, ListQuery, Put, SecretKey, Store, StoreConf
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use serde_json::{Value, json};
+use sqlx::Connection;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,6 +40,20 @@ impl Db {
             Self::Postgres(database) => database.url.clone(),
         };
         StoreConfig { url, secret_key: SecretKey([7; 32]), keep_changes: 10_000 }
+    }
+
+    /// Runs SQL beside the store.
+    pub async fn sql(&self, sql: &str) -> Vec<sqlx::any::AnyRow> {
+        sqlx::any::install_default_drivers();
+        let mut conn = sqlx::AnyConnection::connect(&self.config().url).await.unwrap();
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&mut conn).await.unwrap();
+        conn.close().await.unwrap();
+        rows
+    }
+
+    /// Makes the server close every other connection to the database.
+    pub async fn cut_connections(&self) {
+        self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()").await;
     }
 
     pub async fn open(&self) -> Store {

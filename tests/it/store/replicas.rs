@@ -1,0 +1,64 @@
+//! Two stores on one PostgreSQL.
+
+use super::harness::*;
+use devsanctum::store::Store;
+
+async fn write_some(store: &Store, who: &str) {
+    let callers = (0..8).map(|c| {
+        let (store, who) = (store.clone(), who.to_owned());
+        tokio::spawn(async move {
+            for i in 0..40 {
+                let written = create(&store, &format!("{who}-{c}-{i}")).await;
+                assert!(store.revision() >= written.revision, "one's own write is told when it is answered");
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_see_each_others_changes_in_one_order() {
+    let db = Db::postgres().await;
+    let (a, b) = tokio::join!(db.open(), db.open());
+    assert_eq!(a.instance(), b.instance());
+    let first = a.revision();
+    let mut watch_a = a.watch(WORKSPACES, None, first).await.unwrap();
+    let mut watch_b = b.watch(WORKSPACES, None, first).await.unwrap();
+    tokio::join!(write_some(&a, "a"), write_some(&b, "b"));
+    for expected in first + 1..=first + 640 {
+        let seen = next_change(&mut watch_a).await;
+        assert_eq!(seen.0, expected, "no gap and no repeat");
+        assert_eq!(seen, next_change(&mut watch_b).await, "both tell the same");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_is_held_by_one_replica() {
+    let db = Db::postgres().await;
+    let (a, b) = (db.open().await, db.open().await);
+    let minute = std::time::Duration::from_secs(60);
+    let (got_a, got_b) = tokio::join!(a.lease("leader", "a", minute), b.lease("leader", "b", minute));
+    assert!(got_a.unwrap() ^ got_b.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_goes_on_after_the_database_has_cut_its_connections() {
+    let db = Db::postgres().await;
+    let store = db.open().await;
+    let mut watch = store.watch(WORKSPACES, None, store.revision()).await.unwrap();
+    create(&store, "before").await;
+    db.cut_connections().await;
+    // The first write may meet the dead connection; it is told so, and the next one works.
+    let mut done = None;
+    for _ in 0..50 {
+        if let Ok(stored) = put(&store, record(workspace("after"))).await {
+            done = Some(stored);
+            break;
+        }
+    }
+    assert_eq!(next_change(&mut watch).await.1, "before");
+    assert_eq!(next_change(&mut watch).await, (done.expect("a write works again").revision, "after".into()));
+    assert!(store.get(&workspace("after")).await.unwrap().is_some());
+}

@@ -5,6 +5,7 @@
 
 use axum::Router;
 use axum_server::Handle;
+use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::RustlsConfig;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::pem::PemObject;
@@ -89,7 +90,9 @@ pub async fn serve(
         stop.graceful_shutdown(Some(GRACE));
     });
     let config = RustlsConfig::from_config(tls.config.clone());
-    let served = axum_server::from_tcp_rustls(listener, config)?.handle(handle).serve(router.into_make_service()).await;
+    // Watch events are small and must not wait for an acknowledgement of the last one.
+    let server = axum_server::from_tcp_rustls(listener, config)?.map(|tls| tls.acceptor(NoDelayAcceptor::new()));
+    let served = server.handle(handle).serve(router.into_make_service()).await;
     waiting.abort();
     served
 }

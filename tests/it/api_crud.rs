@@ -113,7 +113,8 @@ async fn bad_input_is_refused_in_words_that_help() {
     unknown["spec"]["branhc"] = json!("main");
     assert_eq!(
         message(&api.post(&strict, &unknown).await),
-        "400 Workspace in version \"v1\" cannot be handled as a Workspace: strict decoding error: unknown field \"spec.branhc\""
+        "400 Workspace in version \"v1\" cannot be handled as a Workspace: strict decoding error: unknown field \"spec.branhc\", \
+         did you mean \"spec.branch\"?"
     );
     let mut taken = route("other", "web");
     taken["spec"]["host"] = json!("web.example.com");

@@ -6,7 +6,7 @@ use super::super::managed_fields::track_update;
 use super::super::record::{meta_mut, meta_str};
 use super::super::schema;
 use super::super::status::ApiError;
-use super::metadata::{born, normalise, wanted_name};
+use super::metadata::{born, wanted_name};
 use super::{SecretData, WriteRequest, Written};
 use crate::resource::{FieldError, FieldErrors};
 use crate::store::Tx;
@@ -65,10 +65,10 @@ impl Draft {
 pub fn check(request: &WriteRequest, record: &mut Value, secrets: &SecretData) -> Result<(Facts, Vec<String>), ApiError> {
     let served = request.served;
     let mut errors = FieldErrors::default();
-    let mut warnings = normalise(served, record, request.validation, &mut errors);
+    let mut warnings = Vec::new();
     match schema::prepare(served.def, record, request.validation) {
-        Ok(more) => warnings.extend(more),
-        Err(more) => errors.0.extend(more),
+        Ok(unknown) => warnings = unknown,
+        Err(wrong) => errors.0 = wrong,
     }
     let mut found = Facts::default();
     if errors.0.is_empty() {

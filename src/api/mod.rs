@@ -1,1 +1,44 @@
 //! The Kubernetes-shaped HTTP API.
+//!
+//! A request passes [`router`] (who is calling), [`handlers`] (what is asked for, may they), and then either
+//! [`list`], [`watch`] and [`view`] for reading, or [`write`], [`admission`] and [`deletion`] for writing, which
+//! run inside one transaction of the store. What is pure stands apart: [`schema`], [`selector`], [`patch`],
+//! [`managed_fields`], [`table`], [`openapi`].
+
+pub mod jsonpath;
+pub mod managed_fields;
+pub mod openapi;
+mod openapi_v2_protobuf;
+pub mod patch;
+pub mod schema;
+pub mod selector;
+pub mod status;
+pub mod table;
+
+mod admission;
+mod bootstrap;
+mod deletion;
+mod discovery;
+mod events;
+mod exec;
+mod facts;
+mod fail;
+mod handlers;
+mod list;
+mod logs;
+mod record;
+mod request;
+mod review;
+mod router;
+mod select;
+mod served;
+mod state;
+pub mod streams;
+pub mod tls;
+mod view;
+mod watch;
+mod write;
+
+pub use bootstrap::{RESERVED, bootstrap};
+pub use router::{client, router};
+pub use state::{ApiConfig, ApiState, Health, NoObserver, RequestObserver};

@@ -1,126 +1,197 @@
 //! Records in SQL: one `resources` table and a change feed, on SQLite or PostgreSQL.
+//!
+//! # Guarantees
+//! - A write is durable when [`Store::write`] answers, and visible to every read and watch of this process.
+//! - Revisions rise without gaps in the order of commits, across all replicas on one PostgreSQL.
+//! - A watch yields every change of its kind once and in order, however slow its reader is.
+//! - A write that was started runs to its end, whether or not its caller waits.
+//!
+//! # Caveats
+//! - A reader that stands still holds compaction back, up to a limit (see `compact.rs`), then it gets
+//!   [`StoreError::Expired`].
 
+mod compact;
+mod database;
+mod feed;
+mod follow;
+mod leases;
+mod links;
+mod log;
+mod read;
+mod rows;
+mod schema;
+mod seal;
+mod tx;
 mod types;
+mod watch;
+mod writer;
 
+pub use tx::Tx;
 pub use types::*;
 
+use database::{Database, Dialect};
+use feed::Feed;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use serde_json::Value;
+use rows::RECORD;
+use seal::{Sealed, Sealer, secret_place};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Row};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 /// The store. Cheap to clone; all clones are one store.
 #[derive(Clone)]
-pub struct Store {}
+pub struct Store {
+    inner: Arc<Inner>,
+}
 
-/// What a write job works with: reads see what the job itself has written so far.
-pub struct Tx {}
+struct Inner {
+    instance: String,
+    database: Database,
+    pool: AnyPool,
+    sealer: Arc<Sealer>,
+    feed: Arc<Feed>,
+    jobs: mpsc::Sender<Box<dyn writer::Task>>,
+    closed: CancellationToken,
+    tasks: TaskTracker,
+    // Ends the background tasks when the last clone goes without `close`.
+    _end: DropGuard,
+}
 
 /// A write: reads and writes in one transaction. It runs to its end even when the caller goes away.
 pub type Job<T, E> = Box<dyn for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T, E>> + Send>;
 
+/// A change, shared by all watchers.
+pub type SharedChange = Arc<Change>;
+
+/// Jobs that may wait for the writer before callers wait to hand theirs in.
+const QUEUE: usize = 1024;
+/// How long an answer is held back, at most, until the feed here has heard of it.
+const CATCH_UP: Duration = Duration::from_secs(10);
+
 impl Store {
-    /// Opens (and migrates) the store.
-    pub async fn open(_config: &StoreConfig) -> Result<Self, StoreError> {
-        unimplemented!()
+    /// Opens (and migrates) the store. Must be called within a Tokio runtime, which then runs its tasks.
+    ///
+    /// # Errors
+    /// [`StoreError::Newer`] when a newer version has migrated the database, which is left as it is;
+    /// [`StoreError::Sealed`] when the key is not the one its secrets are sealed with.
+    pub async fn open(config: &StoreConfig) -> Result<Self, StoreError> {
+        let database = Database::new(&config.url)?;
+        let mut plain = database.connect_plain().await?;
+        schema::refuse_newer(&mut plain, database.dialect).await?;
+        drop(plain);
+        let mut conn = database.connect().await?;
+        schema::migrate(&mut conn, database.dialect).await?;
+        let sealer = Arc::new(Sealer::new(&config.secret_key)?);
+        let instance = identity(&mut conn, &sealer).await?;
+        let feed = Arc::new(Feed::new(log::state(&mut conn).await?));
+
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let (closed, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let pool = database.read_pool();
+        let writer = writer::Writer { database: database.clone(), sealer: sealer.clone(), feed: feed.clone(), jobs: queue };
+        tasks.spawn(writer.run(conn, closed.clone()));
+        tasks.spawn(compact::run(feed.clone(), jobs.downgrade(), config.keep_changes, closed.clone()));
+        if database.dialect == Dialect::Postgres {
+            tasks.spawn(follow::run(database.clone(), feed.clone(), closed.clone()));
+        }
+        let end = closed.clone().drop_guard();
+        let inner = Inner { instance, database, pool, sealer, feed, jobs, closed, tasks, _end: end };
+        Ok(Self { inner: Arc::new(inner) })
     }
+
+    /// Ends the watches, runs the writes already handed in, and closes the database.
+    pub async fn close(&self) {
+        self.inner.closed.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        self.inner.pool.close().await;
+    }
+
     /// The installation's identity: a UUID made at the first start.
     pub fn instance(&self) -> &str {
-        unimplemented!()
+        &self.inner.instance
     }
+
     /// Reads one record.
-    pub async fn get(&self, _key: &Key) -> Result<Option<Stored>, StoreError> {
-        unimplemented!()
+    pub async fn get(&self, key: &Key) -> Result<Option<Stored>, StoreError> {
+        let sql = format!("SELECT {RECORD} FROM resources WHERE kind = $1 AND namespace = $2 AND name = $3");
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(key.kind).bind(key.namespace.as_str()).bind(key.name.as_str());
+        let row = query.fetch_optional(&self.inner.pool).await?;
+        Ok(row.as_ref().map(rows::stored).transpose()?)
     }
-    /// Reads a page of a kind, ordered by namespace and name, at one revision.
-    pub async fn list(&self, _query: &ListQuery) -> Result<Page, StoreError> {
-        unimplemented!()
-    }
+
     /// Runs a write job on the one writer; several jobs share one commit. `Ok` means durable.
-    pub async fn write<T: Send + 'static, E: From<StoreError> + Send + 'static>(&self, _job: Job<T, E>) -> Result<T, E> {
-        unimplemented!()
+    pub async fn write<T: Send + 'static, E: From<StoreError> + Send + 'static>(&self, job: Job<T, E>) -> Result<T, E> {
+        let stopped = || StoreError::Database("the store is closed".into());
+        let (task, answer) = writer::task(job);
+        self.inner.jobs.send(task).await.map_err(|_| stopped())?;
+        let (result, revision) = answer.await.map_err(|_| stopped())?;
+        self.caught_up(revision).await;
+        result
     }
+
+    /// Waits until the feed here has heard of a revision: at once where the writer tells the feed, after a
+    /// moment where another replica's changes come first.
+    async fn caught_up(&self, revision: i64) {
+        if self.revision() < revision {
+            let mut moved = self.inner.feed.subscribe();
+            let _ = tokio::time::timeout(CATCH_UP, moved.wait_for(|newest| *newest >= revision)).await;
+        }
+    }
+
     /// Changes of a kind after `from`, in order, without gaps or repeats.
     ///
     /// # Errors
-    /// [`StoreError::Expired`] when the change log no longer reaches back to `from`.
+    /// [`StoreError::Expired`] when the change log no longer reaches back to `from`, or `from` lies in the future.
     pub async fn watch(
         &self,
-        _kind: KindId,
-        _namespace: Option<String>,
-        _from: i64,
+        kind: KindId,
+        namespace: Option<String>,
+        from: i64,
     ) -> Result<BoxStream<'static, Result<WatchItem, StoreError>>, StoreError> {
-        unimplemented!()
+        let Inner { feed, pool, closed, .. } = &*self.inner;
+        let source = watch::Source { feed: feed.clone(), pool: pool.clone(), closed: closed.clone() };
+        watch::watch(source, kind, namespace, from).await
     }
+
     /// The newest revision committed and visible to readers here.
     pub fn revision(&self) -> i64 {
-        unimplemented!()
+        self.inner.feed.revision()
     }
-    /// Takes or renews a lease for `ttl`; `true` while `holder` has it.
-    pub async fn lease(&self, _name: &str, _holder: &str, _ttl: std::time::Duration) -> Result<bool, StoreError> {
-        unimplemented!()
-    }
-    /// Gives a lease back.
-    pub async fn release(&self, _name: &str, _holder: &str) -> Result<(), StoreError> {
-        unimplemented!()
-    }
+
     /// Reads a secret's value (opened); for the composition root alone, never for an API answer.
-    pub async fn secret_value(&self, _uid: &str, _key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        unimplemented!()
-    }
-    /// Stores a token's hash under a name, replacing the one held (the administrator token).
-    pub async fn set_token(&self, _name: &str, _sha256: [u8; 32]) -> Result<(), StoreError> {
-        unimplemented!()
-    }
-    /// The name a token's hash stands under.
-    pub async fn token_holder(&self, _sha256: [u8; 32]) -> Result<Option<String>, StoreError> {
-        unimplemented!()
+    pub async fn secret_value(&self, uid: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let query = sqlx::query("SELECT nonce, ciphertext FROM secret_values WHERE uid = $1 AND key = $2");
+        let Some(row) = query.bind(uid).bind(key).fetch_optional(&self.inner.pool).await? else { return Ok(None) };
+        let sealed = Sealed { nonce: row.try_get(0)?, ciphertext: row.try_get(1)? };
+        self.inner.sealer.open(&secret_place(uid, key), sealed).map(Some)
     }
 }
 
-impl Tx {
-    /// Reads one record.
-    pub async fn get(&mut self, _key: &Key) -> Result<Option<Stored>, StoreError> {
-        unimplemented!()
-    }
-    /// All records of a kind, in one namespace or everywhere.
-    pub async fn list(&mut self, _kind: KindId, _namespace: Option<&str>) -> Result<Vec<Stored>, StoreError> {
-        unimplemented!()
-    }
-    /// Number of records of a kind in a namespace.
-    pub async fn count(&mut self, _kind: KindId, _namespace: &str) -> Result<u64, StoreError> {
-        unimplemented!()
-    }
-    /// Records that name `uid` as an owner.
-    pub async fn dependents(&mut self, _uid: &str) -> Result<Vec<Stored>, StoreError> {
-        unimplemented!()
-    }
-    /// Records that refer to `key` (as given in [`Put::references`]).
-    pub async fn referrers(&mut self, _key: &Key) -> Result<Vec<Key>, StoreError> {
-        unimplemented!()
-    }
-    /// Who holds a claimed value.
-    pub async fn claim_holder(&mut self, _scope: &str, _value: &str) -> Result<Option<Key>, StoreError> {
-        unimplemented!()
-    }
-    /// Writes a record: gives it the next revision, sets `metadata.resourceVersion`, replaces its owners,
-    /// references and claims, and appends to the change feed.
-    pub async fn put(&mut self, _put: Put) -> Result<Stored, StoreError> {
-        unimplemented!()
-    }
-    /// Removes a record; `body` is its last state, told to watchers with a new revision.
-    pub async fn delete(&mut self, _key: &Key, _body: Value) -> Result<Stored, StoreError> {
-        unimplemented!()
-    }
-    /// Seals and keeps a secret's value; `None` removes it.
-    pub async fn put_secret(&mut self, _uid: &str, _key: &str, _value: Option<&[u8]>) -> Result<(), StoreError> {
-        unimplemented!()
-    }
-    /// Keys a secret holds, sorted.
-    pub async fn secret_keys(&mut self, _uid: &str) -> Result<Vec<String>, StoreError> {
-        unimplemented!()
-    }
+/// Reads the installation's identity, and makes it at the first start. Checks the key.
+async fn identity(conn: &mut AnyConnection, sealer: &Sealer) -> Result<String, StoreError> {
+    const PLACE: &str = "meta|key_check";
+    let read = async |conn: &mut AnyConnection| {
+        sqlx::query("SELECT instance, key_nonce, key_check FROM meta WHERE one = $1").bind(1).fetch_optional(conn).await
+    };
+    let row = match read(conn).await? {
+        Some(row) => row,
+        None => {
+            let sealed = sealer.seal(PLACE, b"devsanctum")?;
+            // Revision 0 means "any" to Kubernetes clients, so counting starts at 1.
+            let query = sqlx::query(
+                "INSERT INTO meta (one, instance, revision, compacted, key_nonce, key_check) \
+                 VALUES (1, $1, 1, 0, $2, $3) ON CONFLICT (one) DO NOTHING",
+            );
+            let instance = uuid::Uuid::new_v4().to_string();
+            query.bind(instance).bind(sealed.nonce).bind(sealed.ciphertext).execute(&mut *conn).await?;
+            read(conn).await?.ok_or_else(|| StoreError::Database("the meta row is gone".into()))?
+        }
+    };
+    sealer.open(PLACE, Sealed { nonce: row.try_get(1)?, ciphertext: row.try_get(2)? })?;
+    Ok(row.try_get(0)?)
 }
-
-/// A change, shared by all watchers.
-pub type SharedChange = Arc<Change>;

@@ -1,1 +1,9 @@
 //! All integration tests, in one binary.
+
+mod api_crud;
+mod api_deletion;
+mod api_reading;
+mod api_clients;
+mod api_server;
+mod store;
+mod support;

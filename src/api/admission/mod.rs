@@ -1,0 +1,62 @@
+//! Admission: what a write must hold against the other records, inside its own transaction.
+
+mod kinds;
+mod project;
+mod references;
+
+pub use project::namespace_of;
+
+use super::bootstrap::RESERVED;
+use super::facts::Facts;
+use super::served::Served;
+use super::status::ApiError;
+use super::write::WriteRequest;
+use crate::resource::{FieldErrors, GROUP, Problem, SETTINGS_NAME};
+use crate::store::{Key, Tx};
+use serde_json::Value;
+
+/// A write, as admission sees it.
+pub struct Subject<'a> {
+    /// How it was asked for.
+    pub request: &'a WriteRequest,
+    /// Where the record lies.
+    pub key: &'a Key,
+    /// Its state before; `None` for a create.
+    pub old: Option<&'a Value>,
+    /// Its state after.
+    pub new: &'a Value,
+    /// What it said about others before.
+    pub before: Option<&'a Facts>,
+    /// What it says about others now.
+    pub facts: &'a Facts,
+}
+
+/// Names a kind does not allow. Needs no other record.
+pub fn check_name(served: &Served, name: &str, errors: &mut FieldErrors) {
+    if served.def.group != GROUP || name.is_empty() {
+        return;
+    }
+    if served.def.kind == "Settings" && name != SETTINGS_NAME {
+        let detail = format!("there is one Settings record, named {SETTINGS_NAME:?}");
+        errors.push("metadata.name", Problem::NotSupported, Some(name.into()), detail);
+    }
+    if served.def.kind == "Project" && RESERVED.contains(&name) {
+        let detail = format!("this name is reserved ({}): choose another", RESERVED.join(", "));
+        errors.push("metadata.name", Problem::Invalid, Some(name.into()), detail);
+    }
+}
+
+/// Judges a write.
+///
+/// # Errors
+/// 422 naming every field that does not fit the other records; 403 and 404 about its project.
+pub async fn admit(tx: &mut Tx, subject: &Subject<'_>) -> Result<(), ApiError> {
+    project::check_namespace(tx, subject).await?;
+    let mut errors = FieldErrors::default();
+    kinds::check(tx, subject, &mut errors).await?;
+    references::check(tx, subject, &mut errors).await?;
+    if errors.0.is_empty() {
+        return project::check_quota(tx, subject).await;
+    }
+    Err(ApiError::invalid(subject.request.served.def, &subject.key.name, &errors.0))
+}

@@ -1,0 +1,107 @@
+//! A record's project: its namespace, and its quota.
+
+use super::super::bootstrap::namespace_put;
+use super::super::facts::is_reserved;
+use super::super::fail;
+use super::super::record::{Head, meta_str, parse};
+use super::super::served::{Served, by_kind};
+use super::super::status::ApiError;
+use super::super::write::WriteRequest;
+use super::Subject;
+use crate::resource::{GROUP, labels};
+use crate::store::{Put, Tx};
+use serde_json::{Value, json};
+
+/// A new record's namespace must exist: a project that stays, or one of the reserved ones.
+pub async fn check_namespace(tx: &mut Tx, subject: &Subject<'_>) -> Result<(), ApiError> {
+    let (def, namespace) = (subject.request.served.def, subject.key.namespace.as_str());
+    if subject.old.is_some() {
+        return Ok(());
+    }
+    if def.kind == "Namespace" {
+        let why = format!("namespaces follow projects: create the Project {:?} instead", subject.key.name);
+        return Err(ApiError::forbidden(def, &subject.key.name, why));
+    }
+    if !def.namespaced {
+        return Ok(());
+    }
+    if def.group != GROUP {
+        return match by_kind("Namespace") {
+            Some(n) if tx.get(&n.key("", namespace)).await?.is_none() => Err(ApiError::not_found(n.def, namespace)),
+            _ => Ok(()),
+        };
+    }
+    if is_reserved(namespace) {
+        // The platform's own secrets, such as certificates of servers, belong to no project.
+        if def.kind == "Secret" {
+            return Ok(());
+        }
+        let why = format!("namespace {namespace:?} is reserved and belongs to no project: use a project's name as namespace");
+        return Err(ApiError::forbidden(def, &subject.key.name, why));
+    }
+    project_stays(tx, subject).await
+}
+
+async fn project_stays(tx: &mut Tx, subject: &Subject<'_>) -> Result<(), ApiError> {
+    let (def, namespace) = (subject.request.served.def, subject.key.namespace.as_str());
+    let (Some(project), Some(spaces)) = (by_kind("Project"), by_kind("Namespace")) else { return Ok(()) };
+    let Some(stored) = tx.get(&project.key("", namespace)).await? else {
+        return Err(ApiError::not_found(spaces.def, namespace));
+    };
+    let head: Head = serde_json::from_slice(&stored.body).map_err(fail::damaged)?;
+    if head.metadata.deletion_timestamp.is_none() {
+        return Ok(());
+    }
+    let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+    Err(ApiError::forbidden(def, &subject.key.name, why))
+}
+
+/// The namespace that comes with a new project.
+pub fn namespace_of(served: &Served, project: &Value, request: &WriteRequest) -> Option<Put> {
+    if served.def.group != GROUP || served.def.kind != "Project" {
+        return None;
+    }
+    let (name, uid) = (meta_str(project, "name"), meta_str(project, "uid"));
+    let owner = json!({
+        "apiVersion": served.api_version, "kind": served.def.kind, "name": name, "uid": uid, "controller": true,
+    });
+    let labels = json!({labels::KIND: served.def.kind, labels::NAME: name, "kubernetes.io/metadata.name": name});
+    namespace_put(name, labels, Some(owner), &request.time())
+}
+
+/// A project's quota, counted in the transaction that would use it up.
+pub async fn check_quota(tx: &mut Tx, subject: &Subject<'_>) -> Result<(), ApiError> {
+    let def = subject.request.served.def;
+    let runs = |v: &Value| v["spec"]["running"].as_bool().unwrap_or(true);
+    let starts = runs(subject.new) && !subject.old.is_some_and(runs);
+    if def.group != GROUP || def.kind != "Workspace" || (subject.old.is_some() && !starts) {
+        return Ok(());
+    }
+    let namespace = subject.key.namespace.as_str();
+    let Some(project) = by_kind("Project") else { return Ok(()) };
+    let Some(stored) = tx.get(&project.key("", namespace)).await? else { return Ok(()) };
+    let quota = parse(&stored.body).map_err(fail::damaged)?["spec"]["quota"].take();
+    if let (Some(most), None) = (quota["workspaces"].as_u64(), subject.old) {
+        let held = tx.count(subject.key.kind, namespace).await?;
+        refuse_above(subject, most, held, "workspaces", "delete one")?;
+    }
+    if let (Some(most), true) = (quota["running"].as_u64(), starts) {
+        let mut held = 0;
+        for stored in tx.list(subject.key.kind, Some(namespace)).await? {
+            held += u64::from(stored.key != *subject.key && runs(&parse(&stored.body).map_err(fail::damaged)?));
+        }
+        refuse_above(subject, most, held, "running", "stop one")?;
+    }
+    Ok(())
+}
+
+fn refuse_above(subject: &Subject<'_>, most: u64, held: u64, field: &str, way_out: &str) -> Result<(), ApiError> {
+    if held < most {
+        return Ok(());
+    }
+    let project = &subject.key.namespace;
+    let why = format!(
+        "exceeded quota: project {project:?} allows spec.quota.{field}={most} and holds {held}: {way_out}, or raise the quota"
+    );
+    Err(ApiError::forbidden(subject.request.served.def, &subject.key.name, why))
+}

@@ -1,0 +1,243 @@
+//! Deletion: owner references, finalizers, and records that others still refer to.
+//!
+//! Everything that follows from a deletion happens in the same transaction. A [`Sweep`] holds what is still
+//! to be looked at; each step looks at a record afresh, so the order of steps does not matter.
+
+use super::facts::{Facts, facts, put};
+use super::fail;
+use super::record::{self, FOREGROUND};
+use super::served::{Served, by_id, by_kind};
+use super::status::ApiError;
+use crate::resource::FieldErrors;
+use crate::resource::labels::IN_USE_FINALIZER;
+use crate::store::{Key, Stored, Tx};
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+
+/// What happens to the records that name a deleted one as their owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Propagation {
+    /// They are deleted after it.
+    #[default]
+    Background,
+    /// They are deleted first; it waits for those that block it.
+    Foreground,
+    /// They stay and lose their owner.
+    Orphan,
+}
+
+enum Step {
+    /// Delete a record, if it still has this uid.
+    Delete(Key, String, Propagation),
+    /// Look whether a record being deleted can go now.
+    Settle(Key),
+}
+
+/// A deletion and all that follows from it.
+pub struct Sweep<'t> {
+    tx: &'t mut Tx,
+    steps: VecDeque<Step>,
+    now: String,
+}
+
+impl<'t> Sweep<'t> {
+    /// An empty sweep; `now` is RFC 3339.
+    pub fn new(tx: &'t mut Tx, now: &str) -> Self {
+        Self { tx, steps: VecDeque::new(), now: now.to_owned() }
+    }
+
+    /// Asks for a record's deletion.
+    pub fn delete(mut self, record: &Stored, how: Propagation) -> Self {
+        self.steps.push_back(Step::Delete(record.key.clone(), record.uid.clone(), how));
+        self
+    }
+
+    /// Asks to look at records that may be able to go now.
+    pub fn settle(mut self, keys: impl IntoIterator<Item = Key>) -> Self {
+        self.steps.extend(keys.into_iter().map(Step::Settle));
+        self
+    }
+
+    /// Does it all.
+    ///
+    /// # Errors
+    /// When the store fails; then the transaction must not be committed.
+    pub async fn run(mut self) -> Result<(), ApiError> {
+        while let Some(step) = self.steps.pop_front() {
+            match step {
+                Step::Delete(key, uid, how) => self.delete_one(key, &uid, how).await?,
+                Step::Settle(key) => self.settle_one(key).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete_one(&mut self, key: Key, uid: &str, how: Propagation) -> Result<(), ApiError> {
+        let Some((served, mut record)) = self.load(&key).await? else { return Ok(()) };
+        if record::meta_str(&record, "uid") != uid {
+            return Ok(());
+        }
+        let before = record.clone();
+        mark_deleted(&mut record, &self.now);
+        match how {
+            Propagation::Orphan => self.orphan_dependents(uid).await?,
+            Propagation::Foreground => {
+                if self.delete_dependents_first(uid).await? {
+                    record::add_finalizer(&mut record, FOREGROUND);
+                    self.steps.push_back(Step::Settle(key.clone()));
+                }
+            }
+            Propagation::Background => {}
+        }
+        if self.in_use(&key, uid).await? {
+            record::add_finalizer(&mut record, IN_USE_FINALIZER);
+        }
+        self.store_or_remove(served, &before, record).await
+    }
+
+    async fn settle_one(&mut self, key: Key) -> Result<(), ApiError> {
+        let Some((served, mut record)) = self.load(&key).await? else { return Ok(()) };
+        if !record::is_deleting(&record) {
+            return Ok(());
+        }
+        let before = record.clone();
+        let uid = record::meta_str(&record, "uid").to_owned();
+        if record::finalizers(&record).contains(&FOREGROUND) && !self.is_blocked(&uid).await? {
+            record::remove_finalizer(&mut record, FOREGROUND);
+        }
+        // Also put back: a caller may have taken it off although others still refer to the record.
+        if self.in_use(&key, &uid).await? {
+            record::add_finalizer(&mut record, IN_USE_FINALIZER);
+        } else {
+            record::remove_finalizer(&mut record, IN_USE_FINALIZER);
+        }
+        self.store_or_remove(served, &before, record).await
+    }
+
+    async fn load(&mut self, key: &Key) -> Result<Option<(&'static Served, Value)>, ApiError> {
+        let Some(served) = by_id(key.kind) else { return Ok(None) };
+        match self.tx.get(key).await? {
+            Some(stored) => Ok(Some((served, record::parse(&stored.body).map_err(fail::damaged)?))),
+            None => Ok(None),
+        }
+    }
+
+    async fn store_or_remove(&mut self, served: &'static Served, before: &Value, record: Value) -> Result<(), ApiError> {
+        let facts = facts(served, record::meta_str(&record, "namespace"), &record, &mut FieldErrors::default());
+        if record::finalizers(&record).is_empty() {
+            return self.remove(served, record, facts).await;
+        }
+        if *before != record {
+            self.tx.put(put(served, record, &facts, false)).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove(&mut self, served: &'static Served, record: Value, facts: Facts) -> Result<(), ApiError> {
+        let (namespace, name) = (record::meta_str(&record, "namespace").to_owned(), record::meta_str(&record, "name").to_owned());
+        let uid = record::meta_str(&record, "uid").to_owned();
+        for owner in record["metadata"].get("ownerReferences").and_then(Value::as_array).into_iter().flatten() {
+            let kind = owner["kind"].as_str().and_then(by_kind);
+            self.steps.extend(kind.map(|k| Step::Settle(k.key(&namespace, owner["name"].as_str().unwrap_or("")))));
+        }
+        if served.is_secret() {
+            for key in self.tx.secret_keys(&uid).await? {
+                self.tx.put_secret(&uid, &key, None).await?;
+            }
+        }
+        self.tx.delete(&served.key(&namespace, &name), record).await?;
+        if served.id == "namespaces" {
+            self.empty_namespace(&name).await?;
+        }
+        for dependent in self.tx.dependents(&uid).await? {
+            self.leave(dependent, &uid).await?;
+        }
+        self.steps.extend(facts.references.into_iter().map(|(_, key)| Step::Settle(key)));
+        Ok(())
+    }
+
+    /// An owner is gone: a dependent with another owner stays, the others go too.
+    async fn leave(&mut self, dependent: Stored, uid: &str) -> Result<(), ApiError> {
+        let record = record::parse(&dependent.body).map_err(fail::damaged)?;
+        if record::owners(&record).iter().all(|o| o.uid == uid) {
+            self.steps.push_back(Step::Delete(dependent.key, dependent.uid, Propagation::Background));
+            return Ok(());
+        }
+        self.disown(record, dependent.key.kind, uid).await
+    }
+
+    async fn orphan_dependents(&mut self, uid: &str) -> Result<(), ApiError> {
+        for dependent in self.tx.dependents(uid).await? {
+            // A project's namespace cannot outlive its project.
+            if dependent.key.kind != "namespaces" {
+                let record = record::parse(&dependent.body).map_err(fail::damaged)?;
+                self.disown(record, dependent.key.kind, uid).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn disown(&mut self, mut record: Value, kind: &str, uid: &str) -> Result<(), ApiError> {
+        let Some(served) = by_id(kind) else { return Ok(()) };
+        record::remove_owner(&mut record, uid);
+        let facts = facts(served, record::meta_str(&record, "namespace"), &record, &mut FieldErrors::default());
+        self.tx.put(put(served, record, &facts, false)).await?;
+        Ok(())
+    }
+
+    /// Deletes the dependents; true when one of them blocks its owner.
+    async fn delete_dependents_first(&mut self, uid: &str) -> Result<bool, ApiError> {
+        let mut blocked = false;
+        for dependent in self.tx.dependents(uid).await? {
+            let owners = record::owners(&record::parse(&dependent.body).map_err(fail::damaged)?);
+            if dependent.key.kind == "namespaces" || owners.iter().any(|o| o.uid != uid) {
+                continue;
+            }
+            blocked |= owners.iter().any(|o| o.block_owner_deletion);
+            self.steps.push_back(Step::Delete(dependent.key, dependent.uid, Propagation::Foreground));
+        }
+        Ok(blocked)
+    }
+
+    async fn is_blocked(&mut self, uid: &str) -> Result<bool, ApiError> {
+        for dependent in self.tx.dependents(uid).await? {
+            let record = record::parse(&dependent.body).map_err(fail::damaged)?;
+            if record::owners(&record).iter().any(|o| o.uid == uid && o.block_owner_deletion) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// True when records that would not go with it refer to this one.
+    async fn in_use(&mut self, key: &Key, uid: &str) -> Result<bool, ApiError> {
+        let referrers = self.tx.referrers(key).await?;
+        if referrers.iter().all(|r| r == key) {
+            return Ok(false);
+        }
+        let own = self.tx.dependents(uid).await?;
+        Ok(referrers.iter().any(|r| r != key && !own.iter().any(|d| d.key == *r)))
+    }
+
+    /// Events and leases go with their namespace; everything else in it has held its project until now.
+    async fn empty_namespace(&mut self, namespace: &str) -> Result<(), ApiError> {
+        for kind in ["events", "leases.coordination.k8s.io"] {
+            for stored in self.tx.list(kind, Some(namespace)).await? {
+                let body = record::parse(&stored.body).map_err(fail::damaged)?;
+                self.tx.delete(&stored.key, body).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn mark_deleted(record: &mut Value, now: &str) {
+    if record::is_deleting(record) {
+        return;
+    }
+    let meta = record::meta_mut(record);
+    meta.insert("deletionTimestamp".into(), now.into());
+    meta.insert("deletionGracePeriodSeconds".into(), json!(0));
+    let generation = meta.get("generation").and_then(Value::as_i64).unwrap_or(0);
+    meta.insert("generation".into(), json!(generation + 1));
+}

@@ -1,0 +1,56 @@
+//! The `log` subresource: a workspace's log as text.
+
+use super::ApiState;
+use super::request::{Params, Target};
+use super::status::ApiError;
+use super::streams::{LogRequest, StreamTarget};
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+use http::{HeaderValue, header};
+
+/// Which container of which workspace an address is about.
+///
+/// # Errors
+/// 404 when the address names no workspace.
+pub fn stream_target(target: &Target, params: &Params) -> Result<StreamTarget, ApiError> {
+    match (&target.namespace, &target.name) {
+        (Some(namespace), Some(name)) => Ok(StreamTarget {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            container: params.get("container").filter(|c| *c != "main").map(Into::into),
+        }),
+        _ => Err(ApiError::unknown_path()),
+    }
+}
+
+/// The workspace must exist before its containers are asked.
+///
+/// # Errors
+/// 404 when it does not.
+pub async fn must_exist(state: &ApiState, target: &Target) -> Result<(), ApiError> {
+    let name = target.name.as_deref().unwrap_or("");
+    let key = target.served.key(target.namespace.as_deref().unwrap_or(""), name);
+    match state.store().get(&key).await? {
+        Some(_) => Ok(()),
+        None => Err(ApiError::not_found(target.served.def, name)),
+    }
+}
+
+/// Answers a log request; with `follow` the answer lasts until the caller or this program goes.
+///
+/// # Errors
+/// 400 for bad parameters, 404 for no such workspace, and what the container's side says.
+pub async fn log(state: &ApiState, target: &Target, params: &Params) -> Result<Response, ApiError> {
+    must_exist(state, target).await?;
+    let request = LogRequest {
+        follow: params.flag("follow")?,
+        tail_lines: params.number("tailLines")?,
+        since_seconds: params.number("sinceSeconds")?,
+        timestamps: params.flag("timestamps")?,
+    };
+    let lines = state.streams().log(stream_target(target, params)?, request).await?;
+    let ended = lines.take_until(state.shutdown().clone().cancelled_owned());
+    let text = [(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))];
+    Ok((text, Body::from_stream(ended)).into_response())
+}

@@ -1,0 +1,1 @@
+//! Encodes an OpenAPI v2 document as `gnostic`'s `openapi.v2.Document`.

@@ -1,0 +1,89 @@
+//! The routes, and who may use them.
+
+use super::status::ApiError;
+use super::view::json_response;
+use super::{ApiState, discovery, handlers, openapi, review};
+use crate::access::Identity;
+use axum::Extension;
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use http::{HeaderMap, StatusCode, header};
+
+/// The whole API. A request carries its caller's [`Identity`] as an extension (inside the process) or a bearer
+/// token; anonymous callers see health and version only.
+pub fn router(state: ApiState) -> Router {
+    let open = Router::new()
+        .route("/healthz", get(live))
+        .route("/livez", get(live))
+        .route("/readyz", get(ready))
+        .route("/version", get(discovery::version));
+    let guarded = Router::new()
+        .route("/api", get(discovery::core_versions))
+        .route("/apis", get(discovery::groups))
+        .route("/apis/{group}", get(discovery::group))
+        .route("/api/{version}", get(discovery::core_resources))
+        .route("/apis/{group}/{version}", get(discovery::resources))
+        .route("/openapi/v2", get(openapi_v2))
+        .route("/openapi/v3", get(|| async { json(openapi::v3_index()) }))
+        .route("/openapi/v3/{*path}", get(openapi_v3))
+        .route("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", post(review::access))
+        .route("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", post(review::rules))
+        .route("/apis/authentication.k8s.io/v1/selfsubjectreviews", post(review::whoami))
+        .route("/api/{version}/{*rest}", any(handlers::resource))
+        .route("/apis/{group}/{version}/{*rest}", any(handlers::resource))
+        .fallback(|| async { ApiError::unknown_path() })
+        .layer(from_fn_with_state(state.clone(), identify));
+    open.merge(guarded).with_state(state)
+}
+
+/// A client inside the process, speaking as `identity`. To be called inside a tokio runtime.
+pub fn client(router: Router, identity: Identity) -> kube::Client {
+    kube::Client::new(router.layer(Extension(identity)), "default")
+}
+
+/// Finds out who is calling. An identity that came as an extension was put there by this program itself.
+async fn identify(State(state): State<ApiState>, mut request: Request, next: Next) -> Result<Response, ApiError> {
+    if request.extensions().get::<Identity>().is_none() {
+        let header = request.headers().get(header::AUTHORIZATION).map(|v| v.as_bytes().to_vec());
+        let identity = state.authenticator().authenticate(header.as_deref()).await?;
+        request.extensions_mut().insert(identity);
+    }
+    Ok(next.run(request).await)
+}
+
+async fn live(State(state): State<ApiState>) -> Response {
+    health(state.health().live())
+}
+
+async fn ready(State(state): State<ApiState>) -> Response {
+    health(state.health().ready())
+}
+
+fn health(result: Result<(), String>) -> Response {
+    match result {
+        Ok(()) => "ok".into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
+    }
+}
+
+fn json(body: &'static [u8]) -> Response {
+    json_response(StatusCode::OK, body, &[])
+}
+
+async fn openapi_v2(headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
+    if accept.contains("protobuf") {
+        return ([(header::CONTENT_TYPE, openapi::V2_PROTOBUF)], openapi::v2_protobuf()).into_response();
+    }
+    json(openapi::v2_json())
+}
+
+async fn openapi_v3(Path(path): Path<String>) -> Response {
+    match openapi::v3_document(&path) {
+        Some(document) => json(document),
+        None => ApiError::unknown_path().into_response(),
+    }
+}

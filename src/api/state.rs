@@ -1,0 +1,97 @@
+//! What the handlers work with.
+
+use super::streams::WorkspaceStreams;
+use crate::access::Authenticator;
+use crate::store::Store;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Whether this program is well, for `/healthz`, `/livez` and `/readyz`. The text says what is wrong.
+pub trait Health: Send + Sync {
+    /// Does it work at all?
+    fn live(&self) -> Result<(), String> {
+        Ok(())
+    }
+    /// Has it read everything it needs to serve?
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Is told of every request, for metrics.
+pub trait RequestObserver: Send + Sync {
+    /// A request was answered: its verb (`create`, `watch`, …), the plural of its kind, the HTTP code, and how
+    /// long the answer took to begin.
+    fn observe(&self, verb: &str, resource: &str, code: u16, took: Duration);
+}
+
+/// Observes nothing, and is always well.
+pub struct NoObserver;
+
+impl RequestObserver for NoObserver {
+    fn observe(&self, _: &str, _: &str, _: u16, _: Duration) {}
+}
+
+impl Health for NoObserver {}
+
+/// Parts the API is made of.
+pub struct ApiConfig {
+    /// Where records lie.
+    pub store: Store,
+    /// Runs commands and reads logs.
+    pub streams: Arc<dyn WorkspaceStreams>,
+    /// Health of the program.
+    pub health: Arc<dyn Health>,
+    /// Is told of requests.
+    pub observer: Arc<dyn RequestObserver>,
+    /// Ends watches and sessions when the program stops.
+    pub shutdown: CancellationToken,
+}
+
+/// What the handlers work with. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiState(Arc<Parts>);
+
+struct Parts {
+    config: ApiConfig,
+    authenticator: Authenticator,
+}
+
+impl ApiState {
+    /// Puts the parts together.
+    pub fn new(config: ApiConfig) -> Self {
+        let authenticator = Authenticator::new(config.store.clone());
+        Self(Arc::new(Parts { config, authenticator }))
+    }
+
+    /// Where records lie.
+    pub fn store(&self) -> &Store {
+        &self.0.config.store
+    }
+
+    /// Runs commands and reads logs.
+    pub fn streams(&self) -> &dyn WorkspaceStreams {
+        self.0.config.streams.as_ref()
+    }
+
+    /// Health of the program.
+    pub fn health(&self) -> &dyn Health {
+        self.0.config.health.as_ref()
+    }
+
+    /// Is told of requests.
+    pub fn observer(&self) -> &dyn RequestObserver {
+        self.0.config.observer.as_ref()
+    }
+
+    /// Ends watches and sessions when it is cancelled.
+    pub fn shutdown(&self) -> &CancellationToken {
+        &self.0.config.shutdown
+    }
+
+    /// Turns tokens into identities.
+    pub fn authenticator(&self) -> &Authenticator {
+        &self.0.authenticator
+    }
+}

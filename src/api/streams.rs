@@ -1,0 +1,134 @@
+//! What the `exec` and `log` subresources of a workspace need from whoever runs its containers.
+
+use crate::resource::Workspace;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use tokio::sync::mpsc;
+
+impl kube::api::Execute for Workspace {}
+impl kube::api::Log for Workspace {}
+
+/// Which container of which workspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamTarget {
+    /// Project.
+    pub namespace: String,
+    /// Workspace.
+    pub name: String,
+    /// A sidecar's name; `None` for the main container.
+    pub container: Option<String>,
+}
+
+/// A command to run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecRequest {
+    /// Program and arguments; never empty.
+    pub command: Vec<String>,
+    /// The caller will send input.
+    pub stdin: bool,
+    /// The caller wants the output.
+    pub stdout: bool,
+    /// The caller wants the error output; with a terminal there is none of its own.
+    pub stderr: bool,
+    /// Run on a terminal.
+    pub tty: bool,
+}
+
+/// What a caller sends to a running command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExecInput {
+    /// Bytes for its standard input.
+    Stdin(Bytes),
+    /// Its standard input ends.
+    CloseStdin,
+    /// The terminal has a new size, in characters.
+    Resize {
+        /// Columns.
+        width: u16,
+        /// Rows.
+        height: u16,
+    },
+}
+
+/// What a running command says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExecOutput {
+    /// Bytes of its standard output.
+    Stdout(Bytes),
+    /// Bytes of its error output.
+    Stderr(Bytes),
+    /// It ended, with this exit code. Nothing follows.
+    Exit(i64),
+    /// It could not be run on to its end, and why. Nothing follows.
+    Failed(String),
+}
+
+/// A running command. Dropping it gives the command up.
+pub struct ExecSession {
+    /// To the command.
+    pub input: mpsc::Sender<ExecInput>,
+    /// From the command; ends after [`ExecOutput::Exit`] or [`ExecOutput::Failed`].
+    pub output: BoxStream<'static, ExecOutput>,
+}
+
+/// Which part of a log is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogRequest {
+    /// Go on with what is written from now on.
+    pub follow: bool,
+    /// Only this many lines from the end.
+    pub tail_lines: Option<u64>,
+    /// Only lines of the last this many seconds.
+    pub since_seconds: Option<u64>,
+    /// Put the time before every line.
+    pub timestamps: bool,
+}
+
+/// Why a stream cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// There is no such workspace or container.
+    #[error("{0}")]
+    NotFound(String),
+    /// It exists but has no running container now.
+    #[error("{0}")]
+    NotRunning(String),
+    /// The Docker server cannot be reached now.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Runs commands in workspaces and reads their logs.
+#[async_trait]
+pub trait WorkspaceStreams: Send + Sync {
+    /// Starts a command.
+    ///
+    /// # Errors
+    /// When the container does not exist, does not run, or cannot be reached.
+    async fn exec(&self, target: StreamTarget, request: ExecRequest) -> Result<ExecSession, StreamError>;
+
+    /// Opens a log, as text.
+    ///
+    /// # Errors
+    /// As for [`Self::exec`].
+    async fn log(
+        &self,
+        target: StreamTarget,
+        request: LogRequest,
+    ) -> Result<BoxStream<'static, Result<Bytes, StreamError>>, StreamError>;
+}
+
+/// For a control plane without Docker at hand: says so.
+pub struct NoStreams;
+
+#[async_trait]
+impl WorkspaceStreams for NoStreams {
+    async fn exec(&self, _: StreamTarget, _: ExecRequest) -> Result<ExecSession, StreamError> {
+        Err(StreamError::Unavailable("this control plane runs without its Docker side".into()))
+    }
+
+    async fn log(&self, _: StreamTarget, _: LogRequest) -> Result<BoxStream<'static, Result<Bytes, StreamError>>, StreamError> {
+        Err(StreamError::Unavailable("this control plane runs without its Docker side".into()))
+    }
+}

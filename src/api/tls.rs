@@ -1,0 +1,209 @@
+//! The installation's own certificate authority, and serving the API over TLS with it.
+//!
+//! kubectl sends no token over plain HTTP, so the API always speaks TLS. The authority is made at the first
+//! start and kept; the server's certificate is renewed from it before it expires or when its names change.
+
+use axum::Router;
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::io::{Error, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+const CA_DAYS: i64 = 3650;
+const SERVER_DAYS: i64 = 365;
+const RENEW_WITHIN_DAYS: i64 = 30;
+/// How long open requests may take after the stop was asked for.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What the server presents, and what its callers must trust.
+pub struct Tls {
+    /// The authority's certificate, PEM; it goes into kubeconfigs.
+    pub ca_pem: String,
+    config: Arc<rustls::ServerConfig>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+/// What the server's certificate says, beside it in a file so that it need not be parsed.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Issued {
+    names: BTreeSet<String>,
+    expires: jiff::Timestamp,
+}
+
+/// Loads the authority and the server's certificate from `dir`, making or renewing what is needed. `names` are
+/// host names and addresses the server is reached by, beside the local ones.
+///
+/// # Errors
+/// When files cannot be read or written, or a name cannot stand in a certificate.
+pub fn load_or_create(dir: &Path, names: &[String], now: jiff::Timestamp) -> Result<Tls, Error> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let (ca_pem, issuer) = authority(dir, now)?;
+    let names = all_names(names);
+    let (cert, key, issued) = (dir.join("server.crt"), dir.join("server.key"), dir.join("server.json"));
+    let held = std::fs::read(&issued).ok().and_then(|text| serde_json::from_slice::<Issued>(&text).ok());
+    let soon = now + jiff::SignedDuration::from_hours(24 * RENEW_WITHIN_DAYS);
+    if !held.is_some_and(|h| h.names == names && h.expires > soon) || !cert.exists() || !key.exists() {
+        let expires = now + jiff::SignedDuration::from_hours(24 * SERVER_DAYS);
+        let (cert_pem, key_pem) = issue(&issuer, &names, now, expires)?;
+        // The description goes last: a crash in between leaves an old one, which asks for a renewal again.
+        let _ = std::fs::remove_file(&issued);
+        write(&key, key_pem.as_bytes(), 0o600)?;
+        write(&cert, cert_pem.as_bytes(), 0o644)?;
+        write(&issued, &serde_json::to_vec(&Issued { names, expires })?, 0o644)?;
+    }
+    let config = server_config(&std::fs::read(cert)?, &std::fs::read(key)?)?;
+    Ok(Tls { ca_pem, config: Arc::new(config) })
+}
+
+/// Serves `router` until `shutdown` resolves; then no new connections are taken and open requests get a grace
+/// time. Watches must be ended by the same signal, through [`super::ApiState::shutdown`].
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    tls: &Tls,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Error> {
+    listener.set_nonblocking(true)?;
+    let handle = Handle::new();
+    let stop = handle.clone();
+    let waiting = tokio::spawn(async move {
+        shutdown.await;
+        stop.graceful_shutdown(Some(GRACE));
+    });
+    let config = RustlsConfig::from_config(tls.config.clone());
+    let served = axum_server::from_tcp_rustls(listener, config)?.handle(handle).serve(router.into_make_service()).await;
+    waiting.abort();
+    served
+}
+
+fn authority(dir: &Path, now: jiff::Timestamp) -> Result<(String, Issuer<'static, KeyPair>), Error> {
+    let (cert, key) = (dir.join("ca.crt"), dir.join("ca.key"));
+    let params = || -> Result<CertificateParams, Error> {
+        let mut params = CertificateParams::new(Vec::new()).map_err(Error::other)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.distinguished_name.push(DnType::CommonName, "DevSanctum CA");
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        valid_until(&mut params, now, now + jiff::SignedDuration::from_hours(24 * CA_DAYS));
+        Ok(params)
+    };
+    if !cert.exists() || !key.exists() {
+        let pair = KeyPair::generate().map_err(Error::other)?;
+        let made = params()?.self_signed(&pair).map_err(Error::other)?;
+        write(&key, pair.serialize_pem().as_bytes(), 0o600)?;
+        write(&cert, made.pem().as_bytes(), 0o644)?;
+    }
+    let pair = KeyPair::from_pem(&std::fs::read_to_string(key)?).map_err(Error::other)?;
+    Ok((std::fs::read_to_string(cert)?, Issuer::new(params()?, pair)))
+}
+
+fn issue(
+    issuer: &Issuer<'static, KeyPair>,
+    names: &BTreeSet<String>,
+    now: jiff::Timestamp,
+    expires: jiff::Timestamp,
+) -> Result<(String, String), Error> {
+    let mut params = CertificateParams::new(names.iter().cloned().collect::<Vec<_>>()).map_err(Error::other)?;
+    params.distinguished_name.push(DnType::CommonName, "devsanctum");
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    valid_until(&mut params, now, expires);
+    let pair = KeyPair::generate().map_err(Error::other)?;
+    let cert = params.signed_by(&pair, issuer).map_err(Error::other)?;
+    Ok((cert.pem(), pair.serialize_pem()))
+}
+
+fn all_names(extra: &[String]) -> BTreeSet<String> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let own = ["localhost", "127.0.0.1", "::1", host.trim()].into_iter().map(str::to_owned);
+    own.chain(extra.iter().cloned()).filter(|n| !n.is_empty()).collect()
+}
+
+fn server_config(cert: &[u8], key: &[u8]) -> Result<rustls::ServerConfig, Error> {
+    let chain = CertificateDer::pem_slice_iter(cert).collect::<Result<Vec<_>, _>>().map_err(Error::other)?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(Error::other)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let mut config = builder.map_err(Error::other)?.with_no_client_auth().with_single_cert(chain, key).map_err(Error::other)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Writes a whole file with a mode from its first byte on: never readable by others in between.
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    let part = path.with_extension("part");
+    let _ = std::fs::remove_file(&part);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&part)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(part, path)
+}
+
+/// Valid from yesterday on, since clocks of callers differ.
+fn valid_until(params: &mut CertificateParams, now: jiff::Timestamp, until: jiff::Timestamp) {
+    let date = |at: jiff::Timestamp| {
+        let date = at.to_zoned(jiff::tz::TimeZone::UTC).date();
+        rcgen::date_time_ymd(date.year().into(), date.month().unsigned_abs(), date.day().unsigned_abs())
+    };
+    params.not_before = date(now - jiff::SignedDuration::from_hours(24));
+    params.not_after = date(until);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn keys_are_private_and_the_authority_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tls");
+        let now = jiff::Timestamp::now();
+        let first = load_or_create(&path, &["api.example.com".into()], now).unwrap();
+        assert_eq!(mode(&path), 0o700);
+        assert_eq!(mode(&path.join("ca.key")), 0o600);
+        assert_eq!(mode(&path.join("server.key")), 0o600);
+        let key = std::fs::read(path.join("server.key")).unwrap();
+        let again = load_or_create(&path, &["api.example.com".into()], now).unwrap();
+        assert_eq!(first.ca_pem, again.ca_pem);
+        assert_eq!(key, std::fs::read(path.join("server.key")).unwrap(), "a good certificate is kept");
+    }
+
+    #[test]
+    fn the_certificate_is_renewed_for_new_names_and_before_it_expires() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = jiff::Timestamp::now();
+        let key = || std::fs::read(dir.path().join("server.key")).unwrap();
+        let first = load_or_create(dir.path(), &[], now).unwrap();
+        let one = key();
+        load_or_create(dir.path(), &["new.example.com".into()], now).unwrap();
+        let two = key();
+        assert_ne!(one, two);
+        let later = now + jiff::SignedDuration::from_hours(24 * (SERVER_DAYS - RENEW_WITHIN_DAYS + 1));
+        let last = load_or_create(dir.path(), &["new.example.com".into()], later).unwrap();
+        assert_ne!(two, key());
+        assert_eq!(first.ca_pem, last.ca_pem);
+    }
+}

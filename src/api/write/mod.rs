@@ -1,0 +1,94 @@
+//! Writing a record: everything between a decoded body and the store, inside one transaction.
+
+mod create;
+mod metadata;
+mod modify;
+mod secret;
+
+pub use create::{Draft, create};
+pub use modify::{Change, modify};
+pub use secret::SecretData;
+
+use super::schema::FieldValidation;
+use super::served::Served;
+use super::status::ApiError;
+use crate::store::{Store, StoreError, Stored, Tx};
+use futures::future::BoxFuture;
+use k8s_openapi::jiff::Timestamp;
+
+/// How a write was asked for.
+#[derive(Clone, Debug)]
+pub struct WriteRequest {
+    /// Kind written, in the spelling it is stored in.
+    pub served: &'static Served,
+    /// Kind written, in the spelling the caller uses: another one for events only.
+    pub asked: &'static Served,
+    /// Project; empty for cluster kinds.
+    pub namespace: String,
+    /// Name from the address; empty on create.
+    pub name: String,
+    /// Who owns the fields it sets.
+    pub manager: String,
+    /// `status`, or empty.
+    pub subresource: &'static str,
+    /// What happens to unknown fields.
+    pub validation: FieldValidation,
+    /// Time of the request.
+    pub now: Timestamp,
+}
+
+impl WriteRequest {
+    /// The time as records carry it: RFC 3339 with whole seconds.
+    pub fn time(&self) -> String {
+        self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    }
+}
+
+/// What a write led to.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The record afterwards; for one that is gone, its last state.
+    pub record: Stored,
+    /// It is new.
+    pub created: bool,
+    /// It is gone.
+    pub gone: bool,
+    /// For the `Warning` header.
+    pub warnings: Vec<String>,
+}
+
+/// Why a job's transaction is given up.
+enum Abort {
+    Refused(ApiError),
+    /// Nothing is wrong: the caller only wanted to see.
+    DryRun(Box<Written>),
+}
+
+impl From<StoreError> for Abort {
+    fn from(error: StoreError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+/// Runs a write in one transaction. With `dry_run` everything is done and then rolled back.
+///
+/// # Errors
+/// What the job says, or the store's own troubles.
+pub async fn transact<F>(store: &Store, dry_run: bool, job: F) -> Result<Written, ApiError>
+where
+    F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<Written, ApiError>> + Send + 'static,
+{
+    let outcome = store
+        .write::<Written, Abort>(Box::new(move |tx| {
+            Box::pin(async move {
+                let written = job(tx).await.map_err(Abort::Refused)?;
+                if dry_run { Err(Abort::DryRun(Box::new(written))) } else { Ok(written) }
+            })
+        }))
+        .await;
+    match outcome {
+        Ok(written) => Ok(written),
+        Err(Abort::DryRun(written)) => Ok(*written),
+        Err(Abort::Refused(error)) => Err(error),
+    }
+}

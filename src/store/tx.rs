@@ -1,0 +1,262 @@
+//! What a write job works with.
+
+use super::database::Dialect;
+use super::links::Links;
+use super::rows::{self, RECORD};
+use super::seal::{Sealer, secret_place};
+use super::{Change, ChangeType, Key, KindId, Put, StoreError, Stored};
+use bytes::Bytes;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe, Executor, Row};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What a write job works with: reads see what the job itself has written so far.
+///
+/// A job must await nothing but its `Tx`: all other writes wait for it. After a database error the job has
+/// failed, whatever it answers: its writes are taken back.
+pub struct Tx {
+    pub(super) conn: AnyConnection,
+    pub(super) dialect: Dialect,
+    pub(super) sealer: Arc<Sealer>,
+    /// The newest revision given out, by this batch or before it.
+    pub(super) revision: i64,
+    /// Changes made by this batch so far.
+    pub(super) changes: Vec<Change>,
+    pub(super) batch: Batch,
+    /// Records this job has read or written.
+    pub(super) seen: HashMap<Key, Option<Seen>>,
+    /// The first database error of this job.
+    pub(super) broken: Option<String>,
+}
+
+/// How far writing has got, to know what a failed job must take back.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// Jobs before this one have written.
+    pub earlier_wrote: bool,
+    /// This job has written.
+    pub wrote: bool,
+    /// A savepoint stands open.
+    pub savepoint: bool,
+}
+
+/// A record as this job knows it.
+#[derive(Clone)]
+pub(super) struct Seen {
+    stored: Stored,
+    links: String,
+}
+
+/// Runs a statement on the connection and remembers its failure.
+macro_rules! run {
+    ($tx:expr, $query:expr, $how:ident) => {{
+        match $query.$how(&mut $tx.conn).await {
+            Ok(found) => Ok(found),
+            Err(e) => {
+                $tx.broken.get_or_insert_with(|| e.to_string());
+                Err(StoreError::from(e))
+            }
+        }
+    }};
+}
+pub(super) use run;
+
+impl Tx {
+    /// Reads one record.
+    pub async fn get(&mut self, key: &Key) -> Result<Option<Stored>, StoreError> {
+        Ok(self.find(key).await?.map(|seen| seen.stored))
+    }
+
+    /// All records of a kind, in one namespace or everywhere, ordered by namespace and name.
+    pub async fn list(&mut self, kind: KindId, namespace: Option<&str>) -> Result<Vec<Stored>, StoreError> {
+        let within = if namespace.is_some() { "AND namespace = $2" } else { "" };
+        let sql = format!("SELECT {RECORD} FROM resources WHERE kind = $1 {within} ORDER BY namespace, name");
+        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(kind);
+        if let Some(namespace) = namespace {
+            query = query.bind(namespace);
+        }
+        all(run!(self, query, fetch_all)?)
+    }
+
+    /// Number of records of a kind in a namespace.
+    pub async fn count(&mut self, kind: KindId, namespace: &str) -> Result<u64, StoreError> {
+        let query = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM resources WHERE kind = $1 AND namespace = $2");
+        Ok(run!(self, query.bind(kind).bind(namespace), fetch_one)?.unsigned_abs())
+    }
+
+    /// Records that name `uid` as an owner, ordered by kind, namespace and name.
+    pub async fn dependents(&mut self, uid: &str) -> Result<Vec<Stored>, StoreError> {
+        let query = sqlx::query(
+            "SELECT r.uid, r.kind, r.namespace, r.name, r.revision, r.body FROM owners o JOIN resources r ON r.uid = o.uid \
+             WHERE o.owner_uid = $1 ORDER BY r.kind, r.namespace, r.name",
+        );
+        all(run!(self, query.bind(uid), fetch_all)?)
+    }
+
+    /// Records that refer to `key` (as given in [`Put::references`]), ordered by kind, namespace and name.
+    pub async fn referrers(&mut self, key: &Key) -> Result<Vec<Key>, StoreError> {
+        let query = sqlx::query(
+            "SELECT r.kind, r.namespace, r.name FROM refs f JOIN resources r ON r.uid = f.uid \
+             WHERE f.kind = $1 AND f.namespace = $2 AND f.name = $3 ORDER BY r.kind, r.namespace, r.name",
+        );
+        let query = query.bind(key.kind).bind(key.namespace.as_str()).bind(key.name.as_str());
+        run!(self, query, fetch_all)?.iter().map(|row| Ok(key_at(row)?)).collect()
+    }
+
+    /// Who holds a claimed value.
+    pub async fn claim_holder(&mut self, scope: &str, value: &str) -> Result<Option<Key>, StoreError> {
+        let query = sqlx::query(
+            "SELECT r.kind, r.namespace, r.name FROM claims c JOIN resources r ON r.uid = c.uid \
+             WHERE c.scope = $1 AND c.value = $2",
+        );
+        let row = run!(self, query.bind(scope).bind(value), fetch_optional)?;
+        Ok(row.as_ref().map(key_at).transpose()?)
+    }
+
+    /// Writes a record: gives it the next revision, sets `metadata.resourceVersion`, replaces its owners,
+    /// references and claims, and appends to the change feed.
+    ///
+    /// # Errors
+    /// [`StoreError::Claimed`] when another record holds one of the claims: nothing has been written then.
+    pub async fn put(&mut self, put: Put) -> Result<Stored, StoreError> {
+        let before = self.find(&put.key).await?;
+        if before.as_ref().is_some_and(|b| b.stored.uid != put.uid) {
+            return Err(StoreError::Database(format!("{:?} is there with another uid: delete it first", put.key)));
+        }
+        let links = Links::of(&put);
+        let (held, wanted) = (before.as_ref().map_or("", |b| b.links.as_str()), links.text());
+        self.check_claims(&put.uid, held, &wanted, &links).await?;
+        self.begin_writing().await?;
+        let (stored, at) = self.next(put.key, put.uid, put.body)?;
+        self.write_row(&stored, &wanted, at, before.is_some()).await?;
+        if held != wanted {
+            self.replace_links(&stored.uid, &Links::read(held), &links).await?;
+        }
+        let kind = if before.is_some() { ChangeType::Modified } else { ChangeType::Added };
+        let previous = before.filter(|_| put.tell_previous).map(|b| b.stored.body);
+        self.changes.push(Change { kind, record: stored.clone(), previous });
+        self.seen.insert(stored.key.clone(), Some(Seen { stored: stored.clone(), links: wanted }));
+        Ok(stored)
+    }
+
+    /// Removes a record; `body` is its last state, told to watchers with a new revision.
+    ///
+    /// # Errors
+    /// When there is no such record.
+    pub async fn delete(&mut self, key: &Key, body: Value) -> Result<Stored, StoreError> {
+        let Some(before) = self.find(key).await? else {
+            return Err(StoreError::Database(format!("{key:?} is not there, so it cannot be deleted")));
+        };
+        self.begin_writing().await?;
+        let (stored, _) = self.next(key.clone(), before.stored.uid, body)?;
+        run!(self, sqlx::query("DELETE FROM resources WHERE uid = $1").bind(stored.uid.as_str()), execute)?;
+        self.changes.push(Change { kind: ChangeType::Deleted, record: stored.clone(), previous: None });
+        self.seen.insert(key.clone(), None);
+        Ok(stored)
+    }
+
+    /// Seals and keeps a secret's value; `None` removes it. The record `uid` must have been written before.
+    pub async fn put_secret(&mut self, uid: &str, key: &str, value: Option<&[u8]>) -> Result<(), StoreError> {
+        self.begin_writing().await?;
+        let Some(value) = value else {
+            let query = sqlx::query("DELETE FROM secret_values WHERE uid = $1 AND key = $2");
+            run!(self, query.bind(uid).bind(key), execute)?;
+            return Ok(());
+        };
+        let sealed = self.sealer.seal(&secret_place(uid, key), value)?;
+        let query = sqlx::query(
+            "INSERT INTO secret_values (uid, key, nonce, ciphertext) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (uid, key) DO UPDATE SET nonce = excluded.nonce, ciphertext = excluded.ciphertext",
+        );
+        run!(self, query.bind(uid).bind(key).bind(sealed.nonce).bind(sealed.ciphertext), execute)?;
+        Ok(())
+    }
+
+    /// Keys a secret holds, sorted.
+    pub async fn secret_keys(&mut self, uid: &str) -> Result<Vec<String>, StoreError> {
+        let query = sqlx::query_scalar("SELECT key FROM secret_values WHERE uid = $1 ORDER BY key");
+        run!(self, query.bind(uid), fetch_all)
+    }
+
+    /// Must come before the first write of a job: makes it possible to take back this job's writes alone.
+    /// The first job to write in a batch needs no savepoint, since the transaction itself is one.
+    pub(super) async fn begin_writing(&mut self) -> Result<(), StoreError> {
+        if self.batch.wrote {
+            return Ok(());
+        }
+        if self.batch.earlier_wrote {
+            let sql = if self.batch.savepoint { "RELEASE SAVEPOINT job; SAVEPOINT job" } else { "SAVEPOINT job" };
+            if let Err(e) = self.conn.execute(sql).await {
+                self.broken.get_or_insert_with(|| e.to_string());
+                return Err(e.into());
+            }
+            self.batch.savepoint = true;
+        }
+        self.batch.wrote = true;
+        Ok(())
+    }
+
+    async fn find(&mut self, key: &Key) -> Result<Option<Seen>, StoreError> {
+        if let Some(seen) = self.seen.get(key) {
+            return Ok(seen.clone());
+        }
+        let query =
+            sqlx::query("SELECT uid, revision, body, links FROM resources WHERE kind = $1 AND namespace = $2 AND name = $3");
+        let query = query.bind(key.kind).bind(key.namespace.as_str()).bind(key.name.as_str());
+        let row = run!(self, query, fetch_optional)?;
+        let found = row.map(|row| seen(key, &row)).transpose()?;
+        self.seen.insert(key.clone(), found.clone());
+        Ok(found)
+    }
+
+    /// Gives a record the next revision and says so in its body.
+    fn next(&mut self, key: Key, uid: String, mut body: Value) -> Result<(Stored, String), StoreError> {
+        let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) else {
+            return Err(StoreError::Database(format!("{key:?} has no metadata object, so it cannot be written")));
+        };
+        self.revision += 1;
+        metadata.insert("resourceVersion".into(), Value::String(self.revision.to_string()));
+        let stored = Stored { key, uid, revision: self.revision, body: Bytes::from(body.to_string()) };
+        Ok((stored, Timestamp::now().to_string()))
+    }
+
+    async fn write_row(&mut self, it: &Stored, links: &str, at: String, exists: bool) -> Result<(), StoreError> {
+        let query = if exists {
+            sqlx::query("UPDATE resources SET revision = $1, updated_at = $2, links = $3, body = $4 WHERE uid = $5")
+        } else {
+            sqlx::query(
+                "INSERT INTO resources (revision, updated_at, links, body, uid, kind, namespace, name) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            )
+        };
+        let query = query.bind(it.revision).bind(at).bind(links).bind(text(&it.body)).bind(it.uid.as_str());
+        let query = match exists {
+            true => query,
+            false => query.bind(it.key.kind).bind(it.key.namespace.as_str()).bind(it.key.name.as_str()),
+        };
+        run!(self, query, execute)?;
+        Ok(())
+    }
+}
+
+/// A body as text. It was made from a `String` or read from a text column.
+pub(super) fn text(body: &Bytes) -> &str {
+    std::str::from_utf8(body).unwrap_or_default()
+}
+
+fn seen(key: &Key, row: &AnyRow) -> Result<Seen, sqlx::Error> {
+    let body = Bytes::copy_from_slice(row.try_get::<&str, _>(2)?.as_bytes());
+    let stored = Stored { key: key.clone(), uid: row.try_get(0)?, revision: row.try_get(1)?, body };
+    Ok(Seen { stored, links: row.try_get(3)? })
+}
+
+fn key_at(row: &AnyRow) -> Result<Key, sqlx::Error> {
+    Ok(Key { kind: rows::kind_id(row.try_get(0)?), namespace: row.try_get(1)?, name: row.try_get(2)? })
+}
+
+fn all(found: Vec<AnyRow>) -> Result<Vec<Stored>, StoreError> {
+    Ok(found.iter().map(rows::stored).collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,228 @@
+//! The one task that writes.
+//!
+//! Jobs arrive over a channel; those that are waiting share one transaction and one flush to disk (group
+//! commit). A job that fails or panics is taken back alone. Callers are answered after the commit, and the
+//! feed is told before them. A caller that goes away changes nothing: its job runs here.
+
+use super::database::{Database, Dialect};
+use super::feed::Feed;
+use super::seal::Sealer;
+use super::tx::{Batch, Tx};
+use super::{Job, StoreError, log};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use sqlx::{AnyConnection, Connection, Executor};
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// Jobs sharing one commit at most. PostgreSQL keeps 64 subtransactions in its cheap cache.
+const BATCH: usize = 60;
+
+/// A job whose types the writer need not know.
+pub(super) trait Task: Send {
+    /// Runs it; `true` keeps what it has written.
+    fn run<'t>(&'t mut self, tx: &'t mut Tx) -> BoxFuture<'t, bool>;
+    /// Tells that what it answered cannot be kept.
+    fn fail(&mut self, error: &str);
+    /// Answers the caller: its batch has ended with this newest revision.
+    fn answer(self: Box<Self>, revision: i64);
+}
+
+/// A job, its result and who waits for it.
+struct Waiting<T, E> {
+    job: Option<Job<T, E>>,
+    result: Option<Result<T, E>>,
+    caller: oneshot::Sender<(Result<T, E>, i64)>,
+}
+
+/// The caller's end of a job.
+pub(super) type Answer<T, E> = oneshot::Receiver<(Result<T, E>, i64)>;
+
+/// Wraps a job for the writer.
+pub(super) fn task<T, E>(job: Job<T, E>) -> (Box<dyn Task>, Answer<T, E>)
+where
+    T: Send + 'static,
+    E: From<StoreError> + Send + 'static,
+{
+    let (caller, answer) = oneshot::channel();
+    (Box::new(Waiting { job: Some(job), result: None, caller }), answer)
+}
+
+impl<T: Send, E: From<StoreError> + Send> Task for Waiting<T, E> {
+    fn run<'t>(&'t mut self, tx: &'t mut Tx) -> BoxFuture<'t, bool> {
+        Box::pin(async move {
+            let Some(job) = self.job.take() else { return false };
+            let run = async { job(&mut *tx).await };
+            let result = AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| {
+                tracing::error!("a write job panicked; its writes are taken back");
+                Err(StoreError::Database("the write failed inside this program (a panic; see its log)".into()).into())
+            });
+            let result = match tx.broken.clone() {
+                // The job may have carried on after a database error, but its transaction could not.
+                Some(e) if result.is_ok() => Err(StoreError::Database(e).into()),
+                _ => result,
+            };
+            self.result.insert(result).is_ok()
+        })
+    }
+
+    fn fail(&mut self, error: &str) {
+        self.result = Some(Err(StoreError::Database(error.to_owned()).into()));
+    }
+
+    fn answer(self: Box<Self>, revision: i64) {
+        if let Some(result) = self.result {
+            // The caller may have gone; its write stands all the same.
+            let _ = self.caller.send((result, revision));
+        }
+    }
+}
+
+/// The writer: everything it needs to write and to start again after the database has failed.
+pub(super) struct Writer {
+    pub database: Database,
+    pub sealer: Arc<Sealer>,
+    pub feed: Arc<Feed>,
+    pub jobs: mpsc::Receiver<Box<dyn Task>>,
+}
+
+impl Writer {
+    /// Takes jobs until the store is closed, and then those that were handed in before.
+    pub async fn run(mut self, conn: AnyConnection, closed: CancellationToken) {
+        let mut conn = Some(conn);
+        loop {
+            let first = tokio::select! {
+                biased;
+                first = self.jobs.recv() => first,
+                () = closed.cancelled(), if !self.jobs.is_closed() => {
+                    self.jobs.close();
+                    continue;
+                }
+            };
+            let Some(first) = first else { break };
+            let mut tasks = vec![first];
+            let connected = match conn.take() {
+                Some(conn) => Ok(conn),
+                None => self.database.connect().await,
+            };
+            let outcome = match connected {
+                Ok(it) => self.batch(it, &mut tasks).await,
+                Err(e) => Err(e),
+            };
+            let revision = match outcome {
+                Ok((it, revision)) => {
+                    conn = Some(it);
+                    revision
+                }
+                Err(e) => {
+                    tracing::error!("writing failed: {e}");
+                    tasks.iter_mut().for_each(|t| t.fail(&e.to_string()));
+                    // What is in the queue fails with it only if the database stays away.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    self.feed.revision()
+                }
+            };
+            tasks.into_iter().for_each(|t| t.answer(revision));
+        }
+        if let Some(conn) = conn {
+            let _ = conn.close().await;
+        }
+    }
+
+    /// Runs the waiting jobs in one transaction. An error means that the connection is closed and nothing of
+    /// this batch is known to be kept.
+    async fn batch(&mut self, conn: AnyConnection, tasks: &mut Vec<Box<dyn Task>>) -> Result<(AnyConnection, i64), StoreError> {
+        let mut tx = Tx {
+            conn,
+            dialect: self.database.dialect,
+            sealer: self.sealer.clone(),
+            revision: 0,
+            changes: Vec::new(),
+            batch: Batch::default(),
+            seen: HashMap::new(),
+            broken: None,
+        };
+        match self.write_all(&mut tx, tasks).await {
+            Ok(()) => {
+                let Tx { conn, revision, changes, .. } = tx;
+                // On PostgreSQL another replica's changes may have to come first; the follower sees to that.
+                self.feed.publish(changes);
+                Ok((conn, revision))
+            }
+            Err(e) => {
+                // Closing takes the transaction back. Whether a failed COMMIT was one is found out from the
+                // change log: the feed is brought up to date by the next batch.
+                let _ = tx.conn.close().await;
+                Err(e)
+            }
+        }
+    }
+
+    async fn write_all(&mut self, tx: &mut Tx, tasks: &mut Vec<Box<dyn Task>>) -> Result<(), StoreError> {
+        self.begin(tx).await?;
+        let mut next = 0;
+        while next < tasks.len() {
+            self.run_one(tx, &mut tasks[next]).await?;
+            next += 1;
+            if next == tasks.len() && next < BATCH {
+                // Jobs that came meanwhile ride along.
+                while tasks.len() < BATCH
+                    && let Ok(more) = self.jobs.try_recv()
+                {
+                    tasks.push(more);
+                }
+            }
+        }
+        if tx.batch.earlier_wrote {
+            log::append(&mut tx.conn, &tx.changes, tx.revision).await?;
+            tx.conn.execute(self.database.commit()).await?;
+        } else {
+            tx.conn.execute("ROLLBACK").await?;
+        }
+        Ok(())
+    }
+
+    async fn begin(&self, tx: &mut Tx) -> Result<(), StoreError> {
+        tx.conn.execute(self.database.begin()).await?;
+        let newest = sqlx::query_scalar(self.database.take_revision()).bind(1).fetch_one(&mut tx.conn).await?;
+        tx.revision = newest;
+        tx.batch = Batch::default();
+        if self.database.dialect == Dialect::Sqlite {
+            // Only after a failed commit, or when another process has written: otherwise there is nothing to do.
+            log::catch_up(&self.feed, newest, &mut tx.conn).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs one job and, if it fails, takes back what it wrote and nothing else.
+    async fn run_one(&self, tx: &mut Tx, task: &mut Box<dyn Task>) -> Result<(), StoreError> {
+        let (revision, changes) = (tx.revision, tx.changes.len());
+        tx.seen.clear();
+        tx.batch.wrote = false;
+        if task.run(tx).await {
+            tx.batch.earlier_wrote |= tx.batch.wrote;
+            return Ok(());
+        }
+        tx.revision = revision;
+        tx.changes.truncate(changes);
+        let broken = tx.broken.take();
+        if !tx.batch.wrote && broken.is_none() {
+            return Ok(());
+        }
+        if !tx.batch.earlier_wrote {
+            // Nothing before it to keep.
+            tx.conn.execute("ROLLBACK").await?;
+            return self.begin(tx).await;
+        }
+        if !tx.batch.wrote {
+            // A read failed before this job had a savepoint: PostgreSQL has given up the whole transaction.
+            return Err(StoreError::Database(broken.unwrap_or_default()));
+        }
+        tx.conn.execute("ROLLBACK TO SAVEPOINT job").await?;
+        Ok(())
+    }
+}

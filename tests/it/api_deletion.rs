@@ -1,0 +1,211 @@
+//! Deletion: finalizers, owners, and records in use.
+
+use crate::support::api::{Api, GROUP, project, route, routes, template, user, workspace, workspaces};
+use serde_json::{Value, json};
+
+const IN_USE: &str = "devsanctum.io/in-use";
+
+async fn exists(api: &Api, path: &str) -> bool {
+    api.get(path).await.0 == 200
+}
+
+fn owned_by(owner: &Value, mut record: Value, blocks: bool) -> Value {
+    record["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"],
+        "blockOwnerDeletion": blocks,
+    }]);
+    record
+}
+
+#[tokio::test]
+async fn a_finalizer_holds_a_record_and_may_only_be_taken_off() {
+    let api = Api::new().await;
+    let mut body = user("ada");
+    body["metadata"]["finalizers"] = json!(["example.com/a", "example.com/b"]);
+    api.create(&format!("{GROUP}/users"), &body).await;
+    let path = format!("{GROUP}/users/ada");
+    let (code, waiting) = api.delete(&path).await;
+    assert_eq!((code, waiting["kind"].as_str()), (200, Some("User")));
+    assert_eq!(waiting["metadata"]["generation"], 2);
+    let at = waiting["metadata"]["deletionTimestamp"].clone();
+    assert!(at.is_string());
+    let (_, again) = api.delete(&path).await;
+    assert_eq!(again["metadata"]["resourceVersion"], waiting["metadata"]["resourceVersion"], "deleted once");
+    let (code, refused) = api.merge(&path, &json!({"metadata": {"finalizers": ["example.com/a", "example.com/c"]}})).await;
+    assert_eq!(code, 422, "{refused}");
+    assert!(refused["message"].as_str().unwrap().contains("no new finalizers can be added"));
+    assert_eq!(api.merge(&path, &json!({"metadata": {"finalizers": ["example.com/b"]}})).await.0, 200);
+    assert!(exists(&api, &path).await);
+    assert_eq!(api.merge(&path, &json!({"metadata": {"finalizers": null}})).await.0, 200);
+    assert!(!exists(&api, &path).await);
+}
+
+#[tokio::test]
+async fn preconditions_guard_a_deletion() {
+    let api = Api::new().await;
+    let made = api.create(&format!("{GROUP}/users"), &user("ada")).await;
+    let path = format!("{GROUP}/users/ada");
+    let with = async |pre: Value| {
+        api.call("DELETE", &path, "application/json", json!({"preconditions": pre}).to_string()).await.0
+    };
+    assert_eq!(with(json!({"uid": "other"})).await, 409);
+    assert_eq!(with(json!({"resourceVersion": "1"})).await, 409);
+    assert_eq!(with(json!({"uid": made["metadata"]["uid"], "resourceVersion": made["metadata"]["resourceVersion"]})).await, 200);
+    assert_eq!(api.delete(&path).await.0, 404);
+}
+
+#[tokio::test]
+async fn background_takes_dependents_along_after_the_owner() {
+    let api = Api::new().await;
+    api.project().await;
+    let owner = api.create(&workspaces(), &workspace("web")).await;
+    api.create(&routes(), &owned_by(&owner, route("own", "web"), true)).await;
+    let mut held = owned_by(&owner, route("held", "web"), false);
+    held["metadata"]["finalizers"] = json!(["example.com/a"]);
+    api.create(&routes(), &held).await;
+    assert_eq!(api.delete(&format!("{}/web", workspaces())).await.0, 200);
+    assert!(!exists(&api, &format!("{}/web", workspaces())).await, "records of its own do not keep it in use");
+    assert!(!exists(&api, &format!("{}/own", routes())).await);
+    let (_, held) = api.get(&format!("{}/held", routes())).await;
+    assert!(held["metadata"]["deletionTimestamp"].is_string(), "its finalizer is honoured: {held}");
+}
+
+#[tokio::test]
+async fn foreground_waits_for_dependents_that_block() {
+    let api = Api::new().await;
+    api.project().await;
+    let owner = api.create(&workspaces(), &workspace("web")).await;
+    let mut blocking = owned_by(&owner, route("own", "web"), true);
+    blocking["metadata"]["finalizers"] = json!(["example.com/a"]);
+    api.create(&routes(), &blocking).await;
+    let path = format!("{}/web", workspaces());
+    let (_, waiting) = api.delete(&format!("{path}?propagationPolicy=Foreground")).await;
+    assert_eq!(waiting["metadata"]["finalizers"], json!(["foregroundDeletion"]));
+    assert!(api.get(&format!("{}/own", routes())).await.1["metadata"]["deletionTimestamp"].is_string());
+    assert_eq!(api.merge(&format!("{}/own", routes()), &json!({"metadata": {"finalizers": []}})).await.0, 200);
+    assert!(!exists(&api, &path).await && !exists(&api, &format!("{}/own", routes())).await);
+}
+
+#[tokio::test]
+async fn orphaned_dependents_stay_without_their_owner() {
+    let api = Api::new().await;
+    let owner = api.create(&format!("{GROUP}/users"), &user("ada")).await;
+    api.create(&format!("{GROUP}/users"), &owned_by(&owner, user("bob"), true)).await;
+    assert_eq!(api.delete(&format!("{GROUP}/users/ada?propagationPolicy=Orphan")).await.0, 200);
+    let (code, bob) = api.get(&format!("{GROUP}/users/bob")).await;
+    assert_eq!(code, 200);
+    assert!(bob["metadata"].get("ownerReferences").is_none(), "{bob}");
+}
+
+#[tokio::test]
+async fn a_dependent_with_another_owner_stays() {
+    let api = Api::new().await;
+    let a = api.create(&format!("{GROUP}/users"), &user("a")).await;
+    let b = api.create(&format!("{GROUP}/users"), &user("b")).await;
+    let mut both = owned_by(&a, user("c"), false);
+    let other = owned_by(&b, user("c"), false)["metadata"]["ownerReferences"][0].clone();
+    both["metadata"]["ownerReferences"].as_array_mut().unwrap().push(other);
+    api.create(&format!("{GROUP}/users"), &both).await;
+    api.delete(&format!("{GROUP}/users/a")).await;
+    let (_, c) = api.get(&format!("{GROUP}/users/c")).await;
+    assert_eq!(c["metadata"]["ownerReferences"].as_array().unwrap().len(), 1);
+    api.delete(&format!("{GROUP}/users/b")).await;
+    assert!(!exists(&api, &format!("{GROUP}/users/c")).await);
+}
+
+#[tokio::test]
+async fn an_owner_must_exist() {
+    let api = Api::new().await;
+    let a = api.create(&format!("{GROUP}/users"), &user("a")).await;
+    let mut wrong = owned_by(&a, user("b"), false);
+    wrong["metadata"]["ownerReferences"][0]["uid"] = json!("another");
+    assert_eq!(api.post(&format!("{GROUP}/users"), &wrong).await.0, 422);
+}
+
+fn permutations(items: Vec<String>) -> Vec<Vec<String>> {
+    if items.len() <= 1 {
+        return vec![items];
+    }
+    let mut all = Vec::new();
+    for i in 0..items.len() {
+        let mut rest = items.clone();
+        let first = rest.remove(i);
+        all.extend(permutations(rest).into_iter().map(|p| [vec![first.clone()], p].concat()));
+    }
+    all
+}
+
+#[tokio::test]
+async fn deleting_a_set_ends_clean_in_every_order() {
+    let api = Api::new().await;
+    let paths = vec![
+        format!("{GROUP}/users/ada"),
+        format!("{GROUP}/templates/base"),
+        format!("{GROUP}/projects/team"),
+        format!("{}/web", workspaces()),
+        format!("{}/web", routes()),
+    ];
+    for order in permutations(paths.clone()) {
+        api.project().await;
+        api.create(&workspaces(), &workspace("web")).await;
+        api.create(&routes(), &route("web", "web")).await;
+        for path in &order {
+            assert_eq!(api.delete(path).await.0, 200, "{order:?}");
+        }
+        for path in &paths {
+            assert!(!exists(&api, path).await, "{path} is left after {order:?}");
+        }
+        assert!(!exists(&api, "/api/v1/namespaces/team").await);
+    }
+}
+
+#[tokio::test]
+async fn a_record_in_use_waits_for_its_last_user() {
+    let api = Api::new().await;
+    api.project().await;
+    api.create(&format!("{GROUP}/templates"), &template("other")).await;
+    let path = format!("{GROUP}/templates/base");
+    let (_, waiting) = api.delete(&path).await;
+    assert_eq!(waiting["metadata"]["finalizers"], json!([IN_USE]));
+    let refused = api.post(&format!("{GROUP}/projects"), &project("more")).await;
+    assert_eq!(refused.0, 422);
+    assert!(refused.1["message"].as_str().unwrap().contains("Template \"base\" is being deleted"), "{refused:?}");
+    // Its user stays writable, and taking the finalizer off by hand does not help.
+    assert_eq!(api.merge(&format!("{GROUP}/projects/team"), &json!({"spec": {"description": "x"}})).await.0, 200);
+    api.merge(&path, &json!({"metadata": {"finalizers": []}})).await;
+    assert_eq!(api.get(&path).await.1["metadata"]["finalizers"], json!([IN_USE]));
+    assert_eq!(api.merge(&format!("{GROUP}/projects/team"), &json!({"spec": {"template": "other"}})).await.0, 200);
+    assert!(!exists(&api, &path).await, "it goes with the last record that named it");
+}
+
+#[tokio::test]
+async fn a_project_waits_for_its_workspaces_and_takes_no_new_ones() {
+    let api = Api::new().await;
+    api.project().await;
+    let mut held = workspace("web");
+    held["metadata"]["finalizers"] = json!(["devsanctum.io/workspace"]);
+    api.create(&workspaces(), &held).await;
+    let path = format!("{GROUP}/projects/team");
+    assert!(api.delete(&path).await.1["metadata"]["deletionTimestamp"].is_string());
+    assert!(api.get(&format!("{}/web", workspaces())).await.1["metadata"].get("deletionTimestamp").is_none());
+    let (code, refused) = api.post(&workspaces(), &workspace("new")).await;
+    assert_eq!(code, 403, "{refused}");
+    assert!(refused["message"].as_str().unwrap().contains("because it is being terminated"));
+    api.delete(&format!("{}/web", workspaces())).await;
+    assert!(exists(&api, &path).await);
+    api.merge(&format!("{}/web", workspaces()), &json!({"metadata": {"finalizers": null}})).await;
+    assert!(!exists(&api, &path).await);
+}
+
+#[tokio::test]
+async fn a_collection_is_deleted_by_selector() {
+    let api = Api::new().await;
+    for (name, label) in [("a", "x"), ("b", "x"), ("c", "y")] {
+        let mut body = user(name);
+        body["metadata"]["labels"] = json!({"l": label});
+        api.create(&format!("{GROUP}/users"), &body).await;
+    }
+    assert_eq!(api.delete(&format!("{GROUP}/users?labelSelector=l%3Dx")).await.0, 200);
+    let (_, left) = api.get(&format!("{GROUP}/users")).await;
+    assert_eq!(left["items"].as_array().unwrap().len(), 1);
+}

@@ -1,0 +1,23 @@
+//! The store's contract, on SQLite and on a real PostgreSQL.
+
+mod harness;
+mod records;
+
+/// Runs each test on both databases.
+macro_rules! on_both {
+    ($($name:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(&crate::store::harness::Db::sqlite()).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(&crate::store::harness::Db::postgres().await).await;
+            })*
+        }
+    };
+}
+use on_both;

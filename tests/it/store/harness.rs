@@ -1,0 +1,108 @@
+//! Databases, records and shorthand for the store's tests.
+
+use crate::support::postgres;
+use devsanctum::store::{Key, KindId, ListQuery, Put, SecretKey, Store, StoreConfig, StoreError, Stored, WatchItem};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub const WORKSPACES: KindId = "workspaces.devsanctum.io";
+pub const USERS: KindId = "users.devsanctum.io";
+
+/// Where a test keeps its records; gone with it.
+pub enum Db {
+    Sqlite(tempfile::TempDir),
+    Postgres(postgres::Database),
+}
+
+impl Db {
+    pub fn sqlite() -> Self {
+        Self::Sqlite(tempfile::tempdir().unwrap())
+    }
+
+    pub async fn postgres() -> Self {
+        Self::Postgres(postgres::database().await)
+    }
+
+    pub fn file(&self) -> PathBuf {
+        match self {
+            Self::Sqlite(folder) => folder.path().join("data/devsanctum.db"),
+            Self::Postgres(_) => panic!("no file"),
+        }
+    }
+
+    pub fn config(&self) -> StoreConfig {
+        let url = match self {
+            Self::Sqlite(_) => format!("sqlite://{}", self.file().display()),
+            Self::Postgres(database) => database.url.clone(),
+        };
+        StoreConfig { url, secret_key: SecretKey([7; 32]), keep_changes: 10_000 }
+    }
+
+    pub async fn open(&self) -> Store {
+        Store::open(&self.config()).await.unwrap()
+    }
+
+    pub async fn open_keeping(&self, keep_changes: u32) -> Store {
+        Store::open(&StoreConfig { keep_changes, ..self.config() }).await.unwrap()
+    }
+}
+
+pub fn key(kind: KindId, namespace: &str, name: &str) -> Key {
+    Key { kind, namespace: namespace.into(), name: name.into() }
+}
+
+pub fn workspace(name: &str) -> Key {
+    key(WORKSPACES, "team", name)
+}
+
+/// A record without links; its uid follows from its key.
+pub fn record(key: Key) -> Put {
+    let uid = format!("uid-{}-{}-{}", key.kind, key.namespace, key.name);
+    let body = json!({"metadata": {"name": key.name, "namespace": key.namespace, "uid": uid}, "spec": {}});
+    Put { key, uid, body, owners: vec![], references: vec![], claims: vec![], tell_previous: false }
+}
+
+pub async fn put(store: &Store, put: Put) -> Result<Stored, StoreError> {
+    store.write(Box::new(move |tx| Box::pin(async move { tx.put(put).await }))).await
+}
+
+pub async fn create(store: &Store, name: &str) -> Stored {
+    put(store, record(workspace(name))).await.unwrap()
+}
+
+pub async fn delete(store: &Store, key: Key) -> Result<Stored, StoreError> {
+    store
+        .write(Box::new(move |tx| {
+            Box::pin(async move {
+                let body = tx.get(&key).await?.map(|it| json_of(&it)).unwrap_or_default();
+                tx.delete(&key, body).await
+            })
+        }))
+        .await
+}
+
+pub fn json_of(it: &Stored) -> Value {
+    serde_json::from_slice(&it.body).unwrap()
+}
+
+pub fn all(kind: KindId) -> ListQuery {
+    ListQuery { kind, ..ListQuery::default() }
+}
+
+/// The next item, or a failed test after ten seconds.
+pub async fn next(stream: &mut BoxStream<'static, Result<WatchItem, StoreError>>) -> Result<WatchItem, StoreError> {
+    let item = tokio::time::timeout(Duration::from_secs(10), stream.next()).await;
+    item.expect("something within ten seconds").expect("the stream goes on")
+}
+
+/// The revision and name of the next change, positions left out.
+pub async fn next_change(stream: &mut BoxStream<'static, Result<WatchItem, StoreError>>) -> (i64, String) {
+    loop {
+        if let WatchItem::Change(change) = next(stream).await.unwrap() {
+            return (change.record.revision, change.record.key.name.clone());
+        }
+    }
+}

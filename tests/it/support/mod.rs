@@ -1,0 +1,4 @@
+//! What tests start and clean up.
+
+pub mod api;
+pub mod postgres;

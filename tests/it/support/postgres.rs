@@ -1,0 +1,135 @@
+//! A real PostgreSQL for the whole test binary, with a fresh database for each test.
+
+use sqlx::{Connection, Executor};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::sync::{Mutex, Weak};
+use std::time::{Duration, Instant};
+
+/// A running server; stopped and removed with the last test that holds it.
+pub struct Postgres {
+    server: Child,
+    port: u16,
+    _folder: tempfile::TempDir,
+}
+
+/// A database of one test.
+pub struct Database {
+    /// Its address.
+    pub url: String,
+    _server: Arc<Postgres>,
+}
+
+/// Where the server's programs are, newest first.
+fn programs() -> PathBuf {
+    let all = std::fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL's server must be installed for these tests");
+    let version = |p: &PathBuf| p.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse::<u32>().ok());
+    let newest = all.flatten().map(|e| e.path()).max_by_key(version);
+    newest.expect("no version in /usr/lib/postgresql").join("bin")
+}
+
+/// A command that does not run as root, which PostgreSQL refuses.
+fn command(program: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if let Some((uid, gid)) = postgres_user() {
+        command.uid(uid).gid(gid);
+    }
+    command
+}
+
+/// The user `postgres`, where we are root.
+fn postgres_user() -> Option<(u32, u32)> {
+    use std::os::unix::fs::MetadataExt;
+    if std::fs::metadata("/proc/self").ok()?.uid() != 0 {
+        return None;
+    }
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    let line = users.lines().find(|l| l.starts_with("postgres:")).expect("there must be a user postgres");
+    let mut fields = line.split(':').skip(2).map(|f| f.parse().expect("a number"));
+    Some((fields.next()?, fields.next()?))
+}
+
+impl Postgres {
+    /// The server of this test binary; started when first asked for.
+    fn shared() -> Arc<Self> {
+        static SHARED: OnceLock<Mutex<Weak<Postgres>>> = OnceLock::new();
+        let mut shared = SHARED.get_or_init(Mutex::default).lock().unwrap_or_else(|e| e.into_inner());
+        shared.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(Self::start());
+            *shared = Arc::downgrade(&server);
+            server
+        })
+    }
+
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        if let Some((uid, gid)) = postgres_user() {
+            std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid)).expect("chown");
+        }
+        let data = folder.path().join("data");
+        let init = command(&programs().join("initdb"), folder.path())
+            .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync", "--pgdata"])
+            .arg(&data)
+            .status();
+        assert!(init.expect("initdb").success(), "initdb failed");
+        // The port is free now; should somebody take it in between, the server does not start and the test says so.
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let server = command(&programs().join("postgres"), folder.path())
+            .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200"])
+            .args(["-p", &port.to_string(), "-D"])
+            .arg(&data)
+            .process_group(0)
+            .spawn()
+            .expect("postgres");
+        Self { server, port, _folder: folder }
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // SIGINT is the server's "fast shutdown". Its children end with it.
+        let pid = self.server.id().to_string();
+        let _ = Command::new("kill").args(["-INT", &pid]).status();
+        let limit = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < limit {
+            if let Ok(Some(_)) = self.server.try_wait() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// Makes a fresh database.
+pub async fn database() -> Database {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let server = tokio::task::spawn_blocking(Postgres::shared).await.expect("the server starts");
+    let name = format!("test{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    let mut conn = connect(&server.url("postgres")).await;
+    conn.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.expect("a database");
+    conn.close().await.expect("closes");
+    Database { url: server.url(&name), _server: server }
+}
+
+/// Connects, waiting for the server to be up.
+async fn connect(url: &str) -> sqlx::PgConnection {
+    let limit = Instant::now() + Duration::from_secs(60);
+    loop {
+        match sqlx::PgConnection::connect(url).await {
+            Ok(conn) => return conn,
+            Err(e) if Instant::now() > limit => panic!("PostgreSQL does not answer: {e}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}

@@ -134,5 +134,4 @@ async fn events_stand_in_both_groups() {
     let found = new.list(&ListParams::default().fields("regarding.name=web")).await.unwrap();
     assert_eq!(found.items[0].note.as_deref(), Some("it runs"));
     assert_eq!(core.list(&ListParams::default().fields("involvedObject.name=other")).await.unwrap().items.len(), 0);
-
 }

@@ -43,7 +43,8 @@ async fn a_record_lives_as_on_a_real_api_server() {
     assert_eq!(same["metadata"]["resourceVersion"], stopped["metadata"]["resourceVersion"], "nothing changed");
     let (_, labelled) = api.merge(&path, &json!({"metadata": {"labels": {"a": "b"}}})).await;
     assert_eq!(labelled["metadata"]["generation"], 2, "labels are no intent");
-    let (code, status) = api.merge(&format!("{path}/status"), &json!({"spec": {"running": true}, "status": {"phase": "STOPPED"}})).await;
+    let (code, status) =
+        api.merge(&format!("{path}/status"), &json!({"spec": {"running": true}, "status": {"phase": "STOPPED"}})).await;
     assert_eq!(code, 200, "{status}");
     assert_eq!((&status["spec"]["running"], &status["status"]["phase"]), (&json!(false), &json!("STOPPED")));
     assert_eq!(status["metadata"]["generation"], 2, "status is no intent");
@@ -196,7 +197,8 @@ async fn rules_across_records_hold() {
     twin["spec"]["email"] = json!("ADA@example.com");
     assert_eq!(api.post(&format!("{GROUP}/users"), &twin).await.0, 422, "e-mail is unique without regard to case");
     assert_eq!(api.post(&format!("{GROUP}/projects"), &project("default")).await.0, 422);
-    let settings = |name: &str| json!({"apiVersion": "devsanctum.io/v1", "kind": "Settings", "metadata": {"name": name}, "spec": {}});
+    let settings =
+        |name: &str| json!({"apiVersion": "devsanctum.io/v1", "kind": "Settings", "metadata": {"name": name}, "spec": {}});
     assert_eq!(api.post(&format!("{GROUP}/settings"), &settings("other")).await.0, 422);
     api.create(&format!("{GROUP}/settings"), &settings("default")).await;
 
@@ -216,9 +218,7 @@ async fn rules_across_records_hold() {
 #[tokio::test]
 async fn features_cannot_require_each_other() {
     let api = Api::new().await;
-    let feature = |name: &str, needs: &[&str]| {
-        json!({"apiVersion": "devsanctum.io/v1", "kind": "Feature", "metadata": {"name": name}, "spec": {"requires": needs}})
-    };
+    let feature = |name: &str, needs: &[&str]| json!({"apiVersion": "devsanctum.io/v1", "kind": "Feature", "metadata": {"name": name}, "spec": {"requires": needs}});
     let path = format!("{GROUP}/features");
     assert_eq!(api.post(&path, &feature("self", &["self"])).await.0, 422);
     api.create(&path, &feature("a", &[])).await;

@@ -45,9 +45,8 @@ async fn preconditions_guard_a_deletion() {
     let api = Api::new().await;
     let made = api.create(&format!("{GROUP}/users"), &user("ada")).await;
     let path = format!("{GROUP}/users/ada");
-    let with = async |pre: Value| {
-        api.call("DELETE", &path, "application/json", json!({"preconditions": pre}).to_string()).await.0
-    };
+    let with =
+        async |pre: Value| api.call("DELETE", &path, "application/json", json!({"preconditions": pre}).to_string()).await.0;
     assert_eq!(with(json!({"uid": "other"})).await, 409);
     assert_eq!(with(json!({"resourceVersion": "1"})).await, 409);
     assert_eq!(with(json!({"uid": made["metadata"]["uid"], "resourceVersion": made["metadata"]["resourceVersion"]})).await, 200);

@@ -1,4 +1,5 @@
 //! What tests start and clean up.
 
 pub mod api;
+pub mod cli;
 pub mod postgres;

@@ -1,7 +1,25 @@
 //! Structural schemas: pruning, defaulting, validating.
+//!
+//! [`prepare`] is the gate every record passes before it is stored. It works as a Kubernetes API server does with custom
+//! resources, and says `unknown field "spec.foo"` and `spec.port: Invalid value: …` in the same words.
 
-use crate::resource::{FieldError, KindDef};
-use serde_json::Value;
+mod limits;
+mod metadata;
+mod path;
+mod prune;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+pub(super) use metadata::{label_value, qualified_name};
+
+use crate::resource::{FieldError, FieldErrors, KindDef, Problem};
+use path::Path;
+use prune::Pruner;
+use serde_json::{Value, json};
+
+/// More errors or warnings than this are not told: a hostile body must not become a huge answer.
+const MAX_TOLD: usize = 50;
 
 /// What happens to fields the schema does not know (`fieldValidation`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,8 +53,15 @@ impl FieldValidation {
 ///
 /// # Errors
 /// Every field that is wrong.
-pub fn prepare(_def: &KindDef, _record: &mut Value, _mode: FieldValidation) -> Result<Vec<String>, Vec<FieldError>> {
-    Ok(Vec::new())
+pub fn prepare(def: &KindDef, record: &mut Value, mode: FieldValidation) -> Result<Vec<String>, Vec<FieldError>> {
+    limits::check(record).map_err(|error| vec![error])?;
+    let mut errors = FieldErrors::default();
+    let unknown = clean(def, record, Pruner::defaulting());
+    let warnings = judge(unknown, mode, &mut errors);
+    identity(def, record, &mut errors);
+    validate::validate(&def.schema, record, Path::Root, &mut errors);
+    metadata::check(def, record, &mut errors);
+    finish(def, warnings, errors)
 }
 
 /// Drops unknown fields and nulls, and nothing else: for the body of a server-side apply, whose defaults must not
@@ -45,6 +70,60 @@ pub fn prepare(_def: &KindDef, _record: &mut Value, _mode: FieldValidation) -> R
 ///
 /// # Errors
 /// With `Strict`, every unknown field.
-pub fn prune(_def: &KindDef, _record: &mut Value, _mode: FieldValidation) -> Result<Vec<String>, Vec<FieldError>> {
-    Ok(Vec::new())
+pub fn prune(def: &KindDef, record: &mut Value, mode: FieldValidation) -> Result<Vec<String>, Vec<FieldError>> {
+    limits::check(record).map_err(|error| vec![error])?;
+    let mut errors = FieldErrors::default();
+    let unknown = clean(def, record, Pruner::default());
+    let warnings = judge(unknown, mode, &mut errors);
+    finish(def, warnings, errors)
+}
+
+/// Prunes the record and its metadata; returns what was unknown.
+fn clean(def: &KindDef, record: &mut Value, mut pruner: Pruner) -> Vec<prune::Unknown> {
+    pruner.record(&def.schema, record);
+    if let Some(object) = record.get_mut("metadata") {
+        pruner.value(metadata::schema(), object, Path::Root.field("metadata"));
+    }
+    pruner.unknown
+}
+
+fn judge(unknown: Vec<prune::Unknown>, mode: FieldValidation, errors: &mut FieldErrors) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for field in unknown.into_iter().take(MAX_TOLD) {
+        match mode {
+            FieldValidation::Ignore => {}
+            FieldValidation::Warn => warnings.push(field.told()),
+            FieldValidation::Strict => {
+                let told = field.told();
+                errors.push(field.path, Problem::Unknown, None, told);
+            }
+        }
+    }
+    warnings
+}
+
+/// `apiVersion` and `kind` are those of the path; a body may leave them out, not contradict them.
+fn identity(def: &KindDef, record: &mut Value, errors: &mut FieldErrors) {
+    let Some(record) = record.as_object_mut() else {
+        return errors.push("", Problem::Invalid, None, format!("a {} must be an object", def.kind));
+    };
+    for (key, expected) in [("apiVersion", def.api_version()), ("kind", def.kind.clone())] {
+        let given = record.entry(key).or_insert_with(|| json!(expected));
+        if *given != json!(expected) {
+            let given = path::scalar(given);
+            errors.push(key, Problem::Invalid, given, format!("must be {expected:?} here"));
+        }
+    }
+}
+
+fn finish(def: &KindDef, warnings: Vec<String>, mut errors: FieldErrors) -> Result<Vec<String>, Vec<FieldError>> {
+    if errors.0.is_empty() {
+        return Ok(warnings);
+    }
+    errors.0.truncate(MAX_TOLD);
+    if def.kind == "Secret" {
+        // A secret's value stands in no message and no log.
+        errors.0.iter_mut().filter(|e| e.path.starts_with("spec")).for_each(|e| e.value = None);
+    }
+    Err(errors.0)
 }

@@ -1,5 +1,6 @@
 //! What hangs on a record: its owners, references and claims.
 
+use super::pending::pieces;
 use super::tx::{Tx, run};
 use super::{Put, StoreError};
 use serde::{Deserialize, Serialize};
@@ -44,12 +45,10 @@ impl Links {
 
 impl Tx {
     /// Refuses claims held by another record. There is one writer at a time, so none can be taken meanwhile.
-    pub(super) async fn check_claims(&mut self, uid: &str, held: &str, wanted: &str, links: &Links) -> Result<(), StoreError> {
-        if held == wanted {
-            return Ok(());
-        }
+    pub(super) async fn check_claims(&mut self, uid: &str, held: &str, links: &Links) -> Result<(), StoreError> {
         let held = Links::read(held).claims;
         for (scope, value) in links.claims.difference(&held) {
+            self.flush().await?;
             let query = sqlx::query_scalar::<_, String>("SELECT uid FROM claims WHERE scope = $1 AND value = $2");
             let holder = run!(self, query.bind(scope.as_str()).bind(value.as_str()), fetch_optional)?;
             if holder.is_some_and(|h| h != uid) {
@@ -59,39 +58,40 @@ impl Tx {
         Ok(())
     }
 
-    /// Replaces the rows of those links that differ.
-    pub(super) async fn replace_links(&mut self, uid: &str, old: &Links, new: &Links) -> Result<(), StoreError> {
-        if old.owners != new.owners {
-            let rows = new.owners.iter().map(|owner| [uid, owner]);
-            self.replace_rows("owners", "uid, owner_uid", uid, old.owners.is_empty(), rows).await?;
+    /// Replaces the rows of those links that differ, given as (uid, as they are, as they are to be). All that go, go
+    /// first: a claim may pass from one record to another.
+    pub(super) async fn replace_links(&mut self, changed: &[(String, Links, Links)]) -> Result<(), StoreError> {
+        let (mut owners, mut references, mut claims) = (vec![], vec![], vec![]);
+        for (uid, old, new) in changed {
+            if old.owners != new.owners {
+                self.forget("owners", uid, old.owners.is_empty()).await?;
+                owners.extend(new.owners.iter().map(|owner| [uid.as_str(), owner]));
+            }
+            if old.references != new.references {
+                self.forget("refs", uid, old.references.is_empty()).await?;
+                references.extend(new.references.iter().map(|(kind, namespace, name)| [uid.as_str(), kind, namespace, name]));
+            }
+            if old.claims != new.claims {
+                self.forget("claims", uid, old.claims.is_empty()).await?;
+                claims.extend(new.claims.iter().map(|(scope, value)| [uid.as_str(), scope, value]));
+            }
         }
-        if old.references != new.references {
-            let rows = new.references.iter().map(|(kind, namespace, name)| [uid, kind, namespace, name]);
-            self.replace_rows("refs", "uid, kind, namespace, name", uid, old.references.is_empty(), rows).await?;
-        }
-        if old.claims != new.claims {
-            let rows = new.claims.iter().map(|(scope, value)| [uid, scope, value]);
-            self.replace_rows("claims", "uid, scope, value", uid, old.claims.is_empty(), rows).await?;
+        self.add("owners (uid, owner_uid)", &owners).await?;
+        self.add("refs (uid, kind, namespace, name)", &references).await?;
+        self.add("claims (uid, scope, value)", &claims).await
+    }
+
+    async fn forget(&mut self, table: &str, uid: &str, none: bool) -> Result<(), StoreError> {
+        if !none {
+            let sql = AssertSqlSafe(format!("DELETE FROM {table} WHERE uid = $1"));
+            run!(self, sqlx::query(sql).bind(uid), execute)?;
         }
         Ok(())
     }
 
-    async fn replace_rows<'a, const N: usize>(
-        &mut self,
-        table: &str,
-        columns: &str,
-        uid: &str,
-        none_before: bool,
-        rows: impl ExactSizeIterator<Item = [&'a str; N]>,
-    ) -> Result<(), StoreError> {
-        if !none_before {
-            let sql = AssertSqlSafe(format!("DELETE FROM {table} WHERE uid = $1"));
-            run!(self, sqlx::query(sql).bind(uid), execute)?;
-        }
-        let rows: Vec<_> = rows.collect();
-        // SQLite takes 32,766 parameters at most and keeps statements by their text: small, even pieces.
-        for piece in rows.chunks(32) {
-            let sql = format!("INSERT INTO {table} ({columns}) VALUES {}", placeholders(piece.len(), N));
+    async fn add<const N: usize>(&mut self, table: &str, rows: &[[&str; N]]) -> Result<(), StoreError> {
+        for piece in pieces(rows) {
+            let sql = format!("INSERT INTO {table} VALUES {}", placeholders(piece.len(), N));
             let query = piece.iter().flatten().fold(sqlx::query(AssertSqlSafe(sql)), |query, value| query.bind(*value));
             run!(self, query, execute)?;
         }

@@ -2,6 +2,7 @@
 
 use super::feed::Feed;
 use super::links::placeholders;
+use super::pending::pieces;
 use super::rows::{self, CHANGE};
 use super::tx::text;
 use super::{Change, KindId, SharedChange, StoreError};
@@ -17,8 +18,7 @@ const PIECE: i64 = 256;
 /// Writes a batch's changes and its newest revision.
 pub(super) async fn append(conn: &mut AnyConnection, changes: &[Change], revision: i64) -> Result<(), StoreError> {
     let at = Timestamp::now().to_string();
-    // Few sizes of statement, so that each is prepared once.
-    for piece in changes.chunks(16) {
+    for piece in pieces(changes) {
         let sql = format!(
             "INSERT INTO changes (revision, kind, namespace, name, uid, type, at, previous, body) VALUES {}",
             placeholders(piece.len(), 9)

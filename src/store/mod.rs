@@ -17,6 +17,7 @@ mod follow;
 mod leases;
 mod links;
 mod log;
+mod pending;
 mod read;
 mod rows;
 mod schema;

@@ -2,6 +2,7 @@
 
 use super::database::Dialect;
 use super::links::Links;
+use super::pending::{Pending, Row};
 use super::rows::{self, RECORD};
 use super::seal::{Sealer, secret_place};
 use super::{Change, ChangeType, Key, KindId, Put, StoreError, Stored};
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, AssertSqlSafe, Executor, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -25,22 +26,22 @@ pub struct Tx {
     pub(super) revision: i64,
     /// Changes made by this batch so far.
     pub(super) changes: Vec<Change>,
-    pub(super) batch: Batch,
-    /// Records this job has read or written.
+    /// Writes held back, of earlier jobs of this batch and of this job.
+    pub(super) earlier: Pending,
+    pub(super) mine: Pending,
+    /// Records as earlier jobs of this batch left them, and as this job knows them.
+    pub(super) known: HashMap<Key, Option<Seen>>,
     pub(super) seen: HashMap<Key, Option<Seen>>,
+    /// This batch has written something to the database.
+    pub(super) wrote: bool,
+    /// This job has, after a savepoint.
+    pub(super) touched: bool,
+    /// A savepoint stands open, of this job or an earlier one.
+    pub(super) savepoint: bool,
+    /// Writing what earlier jobs held back has begun and not ended: if it stays so, the batch is lost.
+    pub(super) unsure: bool,
     /// The first database error of this job.
     pub(super) broken: Option<String>,
-}
-
-/// How far writing has got, to know what a failed job must take back.
-#[derive(Default)]
-pub(super) struct Batch {
-    /// Jobs before this one have written.
-    pub earlier_wrote: bool,
-    /// This job has written.
-    pub wrote: bool,
-    /// A savepoint stands open.
-    pub savepoint: bool,
 }
 
 /// A record as this job knows it.
@@ -72,6 +73,7 @@ impl Tx {
 
     /// All records of a kind, in one namespace or everywhere, ordered by namespace and name.
     pub async fn list(&mut self, kind: KindId, namespace: Option<&str>) -> Result<Vec<Stored>, StoreError> {
+        self.flush().await?;
         let within = if namespace.is_some() { "AND namespace = $2" } else { "" };
         let sql = format!("SELECT {RECORD} FROM resources WHERE kind = $1 {within} ORDER BY namespace, name");
         let mut query = sqlx::query(AssertSqlSafe(sql)).bind(kind);
@@ -83,12 +85,14 @@ impl Tx {
 
     /// Number of records of a kind in a namespace.
     pub async fn count(&mut self, kind: KindId, namespace: &str) -> Result<u64, StoreError> {
+        self.flush().await?;
         let query = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM resources WHERE kind = $1 AND namespace = $2");
         Ok(run!(self, query.bind(kind).bind(namespace), fetch_one)?.unsigned_abs())
     }
 
     /// Records that name `uid` as an owner, ordered by kind, namespace and name.
     pub async fn dependents(&mut self, uid: &str) -> Result<Vec<Stored>, StoreError> {
+        self.flush().await?;
         let query = sqlx::query(
             "SELECT r.uid, r.kind, r.namespace, r.name, r.revision, r.body FROM owners o JOIN resources r ON r.uid = o.uid \
              WHERE o.owner_uid = $1 ORDER BY r.kind, r.namespace, r.name",
@@ -98,6 +102,7 @@ impl Tx {
 
     /// Records that refer to `key` (as given in [`Put::references`]), ordered by kind, namespace and name.
     pub async fn referrers(&mut self, key: &Key) -> Result<Vec<Key>, StoreError> {
+        self.flush().await?;
         let query = sqlx::query(
             "SELECT r.kind, r.namespace, r.name FROM refs f JOIN resources r ON r.uid = f.uid \
              WHERE f.kind = $1 AND f.namespace = $2 AND f.name = $3 ORDER BY r.kind, r.namespace, r.name",
@@ -108,6 +113,7 @@ impl Tx {
 
     /// Who holds a claimed value.
     pub async fn claim_holder(&mut self, scope: &str, value: &str) -> Result<Option<Key>, StoreError> {
+        self.flush().await?;
         let query = sqlx::query(
             "SELECT r.kind, r.namespace, r.name FROM claims c JOIN resources r ON r.uid = c.uid \
              WHERE c.scope = $1 AND c.value = $2",
@@ -122,23 +128,26 @@ impl Tx {
     /// # Errors
     /// [`StoreError::Claimed`] when another record holds one of the claims: nothing has been written then.
     pub async fn put(&mut self, put: Put) -> Result<Stored, StoreError> {
+        check_texts(&put)?;
         let before = self.find(&put.key).await?;
         if before.as_ref().is_some_and(|b| b.stored.uid != put.uid) {
             return Err(StoreError::Database(format!("{:?} is there with another uid: delete it first", put.key)));
         }
         let links = Links::of(&put);
         let (held, wanted) = (before.as_ref().map_or("", |b| b.links.as_str()), links.text());
-        self.check_claims(&put.uid, held, &wanted, &links).await?;
-        self.begin_writing().await?;
-        let (stored, at) = self.next(put.key, put.uid, put.body)?;
-        self.write_row(&stored, &wanted, at, before.is_some()).await?;
         if held != wanted {
-            self.replace_links(&stored.uid, &Links::read(held), &links).await?;
+            self.check_claims(&put.uid, held, &links).await?;
         }
+        if self.earlier.deletes(&put.uid) || self.mine.deletes(&put.uid) {
+            self.flush().await?;
+        }
+        let held = held.to_owned();
+        let stored = self.next(put.key, put.uid, put.body)?;
+        self.seen.insert(stored.key.clone(), Some(Seen { stored: stored.clone(), links: wanted.clone() }));
+        self.mine.put(Row { stored: stored.clone(), at: Timestamp::now().to_string(), links: wanted, held });
         let kind = if before.is_some() { ChangeType::Modified } else { ChangeType::Added };
         let previous = before.filter(|_| put.tell_previous).map(|b| b.stored.body);
         self.changes.push(Change { kind, record: stored.clone(), previous });
-        self.seen.insert(stored.key.clone(), Some(Seen { stored: stored.clone(), links: wanted }));
         Ok(stored)
     }
 
@@ -150,9 +159,8 @@ impl Tx {
         let Some(before) = self.find(key).await? else {
             return Err(StoreError::Database(format!("{key:?} is not there, so it cannot be deleted")));
         };
-        self.begin_writing().await?;
-        let (stored, _) = self.next(key.clone(), before.stored.uid, body)?;
-        run!(self, sqlx::query("DELETE FROM resources WHERE uid = $1").bind(stored.uid.as_str()), execute)?;
+        let stored = self.next(key.clone(), before.stored.uid, body)?;
+        self.mine.delete(&stored.uid);
         self.changes.push(Change { kind: ChangeType::Deleted, record: stored.clone(), previous: None });
         self.seen.insert(key.clone(), None);
         Ok(stored)
@@ -161,6 +169,7 @@ impl Tx {
     /// Seals and keeps a secret's value; `None` removes it. The record `uid` must have been written before.
     pub async fn put_secret(&mut self, uid: &str, key: &str, value: Option<&[u8]>) -> Result<(), StoreError> {
         self.begin_writing().await?;
+        self.flush().await?;
         let Some(value) = value else {
             let query = sqlx::query("DELETE FROM secret_values WHERE uid = $1 AND key = $2");
             run!(self, query.bind(uid).bind(key), execute)?;
@@ -177,30 +186,13 @@ impl Tx {
 
     /// Keys a secret holds, sorted.
     pub async fn secret_keys(&mut self, uid: &str) -> Result<Vec<String>, StoreError> {
+        self.flush().await?;
         let query = sqlx::query_scalar("SELECT key FROM secret_values WHERE uid = $1 ORDER BY key");
         run!(self, query.bind(uid), fetch_all)
     }
 
-    /// Must come before the first write of a job: makes it possible to take back this job's writes alone.
-    /// The first job to write in a batch needs no savepoint, since the transaction itself is one.
-    pub(super) async fn begin_writing(&mut self) -> Result<(), StoreError> {
-        if self.batch.wrote {
-            return Ok(());
-        }
-        if self.batch.earlier_wrote {
-            let sql = if self.batch.savepoint { "RELEASE SAVEPOINT job; SAVEPOINT job" } else { "SAVEPOINT job" };
-            if let Err(e) = self.conn.execute(sql).await {
-                self.broken.get_or_insert_with(|| e.to_string());
-                return Err(e.into());
-            }
-            self.batch.savepoint = true;
-        }
-        self.batch.wrote = true;
-        Ok(())
-    }
-
     async fn find(&mut self, key: &Key) -> Result<Option<Seen>, StoreError> {
-        if let Some(seen) = self.seen.get(key) {
+        if let Some(seen) = self.seen.get(key).or_else(|| self.known.get(key)) {
             return Ok(seen.clone());
         }
         let query =
@@ -213,33 +205,27 @@ impl Tx {
     }
 
     /// Gives a record the next revision and says so in its body.
-    fn next(&mut self, key: Key, uid: String, mut body: Value) -> Result<(Stored, String), StoreError> {
+    fn next(&mut self, key: Key, uid: String, mut body: Value) -> Result<Stored, StoreError> {
         let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) else {
             return Err(StoreError::Database(format!("{key:?} has no metadata object, so it cannot be written")));
         };
         self.revision += 1;
         metadata.insert("resourceVersion".into(), Value::String(self.revision.to_string()));
-        let stored = Stored { key, uid, revision: self.revision, body: Bytes::from(body.to_string()) };
-        Ok((stored, Timestamp::now().to_string()))
+        Ok(Stored { key, uid, revision: self.revision, body: Bytes::from(body.to_string()) })
     }
+}
 
-    async fn write_row(&mut self, it: &Stored, links: &str, at: String, exists: bool) -> Result<(), StoreError> {
-        let query = if exists {
-            sqlx::query("UPDATE resources SET revision = $1, updated_at = $2, links = $3, body = $4 WHERE uid = $5")
-        } else {
-            sqlx::query(
-                "INSERT INTO resources (revision, updated_at, links, body, uid, kind, namespace, name) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            )
-        };
-        let query = query.bind(it.revision).bind(at).bind(links).bind(text(&it.body)).bind(it.uid.as_str());
-        let query = match exists {
-            true => query,
-            false => query.bind(it.key.kind).bind(it.key.namespace.as_str()).bind(it.key.name.as_str()),
-        };
-        run!(self, query, execute)?;
-        Ok(())
+/// Refuses texts that PostgreSQL could not keep, before they spoil other jobs' batch: it takes no NUL and nothing
+/// too long for an index.
+fn check_texts(put: &Put) -> Result<(), StoreError> {
+    let ok = |t: &str| t.len() <= 512 && !t.contains('\0');
+    let key = |k: &Key| ok(k.kind) && ok(&k.namespace) && ok(&k.name);
+    let owners = put.owners.iter().all(|o| ok(o));
+    let claims = put.claims.iter().all(|(scope, value)| ok(scope) && ok(value));
+    if key(&put.key) && ok(&put.uid) && owners && claims && put.references.iter().all(key) {
+        return Ok(());
     }
+    Err(StoreError::Database("names, uids and claimed values take 512 bytes at most, and no NUL".into()))
 }
 
 /// A body as text. It was made from a `String` or read from a text column.

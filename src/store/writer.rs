@@ -6,13 +6,15 @@
 
 use super::database::{Database, Dialect};
 use super::feed::Feed;
+use super::pending::Pending;
 use super::seal::Sealer;
-use super::tx::{Batch, Tx};
+use super::tx::Tx;
 use super::{Job, StoreError, log};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use sqlx::{AnyConnection, Connection, Executor};
 use std::collections::HashMap;
+use std::mem::take;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,8 +144,14 @@ impl Writer {
             sealer: self.sealer.clone(),
             revision: 0,
             changes: Vec::new(),
-            batch: Batch::default(),
+            earlier: Pending::default(),
+            mine: Pending::default(),
+            known: HashMap::new(),
             seen: HashMap::new(),
+            wrote: false,
+            touched: false,
+            savepoint: false,
+            unsure: false,
             broken: None,
         };
         match self.write_all(&mut tx, tasks).await {
@@ -177,7 +185,8 @@ impl Writer {
                 }
             }
         }
-        if tx.batch.earlier_wrote {
+        tx.flush_earlier().await?;
+        if tx.wrote {
             log::append(&mut tx.conn, &tx.changes, tx.revision).await?;
             tx.conn.execute(self.database.commit()).await?;
         } else {
@@ -190,7 +199,6 @@ impl Writer {
         tx.conn.execute(self.database.begin()).await?;
         let newest = sqlx::query_scalar(self.database.take_revision()).bind(1).fetch_one(&mut tx.conn).await?;
         tx.revision = newest;
-        tx.batch = Batch::default();
         if self.database.dialect == Dialect::Sqlite {
             // Only after a failed commit, or when another process has written: otherwise there is nothing to do.
             log::catch_up(&self.feed, newest, &mut tx.conn).await?;
@@ -201,28 +209,29 @@ impl Writer {
     /// Runs one job and, if it fails, takes back what it wrote and nothing else.
     async fn run_one(&self, tx: &mut Tx, task: &mut Box<dyn Task>) -> Result<(), StoreError> {
         let (revision, changes) = (tx.revision, tx.changes.len());
-        tx.seen.clear();
-        tx.batch.wrote = false;
-        if task.run(tx).await {
-            tx.batch.earlier_wrote |= tx.batch.wrote;
+        tx.touched = false;
+        let kept = task.run(tx).await && !tx.unsure;
+        let (seen, mine, broken) = (take(&mut tx.seen), take(&mut tx.mine), tx.broken.take());
+        if kept {
+            tx.known.extend(seen);
+            tx.earlier.append(mine);
             return Ok(());
         }
         tx.revision = revision;
         tx.changes.truncate(changes);
-        let broken = tx.broken.take();
-        if !tx.batch.wrote && broken.is_none() {
+        if tx.unsure {
+            return Err(StoreError::Database(broken.unwrap_or_else(|| "a write was cut off".into())));
+        }
+        if tx.touched {
+            tx.conn.execute("ROLLBACK TO SAVEPOINT job").await?;
             return Ok(());
         }
-        if !tx.batch.earlier_wrote {
-            // Nothing before it to keep.
-            tx.conn.execute("ROLLBACK").await?;
-            return self.begin(tx).await;
-        }
-        if !tx.batch.wrote {
+        let Some(broken) = broken else { return Ok(()) };
+        if tx.wrote || !tx.earlier.is_empty() {
             // A read failed before this job had a savepoint: PostgreSQL has given up the whole transaction.
-            return Err(StoreError::Database(broken.unwrap_or_default()));
+            return Err(StoreError::Database(broken));
         }
-        tx.conn.execute("ROLLBACK TO SAVEPOINT job").await?;
-        Ok(())
+        tx.conn.execute("ROLLBACK").await?;
+        self.begin(tx).await
     }
 }

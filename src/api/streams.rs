@@ -5,7 +5,6 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 
-
 /// Which container of which workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamTarget {

@@ -20,7 +20,7 @@ struct UpArgs {
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     timeout: Duration,
     /// Arguments for `serve`
-    #[arg(last = true)]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     serve: Vec<OsString>,
 }
 

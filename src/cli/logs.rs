@@ -9,8 +9,6 @@ use futures::AsyncReadExt;
 use kube::api::{Api, LogParams};
 use std::io::Write;
 
-// The API serves these subresources of a workspace as Kubernetes does a pod's.
-
 /// `ws/web` and `web` are the same here.
 pub fn workspace(word: &str) -> Result<&str, Failure> {
     let name = match word.split_once('/') {

@@ -1,5 +1,6 @@
 //! What tests start and clean up.
 
 pub mod api;
+pub mod cli;
 pub mod postgres;
 pub mod traefik;

@@ -1,0 +1,300 @@
+//! The real binary against the real API over TLS.
+
+use crate::support::api::{Api, GROUP, user};
+use crate::support::cli::{Cli, Served};
+use async_trait::async_trait;
+use bytes::Bytes;
+use devsanctum::api::streams::{
+    ExecInput, ExecOutput, ExecRequest, ExecSession, LogRequest, StreamError, StreamTarget, WorkspaceStreams,
+};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+const TEAM: &str = "\
+apiVersion: devsanctum.io/v1
+kind: Workspace
+metadata:
+  name: web
+  namespace: team
+spec:
+  owner: ada
+---
+apiVersion: devsanctum.io/v1
+kind: Project
+metadata:
+  name: team
+spec:
+  owner: ada
+  template: base
+---
+apiVersion: devsanctum.io/v1
+kind: Template
+metadata:
+  name: base
+spec:
+  base: node:20
+---
+apiVersion: devsanctum.io/v1
+kind: User
+metadata:
+  name: ada
+spec:
+  email: ada@example.com
+";
+
+async fn served() -> (Served, Cli) {
+    let served = Served::new(Api::new().await).await;
+    let cli = served.cli();
+    (served, cli)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn applying_creates_in_order_then_changes_then_leaves_alone() {
+    let (_served, cli) = served().await;
+    let file = cli.file("team.yaml", TEAM);
+    let first = cli.run(&["apply", "-f", &file]).await;
+    assert_eq!(
+        first.ok(),
+        "user.devsanctum.io/ada created\ntemplate.devsanctum.io/base created\nproject.devsanctum.io/team created\n\
+         workspace.devsanctum.io/web created\n"
+    );
+    assert_eq!(cli.run(&["apply", "-f", &file]).await.ok().matches(" unchanged\n").count(), 4);
+    cli.file("team.yaml", &TEAM.replace("owner: ada\n---", "owner: ada\n  branch: next\n---"));
+    let dry = cli.run(&["apply", "-f", &file, "--dry-run"]).await;
+    assert!(dry.ok().contains("workspace.devsanctum.io/web configured (server dry run)\n"), "{dry:?}");
+    let diff = cli.run(&["diff", "-f", &file]).await;
+    assert_eq!(diff.code, 1, "{diff:?}");
+    assert!(diff.out.contains("\n-  branch: main\n+  branch: next\n"), "{diff:?}");
+    let done = cli.run(&["apply", "-f", &file]).await;
+    assert!(
+        done.ok().contains("workspace.devsanctum.io/web configured\n") && done.out.contains("user.devsanctum.io/ada unchanged")
+    );
+    assert_eq!(cli.run(&["diff", "-f", &file]).await.code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_field_is_shown_at_its_line_and_the_rest_is_applied() {
+    let (_served, cli) = served().await;
+    let text = "apiVersion: devsanctum.io/v1\nkind: Template\nmetadata:\n  name: base\nspec:\n  base: node:20\n  ports:\n    - name: web\n      port: 0\n---\n\
+                apiVersion: devsanctum.io/v1\nkind: User\nmetadata:\n  name: ada\nspec:\n  email: ada@example.com\n  colour: red\n---\n\
+                apiVersion: devsanctum.io/v1\nkind: User\nmetadata:\n  name: eve\nspec:\n  email: eve@example.com\n";
+    let file = cli.file("bad.yaml", text);
+    let run = cli.run(&["apply", "-f", &file, "--prune", "--set", "x"]).await;
+    assert_eq!((run.code, run.out.as_str()), (1, "user.devsanctum.io/eve created\n"), "{run:?}");
+    assert!(run.err.contains(&format!("{file}:9:13: spec.ports[0].port: Invalid value: 0")), "{run:?}");
+    assert!(run.err.contains("    9 |       port: 0\n      |             ^"), "{run:?}");
+    assert!(run.err.contains(&format!("{file}:17:11: ")) && run.err.contains("colour"), "{run:?}");
+    assert!(run.err.contains("nothing was pruned"), "{run:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pruning_deletes_what_left_the_set_and_nothing_else() {
+    let (served, cli) = served().await;
+    served.api.create(&format!("{GROUP}/users"), &user("other")).await;
+    let one = |name: &str| {
+        format!(
+            "---\napiVersion: devsanctum.io/v1\nkind: User\nmetadata: {{name: {name}}}\nspec: {{email: {name}@example.com}}\n"
+        )
+    };
+    let file = cli.file("users.yaml", &(one("ada") + &one("eve")));
+    cli.run(&["apply", "-f", &file, "--set", "people"]).await.ok();
+    cli.file("users.yaml", &one("ada"));
+    let run = cli.run(&["apply", "-f", &file, "--set", "people", "--prune"]).await;
+    assert_eq!(run.ok(), "user.devsanctum.io/ada unchanged\nuser.devsanctum.io/eve pruned\n");
+    assert_eq!(cli.run(&["get", "users", "-o", "name"]).await.ok(), "user.devsanctum.io/ada\nuser.devsanctum.io/other\n");
+    assert_eq!(cli.run(&["apply", "-f", &file, "--prune"]).await.code, 2, "without a set nothing can be pruned");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_listed_as_kubectl_lists_them() {
+    let (_served, cli) = served().await;
+    cli.run(&["apply", "-f", &cli.file("team.yaml", TEAM)]).await.ok();
+    let table = cli.run(&["get", "ws", "-n", "team"]).await;
+    let lines: Vec<Vec<&str>> = table.ok().lines().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!((lines[0].as_slice(), lines[1][0]), (["NAME", "PHASE", "URL", "SERVER", "AGE"].as_slice(), "web"));
+    let wide = cli.run(&["get", "workspaces", "-A", "-o", "wide", "--show-labels"]).await;
+    assert!(wide.ok().starts_with("NAMESPACE") && wide.out.contains("OWNER") && wide.out.contains("LABELS"), "{wide:?}");
+    assert_eq!(cli.run(&["get", "ws/web", "-n", "team", "-o", "jsonpath={.spec.owner}"]).await.ok(), "ada\n");
+    let yaml = cli.run(&["get", "ws/web", "-n", "team", "-o", "yaml"]).await;
+    assert!(yaml.ok().contains("\nspec:\n") && !yaml.out.contains("managedFields"), "{yaml:?}");
+    let list: Value = serde_json::from_str(cli.run(&["get", "all", "-A", "-o", "json"]).await.ok()).unwrap();
+    assert_eq!(list["items"].as_array().unwrap().len(), 4);
+    assert!(cli.run(&["get", "all", "-A"]).await.ok().contains("workspace.devsanctum.io/web"));
+    let sorted = cli.run(&["get", "users,templates", "-o", "name", "--sort-by", ".metadata.name"]).await;
+    assert_eq!(sorted.ok(), "user.devsanctum.io/ada\ntemplate.devsanctum.io/base\n");
+    let none = cli.run(&["get", "ws", "-l", "a=b", "-n", "team"]).await;
+    assert_eq!((none.ok(), none.err.contains("No resources found")), ("", true));
+    let missing = cli.run(&["get", "ws/none", "-n", "team"]).await;
+    assert!(missing.code == 1 && missing.err.contains("not found"), "{missing:?}");
+    assert_eq!(cli.run(&["get", "nope"]).await.code, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_is_described_waited_for_and_deleted() {
+    let (served, cli) = served().await;
+    cli.run(&["apply", "-f", &cli.file("team.yaml", TEAM)]).await.ok();
+    let path = format!("{GROUP}/namespaces/team/workspaces/web");
+    let late = cli.run(&["wait", "ws/web", "-n", "team", "--for=condition=Ready", "--timeout=200ms"]).await;
+    assert_eq!(late.code, 4, "{late:?}");
+    let ready = json!({"status": {"phase": "RUNNING", "conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1}]}});
+    let waiting = cli.spawn(&["wait", "ws/web", "-n", "team", "--for=condition=Ready", "--timeout=20s"]);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let (code, answer) = served.api.merge(&format!("{path}/status"), &ready).await;
+    assert_eq!(code, 200, "{answer}");
+    assert_eq!(waiting.await.ok(), "workspace.devsanctum.io/web condition met\n");
+    cli.run(&["wait", "ws/web", "-n", "team", "--for=jsonpath={.status.phase}=RUNNING"]).await.ok();
+    let said = cli.run(&["describe", "ws", "web", "-n", "team"]).await;
+    assert!(said.ok().contains("Ready: yes, for ") && said.out.contains("Events:  <none>"), "{said:?}");
+    served.api.merge(&path, &json!({"metadata": {"finalizers": ["example.com/hold"]}})).await;
+    let held = cli.run(&["delete", "ws/web", "-n", "team", "--timeout=300ms"]).await;
+    assert!(held.code == 4 && held.err.contains("example.com/hold"), "{held:?}");
+    let waiting = cli.spawn(&["delete", "ws/web", "-n", "team", "--force-abandon"]);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(served.api.get(&path).await.1["metadata"]["annotations"]["devsanctum.io/abandon"], "true");
+    served.api.merge(&path, &json!({"metadata": {"finalizers": null}})).await;
+    let gone = waiting.await;
+    assert!(gone.ok().contains("web deleted") && gone.err.contains("left behind on"), "{gone:?}");
+    assert_eq!(cli.run(&["delete", "ws/web", "-n", "team"]).await.code, 1);
+    assert_eq!(cli.run(&["delete", "ws/web", "-n", "team", "--ignore-not-found"]).await.code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_that_is_refused_comes_back_with_the_reason() {
+    let (_served, cli) = served().await;
+    cli.run(&["apply", "-f", &cli.file("team.yaml", TEAM)]).await.ok();
+    // The first time it writes nonsense, the second time it finds the reason on top and mends it.
+    let editor = cli.script("editor.sh", "if grep -q '^# .*minRamMb' \"$1\"; then sed -i 's/minRamMb: .*/minRamMb: 512/' \"$1\"; else sed -i 's/minRamMb: .*/minRamMb: many/' \"$1\"; fi\n");
+    let edited = cli.with("EDITOR", &editor).run(&["edit", "template/base"]).await;
+    assert_eq!(edited.ok(), "template.devsanctum.io/base edited\n", "{edited:?}");
+    assert_eq!(cli.run(&["get", "template/base", "-o", "jsonpath={.spec.minRamMb}"]).await.ok(), "512\n");
+    let cancelled = cli.with("EDITOR", "true").run(&["edit", "template", "base"]).await;
+    assert!(cancelled.code == 0 && cancelled.err.contains("Edit cancelled"), "{cancelled:?}");
+    let stubborn = cli.script("stubborn.sh", "sed -i 's/minRamMb: .*/minRamMb: many/' \"$1\"\n");
+    let refused = cli.with("EDITOR", &stubborn).run(&["edit", "template", "base"]).await;
+    assert!(refused.code == 1 && refused.err.contains("refused again; it is kept in"), "{refused:?}");
+    let kept = refused.err.split("kept in ").nth(1).unwrap().trim();
+    std::fs::remove_file(kept).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watching_prints_what_changes() {
+    let (served, cli) = served().await;
+    let watching = cli.spawn_for(&["get", "users", "-w", "-o", "name"], Duration::from_millis(1500));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    served.api.create(&format!("{GROUP}/users"), &user("ada")).await;
+    served.api.merge(&format!("{GROUP}/users/ada"), &json!({"metadata": {"labels": {"a": "b"}}})).await;
+    assert_eq!(watching.await.unwrap(), "user.devsanctum.io/ada\nuser.devsanctum.io/ada\n");
+    let watching = cli.spawn_for(&["get", "users", "-w"], Duration::from_millis(1500));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    served.api.create(&format!("{GROUP}/users"), &user("eve")).await;
+    let text = watching.await.unwrap();
+    let names: Vec<&str> = text.lines().filter_map(|l| l.split_whitespace().next()).collect();
+    assert_eq!(names, ["NAME", "ada", "eve"], "{text}");
+}
+
+/// Echoes, and ends with the exit code its first word asks for.
+struct Echo;
+
+#[async_trait]
+impl WorkspaceStreams for Echo {
+    async fn exec(&self, _: StreamTarget, request: ExecRequest) -> Result<ExecSession, StreamError> {
+        let (input, mut received) = tokio::sync::mpsc::channel(8);
+        let (said, output) = futures::channel::mpsc::unbounded();
+        tokio::spawn(async move {
+            let _ = said.unbounded_send(ExecOutput::Stdout(Bytes::from(request.command.join(" ") + "\n")));
+            let _ = said.unbounded_send(ExecOutput::Stderr(Bytes::from_static(b"warned\n")));
+            while request.stdin {
+                match received.recv().await {
+                    Some(ExecInput::Stdin(bytes)) => drop(said.unbounded_send(ExecOutput::Stdout(bytes))),
+                    Some(ExecInput::Resize { .. }) => {}
+                    Some(ExecInput::CloseStdin) | None => break,
+                }
+            }
+            let code = request.command[0].parse().unwrap_or(0);
+            let _ = said.unbounded_send(ExecOutput::Exit(code));
+        });
+        Ok(ExecSession { input, output: output.boxed() })
+    }
+
+    async fn log(
+        &self,
+        target: StreamTarget,
+        request: LogRequest,
+    ) -> Result<BoxStream<'static, Result<Bytes, StreamError>>, StreamError> {
+        let text = format!("{} {:?} {:?}\n", target.name, target.container, request.tail_lines);
+        Ok(futures::stream::iter([Ok(Bytes::from(text)), Ok(Bytes::from_static(b"two\n"))]).boxed())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_and_logs_pass_through_with_input_and_exit_code() {
+    let served = Served::new(Api::with_streams(Arc::new(Echo), 100_000).await).await;
+    let cli = served.cli();
+    cli.run(&["apply", "-f", &cli.file("team.yaml", TEAM)]).await.ok();
+    let run = cli.run(&["exec", "-n", "team", "web", "--", "7", "--flag"]).await;
+    assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (7, "7 --flag\n", "warned\n"));
+    let piped = cli.run_with(&["exec", "-i", "-n", "team", "ws/web", "--", "0"], "hello\n".repeat(20_000).as_bytes()).await;
+    assert_eq!(piped.ok().len(), 2 + 6 * 20_000, "all of the input came back");
+    let terminal = cli.run(&["exec", "-it", "-n", "team", "web", "--", "0"]).await;
+    assert!(terminal.code == 2 && terminal.err.contains("-t needs a terminal"), "{terminal:?}");
+    let missing = cli.run(&["exec", "-n", "team", "none", "--", "0"]).await;
+    assert!(missing.code == 1 && !missing.err.is_empty(), "{missing:?}");
+    let logs = cli.run(&["logs", "-n", "team", "web", "--tail", "5", "-c", "db"]).await;
+    assert_eq!(logs.ok(), "web Some(\"db\") Some(5)\ntwo\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_in_the_way_of_a_connection_is_named() {
+    let (served, cli) = served().await;
+    let wrong = cli.file("token", "not-the-token");
+    let refused = cli.run(&["get", "users", "--token-file", &wrong]).await;
+    assert!(refused.code == 1 && refused.err.contains("Unauthorized") && !refused.err.contains("not-the-token"), "{refused:?}");
+    let other = rcgen::generate_simple_self_signed(vec!["other".into()]).unwrap();
+    let authority = cli.file("ca.pem", &other.cert.pem());
+    let foreign = cli.run(&["get", "users", "--ca-file", &authority]).await;
+    assert!(foreign.code == 1 && foreign.err.contains("does not have the certificate expected"), "{foreign:?}");
+    assert!(foreign.err.contains("hint: ") && foreign.err.contains(&served.address), "{foreign:?}");
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = cli.run(&["get", "users", "--server", &format!("https://{closed}")]).await;
+    assert!(nobody.code == 1 && nobody.err.contains(&format!("nothing listens at https://{closed}")), "{nobody:?}");
+    assert!(nobody.err.contains("devsanctum up"), "{nobody:?}");
+    let plain = cli.run(&["get", "users", "--server", "http://127.0.0.1:1"]).await;
+    assert!(plain.code == 2 && plain.err.contains("must be an https address"), "{plain:?}");
+    let fresh = tempfile::tempdir().unwrap();
+    let none = cli.run(&["get", "users", "--state-dir", &fresh.path().display().to_string()]).await;
+    assert!(none.code == 1 && none.err.contains("kubeconfig cannot be read"), "{none:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kubeconfig_works_for_kubectl() {
+    let (_served, cli) = served().await;
+    let file = cli.path("kube/config");
+    let merged = cli.with("KUBECONFIG", &file).run(&["kubeconfig", "--merge"]).await;
+    assert!(merged.ok().contains("context \"devsanctum\" written to"), "{merged:?}");
+    if std::process::Command::new("kubectl").arg("version").arg("--client").output().is_err() {
+        eprintln!("skipped in part: there is no kubectl here");
+        return;
+    }
+    let kubectl = tokio::process::Command::new("kubectl").args(["get", "users"]).env("KUBECONFIG", &file).output().await.unwrap();
+    assert!(kubectl.status.success(), "{}", String::from_utf8_lossy(&kubectl.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_leaves_is_no_error() {
+    let (_served, cli) = served().await;
+    let binary = env!("CARGO_BIN_EXE_devsanctum");
+    let run = tokio::process::Command::new("sh")
+        .args(["-c", &format!("{binary} schema | head -c 10 >/dev/null; echo ok")])
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&run.stderr), "");
+    for words in [["explain", "ws.spec"], ["schema", "ws"], ["completion", "bash"]] {
+        cli.run(&words).await.ok();
+    }
+    assert!(cli.run(&["version"]).await.ok().starts_with("devsanctum "));
+}

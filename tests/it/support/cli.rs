@@ -1,0 +1,148 @@
+//! The real binary, and the API behind TLS on a loopback port.
+
+use super::api::Api;
+use devsanctum::api::tls;
+use sha2::{Digest, Sha256};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::task::JoinHandle;
+
+const TOKEN: &str = "test-token-0123456789";
+
+/// An API behind TLS, ended when dropped.
+pub struct Served {
+    pub api: Api,
+    pub address: String,
+    state: TempDir,
+    server: JoinHandle<()>,
+}
+
+impl Served {
+    /// Serves the API on a free port of 127.0.0.1, with a state folder as the server itself would leave it.
+    pub async fn new(api: Api) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let state = tempfile::tempdir().unwrap();
+        let made = tls::load_or_create(&state.path().join("tls"), &[], jiff::Timestamp::now()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("https://{}", listener.local_addr().unwrap());
+        api.store.set_token("admin", Sha256::digest(TOKEN).into()).await.unwrap();
+        let kubeconfig = serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "here",
+            "clusters": [{"name": "here", "cluster": {"server": address,
+                "certificate-authority": state.path().join("tls/ca.crt").display().to_string()}}],
+            "users": [{"name": "here", "user": {"token": TOKEN}}],
+            "contexts": [{"name": "here", "context": {"cluster": "here", "user": "here"}}],
+        });
+        std::fs::write(state.path().join("kubeconfig"), kubeconfig.to_string()).unwrap();
+        let (router, shutdown) = (api.open.clone(), api.shutdown.clone());
+        let server = tokio::spawn(async move {
+            tls::serve(listener, router, &made, async move { shutdown.cancelled().await }).await.unwrap();
+        });
+        Self { api, address, state, server }
+    }
+
+    pub fn cli(&self) -> Cli {
+        Cli { state: self.state.path().display().to_string(), dir: tempfile::tempdir().unwrap(), env: Vec::new() }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.api.shutdown.cancel();
+        self.server.abort();
+    }
+}
+
+/// A person at the command line, with a folder for their files.
+pub struct Cli {
+    state: String,
+    dir: TempDir,
+    env: Vec<(String, String)>,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ran {
+    /// Its output, when it succeeded.
+    #[track_caller]
+    pub fn ok(&self) -> &str {
+        assert_eq!(self.code, 0, "{self:?}");
+        &self.out
+    }
+}
+
+impl Cli {
+    pub fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    pub fn file(&self, name: &str, text: &str) -> String {
+        std::fs::write(self.path(name), text).unwrap();
+        self.path(name)
+    }
+
+    pub fn script(&self, name: &str, text: &str) -> String {
+        let path = self.file(name, &format!("#!/bin/sh\n{text}"));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        path
+    }
+
+    /// The same person with one more variable set, their files elsewhere.
+    pub fn with(&self, key: &str, value: &str) -> Cli {
+        Cli { state: self.state.clone(), dir: tempfile::tempdir().unwrap(), env: vec![(key.into(), value.into())] }
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_devsanctum"));
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("DEVSANCTUM_STATE", &self.state);
+        command.envs(self.env.iter().cloned()).args(words).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub async fn run(&self, words: &[&str]) -> Ran {
+        self.spawn(words).await
+    }
+
+    pub async fn run_with(&self, words: &[&str], input: &[u8]) -> Ran {
+        let mut child = self.command(words).stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        let writing = tokio::spawn(async move { stdin.write_all(&input).await });
+        let ran = finish(child).await;
+        let _ = writing.await;
+        ran
+    }
+
+    /// Starts a command; awaiting the answer waits for its end.
+    pub fn spawn(&self, words: &[&str]) -> impl Future<Output = Ran> + use<> {
+        finish(self.command(words).spawn().unwrap())
+    }
+
+    /// Starts a command that never ends by itself, ends it after a while and gives what it printed.
+    pub fn spawn_for(&self, words: &[&str], time: Duration) -> JoinHandle<String> {
+        let mut child = self.command(words).spawn().unwrap();
+        tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            child.start_kill().unwrap();
+            String::from_utf8(child.wait_with_output().await.unwrap().stdout).unwrap()
+        })
+    }
+}
+
+async fn finish(child: tokio::process::Child) -> Ran {
+    let out = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await.expect("it takes too long").unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: out.status.code().unwrap_or(-1), out: text(out.stdout), err: text(out.stderr) }
+}

@@ -1,1 +1,67 @@
-//! TODO
+//! One engine per server, kept while its connection settings stay the same; limited and measured.
+
+mod guarded;
+
+pub use guarded::{CallMetrics, Guarded, NoMetrics};
+
+use super::docker::DockerEngine;
+use super::{Connector, Endpoint, Engine, EngineError};
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Makes an engine from its connection settings.
+type Make = Box<dyn Fn(&str, &Endpoint) -> Result<Arc<dyn Engine>, EngineError> + Send + Sync>;
+
+/// Engines by the name of their server.
+pub struct EnginePool {
+    make: Make,
+    metrics: Arc<dyn CallMetrics>,
+    engines: Mutex<BTreeMap<String, (Endpoint, Arc<dyn Engine>)>>,
+}
+
+impl EnginePool {
+    /// Docker Engines, seen by the installation `instance`; every call is told to `metrics`.
+    pub fn new(instance: &str, metrics: Arc<dyn CallMetrics>) -> Self {
+        let instance = instance.to_owned();
+        Self::making(metrics, move |_, endpoint| Ok(Arc::new(DockerEngine::at(endpoint.clone(), &instance)?)))
+    }
+
+    /// Engines of another make, such as the in-memory ones.
+    pub fn making(
+        metrics: Arc<dyn CallMetrics>,
+        make: impl Fn(&str, &Endpoint) -> Result<Arc<dyn Engine>, EngineError> + Send + Sync + 'static,
+    ) -> Self {
+        Self { make: Box::new(make), metrics, engines: Mutex::default() }
+    }
+
+    /// Drops a server's engine: the server is gone, or its connection is to be made anew.
+    pub fn forget(&self, server: &str) {
+        self.engines.lock().unwrap_or_else(PoisonError::into_inner).remove(server);
+    }
+
+    fn known(&self, server: &str, endpoint: &Endpoint) -> Option<Arc<dyn Engine>> {
+        let engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
+        engines.get(server).filter(|(of, _)| of == endpoint).map(|(_, engine)| Arc::clone(engine))
+    }
+}
+
+#[async_trait]
+impl Connector for EnginePool {
+    /// Asks who it is only when the engine is not known yet: an engine that has never answered is not kept.
+    async fn connect(&self, server: &str, endpoint: &Endpoint) -> Result<Arc<dyn Engine>, EngineError> {
+        if let Some(engine) = self.known(server, endpoint) {
+            return Ok(engine);
+        }
+        let made = (self.make)(server, endpoint)?;
+        let engine: Arc<dyn Engine> = Arc::new(Guarded::new(server, made, Arc::clone(&self.metrics)));
+        engine.info().await?;
+        // Another task may have been quicker: there is one limit per engine only if all use the same one.
+        let mut engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = engines.entry(server.to_owned()).or_insert_with(|| (endpoint.clone(), Arc::clone(&engine)));
+        if entry.0 != *endpoint {
+            *entry = (endpoint.clone(), engine);
+        }
+        Ok(Arc::clone(&entry.1))
+    }
+}

@@ -336,3 +336,18 @@ pub enum EngineError {
     #[error("{0}")]
     Failed(String),
 }
+
+impl EngineError {
+    /// The error's class, for metrics: `unreachable`, `denied`, …
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Denied(_) => "denied",
+            Self::Conflict(_) => "conflict",
+            Self::NotFound(_) => "not_found",
+            Self::ImageMissing(_) => "image_missing",
+            Self::Invalid(_) => "invalid",
+            Self::Failed(_) => "failed",
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The fake's handle: engines to it, and everything a test can do to it behind its clients' backs.
+
+use super::faults::{Fault, Faults};
+use super::shell::Step;
+use super::transport;
+use super::world::{Life, World};
+use crate::engine::docker::DockerEngine;
+use crate::engine::{EngineError, ExecOutput, Labels};
+use serde_json::json;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Answers commands in place of the tiny shell: container name and command line to output, or `None` to let it be.
+type Script = dyn Fn(&str, &[String]) -> Option<ExecOutput> + Send + Sync;
+
+/// An in-memory Docker Engine. Clones are the same engine.
+#[derive(Clone)]
+pub struct FakeEngine {
+    world: Arc<Mutex<World>>,
+    script: Arc<Mutex<Option<Arc<Script>>>>,
+}
+
+/// The faults of a locked world.
+pub(super) struct FaultsGuard<'a>(MutexGuard<'a, World>);
+
+impl Deref for FaultsGuard<'_> {
+    type Target = Faults;
+    fn deref(&self) -> &Faults {
+        &self.0.faults
+    }
+}
+
+impl DerefMut for FaultsGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Faults {
+        &mut self.0.faults
+    }
+}
+
+impl FakeEngine {
+    /// A new engine without images. The same seed gives the same ids. Needs a tokio runtime for its clock.
+    pub fn new(seed: u64) -> Self {
+        Self { world: Arc::new(Mutex::new(World::new(seed))), script: Arc::default() }
+    }
+
+    /// The real client, connected to it, for an installation.
+    pub fn engine(&self, instance: &str) -> Result<DockerEngine, EngineError> {
+        DockerEngine::over(transport::client(self), instance)
+    }
+
+    pub(super) fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn faults(&self) -> FaultsGuard<'_> {
+        FaultsGuard(self.world())
+    }
+
+    /// Ticks when a container's log grows or its run ends; and the run it is in.
+    pub(super) fn watch(&self, id: &str) -> Option<(watch::Receiver<u64>, u64)> {
+        let mut world = self.world();
+        let container = world.containers.get_mut(id)?;
+        let changed = container.changed.get_or_insert_with(|| watch::channel(0).0).subscribe();
+        Some((changed, container.run))
+    }
+
+    pub(super) fn scripted(&self, container: &str, argv: &[String]) -> Option<VecDeque<Step>> {
+        let script = self.script.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let name = self.world().containers.get(container)?.name.clone();
+        let output = script(&name, argv)?;
+        Some(VecDeque::from([Step::Out(output.stdout), Step::Err(output.stderr), Step::Exit(output.code)]))
+    }
+
+    // What it has.
+
+    /// Puts an image on it.
+    pub fn add_image(&self, reference: &str) {
+        self.world().learn_image(reference);
+    }
+    /// Takes an image off it.
+    pub fn remove_image(&self, reference: &str) {
+        self.world().images.remove(&super::volumes::tagged(reference));
+    }
+    /// Puts an image into the registry it pulls from.
+    pub fn publish_image(&self, reference: &str) {
+        self.world().registry.insert(super::volumes::tagged(reference));
+    }
+    /// Sets its cores, and its memory and disk in bytes: all, and free.
+    pub fn set_resources(&self, cores: u32, memory: (u64, u64), disk: (u64, u64)) {
+        let mut world = self.world();
+        (world.cores, world.disk) = (cores, disk);
+        (world.memory, world.memory_available) = memory;
+    }
+    /// Lets the reachability check find a target open.
+    pub fn set_reachable(&self, address: &str, port: u16) {
+        self.world().reachable.insert((address.to_owned(), port.to_string()));
+    }
+    /// Answers commands by a function; `None` leaves one to the tiny shell.
+    pub fn on_exec(&self, script: impl Fn(&str, &[String]) -> Option<ExecOutput> + Send + Sync + 'static) {
+        *self.script.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(script));
+    }
+
+    // What goes wrong.
+
+    /// Makes every call take this long.
+    pub fn set_latency(&self, latency: Duration) {
+        self.faults().latency = latency;
+    }
+    /// Plans a fault for the `nth` next call of that name (0: the very next). Names are those of the port's methods.
+    pub fn plan_fault(&self, call: &str, nth: u32, fault: Fault) {
+        self.faults().planned.push((call.to_owned(), nth, fault));
+    }
+    /// Whether calls hang, as when dockerd is stopped by a signal.
+    pub fn set_silent(&self, silent: bool) {
+        self.faults().silent = silent;
+    }
+    /// Whether new connections are refused, as when dockerd is down. Streams that are open end.
+    pub fn set_refusing(&self, refusing: bool) {
+        let mut world = self.world();
+        world.faults.refusing = refusing;
+        if refusing {
+            world.events.cut();
+        }
+    }
+    /// How often each call was made so far.
+    pub fn calls(&self) -> BTreeMap<String, u64> {
+        self.faults().calls.clone()
+    }
+
+    // What others do.
+
+    /// Kills a container by name, as someone with `docker kill`. Whether there was one that ran.
+    pub fn kill(&self, name: &str) -> bool {
+        self.world().kill(name, "KILL").is_ok()
+    }
+    /// Lets a container's main process end by itself.
+    pub fn exit(&self, name: &str, code: i64) -> bool {
+        let mut world = self.world();
+        let id = world.names.get(name).cloned();
+        id.map(|id| world.finish(&id, code)).is_some()
+    }
+    /// Kills a container for its memory.
+    pub fn oom_kill(&self, name: &str) -> bool {
+        let mut world = self.world();
+        let Some(id) = world.names.get(name).cloned() else { return false };
+        world.tell_of_container("oom", &id, &[]);
+        world.finish(&id, 137);
+        world.containers.get_mut(&id).is_some_and(|c| {
+            c.oom_killed = true;
+            true
+        })
+    }
+    /// Pauses a container.
+    pub fn pause(&self, name: &str) -> bool {
+        self.world().set_paused(name, true).is_ok()
+    }
+    /// Removes a container by name, as `docker rm -f`.
+    pub fn remove(&self, name: &str) -> bool {
+        self.world().remove(name, true).is_ok()
+    }
+    /// Renames a container.
+    pub fn rename(&self, name: &str, to: &str) -> bool {
+        let mut world = self.world();
+        let Some(id) = world.names.remove(name) else { return false };
+        world.names.insert(to.to_owned(), id.clone());
+        if let Some(container) = world.containers.get_mut(&id) {
+            container.name = to.to_owned();
+        }
+        world.tell_of_container("rename", &id, &[("oldName", format!("/{name}"))]);
+        true
+    }
+    /// Disconnects a container from a network.
+    pub fn disconnect(&self, network: &str, name: &str) -> bool {
+        self.world().disconnect(network, name).is_ok()
+    }
+    /// Removes a network by force: containers on it lose their address first.
+    pub fn remove_network(&self, name: &str) -> bool {
+        let mut world = self.world();
+        let on_it: Vec<_> = world.containers.values().filter(|c| c.networks.contains_key(name)).map(|c| c.id.clone()).collect();
+        on_it.iter().for_each(|id| drop(world.disconnect(name, id)));
+        world.remove_network(name).is_ok()
+    }
+    /// Makes and starts a container that is not ours, or pretends to be; the image is put there for it.
+    pub fn add_foreign(&self, name: &str, labels: &Labels) -> bool {
+        let mut world = self.world();
+        world.learn_image("foreign:1");
+        let body = json!({ "Image": "foreign:1", "Labels": labels, "HostConfig": { "NetworkMode": "none" } });
+        world.create(Some(name), body).and_then(|id| world.start(&id)).is_ok()
+    }
+    /// Restarts dockerd after `kill -9`: everything that ran has ended with 137, and nothing is started again.
+    pub fn restart_daemon(&self) {
+        let mut world = self.world();
+        world.events.cut();
+        let running = |life: Life| matches!(life, Life::Running | Life::Paused);
+        let ran: Vec<_> = world.containers.values().filter(|c| running(c.life)).map(|c| c.id.clone()).collect();
+        ran.iter().for_each(|id| world.finish(id, 137));
+    }
+
+    // What there is.
+
+    /// Names of all containers, foreign ones too, and whether they run.
+    pub fn containers(&self) -> BTreeMap<String, bool> {
+        self.world().containers.values().map(|c| (c.name.clone(), matches!(c.life, Life::Running))).collect()
+    }
+    /// Names of all networks.
+    pub fn networks(&self) -> Vec<String> {
+        self.world().networks.values().map(|n| n.name.clone()).collect()
+    }
+    /// Names of all volumes.
+    pub fn volumes(&self) -> Vec<String> {
+        self.world().volumes.keys().cloned().collect()
+    }
+}

@@ -1,0 +1,126 @@
+//! From the client to the fake without a socket: every connection is a pipe in memory with a real HTTP server behind.
+
+use super::control::FakeEngine;
+use super::faults::{Fault, call_name};
+use super::http::router;
+use crate::engine::docker::{Body, HttpClient};
+use axum::body::Body as AxumBody;
+use futures::future::BoxFuture;
+use http::{Request, Response, Uri};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tower::ServiceExt;
+
+/// Bytes on their way in one direction.
+const PIPE: usize = 64 * 1024;
+
+/// The client's end of a pipe.
+struct Pipe(TokioIo<tokio::io::DuplexStream>);
+
+impl Connection for Pipe {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl hyper::rt::Read for Pipe {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: hyper::rt::ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, to)
+    }
+}
+
+impl hyper::rt::Write for Pipe {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// An HTTP client whose connections all end in the fake.
+pub(super) fn client(fake: &FakeEngine) -> Arc<dyn HttpClient> {
+    let fake = fake.clone();
+    let connector = tower::service_fn(move |_: Uri| {
+        let fake = fake.clone();
+        let connect: BoxFuture<'static, io::Result<Pipe>> = Box::pin(async move { open(&fake) });
+        connect
+    });
+    let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build(connector);
+    Arc::new(client)
+}
+
+fn open(fake: &FakeEngine) -> io::Result<Pipe> {
+    if fake.faults().refusing {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    let (ours, theirs) = tokio::io::duplex(PIPE);
+    let fake = fake.clone();
+    let routes = router(fake.clone());
+    let serve = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let (fake, routes) = (fake.clone(), routes.clone());
+        async move { answer(&fake, routes, request).await }
+    });
+    tokio::spawn(async move {
+        let server = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(theirs), serve);
+        // An error is a fault that broke the connection, or a client that left: both are as planned.
+        let _ = server.with_upgrades().await;
+    });
+    Ok(Pipe(TokioIo::new(ours)))
+}
+
+/// Answers, or breaks the connection by an error.
+async fn answer(fake: &FakeEngine, routes: axum::Router, request: Request<Incoming>) -> Result<Response<AxumBody>, io::Error> {
+    let request = match without_version(request.map(AxumBody::new)) {
+        Ok(request) => request,
+        Err(refused) => return Ok(refused),
+    };
+    let (latency, silent, fault) = {
+        let call = call_name(request.method(), request.uri().path());
+        let mut faults = fake.faults();
+        (faults.latency, faults.silent, faults.count(&call))
+    };
+    if !latency.is_zero() {
+        tokio::time::sleep(latency).await;
+    }
+    if silent {
+        std::future::pending::<()>().await;
+    }
+    match fault {
+        Some(Fault::Status(status, message)) => return Ok(super::answers::refuse(status, &message)),
+        Some(Fault::LostRequest) => return Err(io::ErrorKind::ConnectionReset.into()),
+        _ => {}
+    }
+    let Ok(answer) = routes.oneshot(request).await;
+    match fault {
+        Some(Fault::StatusAfter(status, message)) => Ok(super::answers::refuse(status, &message)),
+        Some(Fault::LostAnswer) => Err(io::ErrorKind::ConnectionReset.into()),
+        Some(Fault::Hang) => std::future::pending().await,
+        _ => Ok(answer),
+    }
+}
+
+/// Takes the `/v1.41` off a path; a newer version is refused as Docker 20.10 does.
+fn without_version(request: Request<AxumBody>) -> Result<Request<AxumBody>, Response<AxumBody>> {
+    let (mut head, body) = request.into_parts();
+    let whole = head.uri.path_and_query().map_or("/", |p| p.as_str()).to_owned();
+    if let Some((version, rest)) = whole.strip_prefix("/v").and_then(|v| v.split_once('/')) {
+        let minor = version.strip_prefix("1.").and_then(|m| m.parse::<u16>().ok()).unwrap_or(u16::MAX);
+        if minor > 41 {
+            let words = format!("client version {version} is too new. Maximum supported API version is 1.41");
+            return Err(super::answers::refuse(400, &words));
+        }
+        let shorter = format!("/{rest}").parse();
+        head.uri = shorter.map_err(|_| super::answers::refuse(400, "bad path"))?;
+    }
+    Ok(Request::from_parts(head, body))
+}

@@ -1,0 +1,75 @@
+//! The fake's volumes and images.
+
+use super::answers::{Outcome, Refusal};
+use super::events::has_label;
+use super::networks::text_map;
+use super::world::{FakeVolume, World, digest};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+impl World {
+    /// Makes a volume; one that is there already is given back as it is, as Docker does.
+    pub(super) fn create_volume(&mut self, body: &Value) -> Value {
+        let name = body["Name"].as_str().filter(|n| !n.is_empty()).map_or_else(|| self.new_id(), str::to_owned);
+        self.ensure_volume(&name, text_map(&body["Labels"]));
+        volume_json(&name, &self.volumes[&name])
+    }
+
+    pub(super) fn ensure_volume(&mut self, name: &str, labels: BTreeMap<String, String>) {
+        if self.volumes.contains_key(name) {
+            return;
+        }
+        self.volumes.insert(name.to_owned(), FakeVolume { labels, files: BTreeMap::new() });
+        self.tell("volume", "create", name, &[("driver", "local".into())]);
+    }
+
+    pub(super) fn remove_volume(&mut self, name: &str) -> Outcome<()> {
+        if !self.volumes.contains_key(name) {
+            return Err(Refusal(404, format!("get {name}: no such volume")));
+        }
+        if let Some(user) = self.containers.values().find(|c| c.mounts.contains_key(name)) {
+            return Err(Refusal(409, format!("remove {name}: volume is in use - [{}]", user.id)));
+        }
+        self.volumes.remove(name);
+        self.tell("volume", "destroy", name, &[("driver", "local".into())]);
+        Ok(())
+    }
+
+    pub(super) fn volume_list(&self, filters: &BTreeMap<String, Vec<String>>) -> Value {
+        let wanted = filters.get("label").cloned().unwrap_or_default();
+        let passes = |v: &FakeVolume| wanted.iter().all(|w| has_label(&v.labels, w));
+        let all: Vec<_> = self.volumes.iter().filter(|(_, v)| passes(v)).map(|(n, v)| volume_json(n, v)).collect();
+        json!({ "Volumes": all, "Warnings": null })
+    }
+
+    /// Puts an image on the server and gives its id.
+    pub(super) fn learn_image(&mut self, reference: &str) -> String {
+        let id = format!("sha256:{}", digest(&format!("image/{reference}")));
+        self.images.insert(tagged(reference), id.clone());
+        id
+    }
+
+    pub(super) fn image(&self, reference: &str) -> Option<&String> {
+        let by_id = || self.images.values().find(|id| *id == reference);
+        self.images.get(&tagged(reference)).or_else(by_id)
+    }
+}
+
+/// A volume as Docker shows it.
+pub(super) fn volume_json(name: &str, volume: &FakeVolume) -> Value {
+    json!({
+        "Name": name,
+        "Driver": "local",
+        "Mountpoint": format!("/var/lib/docker/volumes/{name}/_data"),
+        "CreatedAt": "2026-01-01T00:00:00Z",
+        "Labels": volume.labels,
+        "Scope": "local",
+        "Options": {},
+    })
+}
+
+/// A reference with its tag written out.
+pub(super) fn tagged(reference: &str) -> String {
+    let last = reference.rsplit('/').next().unwrap_or_default();
+    if last.contains([':', '@']) { reference.to_owned() } else { format!("{reference}:latest") }
+}

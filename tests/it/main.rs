@@ -1,1 +1,4 @@
 //! All integration tests, in one binary.
+
+mod engine_contract;
+mod support;

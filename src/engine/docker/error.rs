@@ -17,6 +17,9 @@ pub(super) fn classify(to: Option<&Endpoint>, error: Error) -> EngineError {
         Error::InvalidURIError { .. } | Error::URLParseError { .. } | Error::HttpClientError { .. } => {
             EngineError::Invalid(format!("the engine cannot be asked for this: {error}"))
         }
+        // These two stand for the error they hold and hide it from `source`.
+        Error::IOError { err } => by_cause(to, &err),
+        Error::HyperResponseError { err } => by_cause(to, &err),
         other => by_cause(to, &other),
     }
 }

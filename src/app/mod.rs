@@ -187,6 +187,7 @@ impl Proxying {
                 token,
                 metrics: false,
                 extra: BTreeMap::new(),
+                env: BTreeMap::new(),
             };
             managed = Some(ManagedTraefik::start(settings, proxy.feed()).await.map_err(|e| e.to_string())?);
         }

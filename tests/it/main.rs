@@ -11,4 +11,5 @@ mod cli;
 mod proxy_measured;
 mod proxy_traefik;
 mod store;
+mod engine_contract;
 mod support;

@@ -17,6 +17,9 @@ pub(super) fn classify(to: Option<&Endpoint>, error: Error) -> EngineError {
         Error::InvalidURIError { .. } | Error::URLParseError { .. } | Error::HttpClientError { .. } => {
             EngineError::Invalid(format!("the engine cannot be asked for this: {error}"))
         }
+        // These two stand for the error they hold and hide it from `source`.
+        Error::IOError { err } => by_cause(to, &err),
+        Error::HyperResponseError { err } => by_cause(to, &err),
         other => by_cause(to, &other),
     }
 }
@@ -27,7 +30,9 @@ fn by_status(status: u16, message: String) -> EngineError {
             EngineError::Denied("it wants TLS on this port; turn TLS on and give ca, cert and key".into())
         }
         400 => EngineError::Invalid(message),
-        401 | 403 => EngineError::Denied(message),
+        401 => EngineError::Denied(message),
+        // Docker says 403 also for what a network's state does not allow.
+        403 if message.contains("authorization denied") => EngineError::Denied(message),
         404 if message.to_ascii_lowercase().contains("no such image") => EngineError::ImageMissing(message),
         404 => EngineError::NotFound(message),
         409 => EngineError::Conflict(message),

@@ -4,3 +4,6 @@ pub mod api;
 pub mod cli;
 pub mod postgres;
 pub mod traefik;
+//! What tests share.
+
+pub mod dockerd;

@@ -1,0 +1,167 @@
+//! A real Docker Engine of the tests' own: own folders, own sockets, own network namespace; gone when the tests are.
+
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+/// A busybox root with its applets, as [`Dockerd::tiny_image`] puts it on the engine.
+pub const TINY: &str = "ds-test/busybox:1";
+
+/// Ends a daemon and cleans up when its standard input closes: that is, when the test process ends, however it ends.
+/// Arguments: pid file, folder.
+const WATCHDOG: &str = r#"
+read -r _
+pid=$(cat "$1" 2>/dev/null)
+if [ -n "$pid" ]; then
+  kill -TERM "$pid" 2>/dev/null
+  i=0
+  while [ $i -lt 150 ] && kill -0 "$pid" 2>/dev/null; do sleep 0.1; i=$((i+1)); done
+  kill -KILL "$pid" 2>/dev/null
+fi
+for p in "$2"/exec/containerd/containerd.pid; do kill -KILL "$(cat "$p" 2>/dev/null)" 2>/dev/null; done
+for pid in $(grep -ls -- "$2" /proc/[0-9]*/cmdline | cut -d/ -f3); do
+  [ "$pid" != "$$" ] && grep -q "containerd-shim" "/proc/$pid/cmdline" 2>/dev/null && kill -KILL "$pid" 2>/dev/null
+done
+sleep 0.2
+grep -o " $2[^ ]*" /proc/mounts | sort -r | while read -r m; do umount -l "$m" 2>/dev/null; done
+rm -rf "$2"
+"#;
+
+/// How a daemon is to be started.
+#[derive(Default)]
+pub struct Options {
+    /// Run in the test's own network namespace, so that containers' addresses can be reached from the test.
+    pub shared_network: bool,
+    /// Listen on loopback TCP with TLS: folder with `ca.pem`, `server.pem`, `server-key.pem`, and the port.
+    pub tls: Option<(PathBuf, u16)>,
+}
+
+/// A running dockerd.
+pub struct Dockerd {
+    dir: PathBuf,
+    // Closing it lets the watchdog clean up.
+    watchdog: Option<(Child, ChildStdin)>,
+}
+
+impl Dockerd {
+    /// The one daemon that the tests of this binary share.
+    pub fn shared() -> &'static Dockerd {
+        static SHARED: OnceLock<Dockerd> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let daemon = Dockerd::start(&Options::default());
+            daemon.tiny_image();
+            daemon
+        })
+    }
+
+    /// Starts a daemon and waits until it answers.
+    pub fn start(options: &Options) -> Self {
+        let dir = tempfile::Builder::new().prefix("ds-dockerd-").tempdir().unwrap().keep();
+        let log = std::fs::File::create(dir.join("log")).unwrap();
+        let mut command = if options.shared_network {
+            Command::new("dockerd")
+        } else {
+            let mut command = Command::new("unshare");
+            command.args(["--net", "--", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh", "dockerd"]);
+            command
+        };
+        command.args(["--bridge=none", "--shutdown-timeout=2", "--default-address-pool=base=10.64.0.0/12,size=24"]);
+        command.arg(format!("--host=unix://{}", dir.join("s").display()));
+        for (flag, name) in [("data-root", "data"), ("exec-root", "exec"), ("pidfile", "pid")] {
+            command.arg(format!("--{flag}={}", dir.join(name).display()));
+        }
+        if let Some((pem, port)) = &options.tls {
+            command.args(["--tlsverify".to_owned(), format!("--host=tcp://127.0.0.1:{port}")]);
+            for (flag, name) in [("tlscacert", "ca.pem"), ("tlscert", "server.pem"), ("tlskey", "server-key.pem")] {
+                command.arg(format!("--{flag}={}", pem.join(name).display()));
+            }
+            command.arg("--iptables=false");
+        }
+        let watchdog = watch(&dir);
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let daemon = Self { dir, watchdog: Some(watchdog) };
+        daemon.await_ready();
+        daemon
+    }
+
+    fn await_ready(&self) {
+        let begun = Instant::now();
+        while !self.try_docker(&["version"]).status.success() {
+            let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+            let tail: Vec<_> = log.lines().rev().take(20).collect();
+            assert!(begun.elapsed() < Duration::from_secs(60), "dockerd does not answer; its log, newest first: {tail:#?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("s")
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        std::fs::read_to_string(self.dir.join("pid")).unwrap().trim().parse().unwrap()
+    }
+
+    /// Runs `docker` against it, as a person at the host would. Fails the test when that fails.
+    pub fn docker(&self, args: &[&str]) -> String {
+        let output = self.try_docker(args);
+        assert!(output.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// As [`Dockerd::docker`], with whatever comes of it.
+    pub fn try_docker(&self, args: &[&str]) -> Output {
+        let host = format!("unix://{}", self.socket().display());
+        Command::new("docker").args(["--host", &host]).args(args).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Puts [`TINY`] on the engine and gives its name.
+    pub fn tiny_image(&self) -> &'static str {
+        static LOCK: Mutex<()> = Mutex::new(());
+        let _one_at_a_time = LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.try_docker(&["image", "inspect", TINY]).status.success() {
+            return TINY;
+        }
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["bin", "dev", "etc", "proc", "sys", "tmp", "var", "root", "home", "data"] {
+            std::fs::create_dir(root.path().join(folder)).unwrap();
+        }
+        std::fs::copy("/bin/busybox", root.path().join("bin/busybox")).unwrap();
+        std::fs::write(root.path().join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\ndev:x:1000:1000::/home:/bin/sh\n")
+            .unwrap();
+        std::fs::write(root.path().join("etc/group"), "root:x:0:\ndev:x:1000:\n").unwrap();
+        let applets = Command::new("/bin/busybox").arg("--list").output().unwrap().stdout;
+        for applet in String::from_utf8(applets).unwrap().lines().filter(|a| *a != "busybox") {
+            symlink("busybox", root.path().join("bin").join(applet)).unwrap();
+        }
+        let tar = root.path().with_extension("tar");
+        let packed = Command::new("tar").arg("-C").arg(root.path()).arg("-cf").arg(&tar).arg(".").status().unwrap();
+        assert!(packed.success());
+        self.docker(&["import", &tar.display().to_string(), TINY]);
+        std::fs::remove_file(&tar).unwrap();
+        TINY
+    }
+}
+
+fn watch(dir: &Path) -> (Child, ChildStdin) {
+    let mut command = Command::new("setsid");
+    command.args(["sh", "-c", WATCHDOG, "watchdog"]).arg(dir.join("pid")).arg(dir);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let stdin = child.stdin.take().unwrap();
+    (child, stdin)
+}
+
+impl Drop for Dockerd {
+    fn drop(&mut self) {
+        if let Some((mut child, mut stdin)) = self.watchdog.take() {
+            let _ = stdin.write_all(b"\n");
+            drop(stdin);
+            let _ = child.wait();
+        }
+    }
+}

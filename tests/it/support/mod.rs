@@ -2,8 +2,6 @@
 
 pub mod api;
 pub mod cli;
+pub mod dockerd;
 pub mod postgres;
 pub mod traefik;
-//! What tests share.
-
-pub mod dockerd;

@@ -14,7 +14,7 @@ pub use up::{down, up};
 
 use crate::access::Identity;
 use crate::api::{ApiConfig, ApiState, Health, bootstrap, client, guarded, router, tls};
-use crate::controllers::{self, Parts, Reports, SecretReader, SystemClock};
+use crate::controllers::{self, LoopReport, Outcome, Parts, Reports, SecretReader, SystemClock};
 use crate::engine::pool::EnginePool;
 use crate::proxy::feed::Connection;
 use crate::proxy::{ManagedSettings, ManagedTraefik, RenderSettings, TraefikProxy};
@@ -262,13 +262,28 @@ async fn metrics(State(app): State<Arc<App>>) -> String {
 }
 
 async fn status(State(app): State<Arc<App>>) -> axum::Json<Value> {
+    let one = |(kind, l): (&'static str, LoopReport)| {
+        let failures: u64 = [Outcome::Failed, Outcome::Stalled].iter().filter_map(|o| l.passes.get(o)).sum();
+        json!({
+            "kind": kind,
+            "passes": l.passes.values().sum::<u64>(),
+            "failures": failures,
+            "outcomes": l.passes,
+            "lastPass": l.last_pass,
+            "lastDurationMs": l.last_millis,
+            "totalMs": l.total_millis,
+            "recent": l.recent,
+        })
+    };
+    let loops: Vec<Value> = app.reports.snapshot().into_iter().map(one).collect();
     axum::Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptimeSeconds": app.started.elapsed().as_secs(),
         "ready": app.ready().is_ok(),
         "instance": app.store.instance(),
         "revision": app.store.revision(),
-        "loops": app.reports.snapshot(),
+        "database": if app.leads { "sqlite" } else { "postgres" },
+        "loops": loops,
     }))
 }
 

@@ -2,8 +2,10 @@
 //! wakes which loop.
 
 use crate::resource::{DockerServer, Feature, Project, Route, Settings, Template, Workspace};
+use futures::StreamExt;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
-use futures::{Stream, StreamExt};
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::Api;
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
@@ -15,7 +17,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// A kind the controllers keep a copy of.
 pub trait Cached: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
@@ -105,9 +107,26 @@ pub fn fingerprint(meta: &ObjectMeta, more: impl Hash) -> u64 {
     hasher.finish()
 }
 
+/// Kinds whose records have all been read once. kube's own `wait_until_ready` wakes only the last of several
+/// waiters, so it is not used beside a `Controller`, which waits too.
+#[derive(Clone)]
+pub struct Listed(watch::Sender<usize>);
+
+impl Listed {
+    /// Waits until every kind has been read.
+    pub async fn all(&self) {
+        // The sender is held here, so this cannot fail.
+        let _ = self.0.subscribe().wait_for(|n| *n >= KINDS).await;
+    }
+}
+
+/// How many kinds [`Caches`] holds.
+const KINDS: usize = 7;
+
 /// Keeps a copy of a kind up to date until the watch ends, telling `wake` of each record whose print changed or
 /// that is gone.
-pub async fn feed<K: Cached>(client: Client, mut writer: Writer<K>, print: impl Fn(&K) -> u64, wake: impl Fn(&K)) {
+async fn feed<K: Cached>(client: Client, mut writer: Writer<K>, listed: Listed, print: impl Fn(&K) -> u64, wake: impl Fn(&K)) {
+    let mut first = true;
     let mut prints: HashMap<String, u64> = HashMap::new();
     let store = writer.as_reader();
     let mut events = watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff().boxed();
@@ -133,7 +152,12 @@ pub async fn feed<K: Cached>(client: Client, mut writer: Writer<K>, print: impl 
                 wake(record);
             }
             // Only now does the copy hold what the list brought.
-            watcher::Event::InitDone => store.state().iter().for_each(|r| changed(r, &mut prints)),
+            watcher::Event::InitDone => {
+                store.state().iter().for_each(|r| changed(r, &mut prints));
+                if std::mem::take(&mut first) {
+                    listed.0.send_modify(|n| *n += 1);
+                }
+            }
             watcher::Event::Init | watcher::Event::InitApply(_) => {}
         }
     }
@@ -170,8 +194,11 @@ impl Triggers {
     }
 }
 
-/// Copies and the futures that keep them; each future ends only with its watch.
-pub fn start(client: &Client, triggers: &Triggers) -> (Caches, impl Stream<Item = &'static str> + Send + use<>) {
+/// Futures that keep the copies; each ends only with its watch, and names it.
+pub type Feeds = FuturesUnordered<BoxFuture<'static, &'static str>>;
+
+/// Begins to copy all kinds.
+pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
     use kube::runtime::reflector::store;
     let (workspaces, w) = store::<Workspace>();
     let (routes, r) = store::<Route>();
@@ -181,58 +208,62 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, impl Stream<Item 
     let (servers, s) = store::<DockerServer>();
     let (settings, g) = store::<Settings>();
     let caches = Caches { workspaces, routes, projects, templates, features, servers, settings };
-    let all = futures::stream::FuturesUnordered::new();
-    let named = |name: &'static str, f: futures::future::BoxFuture<'static, ()>| {
-        Box::pin(async move {
-            f.await;
+    let listed = Listed(watch::Sender::new(0));
+    let feeds = Feeds::new();
+    let start = Start { client, triggers, caches: &caches, listed: &listed, feeds: &feeds };
+    start.feed("workspaces", w, |x| fingerprint(&x.metadata, placement(x)), workspace_changed);
+    start.feed("routes", r, |x| fingerprint(&x.metadata, programmed(x)), |on, _, x| route_changed(on, x));
+    start.feed("projects", p, |x| fingerprint(&x.metadata, ()), project_changed);
+    start.feed(
+        "templates",
+        t,
+        |x| fingerprint(&x.metadata, ()),
+        |on, caches, _| {
+            on.templates.fire_all(&caches.templates);
+            on.workspaces.fire_all(&caches.workspaces);
+        },
+    );
+    start.feed(
+        "features",
+        f,
+        |x| fingerprint(&x.metadata, ()),
+        |on, caches, _| {
+            on.features.fire_all(&caches.features);
+            on.templates.fire_all(&caches.templates);
+            on.workspaces.fire_all(&caches.workspaces);
+        },
+    );
+    start.feed("servers", s, |x| fingerprint(&x.metadata, capacity(x)), server_changed);
+    start.feed(
+        "settings",
+        g,
+        |x| fingerprint(&x.metadata, ()),
+        |on, caches, _| {
+            on.workspaces.fire_all(&caches.workspaces);
+            on.templates.fire_all(&caches.templates);
+            on.servers.fire_all(&caches.servers);
+            on.routes.fire_all(&caches.routes);
+        },
+    );
+    (caches, feeds, listed)
+}
+
+struct Start<'a> {
+    client: &'a Client,
+    triggers: &'a Triggers,
+    caches: &'a Caches,
+    listed: &'a Listed,
+    feeds: &'a Feeds,
+}
+
+impl Start<'_> {
+    fn feed<K: Cached>(&self, name: &'static str, writer: Writer<K>, print: fn(&K) -> u64, wake: fn(&Triggers, &Caches, &K)) {
+        let (client, on, caches, listed) = (self.client.clone(), self.triggers.clone(), self.caches.clone(), self.listed.clone());
+        self.feeds.push(Box::pin(async move {
+            feed(client, writer, listed, print, move |x| wake(&on, &caches, x)).await;
             name
-        }) as futures::future::BoxFuture<'static, &'static str>
-    };
-    let wake = |f: fn(&Triggers, &Caches)| {
-        let (t, c) = (triggers.clone(), caches.clone());
-        move || f(&t, &c)
-    };
-    let (on, c) = (triggers.clone(), caches.clone());
-    all.push(named(
-        "workspaces",
-        Box::pin(feed(client.clone(), w, |x| fingerprint(&x.metadata, placement(x)), move |x| workspace_changed(&on, &c, x))),
-    ));
-    let on = triggers.clone();
-    all.push(named(
-        "routes",
-        Box::pin(feed(client.clone(), r, |x| fingerprint(&x.metadata, programmed(x)), move |x| route_changed(&on, x))),
-    ));
-    let (on, c) = (triggers.clone(), caches.clone());
-    all.push(named(
-        "projects",
-        Box::pin(feed(client.clone(), p, |x| fingerprint(&x.metadata, ()), move |x| project_changed(&on, &c, x))),
-    ));
-    let (on, everyone) = (triggers.clone(), wake(|t, c| t.workspaces.fire_all(&c.workspaces)));
-    let template = move |x: &Template| {
-        on.templates.fire(x);
-        everyone();
-    };
-    all.push(named("templates", Box::pin(feed(client.clone(), t, |x| fingerprint(&x.metadata, ()), template))));
-    let (on, everyone) = (triggers.clone(), wake(|t, c| t.workspaces.fire_all(&c.workspaces)));
-    let templates = wake(|t, c| t.templates.fire_all(&c.templates));
-    let feature = move |x: &Feature| {
-        on.features.fire(x);
-        templates();
-        everyone();
-    };
-    all.push(named("features", Box::pin(feed(client.clone(), f, |x| fingerprint(&x.metadata, ()), feature))));
-    let (on, c) = (triggers.clone(), caches.clone());
-    all.push(named(
-        "servers",
-        Box::pin(feed(client.clone(), s, |x| fingerprint(&x.metadata, capacity(x)), move |x| server_changed(&on, &c, x))),
-    ));
-    let everything = wake(|t, c| {
-        t.workspaces.fire_all(&c.workspaces);
-        t.templates.fire_all(&c.templates);
-        t.servers.fire_all(&c.servers);
-    });
-    all.push(named("settings", Box::pin(feed(client.clone(), g, |x| fingerprint(&x.metadata, ()), move |_| everything()))));
-    (caches, all)
+        }));
+    }
 }
 
 /// A workspace's own status writes wake nobody, except that its placement counts on a server.

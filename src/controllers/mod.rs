@@ -64,7 +64,7 @@ pub struct Parts {
 pub async fn run(parts: Parts) -> Result<(), String> {
     let Parts { client, instance, connector, proxy, secrets, clock, reports, public_port, ready, stop } = parts;
     let (triggers, listening) = caches::Triggers::new();
-    let (caches, mut feeds) = caches::start(&client, &triggers);
+    let (caches, mut feeds, listed) = caches::start(&client, &triggers);
     let ctx = Context {
         frame: Frame { client, clock, reports, stop: stop.clone() },
         instance,
@@ -79,6 +79,12 @@ pub async fn run(parts: Parts) -> Result<(), String> {
         public_port,
         pulls: Arc::default(),
     };
+    // A loop that saw only half the records would conclude wrong things from what it does not see.
+    tokio::select! {
+        () = listed.all() => {}
+        () = stop.cancelled() => return Ok(()),
+        ended = feeds.next() => return Err(format!("the watch of {} ended", ended.unwrap_or("all kinds"))),
+    }
     let caches::Listening { workspaces, routes, projects, templates, features, servers } = listening;
     let table = route::Table::new(ctx.clone());
     let frame = || ctx.frame.clone();

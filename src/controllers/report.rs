@@ -39,6 +39,8 @@ impl Outcome {
 pub struct PassReport {
     /// Record, as `namespace/name`.
     pub record: String,
+    /// When it ended (RFC 3339).
+    pub at: String,
     /// How it ended.
     pub outcome: Outcome,
     /// Why it did not settle.
@@ -59,6 +61,10 @@ pub struct LoopReport {
     pub passes: BTreeMap<Outcome, u64>,
     /// Time spent, in milliseconds.
     pub total_millis: f64,
+    /// When the last pass ended (RFC 3339).
+    pub last_pass: Option<String>,
+    /// How long the last pass took, in milliseconds.
+    pub last_millis: f64,
     /// Passes that did something or did not settle, newest last.
     pub recent: VecDeque<PassReport>,
 }
@@ -91,6 +97,8 @@ impl Reports {
         let entry = loops.entry(kind).or_default();
         *entry.passes.entry(report.outcome).or_default() += 1;
         entry.total_millis += report.millis;
+        entry.last_millis = report.millis;
+        entry.last_pass = Some(report.at.clone());
         if report.outcome != Outcome::Settled || !report.actions.is_empty() {
             entry.recent.push_back(report);
             if entry.recent.len() > KEPT {

@@ -117,8 +117,9 @@ async fn pass_over<L: Loop>(record: Arc<L::Record>, running: Arc<Running<L>>) ->
         }
     };
     let requeue = running.next(&name, &result, pass.requeue);
+    let at = running.frame.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let millis = begun.elapsed().as_secs_f64() * 1000.0;
-    running.frame.reports.note(L::NAME, PassReport { record: name, outcome, reason, actions: pass.actions, millis });
+    running.frame.reports.note(L::NAME, PassReport { record: name, at, outcome, reason, actions: pass.actions, millis });
     Ok(requeue.map_or_else(Action::await_change, Action::requeue))
 }
 

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 
 /// Changes that come together are told together.
 const GATHER: Duration = Duration::from_millis(5);
-/// The proxy is asked again this soon after a change, doubling up to [`SLOWEST`].
-const FIRST_LOOK: Duration = Duration::from_millis(15);
+/// The proxy is given this long to take up a change before others are gathered, doubling up to [`SLOWEST`].
+const FIRST_LOOK: Duration = Duration::from_millis(250);
 const SLOWEST: Duration = Duration::from_secs(2);
 /// At rest the proxy is asked this seldom, in case somebody changed it.
 const AT_REST: Duration = Duration::from_secs(30);
@@ -75,8 +75,6 @@ impl Table {
     /// Waits until every workspace was looked at: a table told too early would take down routes that work.
     async fn first(&self) {
         let caches = &self.ctx.caches;
-        // An error here means that the watch is gone, which ends the process elsewhere.
-        let _ = futures::join!(caches.routes.wait_until_ready(), caches.workspaces.wait_until_ready());
         let begun = Instant::now();
         let unseen =
             || caches.workspaces.state().iter().any(|w| !self.ctx.upstreams.knows(&w.uid().unwrap_or_default()) && placed(w));
@@ -94,9 +92,8 @@ impl Table {
                 self.ctx.proxy.publish(&wanted);
                 look = FIRST_LOOK;
                 told = Some(wanted);
-                tokio::time::sleep(look).await;
             }
-            let settled = self.compare(told.as_ref().unwrap_or(&RouteTable::default())).await;
+            let settled = self.compare(told.as_ref().unwrap_or(&RouteTable::default()), look).await;
             look = if settled { AT_REST } else { (look * 2).min(SLOWEST) };
             if tokio::time::timeout(look, self.ctx.triggers.route_table.notified()).await.is_ok() {
                 tokio::time::sleep(GATHER).await;
@@ -126,8 +123,8 @@ impl Table {
     }
 
     /// Asks the proxy what it serves, and wakes the routes whose standing changed. `true`: all is as told.
-    async fn compare(&self, told: &RouteTable) -> bool {
-        let live = match self.ctx.proxy.live().await {
+    async fn compare(&self, told: &RouteTable, patience: Duration) -> bool {
+        let live = match self.ctx.proxy.wait_live(patience).await {
             Ok(live) => live,
             Err(e) => {
                 tracing::warn!(error = %e, "cannot compare the proxy's routes");

@@ -56,6 +56,11 @@ impl Loop for Servers {
             }
         };
         let prepared = prepare::prepare(&self.ctx, record, engine.as_ref(), pass).await?;
+        if pass.status.network_mode.is_some() {
+            // Its workspaces need not wait for what was proved before to be proved again.
+            self.ctx.engines.set(&name, Some(engine.clone()));
+            self.watches.keep(&self.ctx, record, engine.clone());
+        }
         self.prove(&name, &prepared, engine.as_ref(), pass).await?;
         self.measure(record, &prepared, engine.as_ref(), pass).await?;
         if pass.status.phase != ServerPhase::Online {

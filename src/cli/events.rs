@@ -3,6 +3,7 @@
 use super::args::EventsArgs;
 use super::connect::Context;
 use super::failure::Failure;
+use super::rest::Query;
 use super::target::record;
 use super::ui::{self, age_of, clean, columns};
 use crate::resource::{KindDef, kinds};
@@ -25,7 +26,7 @@ pub async fn run(context: &Context, args: EventsArgs) -> Result<(), Failure> {
     };
     // Events of cluster records live in another project than the one at work: look everywhere.
     let everywhere = args.all_namespaces || (args.about.is_some() && !context.namespace_given);
-    let (mut found, mut version) = context.list(def, context.scope(everywhere), &query).await?;
+    let (mut found, version) = context.list(def, context.scope(everywhere), &query).await?;
     found.retain(|e| wanted(e, &args.types));
     sort(&mut found);
     if found.is_empty() && !args.watch {
@@ -33,8 +34,20 @@ pub async fn run(context: &Context, args: EventsArgs) -> Result<(), Failure> {
         return Ok(());
     }
     ui::say(&lines(&found, args.all_namespaces).join("\n"))?;
-    while args.watch {
-        let mut stream = context.watch(def, context.scope(everywhere), &query, &version, false).await?;
+    if args.watch { follow(context, &args, &query, everywhere, version).await } else { Ok(()) }
+}
+
+/// Goes on with what happens, without end.
+async fn follow(
+    context: &Context,
+    args: &EventsArgs,
+    query: &Query<'_>,
+    everywhere: bool,
+    mut version: String,
+) -> Result<(), Failure> {
+    let def = definition()?;
+    loop {
+        let mut stream = context.watch(def, context.scope(everywhere), query, &version, false).await?;
         while let Some(change) = stream.next().await {
             match change? {
                 WatchEvent::Added(e) | WatchEvent::Modified(e) => {
@@ -44,7 +57,7 @@ pub async fn run(context: &Context, args: EventsArgs) -> Result<(), Failure> {
                     }
                 }
                 WatchEvent::Error(status) if status.code == 410 => {
-                    version = context.list(def, context.scope(everywhere), &query).await?.1;
+                    version = context.list(def, context.scope(everywhere), query).await?.1;
                     break;
                 }
                 WatchEvent::Error(status) => return Err(Failure::from_status(&status)),
@@ -53,7 +66,6 @@ pub async fn run(context: &Context, args: EventsArgs) -> Result<(), Failure> {
         }
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
-    Ok(())
 }
 
 fn definition() -> Result<&'static KindDef, Failure> {

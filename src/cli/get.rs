@@ -174,7 +174,10 @@ fn event_object(format: &Format, change: WatchEvent<Value>) -> Result<(), Failur
             tidy(&mut o);
             event(format, o)
         }
-        WatchEvent::Deleted(o) => Ok(ui::note(&format!("{} deleted", name(&o)))),
+        WatchEvent::Deleted(o) => {
+            ui::note(&format!("{} deleted", name(&o)));
+            Ok(())
+        }
         WatchEvent::Bookmark(_) | WatchEvent::Error(_) => Ok(()),
     }
 }

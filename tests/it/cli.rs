@@ -167,7 +167,7 @@ async fn an_edit_that_is_refused_comes_back_with_the_reason() {
     let (_served, cli) = served().await;
     cli.run(&["apply", "-f", &cli.file("team.yaml", TEAM)]).await.ok();
     // The first time it writes nonsense, the second time it finds the reason on top and mends it.
-    let editor = cli.script("editor.sh", "if grep -q '^# .*minRamMb' \"$1\"; then sed -i 's/minRamMb: .*/minRamMb: 512/' \"$1\"; else sed -i 's/minRamMb: .*/minRamMb: many/' \"$1\"; fi\n");
+    let editor = cli.script("editor.sh", "if grep -q '^# .*minRamMb' \"$1\"; then sed -i 's/minRamMb: .*/minRamMb: 512/' \"$1\"; else sed -i 's/^  base: node:20$/&\\n  minRamMb: many/' \"$1\"; fi\n");
     let edited = cli.with("EDITOR", &editor).run(&["edit", "template/base"]).await;
     assert_eq!(edited.ok(), "template.devsanctum.io/base edited\n", "{edited:?}");
     assert_eq!(cli.run(&["get", "template/base", "-o", "jsonpath={.spec.minRamMb}"]).await.ok(), "512\n");
@@ -207,11 +207,9 @@ impl WorkspaceStreams for Echo {
         tokio::spawn(async move {
             let _ = said.unbounded_send(ExecOutput::Stdout(Bytes::from(request.command.join(" ") + "\n")));
             let _ = said.unbounded_send(ExecOutput::Stderr(Bytes::from_static(b"warned\n")));
-            while request.stdin {
-                match received.recv().await {
-                    Some(ExecInput::Stdin(bytes)) => drop(said.unbounded_send(ExecOutput::Stdout(bytes))),
-                    Some(ExecInput::Resize { .. }) => {}
-                    Some(ExecInput::CloseStdin) | None => break,
+            if request.stdin {
+                while let Some(ExecInput::Stdin(bytes)) = received.recv().await {
+                    let _ = said.unbounded_send(ExecOutput::Stdout(bytes));
                 }
             }
             let code = request.command[0].parse().unwrap_or(0);

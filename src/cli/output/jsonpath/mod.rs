@@ -57,7 +57,7 @@ impl Template {
     /// Never for a template that was read; kept for templates that will one day demand a value.
     pub fn render(&self, value: &Value) -> Result<String, String> {
         let mut out = String::new();
-        fill(&self.0, value, value, &mut out);
+        fill(&self.0, value, &mut out);
         Ok(out)
     }
 
@@ -70,7 +70,7 @@ impl Template {
     }
 }
 
-fn fill(parts: &[Part], root: &Value, here: &Value, out: &mut String) {
+fn fill(parts: &[Part], here: &Value, out: &mut String) {
     for part in parts {
         match part {
             Part::Text(text) => out.push_str(text),
@@ -78,7 +78,7 @@ fn fill(parts: &[Part], root: &Value, here: &Value, out: &mut String) {
                 let found: Vec<String> = walk(steps, here).into_iter().map(shown).collect();
                 out.push_str(&found.join(" "));
             }
-            Part::Range(steps, inner) => walk(steps, here).into_iter().for_each(|v| fill(inner, root, v, out)),
+            Part::Range(steps, inner) => walk(steps, here).into_iter().for_each(|v| fill(inner, v, out)),
         }
     }
 }

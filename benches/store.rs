@@ -46,13 +46,11 @@ fn cpu() -> f64 {
 }
 
 /// Runs `CREATES` calls from `CALLERS` callers and prints the pace.
-async fn measure<F: Future<Output = ()> + Send>(
+async fn measure<F: Future<Output = ()> + Send + 'static>(
     what: &str,
     store: &Store,
     call: impl Fn(Store, usize) -> F + Copy + Send + 'static,
-) where
-    F: 'static,
-{
+) {
     let (start, before) = (Instant::now(), cpu());
     let callers = (0..CALLERS).map(|c| {
         let store = store.clone();

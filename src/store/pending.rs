@@ -133,8 +133,8 @@ impl Tx {
             self.write_rows(piece).await?;
         }
         let changed: Vec<_> = rows.iter().filter(|r| r.held != r.links).collect();
-        let read = |r: &&Box<Row>| (r.stored.uid.clone(), Links::read(&r.held), Links::read(&r.links));
-        let changed: Vec<_> = changed.iter().map(read).collect();
+        let read = |r: &Row| (r.stored.uid.clone(), Links::read(&r.held), Links::read(&r.links));
+        let changed: Vec<_> = changed.iter().map(|r| read(r)).collect();
         self.replace_links(&changed).await
     }
 

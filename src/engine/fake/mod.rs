@@ -27,6 +27,3 @@ mod world;
 
 pub use control::FakeEngine;
 pub use faults::Fault;
-
-#[cfg(test)]
-mod tests;

@@ -82,7 +82,7 @@ fn open(fake: &FakeEngine) -> io::Result<Pipe> {
 async fn answer(fake: &FakeEngine, routes: axum::Router, request: Request<Incoming>) -> Result<Response<AxumBody>, io::Error> {
     let request = match without_version(request.map(AxumBody::new)) {
         Ok(request) => request,
-        Err(refused) => return Ok(refused),
+        Err(refused) => return Ok(*refused),
     };
     let (latency, silent, fault) = {
         let call = call_name(request.method(), request.uri().path());
@@ -110,17 +110,17 @@ async fn answer(fake: &FakeEngine, routes: axum::Router, request: Request<Incomi
 }
 
 /// Takes the `/v1.41` off a path; a newer version is refused as Docker 20.10 does.
-fn without_version(request: Request<AxumBody>) -> Result<Request<AxumBody>, Response<AxumBody>> {
+fn without_version(request: Request<AxumBody>) -> Result<Request<AxumBody>, Box<Response<AxumBody>>> {
     let (mut head, body) = request.into_parts();
     let whole = head.uri.path_and_query().map_or("/", |p| p.as_str()).to_owned();
     if let Some((version, rest)) = whole.strip_prefix("/v").and_then(|v| v.split_once('/')) {
         let minor = version.strip_prefix("1.").and_then(|m| m.parse::<u16>().ok()).unwrap_or(u16::MAX);
         if minor > 41 {
             let words = format!("client version {version} is too new. Maximum supported API version is 1.41");
-            return Err(super::answers::refuse(400, &words));
+            return Err(Box::new(super::answers::refuse(400, &words)));
         }
         let shorter = format!("/{rest}").parse();
-        head.uri = shorter.map_err(|_| super::answers::refuse(400, "bad path"))?;
+        head.uri = shorter.map_err(|_| Box::new(super::answers::refuse(400, "bad path")))?;
     }
     Ok(Request::from_parts(head, body))
 }

@@ -80,7 +80,9 @@ impl Loop for Workspaces {
 fn stopped(pass: &mut Pass<WorkspaceStatus>) {
     pass.status.phase = WorkspacePhase::Stopped;
     let why = "stopped as asked, its files are kept; set spec.running to true to start it";
-    pass.set(condition("ContainerRunning", false, "Stopped", why));
+    for kind in ["ContainerRunning", "ServicesAnswering", "Routed"] {
+        pass.set(condition(kind, false, "Stopped", why));
+    }
 }
 
 /// Says when the container was made from an older environment than the records now describe.

@@ -11,5 +11,8 @@ mod cli;
 mod engine_contract;
 mod proxy_measured;
 mod proxy_traefik;
+// Clippy's own exception for tests covers functions marked `#[test]`, not their helpers.
+#![allow(clippy::unwrap_used)]
+
 mod store;
 mod support;

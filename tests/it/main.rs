@@ -9,10 +9,8 @@ mod api_reading;
 mod api_server;
 mod cli;
 mod engine_contract;
+mod engine_tls;
 mod proxy_measured;
 mod proxy_traefik;
-// Clippy's own exception for tests covers functions marked `#[test]`, not their helpers.
-#![allow(clippy::unwrap_used)]
-
 mod store;
 mod support;

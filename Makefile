@@ -11,6 +11,8 @@ up: ## Start everything on this machine, quickstart included; run again at any t
 down: ## Stop the control plane; workspaces stay (ALL=1: stop the engine as well)
 	@ALL=$(ALL) scripts/down.sh
 
+# What scripts/test-tools.sh installed comes first; dockerd and iptables live in sbin.
+test: export PATH := $(CURDIR)/target/tools/bin:$(PATH):/usr/sbin:/sbin
 test: ## Run every test (.ci/run installs what they need)
 	cargo test --locked
 

@@ -38,11 +38,13 @@ package_lists() { compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null || apt-g
 
 # A Traefik of 3.7 or newer: the one in the state folder, or the one that is installed.
 traefik() {
-  local found
+  local found version
   for found in "$state/venv/bin/traefik" "$(command -v traefik || true)"; do
-    [[ -x $found ]] && "$found" version 2>/dev/null | grep -qE '^Version: +(3\.([7-9]|[1-9][0-9])|[4-9])' && say "$found" && return
+    version=$("$found" version 2>/dev/null || true)
+    [[ $version =~ Version:\ +(3\.([7-9]|[1-9][0-9])|[4-9])\. ]] || continue
+    say "$found"
+    return
   done
-  return 0
 }
 install_traefik() {
   umask 077

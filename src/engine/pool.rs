@@ -14,13 +14,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 type Make = Box<dyn Fn(&str, &Endpoint) -> Result<Arc<dyn Engine>, EngineError> + Send + Sync>;
 
 /// An engine and the settings it was made from.
-type Made = (Endpoint, Arc<dyn Engine>);
+type Known = (Endpoint, Arc<dyn Engine>);
 
 /// Engines by the name of their server.
 pub struct EnginePool {
     make: Make,
     metrics: Arc<dyn CallMetrics>,
-    engines: Mutex<BTreeMap<String, Made>>,
+    engines: Mutex<BTreeMap<String, Known>>,
 }
 
 impl EnginePool {
@@ -68,3 +68,6 @@ impl Connector for EnginePool {
         Ok(Arc::clone(&entry.1))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ mod api_reading;
 mod api_server;
 mod cli;
 mod engine_contract;
+mod engine_tls;
 mod proxy_measured;
 mod proxy_traefik;
 mod store;

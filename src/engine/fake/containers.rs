@@ -105,8 +105,7 @@ impl World {
         if let Some(other) = mode.strip_prefix("container:")
             && self.container(other)?.life != Life::Running
         {
-            let words = format!("cannot join network of a non running container: {other}");
-            return Err(Refusal(409, words));
+            return Err(Refusal(409, format!("cannot join network of a non running container: {other}")));
         }
         for (name, (held, _)) in networks {
             let known = if held.is_empty() { self.network_named(&name) } else { self.networks.get(&held) };

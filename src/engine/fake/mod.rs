@@ -27,3 +27,6 @@ mod world;
 
 pub use control::FakeEngine;
 pub use faults::Fault;
+
+#[cfg(test)]
+mod tests;

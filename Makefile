@@ -1,0 +1,29 @@
+# `make help` lists what there is. Needs Debian 12 (or like it), root and Rust; the rest is installed.
+.DEFAULT_GOAL := help
+.PHONY: help up down test bench check schemas
+
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+up: ## Start everything on this machine, quickstart included; run again at any time
+	@scripts/up.sh
+
+down: ## Stop the control plane; workspaces stay (ALL=1: stop the engine as well)
+	@ALL=$(ALL) scripts/down.sh
+
+# What scripts/test-tools.sh installed comes first; dockerd and iptables live in sbin.
+test: export PATH := $(CURDIR)/target/tools/bin:$(PATH):/usr/sbin:/sbin
+test: ## Run every test (.ci/run installs what they need)
+	cargo test --locked
+
+bench: ## Measure, and print a table
+	cargo bench --locked
+
+check: ## Format, lint, audit: what a change must pass besides the tests
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is missing: advisories and licences are not checked (cargo install cargo-deny)"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck -x -e SC2016 scripts/*.sh images/base/*.sh docs/media/*.sh .ci/run; fi
+
+schemas: ## Write schemas/ anew from the kinds
+	cargo run --locked -- schema --out schemas

@@ -1,0 +1,47 @@
+# Shared by up.sh and down.sh: where things are, and how progress is told. Sourced, not run.
+# shellcheck shell=bash
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+state=${DEVSANCTUM_STATE:-/var/lib/devsanctum}
+binary=${DEVSANCTUM_BINARY:-${CARGO_TARGET_DIR:-target}/release/devsanctum}
+# The quickstart's server is this machine's own engine, wherever the docker command points by default.
+export DOCKER_HOST=unix:///var/run/docker.sock
+# dockerd and iptables live in sbin, which a plain user's PATH lacks.
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+say() { printf '%s\n' "$*"; }
+die() {
+  printf 'error: %s\n' "$*" >&2
+  exit 1
+}
+
+# step WORDS COMMAND…: runs a command; its output goes to a log, and is shown when it fails.
+step() {
+  local words=$1 began=$SECONDS log=$state/up.log
+  shift
+  (set -e && "$@") >>"$log" 2>&1 </dev/null &
+  local pid=$!
+  while kill -0 "$pid" 2>/dev/null; do
+    ((SECONDS - began < 2)) || { [[ -t 2 ]] && printf '\r%s … %d s ' "$words" $((SECONDS - began)) >&2; } || true
+    sleep 0.1
+  done
+  [[ -t 2 ]] && printf '\r\033[K' >&2
+  if ! wait "$pid"; then
+    tail -n 15 "$log" >&2
+    die "$words: failed; the whole output is in $log"
+  fi
+  ((SECONDS - began < 2)) || say "$words: done in $((SECONDS - began)) s"
+}
+
+engine_answers() { docker version >/dev/null 2>&1; }
+
+# Rules that keep workspaces from this machine and from cloud metadata, one a line: chain and rule.
+# DOCKER-USER is there only while the engine manages the firewall.
+firewall_rules() {
+  local instance forward=FORWARD
+  instance=$("$binary" status -o json | sed -n 's/.*"instance": "\([0-9a-f]\{8\}\).*/\1/p')
+  [[ -n $instance ]] || return 1
+  ! iptables -n -L DOCKER-USER >/dev/null 2>&1 || forward=DOCKER-USER
+  say "INPUT -i ds$instance -m conntrack --ctstate NEW -j DROP"
+  say "$forward -i ds$instance -d 169.254.0.0/16 -j DROP"
+}

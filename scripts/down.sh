@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Stops the control plane and its Traefik. Workspaces go on, and so does the Docker engine that carries them.
+#   ALL=1   stop the engine too, and with it every container, if up.sh started it; take the firewall rules away
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+source "$(dirname "$0")/common.sh"
+[[ -d $state ]] || die "nothing to stop: there is no state folder $state (DEVSANCTUM_STATE names another)"
+[[ -x $binary ]] || die "there is no $binary; name the program with DEVSANCTUM_BINARY"
+state=$(realpath "$state")
+export DEVSANCTUM_STATE=$state
+
+open_host() {
+  local chain rule
+  while read -r chain rule; do
+    # shellcheck disable=SC2086
+    while iptables -w -D "$chain" $rule 2>/dev/null; do :; done
+  done
+}
+
+engine_pid() {
+  local pid
+  pid=$(cat "$state/dockerd.pid" 2>/dev/null) && [[ $(tr '\0' ' ' <"/proc/$pid/cmdline") = *"$state/dockerd.pid"* ]] && say "$pid"
+}
+
+rules=$(firewall_rules 2>/dev/null || true)
+"$binary" down
+if pid=$(engine_pid); then
+  if [[ ${ALL:-} = 1 ]]; then
+    open_host <<<"$rules"
+    kill "$pid"
+    step "stopping the Docker engine" timeout 60 tail --pid="$pid" -f /dev/null
+  else
+    say "the Docker engine (pid $pid) goes on with its containers; 'make down ALL=1' stops it too"
+  fi
+elif [[ ${ALL:-} = 1 ]]; then
+  say "the Docker engine was not started by 'make up': it is left alone, and so are the firewall rules"
+fi

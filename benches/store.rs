@@ -23,18 +23,19 @@ fn body(name: &str) -> Value {
     })
 }
 
-async fn create(store: &Store, name: String) {
+/// Reads the record, as admission does, and writes it.
+async fn write(store: &Store, name: String, exists: bool) {
     let write = store.write::<_, StoreError>(Box::new(move |tx| {
         Box::pin(async move {
             let key = Key { kind: KIND, namespace: "bench".into(), name: name.clone() };
-            assert!(tx.get(&key).await?.is_none());
+            assert_eq!(tx.get(&key).await?.is_some(), exists);
             let user = Key { kind: "users.devsanctum.io", namespace: String::new(), name: "ada".into() };
             let body = body(&name);
             tx.put(Put { key, uid: name, body, owners: vec![], references: vec![user], claims: vec![], tell_previous: false })
                 .await
         })
     }));
-    write.await.expect("created");
+    write.await.expect("written");
 }
 
 /// CPU time of this process so far, in microseconds.
@@ -46,12 +47,9 @@ fn cpu() -> f64 {
 }
 
 /// Runs `CREATES` calls from `CALLERS` callers and prints the pace.
-async fn measure<F: Future<Output = ()> + Send>(
-    what: &str,
-    store: &Store,
-    call: impl Fn(Store, usize) -> F + Copy + Send + 'static,
-) where
-    F: 'static,
+async fn measure<F>(what: &str, store: &Store, call: impl Fn(Store, usize) -> F + Copy + Send + 'static)
+where
+    F: Future<Output = ()> + Send + 'static,
 {
     let (start, before) = (Instant::now(), cpu());
     let callers = (0..CALLERS).map(|c| {
@@ -84,11 +82,12 @@ async fn main() {
         }
         Instant::now()
     });
-    measure("create", &store, |store, i| async move { create(&store, format!("ws-{i}")).await }).await;
+    measure("create", &store, |store, i| async move { write(&store, format!("ws-{i}"), false).await }).await;
     println!(
         "last create seen by a watcher {:?} after its answer",
         Instant::now().duration_since(watched.await.expect("watcher"))
     );
+    measure("update", &store, |store, i| async move { write(&store, format!("ws-{i}"), true).await }).await;
     measure("get", &store, |store, i| async move {
         let key = Key { kind: KIND, namespace: "bench".into(), name: format!("ws-{i}") };
         assert!(store.get(&key).await.expect("reads").is_some());

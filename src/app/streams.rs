@@ -14,7 +14,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use kube::{Api, Client, ResourceExt};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -109,6 +109,30 @@ impl WorkspaceStreams for EngineStreams {
         };
         let log = engine.logs(&container.id, &ask).await.map_err(|e| failed(&e))?;
         Ok(log.map(|chunk| chunk.map_err(|e| failed(&e))).boxed())
+    }
+}
+
+/// Streams that are set once the API they are part of stands: they need a client of it themselves.
+#[derive(Default)]
+pub struct LateStreams(pub OnceLock<EngineStreams>);
+
+#[async_trait]
+impl WorkspaceStreams for LateStreams {
+    async fn exec(&self, target: StreamTarget, request: ExecRequest) -> Result<ExecSession, StreamError> {
+        self.ready()?.exec(target, request).await
+    }
+    async fn log(
+        &self,
+        target: StreamTarget,
+        request: LogRequest,
+    ) -> Result<futures::stream::BoxStream<'static, Result<bytes::Bytes, StreamError>>, StreamError> {
+        self.ready()?.log(target, request).await
+    }
+}
+
+impl LateStreams {
+    fn ready(&self) -> Result<&EngineStreams, StreamError> {
+        self.0.get().ok_or_else(|| StreamError::Unavailable("the control plane is still starting".into()))
     }
 }
 

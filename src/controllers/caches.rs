@@ -275,12 +275,10 @@ fn programmed(r: &Route) -> bool {
     r.status.as_ref().is_some_and(|s| crate::resource::conditions::holds(&s.conditions, "Programmed"))
 }
 
-/// What of a server's status workspaces depend on.
+/// What of a server's status workspaces depend on. Memory in use moves all the time and is not part of it: those
+/// that wait for memory look again by themselves.
 fn capacity(s: &DockerServer) -> String {
-    s.status
-        .as_ref()
-        .map(|s| format!("{:?}{:?}{:?}{:?}", s.phase, s.network_mode, s.ram_total_mb, s.ram_used_mb))
-        .unwrap_or_default()
+    s.status.as_ref().map(|s| format!("{:?}{:?}{:?}", s.phase, s.network_mode, s.ram_total_mb)).unwrap_or_default()
 }
 
 fn workspace_changed(on: &Triggers, caches: &Caches, w: &Workspace) {

@@ -13,11 +13,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Makes an engine from its connection settings.
 type Make = Box<dyn Fn(&str, &Endpoint) -> Result<Arc<dyn Engine>, EngineError> + Send + Sync>;
 
+/// An engine and the settings it was made from.
+type Known = (Endpoint, Arc<dyn Engine>);
+
 /// Engines by the name of their server.
 pub struct EnginePool {
     make: Make,
     metrics: Arc<dyn CallMetrics>,
-    engines: Mutex<BTreeMap<String, (Endpoint, Arc<dyn Engine>)>>,
+    engines: Mutex<BTreeMap<String, Known>>,
 }
 
 impl EnginePool {
@@ -65,3 +68,6 @@ impl Connector for EnginePool {
         Ok(Arc::clone(&entry.1))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -152,6 +152,12 @@ impl DockerServerSpec {
     pub fn socket(&self) -> Option<&str> {
         self.host.strip_prefix("unix://")
     }
+
+    /// Whether the engine runs on the machine of the control plane: only then do the addresses of its containers
+    /// lead to them, and not to somebody else's containers.
+    pub fn is_local(&self) -> bool {
+        self.socket().is_some() || self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
 }
 
 impl Rules for DockerServerSpec {

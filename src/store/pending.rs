@@ -123,7 +123,7 @@ impl Tx {
         let mut rows = Vec::new();
         for (uid, op) in pending.0 {
             match op {
-                Op::Put(row) => rows.push(row),
+                Op::Put(row) => rows.push(*row),
                 Op::Delete => {
                     run!(self, sqlx::query("DELETE FROM resources WHERE uid = $1").bind(uid), execute)?;
                 }
@@ -132,13 +132,12 @@ impl Tx {
         for piece in pieces(&rows) {
             self.write_rows(piece).await?;
         }
-        let changed: Vec<_> = rows.iter().filter(|r| r.held != r.links).collect();
-        let read = |r: &&Box<Row>| (r.stored.uid.clone(), Links::read(&r.held), Links::read(&r.links));
-        let changed: Vec<_> = changed.iter().map(read).collect();
+        let read = |r: &Row| (r.stored.uid.clone(), Links::read(&r.held), Links::read(&r.links));
+        let changed: Vec<_> = rows.iter().filter(|r| r.held != r.links).map(read).collect();
         self.replace_links(&changed).await
     }
 
-    async fn write_rows(&mut self, rows: &[Box<Row>]) -> Result<(), StoreError> {
+    async fn write_rows(&mut self, rows: &[Row]) -> Result<(), StoreError> {
         // The condition keeps a uid from passing to another name; then fewer rows are written than asked for.
         let sql = format!(
             "INSERT INTO resources (uid, kind, namespace, name, revision, updated_at, links, body) VALUES {} \

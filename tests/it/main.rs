@@ -12,6 +12,7 @@ mod cli;
 mod documents;
 mod engine_contract;
 mod examples;
+mod engine_tls;
 mod proxy_measured;
 mod proxy_traefik;
 mod store;

@@ -7,6 +7,7 @@ use crate::engine::{ContainerState, ContainerSummary, Engine, EngineError};
 use crate::plan::resync::{ObjectKind, Owned, strays};
 use crate::resource::{DockerServer, Workspace, labels};
 use kube::ResourceExt;
+use kube::api::{Api, ListParams};
 use kube::runtime::reflector::ObjectRef;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -64,22 +65,12 @@ async fn remove_strays(
         tracing::error!(server, "{words}");
         crate::controllers::events::tell(&ctx.frame, record.as_ref(), true, "TooManyStrays", words.clone());
     }
-    for stray in &found.remove {
-        if !really_gone(ctx, server, stray).await {
-            continue;
-        }
-        match stray.kind {
-            ObjectKind::Container => {
-                // Look once more: what is removed is what was just inspected, by its id.
-                if let Some(c) =
-                    engine.inspect(&stray.id).await?.filter(|c| c.labels.get(labels::INSTANCE) == Some(&ctx.instance))
-                {
-                    engine.remove(&c.id).await?;
-                }
-            }
-            ObjectKind::Network => engine.remove_network(&stray.id).await?,
-            ObjectKind::Volume => engine.remove_volume(&stray.name).await?,
-        }
+    if found.remove.is_empty() {
+        return Ok(());
+    }
+    let Some(living) = living(ctx, server).await else { return Ok(()) };
+    for stray in found.remove.iter().filter(|s| !s.uid.is_empty() && !living.contains(&s.uid)) {
+        remove(ctx, engine, stray).await?;
         tracing::info!(server, name = stray.name, uid = stray.uid, "removed a stray");
         if let Some(record) = &record {
             told(ctx, record, stray);
@@ -88,29 +79,33 @@ async fn remove_strays(
     Ok(())
 }
 
+async fn remove(ctx: &Context, engine: &dyn Engine, stray: &Owned) -> Result<(), EngineError> {
+    match stray.kind {
+        ObjectKind::Container => {
+            // Look once more: what is removed is what was just inspected, by its id.
+            let found = engine.inspect(&stray.id).await?.filter(|c| c.labels.get(labels::INSTANCE) == Some(&ctx.instance));
+            match found {
+                Some(c) => engine.remove(&c.id).await,
+                None => Ok(()),
+            }
+        }
+        ObjectKind::Network => engine.remove_network(&stray.id).await,
+        ObjectKind::Volume => engine.remove_volume(&stray.name).await,
+    }
+}
+
 fn told(ctx: &Context, record: &DockerServer, stray: &Owned) {
     let note = format!("removed {:?} {} (record {} is gone)", stray.kind, stray.name, stray.uid);
     crate::controllers::events::tell(&ctx.frame, record, false, "StrayRemoved", note);
 }
 
-/// The copy may lag: the API itself has the last word on whether any record still has this uid here.
-async fn really_gone(ctx: &Context, server: &str, stray: &Owned) -> bool {
-    if stray.uid.is_empty() {
-        return false;
-    }
-    let still = |w: &Workspace| {
-        let elsewhere = w.status.as_ref().and_then(|s| s.docker_server.as_deref()).is_some_and(|s| s != server);
-        w.uid().as_deref() == Some(stray.uid.as_str()) && !elsewhere
-    };
-    match kube::Api::<Workspace>::all(ctx.frame.client.clone()).list(&kube::api::ListParams::default()).await {
-        Ok(all) => !all.items.iter().any(still) && !server_has(ctx, &stray.uid).await,
-        Err(_) => false,
-    }
-}
-
-async fn server_has(ctx: &Context, uid: &str) -> bool {
-    match DockerServer::api(&ctx.frame.client, None).list(&kube::api::ListParams::default()).await {
-        Ok(all) => all.items.iter().any(|s| s.uid().as_deref() == Some(uid)),
-        Err(_) => true,
-    }
+/// Uids that may have objects on the server. The copies may lag, so the API itself has the last word; `None` when it
+/// does not answer.
+async fn living(ctx: &Context, server: &str) -> Option<BTreeSet<String>> {
+    let all = ListParams::default();
+    let workspaces = Api::<Workspace>::all(ctx.frame.client.clone()).list(&all).await.ok()?;
+    let servers = DockerServer::api(&ctx.frame.client, None).list(&all).await.ok()?;
+    let elsewhere = |w: &Workspace| w.status.as_ref().and_then(|s| s.docker_server.as_deref()).is_some_and(|s| s != server);
+    let here = workspaces.items.into_iter().filter(|w| !elsewhere(w)).filter_map(|w| w.uid());
+    Some(here.chain(servers.items.into_iter().filter_map(|s| s.uid())).collect())
 }

@@ -5,10 +5,12 @@ use crate::controllers::retry::PassError;
 use crate::controllers::status::Pass;
 use crate::engine::{Engine, EngineError};
 use crate::resource::{Workspace, WorkspacePhase, WorkspaceStatus, labels};
+use futures::future::try_join_all;
 use kube::ResourceExt;
 use std::time::Duration;
 
-const GRACE: Duration = Duration::from_secs(10);
+/// Its files go anyway; this is for what it may still write to shared folders.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Removes everything that carries the workspace's uid, on the server it was placed on. Shared folders are the
 /// project's and stay.
@@ -36,8 +38,9 @@ pub async fn destroy(ctx: &Context, record: &Workspace, pass: &mut Pass<Workspac
 }
 
 async fn remove_all(engine: &dyn Engine, uid: &str, pass: &mut Pass<WorkspaceStatus>) -> Result<(), EngineError> {
-    for container in engine.containers(Some(uid)).await? {
-        engine.stop(&container.id, GRACE).await?;
+    let containers = engine.containers(Some(uid)).await?;
+    try_join_all(containers.iter().map(|c| engine.stop(&c.id, GRACE))).await?;
+    for container in containers {
         engine.remove(&container.id).await?;
         pass.did(format!("removed container {}", container.name));
     }

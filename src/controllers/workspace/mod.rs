@@ -55,14 +55,18 @@ impl Loop for Workspaces {
         up_to_date(&wanted, main.as_ref().map(|m| m.digest.as_str()), pass);
         let uid = record.uid().unwrap_or_default();
         let address = main.as_ref().and_then(|m| m.address).filter(|_| record.spec.running);
-        if self.0.upstreams.set(&uid, address) {
+        pass.status.address = address.map(|a| a.to_string());
+        let near = self.0.caches.servers.get(&ObjectRef::new(&server)).is_some_and(|s| s.spec.is_local());
+        if self.0.upstreams.set(&uid, address.filter(|_| near)) {
             self.0.triggers.route_table.notify_one();
         }
-        pass.status.address = address.map(|a| a.to_string());
         if !record.spec.running {
             return Ok(stopped(pass));
         }
         routes::publish(&self.0, record, &env, pass).await?;
+        if !near && !env.ports.is_empty() {
+            return Err(no_gateway(&server));
+        }
         routes::answering(&env, address).await?;
         pass.holds("ServicesAnswering", "Answering");
         routes::live(&self.0, record, pass)?;
@@ -80,7 +84,18 @@ impl Loop for Workspaces {
 fn stopped(pass: &mut Pass<WorkspaceStatus>) {
     pass.status.phase = WorkspacePhase::Stopped;
     let why = "stopped as asked, its files are kept; set spec.running to true to start it";
-    pass.set(condition("ContainerRunning", false, "Stopped", why));
+    for kind in ["ContainerRunning", "ServicesAnswering", "Routed"] {
+        pass.set(condition(kind, false, "Stopped", why));
+    }
+}
+
+/// The address of a container on another machine may be that of a stranger's container on this one.
+fn no_gateway(server: &str) -> PassError {
+    let message = format!(
+        "it runs on {server}, which is another machine: routes to other machines are not there yet. Use `devsanctum exec`, or a \
+         server on the control plane's own machine"
+    );
+    PassError::stalled("Routed", "NoGateway", message)
 }
 
 /// Says when the container was made from an older environment than the records now describe.

@@ -102,11 +102,10 @@ impl World {
         let mode = container.host["NetworkMode"].as_str().unwrap_or_default().to_owned();
         let networks = container.networks.clone();
         let command = container.command();
-        if let Some(other) = mode.strip_prefix("container:") {
-            if self.container(other)?.life != Life::Running {
-                let words = format!("cannot join network of a non running container: {other}");
-                return Err(Refusal(409, words));
-            }
+        if let Some(other) = mode.strip_prefix("container:")
+            && self.container(other)?.life != Life::Running
+        {
+            return Err(Refusal(409, format!("cannot join network of a non running container: {other}")));
         }
         for (name, (held, _)) in networks {
             let known = if held.is_empty() { self.network_named(&name) } else { self.networks.get(&held) };
@@ -201,7 +200,7 @@ impl World {
                 })
         };
         let mut found: Vec<_> = self.containers.values().filter(passes).collect();
-        found.sort_by(|a, b| b.created.cmp(&a.created));
+        found.sort_by_key(|c| std::cmp::Reverse(c.created));
         found.into_iter().map(FakeContainer::summary).collect()
     }
 

@@ -1,10 +1,12 @@
 //! From the client to the fake without a socket: every connection is a pipe in memory with a real HTTP server behind.
 
+use super::answers::{Refusal, refuse};
 use super::control::FakeEngine;
 use super::faults::{Fault, call_name};
 use super::http::router;
 use crate::engine::docker::{Body, HttpClient};
 use axum::body::Body as AxumBody;
+use axum::response::IntoResponse;
 use futures::future::BoxFuture;
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
@@ -82,7 +84,7 @@ fn open(fake: &FakeEngine) -> io::Result<Pipe> {
 async fn answer(fake: &FakeEngine, routes: axum::Router, request: Request<Incoming>) -> Result<Response<AxumBody>, io::Error> {
     let request = match without_version(request.map(AxumBody::new)) {
         Ok(request) => request,
-        Err(refused) => return Ok(refused),
+        Err(refusal) => return Ok(refusal.into_response()),
     };
     let (latency, silent, fault) = {
         let call = call_name(request.method(), request.uri().path());
@@ -96,13 +98,13 @@ async fn answer(fake: &FakeEngine, routes: axum::Router, request: Request<Incomi
         std::future::pending::<()>().await;
     }
     match fault {
-        Some(Fault::Status(status, message)) => return Ok(super::answers::refuse(status, &message)),
+        Some(Fault::Status(status, message)) => return Ok(refuse(status, &message)),
         Some(Fault::LostRequest) => return Err(io::ErrorKind::ConnectionReset.into()),
         _ => {}
     }
     let Ok(answer) = routes.oneshot(request).await;
     match fault {
-        Some(Fault::StatusAfter(status, message)) => Ok(super::answers::refuse(status, &message)),
+        Some(Fault::StatusAfter(status, message)) => Ok(refuse(status, &message)),
         Some(Fault::LostAnswer) => Err(io::ErrorKind::ConnectionReset.into()),
         Some(Fault::Hang) => std::future::pending().await,
         _ => Ok(answer),
@@ -110,17 +112,17 @@ async fn answer(fake: &FakeEngine, routes: axum::Router, request: Request<Incomi
 }
 
 /// Takes the `/v1.41` off a path; a newer version is refused as Docker 20.10 does.
-fn without_version(request: Request<AxumBody>) -> Result<Request<AxumBody>, Response<AxumBody>> {
+fn without_version(request: Request<AxumBody>) -> Result<Request<AxumBody>, Refusal> {
     let (mut head, body) = request.into_parts();
     let whole = head.uri.path_and_query().map_or("/", |p| p.as_str()).to_owned();
     if let Some((version, rest)) = whole.strip_prefix("/v").and_then(|v| v.split_once('/')) {
         let minor = version.strip_prefix("1.").and_then(|m| m.parse::<u16>().ok()).unwrap_or(u16::MAX);
         if minor > 41 {
             let words = format!("client version {version} is too new. Maximum supported API version is 1.41");
-            return Err(super::answers::refuse(400, &words));
+            return Err(Refusal(400, words));
         }
         let shorter = format!("/{rest}").parse();
-        head.uri = shorter.map_err(|_| super::answers::refuse(400, "bad path"))?;
+        head.uri = shorter.map_err(|_| Refusal(400, "bad path".into()))?;
     }
     Ok(Request::from_parts(head, body))
 }

@@ -1,0 +1,73 @@
+//! What the control plane says of itself, beside the API: its state, and metrics.
+
+use super::telemetry::Metrics;
+use crate::api::Health;
+use crate::controllers::{LoopReport, Outcome, Reports};
+use crate::store::Store;
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// What a running control plane is told and asked.
+pub struct App {
+    /// Where records lie.
+    pub store: Store,
+    /// What the loops did.
+    pub reports: Arc<Reports>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Whether the loops have looked at everything once.
+    pub ready: watch::Receiver<bool>,
+    /// When it started.
+    pub started: Instant,
+    /// It alone runs the loops; with replicas only one does, and all are ready to serve.
+    pub leads: bool,
+}
+
+impl Health for App {
+    fn ready(&self) -> Result<(), String> {
+        if !self.leads || *self.ready.borrow() {
+            return Ok(());
+        }
+        Err("not every record has been looked at yet".into())
+    }
+}
+
+/// `/devsanctum/status` and `/metrics`.
+pub fn routes(app: Arc<App>) -> Router {
+    Router::new().route("/devsanctum/status", get(status)).route("/metrics", get(metrics)).with_state(app)
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> String {
+    app.metrics.text()
+}
+
+async fn status(State(app): State<Arc<App>>) -> axum::Json<Value> {
+    let one = |(kind, l): (&'static str, LoopReport)| {
+        let failures: u64 = [Outcome::Failed, Outcome::Stalled].iter().filter_map(|o| l.passes.get(o)).sum();
+        json!({
+            "kind": kind,
+            "passes": l.passes.values().sum::<u64>(),
+            "failures": failures,
+            "outcomes": l.passes,
+            "lastPass": l.last_pass,
+            "lastDurationMs": l.last_millis,
+            "totalMs": l.total_millis,
+            "recent": l.recent,
+        })
+    };
+    let loops: Vec<Value> = app.reports.snapshot().into_iter().map(one).collect();
+    axum::Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptimeSeconds": app.started.elapsed().as_secs(),
+        "ready": app.ready().is_ok(),
+        "instance": app.store.instance(),
+        "revision": app.store.revision(),
+        "database": if app.leads { "sqlite" } else { "postgres" },
+        "loops": loops,
+    }))
+}

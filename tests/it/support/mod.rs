@@ -4,4 +4,5 @@ pub mod api;
 pub mod cli;
 pub mod dockerd;
 pub mod postgres;
+pub mod source;
 pub mod traefik;

@@ -30,7 +30,11 @@ const GROUP: &str = "/apis/devsanctum.io/v1";
 /// Serves until killed: `serve-api FOLDER`.
 pub async fn serve(args: &[String]) -> ExitCode {
     let dir = Path::new(&args[0]);
-    let config = StoreConfig { url: format!("sqlite://{}/db/api.db", dir.display()), secret_key: SecretKey([7; 32]), keep_changes: 10_000 };
+    let config = StoreConfig {
+        url: format!("sqlite://{}/db/api.db", dir.display()),
+        secret_key: SecretKey([7; 32]),
+        keep_changes: 10_000,
+    };
     let store = Store::open(&config).await.unwrap();
     bootstrap(&store).await.unwrap();
     store.set_token("admin", Sha256::digest(TOKEN).into()).await.unwrap();
@@ -200,7 +204,9 @@ async fn controller(runs: usize) {
         let context = Arc::new(served.client.clone());
         let config = kube::runtime::controller::Config::default().concurrency(16);
         let controller = Controller::new(all.clone(), watcher::Config::default()).with_config(config);
-        let running = tokio::spawn(controller.run(reconcile, |_, _: &kube::Error, _| Action::await_change(), context).for_each(|_| async {}));
+        let running = tokio::spawn(
+            controller.run(reconcile, |_, _: &kube::Error, _| Action::await_change(), context).for_each(|_| async {}),
+        );
         tokio::time::sleep(Duration::from_millis(500)).await;
         let begun = Instant::now();
         let before = cpu_seconds(served.child.id());
@@ -223,7 +229,13 @@ async fn controller(runs: usize) {
         running.abort();
     }
     let measured = super::tool::spread(&took, "s");
-    row("2,000 records through an external kube-rs controller", &measured, "kube-apiserver + etcd 36 s (noted earlier)", "", "≤ 2.5 s");
+    row(
+        "2,000 records through an external kube-rs controller",
+        &measured,
+        "kube-apiserver + etcd 36 s (noted earlier)",
+        "",
+        "≤ 2.5 s",
+    );
 }
 
 async fn reconcile(record: Arc<Workspace>, client: Arc<Client>) -> Result<Action, kube::Error> {
@@ -235,4 +247,3 @@ async fn reconcile(record: Arc<Workspace>, client: Arc<Client>) -> Result<Action
     api.patch_status(&record.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
     Ok(Action::await_change())
 }
-

@@ -169,7 +169,7 @@ impl FieldSelector {
             let same = match value {
                 None | Some(Value::Null) => wanted.is_empty(),
                 Some(Value::String(text)) => text == wanted,
-                Some(other) => other.to_string() == *wanted,
+                Some(other) => serde_json::to_string(other).is_ok_and(|text| text == *wanted),
             };
             same == *equal
         })

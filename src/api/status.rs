@@ -6,8 +6,12 @@ use serde_json::{Value, json};
 
 /// What a refused request is told. [`ApiError::to_status`] is the body, [`ApiError::code`] the HTTP code.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{message}")]
-pub struct ApiError {
+#[error("{}", .0.message)]
+pub struct ApiError(Box<Refused>);
+
+/// Boxed: nearly every function here may fail, and what succeeds should not carry the room for this.
+#[derive(Clone, Debug, PartialEq)]
+struct Refused {
     code: u16,
     reason: &'static str,
     message: String,
@@ -43,11 +47,16 @@ fn undecodable(def: &KindDef, why: &str) -> String {
 
 impl ApiError {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), subject: None, causes: Vec::new(), retry_after: None }
+        Self(Box::new(Refused { code, reason, message: message.into(), subject: None, causes: Vec::new(), retry_after: None }))
     }
 
     fn about_resource(mut self, def: &KindDef, name: &str) -> Self {
-        self.subject = Some(Subject { group: def.group, kind: def.plural.clone(), name: name.to_owned() });
+        self.0.subject = Some(Subject { group: def.group, kind: def.plural.clone(), name: name.to_owned() });
+        self
+    }
+
+    fn retry_in(mut self, seconds: u32) -> Self {
+        self.0.retry_after = Some(seconds);
         self
     }
 
@@ -123,7 +132,7 @@ impl ApiError {
             message: format!("conflict with {}", c.holder()),
             field: c.path.clone(),
         };
-        error.causes = conflicts.iter().map(cause).collect();
+        error.0.causes = conflicts.iter().map(cause).collect();
         error
     }
 
@@ -153,8 +162,8 @@ impl ApiError {
             let why = format!("strict decoding error: {}{and}", unknown.join(", "));
             Self::new(400, "BadRequest", undecodable(def, &why))
         };
-        error.subject = Some(Subject { group: def.group, kind: def.kind.clone(), name: name.to_owned() });
-        error.causes = errors.iter().map(cause).collect();
+        error.0.subject = Some(Subject { group: def.group, kind: def.kind.clone(), name: name.to_owned() });
+        error.0.causes = errors.iter().map(cause).collect();
         error
     }
 
@@ -182,7 +191,7 @@ impl ApiError {
 
     /// 429: come back in `seconds`.
     pub fn too_many_requests(message: impl Into<String>, seconds: u32) -> Self {
-        Self { retry_after: Some(seconds), ..Self::new(429, "TooManyRequests", message) }
+        Self::new(429, "TooManyRequests", message).retry_in(seconds)
     }
 
     /// 500: our fault. The message must not carry secrets; the cause belongs in the log.
@@ -197,29 +206,29 @@ impl ApiError {
 
     /// 504: no answer in time; the client may try again in `seconds`.
     pub fn server_timeout(message: impl Into<String>, seconds: u32) -> Self {
-        Self { retry_after: Some(seconds), ..Self::new(504, "ServerTimeout", message) }
+        Self::new(504, "ServerTimeout", message).retry_in(seconds)
     }
 
     /// The HTTP code.
     pub fn code(&self) -> u16 {
-        self.code
+        self.0.code
     }
 
     /// The machine-readable reason, such as `NotFound`.
     pub fn reason(&self) -> &'static str {
-        self.reason
+        self.0.reason
     }
 
     /// Seconds for a `Retry-After` header.
     pub fn retry_after(&self) -> Option<u32> {
-        self.retry_after
+        self.0.retry_after
     }
 
     /// The `Status` object.
     pub fn to_status(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.0.message, "reason": self.0.reason, "code": self.0.code,
         });
         let details = self.details();
         if details.as_object().is_some_and(|d| !d.is_empty()) {
@@ -230,18 +239,18 @@ impl ApiError {
 
     fn details(&self) -> Value {
         let mut details = json!({});
-        if let Some(subject) = &self.subject {
+        if let Some(subject) = &self.0.subject {
             for (key, text) in [("name", subject.name.as_str()), ("group", subject.group), ("kind", subject.kind.as_str())] {
                 if !text.is_empty() {
                     details[key] = json!(text);
                 }
             }
         }
-        if !self.causes.is_empty() {
-            let causes = self.causes.iter().map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}));
+        if !self.0.causes.is_empty() {
+            let causes = self.0.causes.iter().map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}));
             details["causes"] = causes.collect();
         }
-        if let Some(seconds) = self.retry_after {
+        if let Some(seconds) = self.0.retry_after {
             details["retryAfterSeconds"] = json!(seconds);
         }
         details

@@ -56,6 +56,9 @@ pub trait Rules {
     }
 }
 
+/// Reads a spec as its kind's type, so that its own rules can be asked.
+type ReadRules = fn(Value) -> Result<Box<dyn Rules>, String>;
+
 /// One kind, as discovery, the schema and admission see it.
 pub struct KindDef {
     /// API group; empty for the core group.
@@ -82,7 +85,7 @@ pub struct KindDef {
     pub columns: Vec<CustomResourceColumnDefinition>,
     /// Fields a field selector may name besides `metadata.name` and `metadata.namespace`, without leading dot.
     pub selectable: Vec<String>,
-    rules: Option<fn(Value) -> Result<Box<dyn Rules>, String>>,
+    rules: Option<ReadRules>,
 }
 
 impl KindDef {
@@ -95,7 +98,7 @@ impl KindDef {
         Self::from_crd(K::crd(), Some(rules))
     }
 
-    fn from_crd(crd: CustomResourceDefinition, rules: Option<fn(Value) -> Result<Box<dyn Rules>, String>>) -> Self {
+    fn from_crd(crd: CustomResourceDefinition, rules: Option<ReadRules>) -> Self {
         let names = crd.spec.names;
         let version = crd.spec.versions.into_iter().next().expect("a derived definition has one version");
         let schema = version.schema.and_then(|s| s.open_api_v3_schema).unwrap_or_default();

@@ -47,7 +47,7 @@ fn merge_lists(shape: Shape, live: &[(String, &Value)], config: &[(String, &Valu
     let mut merged = Vec::with_capacity(live.len() + config.len());
     let mut rest = live.iter().peekable();
     for (element, item) in config {
-        while let Some((_, item)) = rest.next_if(|next| only_live(&next)) {
+        while let Some((_, item)) = rest.next_if(|next| only_live(next)) {
             merged.push((*item).clone());
         }
         rest.next_if(|(next, _)| next == element);

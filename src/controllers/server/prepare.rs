@@ -58,14 +58,14 @@ pub async fn prepare(
     let (network, fresh) = network(engine, &ctx.instance, &owner, pass).await?;
     let image = probe_image(&ctx.settings().images);
     let failed = |e: EngineError| PassError::engine("Prepared", &e);
-    if engine.image(&image).await.map_err(failed)?.is_none() {
-        if let Err(e) = engine.pull(&image).await {
-            let missing = format!(
-                "the probe's image {image} is not on the server and cannot be pulled ({e}): memory in use, disk and isolation are not known. Load it, or set spec.images.probe in Settings"
-            );
-            pass.holds("Prepared", "WithoutProbe");
-            return Ok(Prepared { probe: None, missing, network, image, fresh, owner });
-        }
+    if engine.image(&image).await.map_err(failed)?.is_none()
+        && let Err(e) = engine.pull(&image).await
+    {
+        let missing = format!(
+            "the probe's image {image} is not on the server and cannot be pulled ({e}): memory in use, disk and isolation are not known. Load it, or set spec.images.probe in Settings"
+        );
+        pass.holds("Prepared", "WithoutProbe");
+        return Ok(Prepared { probe: None, missing, network, image, fresh, owner });
     }
     let probe = probe(engine, &image, &network, &Ownership { role: "probe".into(), ..owner.clone() }, pass).await?;
     pass.holds("Prepared", "Prepared");

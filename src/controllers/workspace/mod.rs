@@ -43,7 +43,8 @@ impl Loop for Workspaces {
         pass.holds("Resolved", "Resolved");
         self.name_it(pass)?;
         if !record.spec.running && pass.status.docker_server.is_none() {
-            return Ok(stopped(pass));
+            stopped(pass);
+            return Ok(());
         }
         let server = placement::place(&self.0, record, &project, &env, pass).await?;
         let engine = self.engine(&server)?;
@@ -61,7 +62,8 @@ impl Loop for Workspaces {
             self.0.triggers.route_table.notify_one();
         }
         if !record.spec.running {
-            return Ok(stopped(pass));
+            stopped(pass);
+            return Ok(());
         }
         routes::publish(&self.0, record, &env, pass).await?;
         if !near && !env.ports.is_empty() {

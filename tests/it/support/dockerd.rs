@@ -102,6 +102,12 @@ impl Dockerd {
         self.dir.join("s")
     }
 
+    /// Its process, for the benches that include this file.
+    #[allow(dead_code, reason = "only the benches ask")]
+    pub fn pid(&self) -> u32 {
+        std::fs::read_to_string(self.dir.join("pid")).unwrap().trim().parse().unwrap()
+    }
+
     /// Runs `docker` against it, as a person at the host would. Fails the test when that fails.
     pub fn docker(&self, args: &[&str]) -> String {
         let output = self.try_docker(args);

@@ -123,7 +123,12 @@ async fn callers_that_go_away_lose_nothing(db: &Db) {
     let mut callers = Vec::new();
     for i in 0..2000 {
         random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        let patience = Duration::from_micros((random >> 33) % 4000);
+        // A quarter waits for its answer, a quarter goes as soon as the job is handed in, the rest goes at any time.
+        let patience = match i % 4 {
+            0 => Duration::from_secs(60),
+            1 => Duration::ZERO,
+            _ => Duration::from_micros((random >> 33) % 4000),
+        };
         let store = store.clone();
         callers.push(tokio::spawn(async move {
             let name = format!("ws-{i}");
@@ -139,7 +144,7 @@ async fn callers_that_go_away_lose_nothing(db: &Db) {
     let page = store.list(&all(WORKSPACES)).await.unwrap();
     let there: BTreeSet<_> = page.items.iter().map(|i| i.key.name.clone()).collect();
     assert!(answered.is_subset(&there), "an acknowledged write is there");
-    assert!(answered.len() < 2000 && !answered.is_empty(), "the test cuts some and leaves some: {}", answered.len());
+    assert!((500..=1500).contains(&answered.len()), "a quarter at least is answered and a quarter is not: {}", answered.len());
     let mut told = BTreeSet::new();
     loop {
         let (revision, name) = next_change(&mut watch).await;

@@ -19,7 +19,7 @@ install_missing() {
   have iptables iptables
   have curl curl
   [[ -n ${DEVSANCTUM_BINARY:-} ]] || have cc gcc
-  [[ -n $(traefik) ]] || python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+  [[ -n $(find_traefik) ]] || python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   if ((${#missing[@]})); then
     [[ $EUID = 0 ]] || die "missing: ${missing[*]}; run this as root, or install them"
     mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
@@ -37,9 +37,9 @@ apt_install() {
 package_lists() { compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null || apt-get update -qq; }
 
 # A Traefik of 3.7 or newer: the one in the state folder, or the one that is installed.
-traefik() {
+find_traefik() {
   local found version
-  for found in "$state/venv/bin/traefik" "$(command -v traefik || true)"; do
+  for found in "$state/venv/bin/traefik" "$(type -P traefik || true)"; do
     version=$("$found" version 2>/dev/null || true)
     [[ $version =~ Version:\ +(3\.([7-9]|[1-9][0-9])|[4-9])\. ]] || continue
     say "$found"
@@ -109,7 +109,7 @@ start_control_plane() {
     "$binary" down
   fi
   choose_addresses
-  DEVSANCTUM_TRAEFIK=$(traefik) "$binary" up
+  DEVSANCTUM_TRAEFIK=$(find_traefik) "$binary" up
 }
 
 close_host() {
@@ -142,7 +142,7 @@ state=$(realpath "$state")
 export DEVSANCTUM_STATE=$state
 umask 022
 install_missing
-[[ -n $(traefik) ]] || step "installing Traefik" install_traefik
+[[ -n $(find_traefik) ]] || step "installing Traefik" install_traefik
 engine_answers || step "starting the Docker engine" start_engine
 [[ -n ${DEVSANCTUM_BINARY:-} ]] || cargo build --release --locked
 docker image inspect devsanctum/base:tiny >/dev/null 2>&1 || step "making the base image" make_image
@@ -161,10 +161,17 @@ Ready in $((SECONDS - began)) s.
   API         https://$DEVSANCTUM_LISTEN
   Token       $state/admin.token (the administrator's: keep it to yourself)
 
+END
+[[ $(realpath "$(command -v devsanctum || true)" 2>/dev/null) = $(realpath "$binary") ]] ||
+  say "For this shell:  export PATH=$(dirname "$(realpath "$binary")"):\$PATH$(
+    [[ $state = /var/lib/devsanctum ]] || printf ' DEVSANCTUM_STATE=%s' "$state"
+  )"
+cat <<'END'
 Three things to try:
-  1. See what runs:     $binary get all -A
-  2. Break it, watch:   docker kill \$(docker ps -qf label=devsanctum.io/name=hello); $binary get -n quickstart ws -w
-  3. Use kubectl:       export KUBECONFIG=$state/kubeconfig; kubectl edit -n quickstart workspace hello
+  1. See what runs:  devsanctum get all -A
+  2. Break it:       docker kill $(devsanctum get -n quickstart ws/hello -o 'jsonpath={.status.containerId}')
+                     devsanctum get -n quickstart ws -w
+  3. Use kubectl:    devsanctum kubeconfig --merge; kubectl edit -n quickstart workspace hello
 
 'make down' stops the control plane; workspaces go on.
 END

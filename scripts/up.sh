@@ -55,14 +55,19 @@ install_traefik() {
 
 start_engine() {
   [[ $EUID = 0 ]] || die "no Docker engine answers; start it, or run this as root"
+  local pid=''
   if [[ -d /run/systemd/system ]]; then
     systemctl start docker
   else
     # A session of its own: the engine outlives this terminal.
-    setsid -f dockerd --pidfile "$state/dockerd.pid" >>"$state/dockerd.log" 2>&1 </dev/null
+    install -m 600 /dev/null "$state/dockerd.log"
+    setsid dockerd >>"$state/dockerd.log" 2>&1 </dev/null &
+    pid=$!
+    (umask 077 && echo "$pid" >"$state/dockerd.pid")
   fi
   for _ in {1..150}; do
     ! engine_answers || return 0
+    [[ -z $pid ]] || kill -0 "$pid" 2>/dev/null || break
     sleep 0.2
   done
   tail -n 15 "$state/dockerd.log"
@@ -112,14 +117,24 @@ start_control_plane() {
   DEVSANCTUM_TRAEFIK=$(find_traefik) "$binary" up
 }
 
+# Rules that keep workspaces from this machine and from cloud metadata, one a line: chain and rule.
+# DOCKER-USER is there only while the engine manages the firewall.
+firewall_rules() {
+  local instance forward=FORWARD
+  instance=$("$binary" status -o json | sed -n 's/.*"instance": "\([0-9a-f]\{8\}\).*/\1/p')
+  [[ -n $instance ]] || return 1
+  ! iptables -n -L DOCKER-USER >/dev/null 2>&1 || forward=DOCKER-USER
+  say "INPUT -i ds$instance -m conntrack --ctstate NEW -j DROP"
+  say "$forward -i ds$instance -d 169.254.0.0/16 -j DROP"
+}
 close_host() {
-  local rules chain rule
+  local chain rule
   [[ ${DEVSANCTUM_FIREWALL:-on} != off ]] || return 0
-  rules=$(firewall_rules)
+  firewall_rules >"$state/firewall"
   while read -r chain rule; do
     # shellcheck disable=SC2086
     iptables -w -C "$chain" $rule 2>/dev/null || { iptables -w -I "$chain" $rule && say "closed to workspaces: $chain $rule"; }
-  done <<<"$rules"
+  done <"$state/firewall"
 }
 
 quickstart() {

@@ -3,6 +3,7 @@
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 state=${DEVSANCTUM_STATE:-/var/lib/devsanctum}
+# shellcheck disable=SC2034
 binary=${DEVSANCTUM_BINARY:-${CARGO_TARGET_DIR:-target}/release/devsanctum}
 # The quickstart's server is this machine's own engine, wherever the docker command points by default.
 export DOCKER_HOST=unix:///var/run/docker.sock
@@ -34,14 +35,3 @@ step() {
 }
 
 engine_answers() { docker version >/dev/null 2>&1; }
-
-# Rules that keep workspaces from this machine and from cloud metadata, one a line: chain and rule.
-# DOCKER-USER is there only while the engine manages the firewall.
-firewall_rules() {
-  local instance forward=FORWARD
-  instance=$("$binary" status -o json | sed -n 's/.*"instance": "\([0-9a-f]\{8\}\).*/\1/p')
-  [[ -n $instance ]] || return 1
-  ! iptables -n -L DOCKER-USER >/dev/null 2>&1 || forward=DOCKER-USER
-  say "INPUT -i ds$instance -m conntrack --ctstate NEW -j DROP"
-  say "$forward -i ds$instance -d 169.254.0.0/16 -j DROP"
-}

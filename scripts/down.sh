@@ -14,19 +14,21 @@ open_host() {
   while read -r chain rule; do
     # shellcheck disable=SC2086
     while iptables -w -D "$chain" $rule 2>/dev/null; do :; done
-  done
+  done < <(cat "$state/firewall" 2>/dev/null)
+  rm -f "$state/firewall"
 }
 
+# The engine that up.sh started, if it is the one that runs: a number in a file may be another process by now.
 engine_pid() {
   local pid
-  pid=$(cat "$state/dockerd.pid" 2>/dev/null) && [[ $(tr '\0' ' ' <"/proc/$pid/cmdline") = *"$state/dockerd.pid"* ]] && say "$pid"
+  pid=$(cat "$state/dockerd.pid" 2>/dev/null) && [[ $pid = "$(cat /var/run/docker.pid 2>/dev/null)" ]] &&
+    [[ $(cat "/proc/$pid/comm" 2>/dev/null) = dockerd ]] && say "$pid"
 }
 
-rules=$(firewall_rules 2>/dev/null || true)
 "$binary" down
 if pid=$(engine_pid); then
   if [[ ${ALL:-} = 1 ]]; then
-    open_host <<<"$rules"
+    open_host
     kill "$pid"
     step "stopping the Docker engine" timeout 60 tail --pid="$pid" -f /dev/null
   else

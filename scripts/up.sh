@@ -19,7 +19,7 @@ install_missing() {
   have iptables iptables
   have curl curl
   [[ -n ${DEVSANCTUM_BINARY:-} ]] || have cc gcc
-  [[ -n $(traefik) ]] || python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+  [[ -n $(find_traefik) ]] || python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   if ((${#missing[@]})); then
     [[ $EUID = 0 ]] || die "missing: ${missing[*]}; run this as root, or install them"
     mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
@@ -37,9 +37,9 @@ apt_install() {
 package_lists() { compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null || apt-get update -qq; }
 
 # A Traefik of 3.7 or newer: the one in the state folder, or the one that is installed.
-traefik() {
+find_traefik() {
   local found version
-  for found in "$state/venv/bin/traefik" "$(command -v traefik || true)"; do
+  for found in "$state/venv/bin/traefik" "$(type -P traefik || true)"; do
     version=$("$found" version 2>/dev/null || true)
     [[ $version =~ Version:\ +(3\.([7-9]|[1-9][0-9])|[4-9])\. ]] || continue
     say "$found"
@@ -55,14 +55,19 @@ install_traefik() {
 
 start_engine() {
   [[ $EUID = 0 ]] || die "no Docker engine answers; start it, or run this as root"
+  local pid=''
   if [[ -d /run/systemd/system ]]; then
     systemctl start docker
   else
     # A session of its own: the engine outlives this terminal.
-    setsid -f dockerd --pidfile "$state/dockerd.pid" >>"$state/dockerd.log" 2>&1 </dev/null
+    install -m 600 /dev/null "$state/dockerd.log"
+    setsid dockerd >>"$state/dockerd.log" 2>&1 </dev/null &
+    pid=$!
+    (umask 077 && echo "$pid" >"$state/dockerd.pid")
   fi
   for _ in {1..150}; do
     ! engine_answers || return 0
+    [[ -z $pid ]] || kill -0 "$pid" 2>/dev/null || break
     sleep 0.2
   done
   tail -n 15 "$state/dockerd.log"
@@ -109,17 +114,27 @@ start_control_plane() {
     "$binary" down
   fi
   choose_addresses
-  DEVSANCTUM_TRAEFIK=$(traefik) "$binary" up
+  DEVSANCTUM_TRAEFIK=$(find_traefik) "$binary" up
 }
 
+# Rules that keep workspaces from this machine and from cloud metadata, one a line: chain and rule.
+# DOCKER-USER is there only while the engine manages the firewall.
+firewall_rules() {
+  local instance forward=FORWARD
+  instance=$("$binary" status -o json | sed -n 's/.*"instance": "\([0-9a-f]\{8\}\).*/\1/p')
+  [[ -n $instance ]] || return 1
+  ! iptables -n -L DOCKER-USER >/dev/null 2>&1 || forward=DOCKER-USER
+  say "INPUT -i ds$instance -m conntrack --ctstate NEW -j DROP"
+  say "$forward -i ds$instance -d 169.254.0.0/16 -j DROP"
+}
 close_host() {
-  local rules chain rule
+  local chain rule
   [[ ${DEVSANCTUM_FIREWALL:-on} != off ]] || return 0
-  rules=$(firewall_rules)
+  firewall_rules >"$state/firewall"
   while read -r chain rule; do
     # shellcheck disable=SC2086
     iptables -w -C "$chain" $rule 2>/dev/null || { iptables -w -I "$chain" $rule && say "closed to workspaces: $chain $rule"; }
-  done <<<"$rules"
+  done <"$state/firewall"
 }
 
 quickstart() {
@@ -142,7 +157,7 @@ state=$(realpath "$state")
 export DEVSANCTUM_STATE=$state
 umask 022
 install_missing
-[[ -n $(traefik) ]] || step "installing Traefik" install_traefik
+[[ -n $(find_traefik) ]] || step "installing Traefik" install_traefik
 engine_answers || step "starting the Docker engine" start_engine
 [[ -n ${DEVSANCTUM_BINARY:-} ]] || cargo build --release --locked
 docker image inspect devsanctum/base:tiny >/dev/null 2>&1 || step "making the base image" make_image
@@ -161,10 +176,17 @@ Ready in $((SECONDS - began)) s.
   API         https://$DEVSANCTUM_LISTEN
   Token       $state/admin.token (the administrator's: keep it to yourself)
 
+END
+[[ $(realpath "$(command -v devsanctum || true)" 2>/dev/null) = $(realpath "$binary") ]] ||
+  say "For this shell:  export PATH=$(dirname "$(realpath "$binary")"):\$PATH$(
+    [[ $state = /var/lib/devsanctum ]] || printf ' DEVSANCTUM_STATE=%s' "$state"
+  )"
+cat <<'END'
 Three things to try:
-  1. See what runs:     $binary get all -A
-  2. Break it, watch:   docker kill \$(docker ps -qf label=devsanctum.io/name=hello); $binary get -n quickstart ws -w
-  3. Use kubectl:       export KUBECONFIG=$state/kubeconfig; kubectl edit -n quickstart workspace hello
+  1. See what runs:  devsanctum get all -A
+  2. Break it:       docker kill $(devsanctum get -n quickstart ws/hello -o 'jsonpath={.status.containerId}')
+                     devsanctum get -n quickstart ws -w
+  3. Use kubectl:    devsanctum kubeconfig --merge; kubectl edit -n quickstart workspace hello
 
 'make down' stops the control plane; workspaces go on.
 END

@@ -13,13 +13,13 @@ trap 'rm -rf "$work"' EXIT
 
 mkdir "$work/bin"
 ln -s "$(realpath "$binary")" "$work/bin/devsanctum"
-export PATH=$work/bin:$PATH DEVSANCTUM_STATE=$state COLUMNS=110
+export PATH=$work/bin:$PATH DEVSANCTUM_STATE=$state COLUMNS=118
 url() { devsanctum get -n quickstart workspace/hello -o 'jsonpath={.status.services[0].url}'; }
 
 # run COMMAND: shows a prompt and the command, and its output as on a terminal.
 run() {
   printf '\e[1;32m$\e[0m \e[1m%s\e[0m\n' "$1"
-  script -qec "stty cols 110; $1" /dev/null </dev/null | tr -d '\r'
+  script -qec "stty cols 118; $1" /dev/null </dev/null | tr -d '\r'
   printf '\n'
 }
 
@@ -27,9 +27,9 @@ run() {
   run "make up"
   run "devsanctum get all -A"
   run "curl -s $(url)"
-  run "docker kill \$(docker ps -qf label=devsanctum.io/name=hello)"
+  run "docker kill \$(devsanctum get -n quickstart ws/hello -o 'jsonpath={.status.containerId}')"
   sleep 3
   run "curl -s $(url)"
-  run "devsanctum events -n quickstart | tail -n 4"
+  run "devsanctum events -n quickstart | tail -n 1"
 } >"$work/cast"
 "$tools/bin/python" docs/media/draw.py "$work/cast" docs/media/quickstart.svg

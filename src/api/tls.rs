@@ -63,9 +63,9 @@ pub fn load_or_create(dir: &Path, names: &[String], now: jiff::Timestamp) -> Res
         let (cert_pem, key_pem) = issue(&issuer, &names, now, expires)?;
         // The description goes last: a crash in between leaves an old one, which asks for a renewal again.
         let _ = std::fs::remove_file(&issued);
-        write(&key, key_pem.as_bytes(), 0o600)?;
-        write(&cert, cert_pem.as_bytes(), 0o644)?;
-        write(&issued, &serde_json::to_vec(&Issued { names, expires })?, 0o644)?;
+        write(&key, key_pem.as_bytes())?;
+        write(&cert, cert_pem.as_bytes())?;
+        write(&issued, &serde_json::to_vec(&Issued { names, expires })?)?;
     }
     let config = server_config(&std::fs::read(cert)?, &std::fs::read(key)?)?;
     Ok(Tls { ca_pem, config: Arc::new(config) })
@@ -110,8 +110,8 @@ fn authority(dir: &Path, now: jiff::Timestamp) -> Result<(String, Issuer<'static
     if !cert.exists() || !key.exists() {
         let pair = KeyPair::generate().map_err(Error::other)?;
         let made = params()?.self_signed(&pair).map_err(Error::other)?;
-        write(&key, pair.serialize_pem().as_bytes(), 0o600)?;
-        write(&cert, made.pem().as_bytes(), 0o644)?;
+        write(&key, pair.serialize_pem().as_bytes())?;
+        write(&cert, made.pem().as_bytes())?;
     }
     let pair = KeyPair::from_pem(&std::fs::read_to_string(key)?).map_err(Error::other)?;
     Ok((std::fs::read_to_string(cert)?, Issuer::new(params()?, pair)))
@@ -150,11 +150,11 @@ fn server_config(cert: &[u8], key: &[u8]) -> Result<rustls::ServerConfig, Error>
     Ok(config)
 }
 
-/// Writes a whole file with a mode from its first byte on: never readable by others in between.
-fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+/// Writes a whole file, never readable by others.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let part = path.with_extension("part");
     let _ = std::fs::remove_file(&part);
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&part)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(part, path)

@@ -4,6 +4,10 @@ use super::{Config, StateDir, in_state, listen};
 use crate::proxy::feed::Connection;
 use crate::proxy::{ManagedSettings, ManagedTraefik, RenderSettings, TraefikProxy};
 use crate::web::gate;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use std::collections::BTreeMap;
 use std::future::IntoFuture;
 use std::net::{SocketAddr, TcpListener};
@@ -37,7 +41,9 @@ impl Proxying {
             default_certificate: None,
         };
         let proxy = Arc::new(TraefikProxy::new(&api_url, token.clone(), settings).map_err(|e| e.to_string())?);
-        let routes = proxy.feed().router().merge(gate::router());
+        let held = stop.clone();
+        let until_stopped = middleware::from_fn(move |request, next| until_stopped(held.clone(), request, next));
+        let routes = proxy.feed().router().merge(gate::router()).layer(until_stopped);
         feed.set_nonblocking(true).map_err(|e| e.to_string())?;
         let feed = tokio::net::TcpListener::from_std(feed).map_err(|e| e.to_string())?;
         tokio::spawn(async move {
@@ -70,6 +76,14 @@ impl Proxying {
         if let Some(managed) = self.managed {
             managed.stop().await;
         }
+    }
+}
+
+/// Traefik does not end while its poll is held: it would have to be killed, and stopping would take seconds.
+async fn until_stopped(stop: CancellationToken, request: Request, next: Next) -> Response {
+    tokio::select! {
+        response = next.run(request) => response,
+        () = stop.cancelled() => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }
 

@@ -32,6 +32,6 @@ async fn the_examples_in_the_kinds_pages_fit_together() {
         documents.extend(blocks);
     }
     let file = cli.file("all.yaml", &documents.join("---\n"));
-    let applied = cli.run(&["apply", "--atomic", "-f", &file]).await;
+    let applied = cli.run(&["apply", "-f", &file]).await;
     assert_eq!(applied.ok().lines().filter(|l| l.ends_with(" created")).count(), documents.len(), "{applied:?}");
 }

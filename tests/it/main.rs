@@ -9,6 +9,7 @@ mod api_reading;
 mod api_server;
 mod architecture;
 mod cli;
+mod control_plane;
 mod documents;
 mod engine_contract;
 mod engine_tls;

@@ -1,0 +1,75 @@
+//! The whole program, as `up` and `down` run it: in the background, with a Traefik of its own.
+
+use crate::support::traefik::{find_traefik, free_address};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+/// An installation in a folder of its own; ended when dropped.
+struct Installation {
+    state: tempfile::TempDir,
+    web: String,
+}
+
+impl Installation {
+    fn new() -> Self {
+        Self { state: tempfile::tempdir().unwrap(), web: free_address().to_string() }
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_devsanctum"));
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.arg("--state-dir").arg(self.state.path()).args(words).output().unwrap()
+    }
+
+    /// What a command that must succeed prints.
+    #[track_caller]
+    fn ok(&self, words: &[&str]) -> String {
+        let done = self.run(words);
+        assert!(done.status.success(), "{words:?}: {done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    fn up(&self) -> String {
+        let traefik = find_traefik().display().to_string();
+        self.ok(&["up", "--", "--listen", "127.0.0.1:0", "--web", &self.web, "--traefik", &traefik])
+    }
+}
+
+impl Drop for Installation {
+    fn drop(&mut self) {
+        self.run(&["down"]);
+    }
+}
+
+/// Files and folders that others could read.
+fn open_to_others(folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let meta = entry.metadata().unwrap();
+        if !meta.is_symlink() && meta.permissions().mode() & 0o077 != 0 {
+            found.push(entry.path().display().to_string());
+        }
+        if meta.is_dir() {
+            open_to_others(&entry.path(), found);
+        }
+    }
+}
+
+#[test]
+fn up_and_down_can_be_repeated_and_leave_nothing_open() {
+    let installation = Installation::new();
+    assert!(installation.up().contains("the control plane runs (pid "));
+    assert!(installation.up().contains("runs already"));
+    let status: serde_json::Value = serde_json::from_str(&installation.ok(&["status", "-o", "json"])).unwrap();
+    assert_eq!((&status["ready"], &status["database"]), (&true.into(), &"sqlite".into()));
+    let mut open = Vec::new();
+    open_to_others(installation.state.path(), &mut open);
+    assert_eq!(open, Vec::<String>::new());
+    // Traefik holds a poll at our feed all the time; it must be let go, or ending takes as long as Traefik's patience.
+    let begun = Instant::now();
+    assert!(installation.ok(&["down"]).contains("has stopped"));
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(installation.ok(&["down"]).contains("does not run"));
+    assert!(installation.up().contains("the control plane runs (pid "));
+}

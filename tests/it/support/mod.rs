@@ -3,5 +3,6 @@
 pub mod api;
 pub mod cli;
 pub mod dockerd;
+pub mod kubectl;
 pub mod postgres;
 pub mod traefik;

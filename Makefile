@@ -17,13 +17,13 @@ test: ## Run every test (.ci/run installs what they need)
 	cargo test --locked
 
 bench: ## Measure, and print a table
-	cargo bench --locked
+	benches/run.sh
 
 check: ## Format, lint, audit: what a change must pass besides the tests
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is missing: advisories and licences are not checked (cargo install cargo-deny)"; fi
-	@if command -v shellcheck >/dev/null; then shellcheck -x -e SC2016 scripts/*.sh images/base/*.sh docs/media/*.sh .ci/run; fi
+	@if command -v shellcheck >/dev/null; then shellcheck -x -e SC2016 scripts/*.sh images/base/*.sh benches/*.sh docs/media/*.sh .ci/run; fi
 
 schemas: ## Write schemas/ anew from the kinds
 	cargo run --locked -- schema --out schemas

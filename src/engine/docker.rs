@@ -2,7 +2,7 @@
 //!
 //! # Guarantees
 //! - Every call but streams has a deadline; one that ran out is [`EngineError::Unreachable`], whatever became of it.
-//! - Every container is made by [`harden`](self) from a list of allowed settings.
+//! - Every container is made in `docker/harden.rs` from a list of allowed settings; nothing else can be asked for.
 //! - Lists hold only what carries this installation's label, checked again after the engine's own filter.
 //! - An object asked for by name has exactly that name: Docker itself would also match the beginning of an id.
 

@@ -320,7 +320,7 @@ pub enum EngineError {
     /// TLS or permission refused the connection.
     #[error("the engine refuses us: {0}")]
     Denied(String),
-    /// The name is taken.
+    /// The name is taken, or the object is in a state that does not allow this (in use, paused, not running).
     #[error("{0}")]
     Conflict(String),
     /// The object is not there.

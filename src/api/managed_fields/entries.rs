@@ -21,6 +21,13 @@ pub(super) struct Manager<'a> {
     pub subresource: &'a str,
 }
 
+/// Where entries come from: what this server wrote need not be checked again at every write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Store,
+    Client,
+}
+
 /// What one manager owns.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entry {
@@ -52,7 +59,7 @@ impl Entry {
             && (self.operation == "Apply" || self.api_version == manager.api_version)
     }
 
-    fn read(value: Value) -> Option<Self> {
+    fn read(value: Value, source: Source) -> Option<Self> {
         let Value::Object(mut entry) = value else { return None };
         let mut text = |key: &str| match entry.remove(key) {
             None => Some(String::new()),
@@ -64,7 +71,11 @@ impl Entry {
         if operation != "Apply" && operation != "Update" {
             return None;
         }
-        let fields = FieldSet::parse(entry.remove("fieldsV1")?)?;
+        let fields = entry.remove("fieldsV1")?;
+        let fields = match source {
+            Source::Store => FieldSet::stored(fields)?,
+            Source::Client => FieldSet::parse(fields)?,
+        };
         Some(Self { manager, operation, api_version, subresource, time, fields })
     }
 
@@ -101,14 +112,14 @@ pub(super) struct Entries(Vec<Entry>);
 
 impl Entries {
     /// Reads the entries of a record; one that cannot be read spoils them all, as in Kubernetes.
-    pub fn read(list: Value) -> Option<Self> {
+    pub fn read(list: Value, source: Source) -> Option<Self> {
         let Value::Array(list) = list else { return None };
-        list.into_iter().map(Entry::read).collect::<Option<_>>().map(Self)
+        list.into_iter().map(|entry| Entry::read(entry, source)).collect::<Option<_>>().map(Self)
     }
 
     /// The entries a stored record carries.
     pub fn of(record: &Value) -> Self {
-        record.pointer("/metadata/managedFields").and_then(|list| Self::read(list.clone())).unwrap_or_default()
+        record.pointer("/metadata/managedFields").and_then(|list| Self::read(list.clone(), Source::Store)).unwrap_or_default()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -182,8 +193,8 @@ impl Entries {
     pub fn into_value(mut self) -> Value {
         self.fold();
         self.0.sort_by(|a, b| {
-            let key = |e: &Entry| (e.operation.clone(), e.time.clone(), e.manager.clone());
-            key(a).cmp(&key(b)).then_with(|| a.subresource.cmp(&b.subresource))
+            let by = a.operation.cmp(&b.operation).then_with(|| a.time.cmp(&b.time));
+            by.then_with(|| a.manager.cmp(&b.manager)).then_with(|| a.subresource.cmp(&b.subresource))
         });
         Value::Array(self.0.into_iter().map(Entry::into_value).collect())
     }

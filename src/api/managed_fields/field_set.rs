@@ -43,6 +43,14 @@ impl FieldSet {
         }
     }
 
+    /// Reads a `fieldsV1` value this server wrote itself.
+    pub(super) fn stored(value: Value) -> Option<Self> {
+        match value {
+            Value::Object(node) => Some(Self(node)),
+            _ => None,
+        }
+    }
+
     /// The stored form.
     pub fn into_value(self) -> Value {
         Value::Object(self.0)

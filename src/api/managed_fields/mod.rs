@@ -21,7 +21,7 @@ mod tests;
 pub use field_set::FieldSet;
 
 use compare::{Changes, compare, owned};
-use entries::{Entries, Manager};
+use entries::{Entries, Manager, Source};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
@@ -159,9 +159,10 @@ fn starting_entries(given: Option<Value>, held: Option<&Value>, subresource: &st
     if subresource.is_empty() && given.as_ref().is_some_and(|list| *list == json!([{}])) {
         return Entries::default();
     }
-    let trusted = subresource.is_empty() || given.as_ref() == held;
-    let given = given.filter(|_| trusted).and_then(Entries::read).filter(|entries| !entries.is_empty());
-    given.or_else(|| held.and_then(|list| Entries::read(list.clone()))).unwrap_or_default()
+    let source = if given.as_ref() == held { Source::Store } else { Source::Client };
+    let given = given.filter(|_| source == Source::Store || subresource.is_empty());
+    let given = given.and_then(|list| Entries::read(list, source)).filter(|entries| !entries.is_empty());
+    given.or_else(|| held.and_then(|list| Entries::read(list.clone(), Source::Store))).unwrap_or_default()
 }
 
 /// The entries of a stored record. One without any was written before anybody tracked it: its fields get an owner, so

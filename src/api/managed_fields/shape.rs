@@ -203,6 +203,13 @@ fn distinct(items: &[(String, &Value)]) -> bool {
 
 /// `k:{"type":"Ready"}`; `None` when the item lacks a key.
 fn keyed(item: &Value, keys: &[impl AsRef<str>]) -> Option<String> {
+    // The usual case, written without a detour: one key, and nothing in it that JSON escapes.
+    if let [key] = keys
+        && let Some(text) = item.get(key.as_ref())?.as_str()
+        && text.bytes().chain(key.as_ref().bytes()).all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\')
+    {
+        return Some(["k:{\"", key.as_ref(), "\":\"", text, "\"}"].concat());
+    }
     let mut found = Map::new();
     for key in keys {
         let value = item.get(key.as_ref())?;

@@ -54,9 +54,9 @@ impl Demultiplexer {
         let mut done = VecDeque::new();
         loop {
             match self.at {
-                At::Header if self.buffer.len() < 8 => return Ok(done),
                 At::Header => {
-                    let [stream, 0, 0, 0, a, b, c, d] = *self.buffer.first_chunk::<8>().unwrap_or(&[9; 8]) else {
+                    let Some(header) = self.buffer.first_chunk::<8>() else { return Ok(done) };
+                    let [stream, 0, 0, 0, a, b, c, d] = *header else {
                         return Err(garbled());
                     };
                     if stream > 2 {

@@ -50,6 +50,11 @@ impl FakeEngine {
         DockerEngine::over(transport::client(self), instance)
     }
 
+    /// Serves it on a socket, as dockerd would, to clients in other processes. Ends when the listener fails.
+    pub async fn listen(&self, listener: tokio::net::UnixListener) -> std::io::Result<()> {
+        transport::listen(self.clone(), listener).await
+    }
+
     pub(super) fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }

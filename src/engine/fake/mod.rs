@@ -9,7 +9,8 @@
 //! - A container at rest costs memory only: no task, no timer.
 //!
 //! # Caveats
-//! Commands are those of a tiny shell (see [`shell`](self)); any other program runs until it is told to end.
+//! Commands are those of a tiny shell (`shell.rs`), or what [`FakeEngine::on_exec`] answers; any other program runs
+//! until it is told to end.
 
 mod answers;
 mod containers;

@@ -66,18 +66,28 @@ fn open(fake: &FakeEngine) -> io::Result<Pipe> {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
     let (ours, theirs) = tokio::io::duplex(PIPE);
-    let fake = fake.clone();
+    tokio::spawn(converse(fake.clone(), theirs));
+    Ok(Pipe(TokioIo::new(ours)))
+}
+
+/// Serves one connection to its end.
+async fn converse(fake: FakeEngine, stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static) {
     let routes = router(fake.clone());
     let serve = hyper::service::service_fn(move |request: Request<Incoming>| {
         let (fake, routes) = (fake.clone(), routes.clone());
         async move { answer(&fake, routes, request).await }
     });
-    tokio::spawn(async move {
-        let server = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(theirs), serve);
-        // An error is a fault that broke the connection, or a client that left: both are as planned.
-        let _ = server.with_upgrades().await;
-    });
-    Ok(Pipe(TokioIo::new(ours)))
+    let server = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), serve);
+    // An error is a fault that broke the connection, or a client that left: both are as planned.
+    let _ = server.with_upgrades().await;
+}
+
+/// Serves the fake on a socket, as dockerd would. Ends when the listener fails.
+pub(super) async fn listen(fake: FakeEngine, listener: tokio::net::UnixListener) -> io::Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(converse(fake.clone(), stream));
+    }
 }
 
 /// Answers, or breaks the connection by an error.

@@ -23,7 +23,7 @@ pub async fn a_network_is_made_once(lab: &Lab) {
     assert_eq!((&found.id, &found.name, &found.labels), (&id, &spec.name, &spec.labels));
     assert_eq!(found.options["com.docker.network.bridge.enable_icc"], "true");
     assert!(within(found.gateway.unwrap(), &found.subnets));
-    assert_eq!(lab.engine.networks(None).await.unwrap(), [found.clone()]);
+    assert_eq!(lab.engine.networks(None).await.unwrap(), std::slice::from_ref(&found));
     assert_eq!(lab.engine.networks(Some("n")).await.unwrap(), [found]);
     assert_eq!(lab.engine.networks(Some("other")).await.unwrap(), []);
     lab.engine.remove_network(&id).await.unwrap();
@@ -128,7 +128,7 @@ pub async fn a_volume_is_made_once_and_stays_while_in_use(lab: &Lab) {
     lab.engine.create_volume(&spec).await.unwrap();
     let found = lab.engine.volume(&spec.name).await.unwrap().unwrap();
     assert_eq!((&found.name, &found.labels), (&spec.name, &spec.labels));
-    assert_eq!(lab.engine.volumes(None).await.unwrap(), [found.clone()]);
+    assert_eq!(lab.engine.volumes(None).await.unwrap(), std::slice::from_ref(&found));
     assert_eq!(lab.engine.volumes(Some("v")).await.unwrap(), [found]);
     let mounts = BTreeMap::from([(spec.name.clone(), "/data".to_owned())]);
     let id = lab.engine.create(&ContainerSpec { mounts: mounts.clone(), ..lab.spec("a") }).await.unwrap();

@@ -42,6 +42,7 @@ pub struct Options {
 /// A running dockerd.
 pub struct Dockerd {
     dir: PathBuf,
+    process: Child,
     // Closing it lets the watchdog clean up.
     watchdog: Option<(Child, ChildStdin)>,
 }
@@ -81,8 +82,8 @@ impl Dockerd {
             command.arg("--iptables=false");
         }
         let watchdog = watch(&dir);
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let daemon = Self { dir, watchdog: Some(watchdog) };
+        let process = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let daemon = Self { dir, process, watchdog: Some(watchdog) };
         daemon.await_ready();
         daemon
     }
@@ -100,6 +101,12 @@ impl Dockerd {
     /// Its socket.
     pub fn socket(&self) -> PathBuf {
         self.dir.join("s")
+    }
+
+    /// Its process, for the benches that include this file.
+    #[allow(dead_code, reason = "only the benches ask")]
+    pub fn pid(&self) -> u32 {
+        std::fs::read_to_string(self.dir.join("pid")).unwrap().trim().parse().unwrap()
     }
 
     /// Runs `docker` against it, as a person at the host would. Fails the test when that fails.
@@ -156,6 +163,8 @@ impl Drop for Dockerd {
         if let Some((mut child, mut stdin)) = self.watchdog.take() {
             let _ = stdin.write_all(b"\n");
             drop(stdin);
+            // Until it is waited for, the watchdog would take it for alive.
+            let _ = self.process.wait();
             let _ = child.wait();
         }
     }

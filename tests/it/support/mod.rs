@@ -5,4 +5,5 @@ pub mod cli;
 pub mod dockerd;
 pub mod kubectl;
 pub mod postgres;
+pub mod source;
 pub mod traefik;

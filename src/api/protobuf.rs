@@ -46,7 +46,9 @@ fn field(mut message: &[u8], wanted: u64) -> Option<&[u8]> {
     while !message.is_empty() {
         let tag = varint(&mut message)?;
         match tag & 7 {
-            0 => drop(varint(&mut message)?),
+            0 => {
+                varint(&mut message)?;
+            }
             1 => message = message.get(8..)?,
             2 => {
                 let length = usize::try_from(varint(&mut message)?).ok()?;
@@ -81,7 +83,7 @@ mod tests {
     use super::*;
 
     fn message(fields: &[(u8, &[u8])]) -> Vec<u8> {
-        fields.iter().flat_map(|(n, bytes)| [&[n << 3 | 2, bytes.len() as u8], *bytes].concat()).collect()
+        fields.iter().flat_map(|(n, bytes)| [&[(n << 3) | 2, bytes.len() as u8][..], bytes].concat()).collect()
     }
 
     #[test]

@@ -46,7 +46,7 @@ async fn a_lost_lead_ends_the_work_and_is_won_back() {
 #[tokio::test]
 async fn work_is_not_polled_after_its_time() {
     let until = Until(Arc::new(Mutex::new(Instant::now())));
-    assert_eq!(while_ours(&until, async { panic!("polled") }).await, None::<()>);
+    assert_eq!(while_ours(&until, poll_fn(|_| -> Poll<()> { panic!("polled") })).await, None);
     until.set(Instant::now() + TTL);
     assert_eq!(while_ours(&until, async { 1 }).await, Some(1));
 }

@@ -107,7 +107,7 @@ async fn both_kubectls_apply_and_compare() {
         k.says(&format!("diff --server-side --field-manager=other -f {next}"), 0, &[]).await;
         k.says(&format!("replace -f {file}"), 0, &["workspace.devsanctum.io/web replaced"]).await;
         assert_eq!(k.says("get ws/web -n team -o jsonpath={.spec.branch}", 0, &[]).await.out, "main");
-        k.says(&format!("delete -f {file} --wait=false"), 1, &["user.devsanctum.io \"ada\" deleted"]).await;
+        k.says(&format!("delete -f {file} --wait=false"), 0, &["user.devsanctum.io \"ada\" deleted"]).await;
         k.says(&format!("delete -f {file} --ignore-not-found"), 0, &[]).await;
         k.says("get ws,projects,users,templates -A", 0, &["No resources found"]).await;
     }
@@ -220,5 +220,9 @@ async fn both_kubectls_delete() {
         k.says("get ws -n team", 0, &["No resources found"]).await;
         k.says("delete ws web -n team --ignore-not-found", 0, &[]).await;
         k.says("delete namespace team", 1, &["namespaces follow projects: delete the Project"]).await;
+        served.api.create(&workspaces(), &crate::support::api::workspace("last")).await;
+        served.api.create(&format!("{GROUP}/projects"), &crate::support::api::project("other")).await;
+        k.says("delete project other", 0, &["\"other\" deleted"]).await;
+        assert!(!k.says("get ns", 0, &["team", "Active"]).await.out.contains("other"));
     }
 }

@@ -92,7 +92,21 @@ impl<'t> Sweep<'t> {
         if self.in_use(&key, uid).await? {
             record::add_finalizer(&mut record, IN_USE_FINALIZER);
         }
-        self.store_or_remove(served, &before, record).await
+        self.store_or_remove(served, &before, record).await?;
+        if served.def.kind == "Project" && !record::is_deleting(&before) {
+            self.namespace_ends(&key.name).await?;
+        }
+        Ok(())
+    }
+
+    /// Shows on a project's namespace, where it is still there, that the project is being deleted.
+    async fn namespace_ends(&mut self, name: &str) -> Result<(), ApiError> {
+        let Some(key) = by_kind("Namespace").map(|served| served.key("", name)) else { return Ok(()) };
+        let Some((served, mut namespace)) = self.load(&key).await? else { return Ok(()) };
+        namespace["status"] = json!({"phase": "Terminating"});
+        let facts = facts(served, "", &namespace, &mut FieldErrors::default());
+        self.tx.put(put(served, namespace, &facts, true)).await?;
+        Ok(())
     }
 
     async fn settle_one(&mut self, key: Key) -> Result<(), ApiError> {

@@ -4,6 +4,7 @@ use super::deletion::Propagation;
 use super::schema::FieldValidation;
 use super::served::{Served, find};
 use super::status::ApiError;
+use super::strict_json;
 use crate::access::Identity;
 use axum::body::{Body, to_bytes};
 use bytes::Bytes;
@@ -173,17 +174,28 @@ impl Params {
     }
 }
 
+/// Longest name of a field manager, in bytes.
+const MAX_MANAGER: usize = 128;
+
+/// A field manager's name is printable and short.
+///
+/// # Errors
+/// 400 naming `field`.
+pub fn check_manager(field: &str, name: &str) -> Result<(), ApiError> {
+    if name.is_empty() || name.len() > MAX_MANAGER || name.chars().any(char::is_control) {
+        return Err(ApiError::bad_request(format!("{field}: must be printable, and 1 to {MAX_MANAGER} bytes long")));
+    }
+    Ok(())
+}
+
 /// Who owns the fields a request sets: the parameter, else the program that calls, else the caller.
 pub fn field_manager(params: &Params, headers: &HeaderMap, identity: &Identity) -> Result<String, ApiError> {
-    const MAX: usize = 128;
     if let Some(name) = params.get("fieldManager") {
-        if name.len() > MAX || name.chars().any(char::is_control) {
-            return Err(ApiError::bad_request(format!("fieldManager: must be printable and {MAX} bytes at most")));
-        }
+        check_manager("fieldManager", name)?;
         return Ok(name.to_owned());
     }
     let agent = headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("");
-    let word: String = agent.split(['/', ' ']).next().unwrap_or("").chars().take(MAX).collect();
+    let word: String = agent.split(['/', ' ']).next().unwrap_or("").chars().take(MAX_MANAGER).collect();
     Ok(if word.is_empty() { identity.name.clone() } else { word })
 }
 
@@ -231,7 +243,7 @@ pub fn decode(media: &str, body: &[u8]) -> Result<Value, ApiError> {
 /// # Errors
 /// 400 with the place of the error.
 pub fn decode_json(body: &[u8]) -> Result<Value, ApiError> {
-    let value: Value = serde_json::from_slice(body).map_err(|e| ApiError::bad_request(format!("the body is not JSON: {e}")))?;
+    let value = strict_json::parse(body).map_err(|e| ApiError::bad_request(format!("the body is not JSON: {e}")))?;
     check_depth(value)
 }
 
@@ -242,7 +254,7 @@ pub fn decode_json(body: &[u8]) -> Result<Value, ApiError> {
 pub fn decode_yaml(body: &[u8]) -> Result<Value, ApiError> {
     // JSON is the usual case, and read ten times as fast.
     if body.trim_ascii_start().first() == Some(&b'{')
-        && let Ok(value) = serde_json::from_slice(body)
+        && let Ok(value) = strict_json::parse(body)
     {
         return check_depth(value);
     }

@@ -1,5 +1,6 @@
 //! Questions a caller may ask about itself: `kubectl auth can-i`, `kubectl auth whoami`.
 
+use super::protobuf;
 use super::request::{content_type, decode, read_body};
 use super::status::ApiError;
 use super::view::json_response;
@@ -12,7 +13,11 @@ use serde_json::{Value, json};
 
 async fn body(request: Request) -> Result<Value, ApiError> {
     let (parts, body) = request.into_parts();
-    decode(content_type(&parts.headers), &read_body(body).await?)
+    let body = read_body(body).await?;
+    match content_type(&parts.headers) {
+        "application/vnd.kubernetes.protobuf" => protobuf::access_review(&body),
+        media => decode(media, &body),
+    }
 }
 
 fn created(body: &Value) -> Response {

@@ -2,7 +2,7 @@
 
 use super::status::ApiError;
 use super::view::json_response;
-use super::{ApiState, discovery, handlers, openapi, review};
+use super::{ApiState, atomic, discovery, handlers, openapi, review};
 use crate::access::Identity;
 use axum::Extension;
 use axum::Router;
@@ -34,6 +34,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/apis/authentication.k8s.io/v1/selfsubjectreviews", post(review::whoami))
         .route("/api/{version}/{*rest}", any(handlers::resource))
         .route("/apis/{group}/{version}/{*rest}", any(handlers::resource))
+        .route("/devsanctum/apply", post(atomic::apply))
         .fallback(|| async { ApiError::unknown_path() })
         .layer(from_fn_with_state(state.clone(), identify));
     open.merge(guarded).with_state(state)

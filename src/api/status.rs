@@ -167,6 +167,27 @@ impl ApiError {
         error
     }
 
+    /// Several documents were sent together and some were refused, each at its index. Code and reason are the first
+    /// one's; every cause says which document it is about.
+    pub fn of_documents(refused: Vec<(usize, Self)>, of: usize) -> Self {
+        let texts: Vec<String> = refused.iter().map(|(i, e)| format!("documents[{i}]: {e}")).collect();
+        let (code, reason) = refused.first().map_or((400, "BadRequest"), |(_, e)| (e.0.code, e.0.reason));
+        let words = format!("{} of {of} documents refused, nothing was applied: {}", refused.len(), texts.join("; "));
+        let mut error = Self::new(code, reason, words);
+        for (index, refusal) in refused {
+            let Refused { reason, message, mut causes, .. } = *refusal.0;
+            if causes.is_empty() {
+                causes.push(Cause { reason, message, field: String::new() });
+            }
+            for mut cause in causes {
+                let dot = if cause.field.is_empty() || cause.field.starts_with('.') { "" } else { "." };
+                cause.field = format!("documents[{index}]{dot}{}", cause.field);
+                error.0.causes.push(cause);
+            }
+        }
+        error
+    }
+
     /// 400: the body is not a record of this kind at all.
     pub fn undecodable(def: &KindDef, why: impl AsRef<str>) -> Self {
         Self::bad_request(undecodable(def, why.as_ref()))

@@ -1,60 +1,116 @@
 //! One replica acts, the others serve. Whoever holds the lease runs the loops.
 
 use crate::store::Store;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 const LEASE: &str = "controllers";
 
+/// What [`lead`] needs to know.
+pub struct Candidate {
+    /// Where the lease lies.
+    pub store: Store,
+    /// Who this replica is; unique.
+    pub holder: String,
+    /// How long a lease lasts that is not renewed.
+    pub ttl: Duration,
+    /// Ends everything.
+    pub stop: CancellationToken,
+    /// Told whether this replica leads.
+    pub leads: watch::Sender<bool>,
+}
+
+/// The moment after which the lead may be another's. Counted from before the last renewal was asked for: the
+/// database counts from later.
+#[derive(Clone)]
+struct Until(Arc<Mutex<Instant>>);
+
+impl Until {
+    fn get(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn set(&self, until: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+}
+
 /// Runs `work` whenever this replica holds the lease, until `stop`. `work` is given a token that ends it; it is
 /// dropped, whatever it is doing, before another replica can have the lease.
 ///
+/// # Guarantees
+/// `work` is not polled once two thirds of the lease have passed without a renewal: not by a replica that the
+/// database does not answer, nor by one that was stopped for a while and wakes up.
+///
 /// # Errors
 /// What `work` failed with.
-pub async fn lead<F>(
-    store: Store,
-    holder: String,
-    ttl: Duration,
-    stop: CancellationToken,
-    work: impl Fn(CancellationToken) -> F,
-) -> Result<(), String>
+pub async fn lead<F>(candidate: Candidate, work: impl Fn(CancellationToken) -> F) -> Result<(), String>
 where
     F: Future<Output = Result<(), String>>,
 {
+    let Candidate { store, holder, ttl, stop, leads } = candidate;
     while !stop.is_cancelled() {
-        if !matches!(store.lease(LEASE, &holder, ttl).await, Ok(true)) {
+        let asked = Instant::now();
+        let until = Until(Arc::new(Mutex::new(asked + ttl * 2 / 3)));
+        let held = timeout_at(until.get(), store.lease(LEASE, &holder, ttl)).await;
+        if !matches!(held, Ok(Ok(true))) {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(ttl / 3) => continue,
+                () = sleep(ttl / 6) => continue,
             }
         }
         tracing::info!(holder, "leading");
+        leads.send_replace(true);
         let own = stop.child_token();
-        tokio::select! {
-            done = work(own.clone()) => {
+        let done = tokio::select! {
+            biased;
+            () = lost(&store, &holder, ttl, &until) => None,
+            done = while_ours(&until, work(own.clone())) => done,
+        };
+        // Tasks that the work has started end by this, or with what the work held.
+        own.cancel();
+        leads.send_replace(false);
+        match done {
+            Some(done) => {
                 let _ = store.release(LEASE, &holder).await;
                 return done;
             }
-            () = lost(&store, &holder, ttl) => {
-                own.cancel();
-                tracing::warn!(holder, "lost the lead");
-            }
+            None => tracing::warn!(holder, "lost the lead"),
         }
     }
     Ok(())
 }
 
-/// Ends when the lease could not be renewed for two thirds of its time: the rest is the margin in which the work
-/// is dropped before anyone else may begin.
-async fn lost(store: &Store, holder: &str, ttl: Duration) {
-    let mut renewed = tokio::time::Instant::now();
-    while renewed.elapsed() < ttl * 2 / 3 {
-        tokio::time::sleep(ttl / 6).await;
-        match tokio::time::timeout(ttl / 6, store.lease(LEASE, holder, ttl)).await {
-            Ok(Ok(true)) => renewed = tokio::time::Instant::now(),
-            Ok(Ok(false)) => return,
-            Ok(Err(_)) | Err(_) => {}
+/// Polls `work` only while the lead is ours; `None` once it may not be.
+async fn while_ours<F: Future>(until: &Until, work: F) -> Option<F::Output> {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        if Instant::now() >= until.get() {
+            return Poll::Ready(None);
+        }
+        work.as_mut().poll(context).map(Some)
+    })
+    .await
+}
+
+/// Renews the lease; ends when another has it or it could not be renewed in time.
+async fn lost(store: &Store, holder: &str, ttl: Duration, until: &Until) {
+    loop {
+        sleep(ttl / 6).await;
+        let asked = Instant::now();
+        match timeout_at(until.get(), store.lease(LEASE, holder, ttl)).await {
+            Ok(Ok(true)) if asked < until.get() => until.set(asked + ttl * 2 / 3),
+            Ok(Err(_)) => {}
+            Ok(Ok(_)) | Err(_) => return,
         }
     }
 }
+
+#[cfg(test)]
+#[path = "leader_tests.rs"]
+mod tests;

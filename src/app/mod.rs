@@ -15,7 +15,7 @@ pub use telemetry::start_logging;
 pub use up::{down, up};
 
 use crate::access::Identity;
-use crate::api::{ApiConfig, ApiState, bootstrap, client, guarded, router, tls};
+use crate::api::{ApiConfig, ApiState, bootstrap, client, guarded, keep_pruning, router, tls};
 use crate::controllers::{self, Parts, Reports, SecretReader, SystemClock};
 use crate::engine::pool::EnginePool;
 use crate::store::{Store, StoreConfig};
@@ -65,6 +65,7 @@ pub async fn serve(config: Config, state: StateDir, stop: CancellationToken) -> 
     let connector = Arc::new(EnginePool::new(store.instance(), Arc::new(Told(metrics.clone()))));
     let secrets: Arc<dyn SecretReader> = Arc::new(StoredSecrets(store.clone()));
     let (ready, is_ready) = watch::channel(false);
+    let (leads, is_leading) = watch::channel(false);
     let replicated = config.database.as_ref().is_some_and(|u| u.starts_with("postgres"));
     let app = Arc::new(App {
         store: store.clone(),
@@ -72,7 +73,8 @@ pub async fn serve(config: Config, state: StateDir, stop: CancellationToken) -> 
         metrics: metrics.clone(),
         ready: is_ready,
         started: Instant::now(),
-        leads: !replicated,
+        leads: is_leading,
+        replicated,
     });
     // The streams need a client of the very API they are part of.
     let later = Arc::new(LateStreams::default());
@@ -92,7 +94,9 @@ pub async fn serve(config: Config, state: StateDir, stop: CancellationToken) -> 
     tracing::info!(%address, web = %config.web, state = %state.path().display(), "serving");
 
     let serving = tls::serve(listener, api_router, &tls_files, stop.clone().cancelled_owned());
+    let serving = async { serving.await.map_err(|e| format!("the API stopped: {e}")) };
     let run = |stop: CancellationToken| {
+        ready.send_replace(false);
         controllers::run(Parts {
             client: client.clone(),
             instance: store.instance().to_owned(),
@@ -108,14 +112,17 @@ pub async fn serve(config: Config, state: StateDir, stop: CancellationToken) -> 
     };
     let loops = async {
         if !replicated {
+            leads.send_replace(true);
             return run(stop.clone()).await;
         }
         let holder = uuid::Uuid::new_v4().to_string();
-        leader::lead(store.clone(), holder, config.lease, stop.clone(), run).await
+        let candidate = leader::Candidate { store: store.clone(), holder, ttl: config.lease, stop: stop.clone(), leads };
+        leader::lead(candidate, run).await
     };
+    // Whichever fails ends the other; a stop waits for both, so that the lead is given back.
     let result = tokio::select! {
-        done = serving => done.map_err(|e| format!("the API stopped: {e}")),
-        done = loops => done,
+        done = async { tokio::try_join!(serving, loops) } => done.map(|_| ()),
+        never = keep_pruning(api) => match never {},
     };
     stop.cancel();
     proxy.stop().await;

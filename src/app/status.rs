@@ -24,13 +24,16 @@ pub struct App {
     pub ready: watch::Receiver<bool>,
     /// When it started.
     pub started: Instant,
-    /// It alone runs the loops; with replicas only one does, and all are ready to serve.
-    pub leads: bool,
+    /// Whether the loops run here.
+    pub leads: watch::Receiver<bool>,
+    /// There may be other replicas, of which one runs the loops; all are ready to serve.
+    pub replicated: bool,
 }
 
 impl Health for App {
     fn ready(&self) -> Result<(), String> {
-        if !self.leads || *self.ready.borrow() {
+        let follows = self.replicated && !*self.leads.borrow();
+        if follows || *self.ready.borrow() {
             return Ok(());
         }
         Err("not every record has been looked at yet".into())
@@ -67,7 +70,8 @@ async fn status(State(app): State<Arc<App>>) -> axum::Json<Value> {
         "ready": app.ready().is_ok(),
         "instance": app.store.instance(),
         "revision": app.store.revision(),
-        "database": if app.leads { "sqlite" } else { "postgres" },
+        "database": if app.replicated { "postgres" } else { "sqlite" },
+        "leads": *app.leads.borrow(),
         "loops": loops,
     }))
 }

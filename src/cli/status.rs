@@ -34,9 +34,28 @@ struct Loop {
     last_duration_ms: Option<f64>,
     failures: u64,
     queue: u64,
+    /// Passes by how they ended.
+    outcomes: BTreeMap<String, u64>,
+    /// The last passes that did something or did not settle, newest last.
+    recent: Vec<Pass>,
     #[serde(flatten)]
     more: BTreeMap<String, Value>,
 }
+
+/// One pass over one record.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Pass {
+    record: String,
+    at: String,
+    outcome: String,
+    reason: String,
+    #[serde(flatten)]
+    more: BTreeMap<String, Value>,
+}
+
+/// Passes shown below the tables.
+const SHOWN: usize = 5;
 
 /// Runs `status`.
 ///
@@ -86,9 +105,10 @@ fn text(address: &str, report: &Report, servers: &[Value], phases: &BTreeMap<Str
     table(
         &mut out,
         ui,
-        &["LOOP", "PASSES", "LAST", "TOOK", "FAILURES", "QUEUE", "REPORT"],
+        &["LOOP", "PASSES", "LAST", "TOOK", "FAILURES", "QUEUE", "OUTCOMES"],
         report.loops.iter().map(loop_row).collect(),
     );
+    unsettled(&mut out, &report.loops);
     out.trim_end().to_owned()
 }
 
@@ -111,8 +131,29 @@ fn server_row(server: &Value) -> Vec<String> {
 fn loop_row(l: &Loop) -> Vec<String> {
     let last = l.last_pass.as_deref().map_or_else(|| "never".into(), |t| format!("{} ago", ui::age_of(t)));
     let took = l.last_duration_ms.map_or_else(|| "-".into(), |ms| format!("{ms:.0}ms"));
-    let more: Vec<String> = l.more.iter().map(|(k, v)| clean(&format!("{k}={}", super::output::jsonpath::shown(v)))).collect();
-    vec![clean(&l.kind), l.passes.to_string(), last, took, l.failures.to_string(), l.queue.to_string(), more.join(" ")]
+    let outcomes: Vec<String> = l.outcomes.iter().map(|(how, count)| clean(&format!("{} {count}", how.to_lowercase()))).collect();
+    vec![clean(&l.kind), l.passes.to_string(), last, took, l.failures.to_string(), l.queue.to_string(), outcomes.join(", ")]
+}
+
+/// The newest passes that did not settle: only the last of each record, since it replaces what was before.
+fn unsettled(out: &mut String, loops: &[Loop]) {
+    let mut last: BTreeMap<(&str, &str), &Pass> = BTreeMap::new();
+    for l in loops {
+        last.extend(l.recent.iter().map(|pass| ((l.kind.as_str(), pass.record.as_str()), pass)));
+    }
+    let mut open: Vec<_> = last.into_iter().filter(|(_, pass)| pass.outcome != "Settled").collect();
+    open.sort_by(|(_, a), (_, b)| b.at.cmp(&a.at));
+    if open.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "\nNot settled, newest first:");
+    for ((kind, record), pass) in open.iter().take(SHOWN) {
+        let line = format!("{kind} {record}: {} {} ago: {}", pass.outcome.to_lowercase(), ui::age_of(&pass.at), pass.reason);
+        let _ = writeln!(out, "  {}", clean(&line));
+    }
+    if open.len() > SHOWN {
+        let _ = writeln!(out, "  and {} more (status -o json shows all)", open.len() - SHOWN);
+    }
 }
 
 #[cfg(test)]
@@ -122,7 +163,11 @@ mod tests {
     #[test]
     fn a_report_is_read_and_shown_whole() {
         let report = json!({"version": "0.1.0", "uptimeSeconds": 61, "ready": true, "database": "sqlite",
-            "loops": [{"kind": "Workspace", "passes": 12, "lastPass": null, "lastDurationMs": 3.2, "failures": 1, "queue": 0, "adopted": 2}]});
+            "loops": [{"kind": "Workspace", "passes": 12, "lastPass": null, "lastDurationMs": 3.2, "failures": 1, "queue": 0,
+                "outcomes": {"Settled": 10, "Waiting": 2}, "recent": [
+                {"record": "team/old", "at": "2026-01-01T00:00:00Z", "outcome": "Failed", "reason": "Past", "millis": 1.0},
+                {"record": "team/old", "at": "2026-01-01T00:00:01Z", "outcome": "Settled", "millis": 1.0},
+                {"record": "team/web", "at": "2026-01-01T00:00:02Z", "outcome": "Waiting", "reason": "Pulling", "millis": 1.0}]}]});
         let report: Report = serde_json::from_value(report).unwrap();
         let servers = [json!({"metadata": {"name": "local"}, "status": {"phase": "ONLINE", "engineVersion": "20.10.24"}})];
         let phases = phases(&[json!({"status": {"phase": "RUNNING"}}), json!({}), json!({"status": {"phase": "RUNNING"}})]);
@@ -131,11 +176,14 @@ mod tests {
             "ready 0.1.0 at https://x, up 61s, database sqlite",
             "workspaces: 1 PENDING, 2 RUNNING",
             "local    ONLINE",
-            "adopted=2",
+            "settled 10, waiting 2",
+            "\nNot settled, newest first:\n  Workspace team/web: waiting ",
+            " ago: Pulling",
             "never",
             "3ms",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
+        assert!(!text.contains("Past") && !text.contains('{'), "{text}");
     }
 }

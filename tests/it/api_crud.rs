@@ -1,6 +1,6 @@
 //! Creating, changing and refusing records over the API.
 
-use crate::support::api::{Api, GROUP, project, route, routes, template, user, workspace, workspaces};
+use crate::support::api::{GROUP, project, route, routes, template, user, workspace, workspaces};
 use axum::body::Body;
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ fn message(answer: &(u16, Value)) -> String {
 
 #[tokio::test]
 async fn a_record_lives_as_on_a_real_api_server() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     api.project().await;
     let mut body = workspace("web");
     body["status"] = json!({"phase": "RUNNING"});
@@ -53,7 +53,7 @@ async fn a_record_lives_as_on_a_real_api_server() {
 
 #[tokio::test]
 async fn what_the_server_sets_cannot_be_set_by_callers() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     let mut body = user("ada");
     body["metadata"]["uid"] = json!("00000000-0000-0000-0000-000000000000");
     body["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
@@ -74,7 +74,7 @@ async fn what_the_server_sets_cannot_be_set_by_callers() {
 
 #[tokio::test]
 async fn names_are_generated_where_asked() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     let mut body = user("x");
     body["metadata"] = json!({"generateName": "guest-"});
     let made = api.create(&format!("{GROUP}/users"), &body).await;
@@ -86,7 +86,7 @@ async fn names_are_generated_where_asked() {
 
 #[tokio::test]
 async fn dry_run_writes_nothing() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     api.project().await;
     let before = api.store.revision();
     let (code, made) = api.post(&format!("{}?dryRun=All", workspaces()), &workspace("web")).await;
@@ -104,7 +104,7 @@ async fn dry_run_writes_nothing() {
 
 #[tokio::test]
 async fn bad_input_is_refused_in_words_that_help() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     api.project().await;
     api.create(&workspaces(), &workspace("web")).await;
     api.create(&routes(), &route("web", "web")).await;
@@ -158,7 +158,7 @@ async fn bad_input_is_refused_in_words_that_help() {
 
 #[tokio::test]
 async fn wrong_types_and_ports_out_of_range_are_named() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     api.project().await;
     api.create(&workspaces(), &workspace("web")).await;
     for (port, words) in [(json!(0), "spec.port"), (json!(65536), "spec.port"), (json!("x"), "spec.port")] {
@@ -184,7 +184,7 @@ async fn wrong_types_and_ports_out_of_range_are_named() {
 
 #[tokio::test]
 async fn yaml_bodies_are_read() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     let yaml = "apiVersion: devsanctum.io/v1\nkind: User\nmetadata: {name: ada}\nspec:\n  email: ada@example.com\n";
     let (code, made) = api.call("POST", &format!("{GROUP}/users"), "application/yaml", yaml).await;
     assert_eq!((code, &made["spec"]["email"]), (201, &json!("ada@example.com")), "{made}");
@@ -192,7 +192,7 @@ async fn yaml_bodies_are_read() {
 
 #[tokio::test]
 async fn rules_across_records_hold() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     api.project().await;
     let mut twin = user("eve");
     twin["spec"]["email"] = json!("ADA@example.com");
@@ -218,7 +218,7 @@ async fn rules_across_records_hold() {
 
 #[tokio::test]
 async fn features_cannot_require_each_other() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     let feature = |name: &str, needs: &[&str]| json!({"apiVersion": "devsanctum.io/v1", "kind": "Feature", "metadata": {"name": name}, "spec": {"requires": needs}});
     let path = format!("{GROUP}/features");
     assert_eq!(api.post(&path, &feature("self", &["self"])).await.0, 422);
@@ -235,7 +235,7 @@ async fn features_cannot_require_each_other() {
 
 #[tokio::test]
 async fn a_group_keeps_a_manager() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     api.create(&format!("{GROUP}/users"), &user("ada")).await;
     let path = format!("{GROUP}/groups");
     let group = json!({"apiVersion": "devsanctum.io/v1", "kind": "Group", "metadata": {"name": "g"}, "spec": {"members": []}});
@@ -249,7 +249,7 @@ async fn a_group_keeps_a_manager() {
 
 #[tokio::test]
 async fn a_quota_is_counted_when_it_is_used() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     api.project().await;
     let quota = json!({"spec": {"quota": {"workspaces": 2, "running": 1}}});
     assert_eq!(api.merge(&format!("{GROUP}/projects/team"), &quota).await.0, 200);
@@ -270,7 +270,7 @@ async fn a_quota_is_counted_when_it_is_used() {
 
 #[tokio::test]
 async fn a_project_brings_its_namespace_and_takes_it_along() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     api.project().await;
     let (code, namespace) = api.get("/api/v1/namespaces/team").await;
     assert_eq!((code, &namespace["metadata"]["ownerReferences"][0]["kind"]), (200, &json!("Project")));
@@ -286,7 +286,7 @@ async fn a_project_brings_its_namespace_and_takes_it_along() {
 
 #[tokio::test]
 async fn secrets_are_never_readable() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     api.project().await;
     let path = format!("{GROUP}/namespaces/team/secrets");
     let canary = "hunter2-canary";
@@ -334,7 +334,7 @@ async fn secrets_are_never_readable() {
 async fn anonymous_callers_see_only_health_and_version() {
     use http::Request;
     use tower::ServiceExt;
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     let code = async |path: &str, token: Option<&str>| {
         let mut request = Request::builder().uri(path);
         if let Some(token) = token {

@@ -19,7 +19,7 @@ fn owned_by(owner: &Value, mut record: Value, blocks: bool) -> Value {
 
 #[tokio::test]
 async fn a_finalizer_holds_a_record_and_may_only_be_taken_off() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     let mut body = user("ada");
     body["metadata"]["finalizers"] = json!(["example.com/a", "example.com/b"]);
     api.create(&format!("{GROUP}/users"), &body).await;
@@ -42,7 +42,7 @@ async fn a_finalizer_holds_a_record_and_may_only_be_taken_off() {
 
 #[tokio::test]
 async fn preconditions_guard_a_deletion() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     let made = api.create(&format!("{GROUP}/users"), &user("ada")).await;
     let path = format!("{GROUP}/users/ada");
     let with =
@@ -55,7 +55,7 @@ async fn preconditions_guard_a_deletion() {
 
 #[tokio::test]
 async fn background_takes_dependents_along_after_the_owner() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     api.project().await;
     let owner = api.create(&workspaces(), &workspace("web")).await;
     api.create(&routes(), &owned_by(&owner, route("own", "web"), true)).await;
@@ -71,7 +71,7 @@ async fn background_takes_dependents_along_after_the_owner() {
 
 #[tokio::test]
 async fn foreground_waits_for_dependents_that_block() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     api.project().await;
     let owner = api.create(&workspaces(), &workspace("web")).await;
     let mut blocking = owned_by(&owner, route("own", "web"), true);
@@ -87,7 +87,7 @@ async fn foreground_waits_for_dependents_that_block() {
 
 #[tokio::test]
 async fn orphaned_dependents_stay_without_their_owner() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     let owner = api.create(&format!("{GROUP}/users"), &user("ada")).await;
     api.create(&format!("{GROUP}/users"), &owned_by(&owner, user("bob"), true)).await;
     assert_eq!(api.delete(&format!("{GROUP}/users/ada?propagationPolicy=Orphan")).await.0, 200);
@@ -98,7 +98,7 @@ async fn orphaned_dependents_stay_without_their_owner() {
 
 #[tokio::test]
 async fn a_dependent_with_another_owner_stays() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     let a = api.create(&format!("{GROUP}/users"), &user("a")).await;
     let b = api.create(&format!("{GROUP}/users"), &user("b")).await;
     let mut both = owned_by(&a, user("c"), false);
@@ -114,7 +114,7 @@ async fn a_dependent_with_another_owner_stays() {
 
 #[tokio::test]
 async fn an_owner_must_exist() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     let a = api.create(&format!("{GROUP}/users"), &user("a")).await;
     let mut wrong = owned_by(&a, user("b"), false);
     wrong["metadata"]["ownerReferences"][0]["uid"] = json!("another");
@@ -136,7 +136,7 @@ fn permutations(items: Vec<String>) -> Vec<Vec<String>> {
 
 #[tokio::test]
 async fn deleting_a_set_ends_clean_in_every_order() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     let paths = vec![
         format!("{GROUP}/users/ada"),
         format!("{GROUP}/templates/base"),
@@ -160,7 +160,7 @@ async fn deleting_a_set_ends_clean_in_every_order() {
 
 #[tokio::test]
 async fn a_record_in_use_waits_for_its_last_user() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     api.project().await;
     api.create(&format!("{GROUP}/templates"), &template("other")).await;
     let path = format!("{GROUP}/templates/base");
@@ -179,7 +179,7 @@ async fn a_record_in_use_waits_for_its_last_user() {
 
 #[tokio::test]
 async fn a_project_waits_for_its_workspaces_and_takes_no_new_ones() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     api.project().await;
     let mut held = workspace("web");
     held["metadata"]["finalizers"] = json!(["devsanctum.io/workspace"]);
@@ -198,7 +198,7 @@ async fn a_project_waits_for_its_workspaces_and_takes_no_new_ones() {
 
 #[tokio::test]
 async fn a_collection_is_deleted_by_selector() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     for (name, label) in [("a", "x"), ("b", "x"), ("c", "y")] {
         let mut body = user(name);
         body["metadata"]["labels"] = json!({"l": label});

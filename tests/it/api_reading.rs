@@ -66,7 +66,7 @@ fn told(kind: &str, name: &str) -> (String, String) {
 
 #[tokio::test]
 async fn selectors_choose_by_label_and_field() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     for (name, label) in [("a", "x"), ("b", "y"), ("c", "x")] {
         api.create(&users(), &labelled(name, label)).await;
     }
@@ -86,7 +86,7 @@ async fn selectors_choose_by_label_and_field() {
 
 #[tokio::test]
 async fn pages_and_a_watch_from_the_first_lose_nothing() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     for i in 0..25 {
         api.create(&users(), &user(&format!("u{i:02}"))).await;
     }
@@ -119,7 +119,7 @@ async fn pages_and_a_watch_from_the_first_lose_nothing() {
 
 #[tokio::test]
 async fn a_watch_tells_every_change_in_order() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     api.create(&users(), &user("old")).await;
     let mut lines = Lines::open(&api, "", "*/*").await.ok().unwrap();
     assert_eq!(lines.told().await, told("ADDED", "old"));
@@ -140,7 +140,7 @@ async fn a_watch_tells_every_change_in_order() {
 
 #[tokio::test]
 async fn an_object_enters_and_leaves_a_selected_watch() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     let mut lines = Lines::open(&api, "labelSelector=team%3Dx", "*/*").await.ok().unwrap();
     api.create(&users(), &labelled("a", "y")).await;
     let label = |value: &str| json!({"metadata": {"labels": {"team": value}}});
@@ -161,7 +161,7 @@ async fn an_object_enters_and_leaves_a_selected_watch() {
 
 #[tokio::test]
 async fn initial_events_end_with_a_bookmark() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     for name in ["a", "b"] {
         api.create(&users(), &user(name)).await;
     }
@@ -181,7 +181,7 @@ async fn initial_events_end_with_a_bookmark() {
 
 #[tokio::test]
 async fn bookmarks_tell_how_far_other_kinds_have_moved() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     let query = format!("resourceVersion={}&allowWatchBookmarks=true", api.store.revision());
     let mut lines = Lines::open(&api, &query, "*/*").await.ok().unwrap();
     tokio::time::sleep(Duration::from_millis(1100)).await;
@@ -195,7 +195,7 @@ async fn bookmarks_tell_how_far_other_kinds_have_moved() {
 
 #[tokio::test]
 async fn a_version_that_is_gone_is_410() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     let refused = Lines::open(&api, "resourceVersion=999999", "*/*").await.err().unwrap();
     assert_eq!((refused.0, refused.1["reason"].as_str()), (410, Some("Expired")));
     assert_eq!(api.get(&format!("{}?resourceVersion=1&resourceVersionMatch=Exact", users())).await.0, 410);
@@ -204,14 +204,14 @@ async fn a_version_that_is_gone_is_410() {
 
 #[tokio::test]
 async fn a_watch_ends_when_its_time_is_over() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     let mut lines = Lines::open(&api, "timeoutSeconds=1", "*/*").await.ok().unwrap();
     assert!(lines.next().await.is_none());
 }
 
 #[tokio::test]
 async fn tables_and_metadata_are_served_where_asked() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     api.create(&users(), &user("ada")).await;
     let ask = async |path: String, accept: &str| {
         let request = Request::builder().uri(path).header("accept", accept).body(Body::empty()).unwrap();
@@ -247,7 +247,7 @@ async fn tables_and_metadata_are_served_where_asked() {
 
 #[tokio::test]
 async fn discovery_names_every_kind() {
-    let api = Api::new().await;
+    let api = super::fresh_api().await;
     let (_, groups) = api.get("/apis").await;
     let found: Vec<_> = groups["groups"].as_array().unwrap().iter().map(|g| g["name"].as_str().unwrap()).collect();
     assert!(["devsanctum.io", "events.k8s.io", "coordination.k8s.io", "authorization.k8s.io"].iter().all(|g| found.contains(g)));

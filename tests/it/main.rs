@@ -8,13 +8,22 @@ mod api_deletion;
 mod api_reading;
 mod api_server;
 mod architecture;
+mod bad_input;
 mod cli;
 mod control_plane;
 mod documents;
 mod engine_contract;
 mod engine_tls;
 mod examples;
+mod kubectl;
+mod on_postgres;
 mod proxy_measured;
 mod proxy_traefik;
+mod replicas;
 mod store;
 mod support;
+
+/// The tests of the API run on this store here, and on PostgreSQL in [`on_postgres`].
+async fn fresh_api() -> support::api::Api {
+    support::api::Api::new().await
+}

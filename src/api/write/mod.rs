@@ -58,13 +58,13 @@ pub struct Written {
 }
 
 /// Why a job's transaction is given up.
-enum Abort {
+enum Abort<T> {
     Refused(ApiError),
     /// Nothing is wrong: the caller only wanted to see.
-    DryRun(Box<Written>),
+    DryRun(Box<T>),
 }
 
-impl From<StoreError> for Abort {
+impl<T> From<StoreError> for Abort<T> {
     fn from(error: StoreError) -> Self {
         Self::Refused(error.into())
     }
@@ -74,12 +74,13 @@ impl From<StoreError> for Abort {
 ///
 /// # Errors
 /// What the job says, or the store's own troubles.
-pub async fn transact<F>(store: &Store, dry_run: bool, job: F) -> Result<Written, ApiError>
+pub async fn transact<T, F>(store: &Store, dry_run: bool, job: F) -> Result<T, ApiError>
 where
-    F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<Written, ApiError>> + Send + 'static,
+    T: Send + 'static,
+    F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T, ApiError>> + Send + 'static,
 {
     let outcome = store
-        .write::<Written, Abort>(Box::new(move |tx| {
+        .write::<T, Abort<T>>(Box::new(move |tx| {
             Box::pin(async move {
                 let written = job(tx).await.map_err(Abort::Refused)?;
                 if dry_run { Err(Abort::DryRun(Box::new(written))) } else { Ok(written) }

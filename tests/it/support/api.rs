@@ -1,5 +1,6 @@
 //! An API over a store of its own, spoken to inside the process.
 
+use super::postgres;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use devsanctum::access::Identity;
@@ -25,6 +26,7 @@ pub struct Api {
     /// As the administrator.
     pub router: Router,
     pub dir: TempDir,
+    _database: Option<postgres::Database>,
 }
 
 impl Api {
@@ -35,6 +37,22 @@ impl Api {
     pub async fn with_streams(streams: Arc<dyn WorkspaceStreams>, keep_changes: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", dir.path().join("api.db").display());
+        Self::at(url, dir, None, streams, keep_changes).await
+    }
+
+    /// An API on a PostgreSQL database of its own.
+    pub async fn on_postgres() -> Self {
+        let database = postgres::database().await;
+        Self::at(database.url.clone(), tempfile::tempdir().unwrap(), Some(database), Arc::new(NoStreams), 100_000).await
+    }
+
+    async fn at(
+        url: String,
+        dir: TempDir,
+        database: Option<postgres::Database>,
+        streams: Arc<dyn WorkspaceStreams>,
+        keep_changes: u32,
+    ) -> Self {
         let store = Store::open(&StoreConfig { url, secret_key: SecretKey([7; 32]), keep_changes }).await.unwrap();
         bootstrap(&store).await.unwrap();
         let shutdown = CancellationToken::new();
@@ -48,7 +66,7 @@ impl Api {
         let open = router(state);
         let identity = Identity::administrator("admin");
         let router = open.clone().layer(axum::Extension(identity));
-        Self { store, shutdown, open, router, dir }
+        Self { store, shutdown, open, router, dir, _database: database }
     }
 
     pub fn client(&self) -> kube::Client {

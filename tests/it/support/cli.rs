@@ -46,6 +46,11 @@ impl Served {
         Self { api, address, state, server }
     }
 
+    /// File that tells a client where the API is and who it is.
+    pub fn kubeconfig(&self) -> String {
+        self.state.path().join("kubeconfig").display().to_string()
+    }
+
     pub fn cli(&self) -> Cli {
         Cli { state: self.state.path().display().to_string(), dir: tempfile::tempdir().unwrap(), env: Vec::new() }
     }

@@ -1,0 +1,129 @@
+//! Events are told for an hour, then forgotten, as in Kubernetes.
+
+use super::record::parse;
+use super::status::ApiError;
+use super::write::transact;
+use super::{ApiState, fail};
+use crate::store::{Key, ListQuery, Stored, Tx};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use std::convert::Infallible;
+use std::time::Duration;
+
+/// How long an event is kept after it was last seen.
+const KEEP: SignedDuration = SignedDuration::from_hours(1);
+/// How often old ones are looked for.
+const EVERY: Duration = Duration::from_secs(300);
+/// Events read at once, and removed in one transaction.
+const BATCH: u32 = 200;
+
+/// Removes old events, for as long as it is polled. Writes nothing when there are none.
+pub async fn keep_pruning(state: ApiState) -> Infallible {
+    loop {
+        tokio::time::sleep(EVERY).await;
+        match prune(&state, Timestamp::now() - KEEP).await {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "removed old events"),
+            Err(e) => tracing::warn!(error = %e, "old events could not be removed; tried again later"),
+        }
+    }
+}
+
+/// Removes events last seen before `limit`; tells how many.
+///
+/// # Errors
+/// When the store fails.
+pub async fn prune(state: &ApiState, limit: Timestamp) -> Result<usize, ApiError> {
+    let mut query = ListQuery { kind: "events", limit: Some(BATCH), ..ListQuery::default() };
+    let mut removed = 0;
+    loop {
+        let page = state.store().list(&query).await?;
+        let Some(last) = page.items.last().map(|s| s.key.clone()) else { return Ok(removed) };
+        let old: Vec<Key> = page.items.iter().filter(|s| seen(s).is_some_and(|at| at < limit)).map(|s| s.key.clone()).collect();
+        if !old.is_empty() {
+            removed += transact(state.store(), false, move |tx| Box::pin(async move { remove(tx, old, limit).await })).await?;
+        }
+        if page.remaining == 0 {
+            return Ok(removed);
+        }
+        query.after = Some((last.namespace, last.name));
+    }
+}
+
+/// Looks once more: an event may have been seen again in between.
+async fn remove(tx: &mut Tx, keys: Vec<Key>, limit: Timestamp) -> Result<usize, ApiError> {
+    let mut removed = 0;
+    for key in keys {
+        let Some(stored) = tx.get(&key).await? else { continue };
+        if seen(&stored).is_some_and(|at| at < limit) {
+            tx.delete(&key, parse(&stored.body).map_err(fail::damaged)?).await?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Times {
+    metadata: Created,
+    event_time: Option<Timestamp>,
+    last_timestamp: Option<Timestamp>,
+    series: Option<Series>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Created {
+    creation_timestamp: Option<Timestamp>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Series {
+    last_observed_time: Option<Timestamp>,
+}
+
+/// When an event was last seen. Times from the caller do not count before the record itself was made.
+fn seen(event: &Stored) -> Option<Timestamp> {
+    let times: Times = serde_json::from_slice(&event.body).ok()?;
+    let made = times.metadata.creation_timestamp?;
+    let told = [times.event_time, times.last_timestamp, times.series.and_then(|s| s.last_observed_time)];
+    told.into_iter().flatten().max().map_or(Some(made), |told| Some(told.max(made)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ApiConfig, NoObserver, bootstrap, client, router, streams::NoStreams};
+    use super::*;
+    use crate::access::Identity;
+    use crate::store::{SecretKey, Store, StoreConfig};
+    use k8s_openapi::api::core::v1::Event;
+    use kube::api::{Api, PostParams};
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn old_events_go_and_nothing_is_written_when_there_are_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", dir.path().join("a.db").display());
+        let store = Store::open(&StoreConfig { url, secret_key: SecretKey([1; 32]), keep_changes: 100 }).await.unwrap();
+        bootstrap(&store).await.unwrap();
+        let (health, observer) = (Arc::new(NoObserver), Arc::new(NoObserver));
+        let config = ApiConfig { store, streams: Arc::new(NoStreams), health, observer, shutdown: Default::default() };
+        let state = ApiState::new(config);
+        let events: Api<Event> = Api::namespaced(client(router(state.clone()), Identity::system("test")), "default");
+        for i in 0..BATCH + 1 {
+            let mut event = Event::default();
+            event.metadata.name = Some(format!("e{i}"));
+            event.involved_object.namespace = Some("default".into());
+            event.reason = Some("Test".into());
+            events.create(&PostParams::default(), &event).await.unwrap();
+        }
+        let before = state.store().revision();
+        assert_eq!(prune(&state, Timestamp::now() - KEEP).await.unwrap(), 0);
+        assert_eq!(state.store().revision(), before);
+        let later = Timestamp::now() + SignedDuration::from_secs(2);
+        assert_eq!(prune(&state, later).await.unwrap(), BATCH as usize + 1);
+        assert_eq!(events.list(&Default::default()).await.unwrap().items.len(), 0);
+    }
+}

@@ -1,0 +1,12 @@
+//! The tests of the API once more, on PostgreSQL.
+
+#[path = "../api_crud.rs"]
+mod api_crud;
+#[path = "../api_deletion.rs"]
+mod api_deletion;
+#[path = "../api_reading.rs"]
+mod api_reading;
+
+async fn fresh_api() -> crate::support::api::Api {
+    crate::support::api::Api::on_postgres().await
+}

@@ -8,6 +8,7 @@ mod api_deletion;
 mod api_reading;
 mod api_server;
 mod cli;
+mod e2e;
 mod engine_contract;
 mod proxy_measured;
 mod proxy_traefik;

@@ -59,6 +59,8 @@ pub struct Triggers {
     pub servers: Trigger<DockerServer>,
     /// The route table must be looked at.
     pub route_table: Arc<Notify>,
+    /// Full lists of all servers are called for.
+    pub lists: watch::Sender<()>,
 }
 
 /// A way to wake one loop.
@@ -188,8 +190,8 @@ impl Triggers {
         let (templates, t) = Trigger::new();
         let (features, f) = Trigger::new();
         let (servers, s) = Trigger::new();
-        let route_table = Arc::new(Notify::new());
-        let all = Self { workspaces, routes, projects, templates, features, servers, route_table };
+        let (route_table, lists) = (Arc::new(Notify::new()), watch::Sender::new(()));
+        let all = Self { workspaces, routes, projects, templates, features, servers, route_table, lists };
         (all, Listening { workspaces: w, routes: r, projects: p, templates: t, features: f, servers: s })
     }
 }
@@ -221,6 +223,7 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
         |on, caches, _| {
             on.templates.fire_all(&caches.templates);
             on.workspaces.fire_all(&caches.workspaces);
+            on.lists.send_replace(());
         },
     );
     start.feed(
@@ -231,6 +234,7 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
             on.features.fire_all(&caches.features);
             on.templates.fire_all(&caches.templates);
             on.workspaces.fire_all(&caches.workspaces);
+            on.lists.send_replace(());
         },
     );
     start.feed("servers", s, |x| fingerprint(&x.metadata, capacity(x)), server_changed);
@@ -308,6 +312,8 @@ fn route_changed(on: &Triggers, r: &Route) {
 
 fn project_changed(on: &Triggers, caches: &Caches, p: &Project) {
     on.projects.fire(p);
+    // Companions that are not wanted any more are found by a list.
+    on.lists.send_replace(());
     let name = p.name_any();
     let members = caches.workspaces.state();
     members.iter().filter(|w| w.namespace().as_deref() == Some(&name)).for_each(|w| on.workspaces.fire(w));
@@ -315,6 +321,9 @@ fn project_changed(on: &Triggers, caches: &Caches, p: &Project) {
 
 fn server_changed(on: &Triggers, caches: &Caches, s: &DockerServer) {
     on.servers.fire(s);
+    if s.annotations().contains_key(crate::resource::labels::REMOVE_STRAYS) {
+        on.lists.send_replace(());
+    }
     let name = Some(s.name_any());
     let placed = caches.workspaces.state();
     placed.iter().filter(|w| placement(w).is_none() || placement(w) == name).for_each(|w| on.workspaces.fire(w));

@@ -50,6 +50,11 @@ impl Ownership {
         Self::read(found).as_ref() == Some(self)
     }
 
+    /// Whether these labels say, every one of them, that the object belongs to the record of this kind and uid.
+    pub fn of_record(found: &Labels, kind: &str, uid: &str) -> bool {
+        Self::read(found).is_some_and(|o| o.kind == kind && o.uid == uid)
+    }
+
     /// Reads the labels of an object; `None` when one is missing or empty.
     pub fn read(found: &Labels) -> Option<Self> {
         let text = |key: &str| found.get(key).filter(|v| !v.is_empty()).cloned();
@@ -94,6 +99,16 @@ mod tests {
         assert!(probe.proves(&probe.labels()));
         assert!(!probe.proves(&main_container().labels()));
         assert!(!main_container().proves(&probe.labels()));
+    }
+
+    #[test]
+    fn a_record_s_uid_alone_does_not_make_an_object_its_own() {
+        let own = main_container();
+        assert!(Ownership::of_record(&own.labels(), "Workspace", "u-1"));
+        assert!(!Ownership::of_record(&own.labels(), "DockerServer", "u-1"));
+        let mut found = own.labels();
+        found.remove(labels::ROLE);
+        assert!(!Ownership::of_record(&found, "Workspace", "u-1"));
     }
 
     #[test]

@@ -34,23 +34,25 @@ pub enum ObjectKind {
 pub struct Strays {
     /// Objects to remove, in order.
     pub remove: Vec<Owned>,
+    /// Containers that their record does not want (any more): a companion taken out, or one renamed by hand.
+    pub extra: Vec<Owned>,
     /// Set when there are too many to be believed: nothing is removed then.
     pub fuse: Option<String>,
 }
 
 /// Objects whose record is gone, or is placed on another server. `known` are the uids that may have objects here;
 /// `names` limits, per uid, which container names it may have (absent: any). Shared folders stay. More than
-/// max(3, 10 %) at once blows the fuse, unless `allow` says that somebody has looked.
+/// max(3, 10 %) at once blows the fuse, unless `allow` says that somebody has looked; what a record itself no longer
+/// wants is no surprise and does not count.
 pub fn strays(objects: &[Owned], known: &BTreeSet<String>, names: &BTreeMap<String, BTreeSet<String>>, allow: bool) -> Strays {
-    let belongs = |o: &Owned| {
-        let expected = names.get(&o.uid).is_none_or(|n| o.kind != ObjectKind::Container || n.contains(&o.name));
-        known.contains(&o.uid) && expected
-    };
-    let mut remove: Vec<Owned> = objects.iter().filter(|o| !o.role.starts_with("shared.") && !belongs(o)).cloned().collect();
+    let unwanted = |o: &Owned| o.kind == ObjectKind::Container && names.get(&o.uid).is_some_and(|n| !n.contains(&o.name));
+    let extra: Vec<Owned> = objects.iter().filter(|o| known.contains(&o.uid) && unwanted(o)).cloned().collect();
+    let gone = |o: &Owned| !o.role.starts_with("shared.") && !known.contains(&o.uid);
+    let mut remove: Vec<Owned> = objects.iter().filter(|o| gone(o)).cloned().collect();
     remove.sort();
     let most = (objects.len() / 10).max(3);
     if remove.len() <= most || allow {
-        return Strays { remove, fuse: None };
+        return Strays { remove, extra, fuse: None };
     }
     let example: Vec<&str> = remove.iter().take(5).map(|o| o.name.as_str()).collect();
     let fuse = format!(
@@ -60,7 +62,7 @@ pub fn strays(objects: &[Owned], known: &BTreeSet<String>, names: &BTreeMap<Stri
         objects.len(),
         example.join(", ")
     );
-    Strays { remove: Vec::new(), fuse: Some(fuse) }
+    Strays { remove: Vec::new(), extra, fuse: Some(fuse) }
 }
 
 #[cfg(test)]
@@ -82,7 +84,8 @@ mod tests {
         ];
         let names = [("here".to_string(), BTreeSet::from(["d".to_string()]))].into();
         let found = strays(&all, &BTreeSet::from(["here".to_string()]), &names, false);
-        assert_eq!(found.remove.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["c", "old", "v"]);
+        assert_eq!(found.remove.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["c", "v"]);
+        assert_eq!(found.extra.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["old"]);
     }
 
     #[test]

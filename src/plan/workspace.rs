@@ -2,7 +2,7 @@
 
 use super::environment::{Environment, HardLimits, digest};
 use crate::resource::common::{Folder, FolderMode, Limits};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where a workspace's containers are attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -268,6 +268,15 @@ pub fn base_name(namespace: &str, name: &str, uid: &str) -> String {
     format!("ds-{namespace}-{name}-{}", uid.get(..8).unwrap_or(uid))
 }
 
+fn sidecar_name(base: &str, feature: &str) -> String {
+    format!("{base}.{feature}")
+}
+
+/// Names of all containers a workspace should have.
+pub fn container_names(base: &str, env: &Environment) -> BTreeSet<String> {
+    env.sidecars.keys().map(|feature| sidecar_name(base, feature)).chain([base.to_owned()]).collect()
+}
+
 /// What a workspace should have, from its resolved environment.
 pub fn wanted(
     base: &str,
@@ -294,7 +303,7 @@ pub fn wanted(
             env: s.env.clone(),
             limits: sidecar_limits(&s.limits, env.limits),
         };
-        sidecars.push(container(format!("{base}.{feature}"), format!("sidecar.{feature}"), parts, mounted));
+        sidecars.push(container(sidecar_name(base, feature), format!("sidecar.{feature}"), parts, mounted));
     }
     Wanted { running: true, network, volumes, main, sidecars, recorded_digest: None, recreate: false }
 }

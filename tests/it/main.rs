@@ -12,6 +12,7 @@ mod bad_input;
 mod cli;
 mod control_plane;
 mod documents;
+mod e2e;
 mod engine_contract;
 mod engine_tls;
 mod examples;

@@ -12,7 +12,8 @@ use super::endpoint::endpoint;
 use super::retry::PassError;
 use super::skeleton::Loop;
 use super::status::Pass;
-use crate::engine::{Engine, EngineError};
+use crate::engine::ownership::Ownership;
+use crate::engine::{Engine, EngineError, Labels};
 use crate::resource::conditions::condition;
 use crate::resource::{DockerServer, DockerServerStatus, NetworkMode, ServerPhase, Workspace, labels};
 use async_trait::async_trait;
@@ -90,14 +91,15 @@ impl Loop for Servers {
             );
             return Err(PassError::waiting("Deleting", "WorkspacesRemain", message, Duration::from_secs(60)));
         }
-        if let Err(e) = self.leave(record).await {
-            if !abandoned {
-                let message = format!(
-                    "cannot remove the probe and network from it: {e}. If it is gone for ever, set the annotation {}=true",
-                    labels::ABANDON
-                );
-                return Err(PassError::transient("Deleting", "ServerUnreachable", message));
-            }
+        let done = self.leave(record).await;
+        if let (Err(e), false) = (&done, abandoned) {
+            let message = format!(
+                "cannot remove the probe and network from it: {e}. If it is gone for ever, set the annotation {}=true",
+                labels::ABANDON
+            );
+            return Err(PassError::transient("Deleting", "ServerUnreachable", message));
+        }
+        if done.is_err() || !members.is_empty() {
             let left = format!(
                 "left behind on server {name}: the probe, the network and {} workspaces' objects (label {}={})",
                 members.len(),
@@ -218,10 +220,11 @@ impl Servers {
         let endpoint = endpoint.map_err(|e| EngineError::Unreachable(e.message))?;
         let engine = self.ctx.connector.connect(&record.name_any(), &endpoint).await?;
         let uid = record.uid().unwrap_or_default();
-        for container in engine.containers(Some(&uid)).await? {
+        let own = |labels: &Labels| Ownership::of_record(labels, "DockerServer", &uid);
+        for container in engine.containers(Some(&uid)).await?.into_iter().filter(|c| own(&c.labels)) {
             engine.remove(&container.id).await?;
         }
-        for network in engine.networks(Some(&uid)).await? {
+        for network in engine.networks(Some(&uid)).await?.into_iter().filter(|n| own(&n.labels)) {
             engine.remove_network(&network.id).await?;
         }
         Ok(())

@@ -1,90 +1,142 @@
 //! A full list of a server's objects: wakes the workspaces that are not as their records say, and removes what
 //! belongs to no record.
 
+use super::shared_network;
 use crate::controllers::context::Context;
 use crate::controllers::status::Record;
-use crate::engine::{ContainerState, ContainerSummary, Engine, EngineError};
+use crate::engine::ownership::Ownership;
+use crate::engine::{ContainerState, ContainerSummary, Engine, EngineError, Labels, Network};
+use crate::plan::environment::{Environment, resolve};
 use crate::plan::resync::{ObjectKind, Owned, strays};
+use crate::plan::workspace::{base_name, container_names};
+use crate::resource::conditions::holds;
 use crate::resource::{DockerServer, Workspace, labels};
 use kube::ResourceExt;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::runtime::reflector::ObjectRef;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a companion that is not wanted any more has to end by itself.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Names of the containers each record may have, by uid.
+type Names = BTreeMap<String, BTreeSet<String>>;
 
 /// Lists and compares. An error means nothing is known, and nothing is concluded from it.
-pub async fn resync(ctx: &Context, server: &str, server_uid: &str, engine: &dyn Engine) -> Result<(), EngineError> {
+pub async fn resync(ctx: &Context, server: &str, server_uid: &str, engine: &Arc<dyn Engine>) -> Result<(), EngineError> {
     let containers = engine.containers(None).await?;
+    let networks = engine.networks(None).await?;
+    let volumes = engine.volumes(None).await?;
     let on = |w: &Workspace| w.status.as_ref().is_some_and(|s| s.docker_server.as_deref() == Some(server));
     let members = ctx.caches.workspaces.state_filter(|w| on(w));
-    wake_drifted(ctx, &containers, &members);
-    let mut owned: Vec<Owned> =
-        containers.iter().map(|c| owned(ObjectKind::Container, c.id.as_str(), &c.name, &c.labels)).collect();
-    let networks = engine.networks(None).await?;
-    owned.extend(networks.iter().map(|n| self::owned(ObjectKind::Network, &n.id, &n.name, &n.labels)));
-    let volumes = engine.volumes(None).await?;
-    owned.extend(volumes.iter().map(|v| self::owned(ObjectKind::Volume, &v.name, &v.name, &v.labels)));
+    let names = names(ctx, &members);
+    wake_drifted(ctx, &containers, &members, &names);
+    wake_unprepared(ctx, server, server_uid, &containers, &networks);
+    let mut all: Vec<Owned> =
+        containers.iter().filter_map(|c| owned(ObjectKind::Container, c.id.as_str(), &c.name, &c.labels)).collect();
+    all.extend(networks.iter().filter_map(|n| owned(ObjectKind::Network, &n.id, &n.name, &n.labels)));
+    all.extend(volumes.iter().filter_map(|v| owned(ObjectKind::Volume, &v.name, &v.name, &v.labels)));
     let mut known: BTreeSet<String> = members.iter().filter_map(|w| w.uid()).collect();
     known.insert(server_uid.to_owned());
-    remove_strays(ctx, server, engine, &owned, &known).await
+    remove_strays(ctx, server, engine, &all, &known, &names).await
 }
 
-fn owned(kind: ObjectKind, id: &str, name: &str, found: &crate::engine::Labels) -> Owned {
-    let label = |key: &str| found.get(key).cloned().unwrap_or_default();
-    Owned { kind, id: id.to_owned(), name: name.to_owned(), uid: label(labels::UID), role: label(labels::ROLE) }
+/// An object that lacks one of our labels is foreign, whatever the others say.
+fn owned(kind: ObjectKind, id: &str, name: &str, found: &Labels) -> Option<Owned> {
+    let Ownership { uid, role, .. } = Ownership::read(found)?;
+    Some(Owned { kind, id: id.to_owned(), name: name.to_owned(), uid, role })
 }
 
-fn wake_drifted(ctx: &Context, containers: &[ContainerSummary], members: &[Arc<Workspace>]) {
-    let main: BTreeMap<&str, &ContainerSummary> = containers
-        .iter()
-        .filter(|c| c.labels.get(labels::ROLE).is_some_and(|r| r == "main"))
-        .filter_map(|c| Some((c.labels.get(labels::UID)?.as_str(), c)))
-        .collect();
+/// What each workspace's environment asks for; one that cannot be resolved now may have anything.
+fn names(ctx: &Context, members: &[Arc<Workspace>]) -> Names {
+    let images = ctx.settings().images;
+    let mut environments: BTreeMap<String, Option<Environment>> = BTreeMap::new();
+    let mut names = Names::new();
     for w in members {
-        let uid = w.uid().unwrap_or_default();
-        let seen = main.get(uid.as_str());
-        let running = seen.is_some_and(|c| c.state == ContainerState::Running && c.networks.values().any(Option::is_some));
-        let same = seen.map(|c| c.id.as_str()) == w.status.as_ref().and_then(|s| s.container_id.as_deref());
-        if running != w.spec.running || !same || !ctx.upstreams.knows(&uid) {
+        let (project, uid) = (w.namespace().unwrap_or_default(), w.uid().unwrap_or_default());
+        let env = environments.entry(project.clone()).or_insert_with(|| {
+            let record = ctx.caches.projects.get(&ObjectRef::new(&project))?;
+            resolve(&record.spec, &images, &ctx.caches).ok()
+        });
+        if let Some(env) = env {
+            names.insert(uid.clone(), container_names(&base_name(&project, &w.name_any(), &uid), env));
+        }
+    }
+    names
+}
+
+fn wake_drifted(ctx: &Context, containers: &[ContainerSummary], members: &[Arc<Workspace>], names: &Names) {
+    let by_name: BTreeMap<&str, &ContainerSummary> = containers.iter().map(|c| (c.name.as_str(), c)).collect();
+    for w in members {
+        let (project, uid) = (w.namespace().unwrap_or_default(), w.uid().unwrap_or_default());
+        let base = base_name(&project, &w.name_any(), &uid);
+        let runs = |name: &str| by_name.get(name).is_some_and(|c| c.state == ContainerState::Running);
+        let main = by_name.get(base.as_str());
+        let attached = main.is_some_and(|c| c.networks.values().any(Option::is_some));
+        let as_wanted =
+            if w.spec.running { attached && names.get(&uid).is_none_or(|all| all.iter().all(|n| runs(n))) } else { !runs(&base) };
+        let same = main.map(|c| c.id.as_str()) == w.status.as_ref().and_then(|s| s.container_id.as_deref());
+        if !as_wanted || !same || !ctx.upstreams.knows(&uid) {
             ctx.triggers.workspaces.fire(w);
         }
+    }
+}
+
+/// The shared bridge and the probe are the server loop's; Docker's network events do not say whose they are.
+fn wake_unprepared(ctx: &Context, server: &str, server_uid: &str, containers: &[ContainerSummary], networks: &[Network]) {
+    let name = shared_network(&ctx.instance);
+    let bridge = networks.iter().any(|n| n.name == name);
+    let probe = |c: &ContainerSummary| {
+        Ownership::read(&c.labels).is_some_and(|o| o.uid == server_uid && o.role == "probe")
+            && c.state == ContainerState::Running
+            && c.networks.get(&name).is_some_and(Option::is_some)
+    };
+    let record = ctx.caches.servers.get(&ObjectRef::new(server));
+    let measured = record.and_then(|r| r.status.as_ref().map(|s| holds(&s.conditions, "ResourcesKnown"))).unwrap_or(false);
+    if !bridge || (measured && !containers.iter().any(probe)) {
+        ctx.triggers.servers.fire_named(None, server);
     }
 }
 
 async fn remove_strays(
     ctx: &Context,
     server: &str,
-    engine: &dyn Engine,
+    engine: &Arc<dyn Engine>,
     owned: &[Owned],
     known: &BTreeSet<String>,
+    names: &Names,
 ) -> Result<(), EngineError> {
     let record = ctx.caches.servers.get(&ObjectRef::new(server));
     let allow = record.as_ref().is_some_and(|r| r.annotations().get(labels::REMOVE_STRAYS).is_some_and(|v| v == "true"));
-    let found = strays(owned, known, &BTreeMap::new(), allow);
+    let found = strays(owned, known, names, allow);
     if let (Some(words), Some(record)) = (&found.fuse, &record) {
         tracing::error!(server, "{words}");
         crate::controllers::events::tell(&ctx.frame, record.as_ref(), true, "TooManyStrays", words.clone());
     }
-    if found.remove.is_empty() {
-        return Ok(());
+    for extra in found.extra {
+        tokio::spawn(retire(ctx.clone(), server.to_owned(), engine.clone(), extra));
     }
-    let Some(living) = living(ctx, server).await else { return Ok(()) };
-    for stray in found.remove.iter().filter(|s| !s.uid.is_empty() && !living.contains(&s.uid)) {
-        remove(ctx, engine, stray).await?;
-        tracing::info!(server, name = stray.name, uid = stray.uid, "removed a stray");
-        if let Some(record) = &record {
-            told(ctx, record, stray);
+    if !found.remove.is_empty() {
+        let Some(living) = living(ctx, server).await else { return Ok(()) };
+        for stray in found.remove.iter().filter(|s| !s.uid.is_empty() && !living.contains(&s.uid)) {
+            remove(ctx, engine.as_ref(), stray).await?;
+            tell(ctx, server, stray, "its record is gone");
         }
+    }
+    if let Some(record) = record.filter(|_| allow) {
+        spend_permission(ctx, &record).await;
     }
     Ok(())
 }
 
+/// Looks once more: a container that is removed is what was just inspected, by its id.
 async fn remove(ctx: &Context, engine: &dyn Engine, stray: &Owned) -> Result<(), EngineError> {
     match stray.kind {
         ObjectKind::Container => {
-            // Look once more: what is removed is what was just inspected, by its id.
-            let found = engine.inspect(&stray.id).await?.filter(|c| c.labels.get(labels::INSTANCE) == Some(&ctx.instance));
-            match found {
+            let still = |l: &Labels| Ownership::read(l).is_some_and(|o| o.instance == ctx.instance && o.uid == stray.uid);
+            match engine.inspect(&stray.id).await?.filter(|c| still(&c.labels)) {
                 Some(c) => engine.remove(&c.id).await,
                 None => Ok(()),
             }
@@ -94,9 +146,36 @@ async fn remove(ctx: &Context, engine: &dyn Engine, stray: &Owned) -> Result<(),
     }
 }
 
-fn told(ctx: &Context, record: &DockerServer, stray: &Owned) {
-    let note = format!("removed {:?} {} (record {} is gone)", stray.kind, stray.name, stray.uid);
-    crate::controllers::events::tell(&ctx.frame, record, false, "StrayRemoved", note);
+/// Ends and removes a container its record does not want; beside the list, since ending takes its time. The next list
+/// tries again what fails here.
+async fn retire(ctx: Context, server: String, engine: Arc<dyn Engine>, extra: Owned) {
+    let retired = async {
+        if let Some(c) = engine.inspect(&extra.id).await?.filter(|c| c.state == ContainerState::Running && c.name == extra.name) {
+            engine.stop(&c.id, GRACE).await?;
+        }
+        remove(&ctx, engine.as_ref(), &extra).await
+    };
+    match retired.await {
+        Ok(()) => tell(&ctx, &server, &extra, "its record does not want it"),
+        Err(e) => tracing::warn!(server, name = extra.name, error = %e, "cannot remove a container that is not wanted any more"),
+    }
+}
+
+fn tell(ctx: &Context, server: &str, stray: &Owned, why: &str) {
+    tracing::info!(server, name = stray.name, uid = stray.uid, why, "removed a stray");
+    if let Some(record) = ctx.caches.servers.get(&ObjectRef::new(server)) {
+        let note = format!("removed {:?} {} of record {}: {why}", stray.kind, stray.name, stray.uid);
+        crate::controllers::events::tell(&ctx.frame, record.as_ref(), false, "StrayRemoved", note);
+    }
+}
+
+/// The permission to remove many strays is for one removal.
+async fn spend_permission(ctx: &Context, record: &DockerServer) {
+    let body = serde_json::json!({"metadata": {"annotations": {labels::REMOVE_STRAYS: null}}});
+    let api = DockerServer::api(&ctx.frame.client, None);
+    if let Err(e) = api.patch(&record.name_any(), &PatchParams::default(), &Patch::Merge(body)).await {
+        tracing::warn!(server = record.name_any(), error = %e, "cannot take off the permission to remove strays");
+    }
 }
 
 /// Uids that may have objects on the server. The copies may lag, so the API itself has the last word; `None` when it

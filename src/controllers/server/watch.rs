@@ -6,6 +6,7 @@ use crate::engine::{Engine, EngineEvent};
 use crate::resource::{DockerServer, labels};
 use futures::StreamExt;
 use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -65,11 +66,14 @@ impl Watches {
 async fn follow(ctx: &Context, server: &str, server_uid: &str, engine: Arc<dyn Engine>) {
     // Events first, list second: what happens in between is seen twice rather than never.
     let Ok(mut events) = engine.events().await else { return };
+    let mut lists = ctx.triggers.lists.subscribe();
     let mut due = Instant::now();
     loop {
         tokio::select! {
+            // The sender is in our hands, so this cannot fail.
+            Ok(()) = lists.changed() => due = due.min(Instant::now() + SOON),
             () = tokio::time::sleep_until(due) => {
-                if let Err(e) = resync(ctx, server, server_uid, engine.as_ref()).await {
+                if let Err(e) = resync(ctx, server, server_uid, &engine).await {
                     tracing::warn!(server, error = %e, "cannot list the server's objects");
                     return;
                 }
@@ -106,9 +110,12 @@ fn wake(ctx: &Context, server: &str, server_uid: &str, event: &EngineEvent) -> W
             }
             Whose::Known
         }
-        (Some(_), Some(namespace), Some(name)) => {
+        (Some(uid), Some(namespace), Some(name)) => {
             ctx.triggers.workspaces.fire_named(Some(namespace), name);
-            Whose::Known
+            // Under another name, or with no record behind it, only a list tells what it is.
+            let record = ctx.caches.workspaces.get(&ObjectRef::new(name).within(namespace));
+            let known = record.and_then(|w| w.uid()).is_some_and(|of| of == uid);
+            if known && event.action != "rename" { Whose::Known } else { Whose::Unknown }
         }
         _ => Whose::Unknown,
     }

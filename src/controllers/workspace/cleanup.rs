@@ -3,7 +3,8 @@
 use crate::controllers::context::Context;
 use crate::controllers::retry::PassError;
 use crate::controllers::status::Pass;
-use crate::engine::{Engine, EngineError};
+use crate::engine::ownership::Ownership;
+use crate::engine::{Engine, EngineError, Labels};
 use crate::resource::{Workspace, WorkspacePhase, WorkspaceStatus, labels};
 use futures::future::try_join_all;
 use kube::ResourceExt;
@@ -38,17 +39,18 @@ pub async fn destroy(ctx: &Context, record: &Workspace, pass: &mut Pass<Workspac
 }
 
 async fn remove_all(engine: &dyn Engine, uid: &str, pass: &mut Pass<WorkspaceStatus>) -> Result<(), EngineError> {
-    let containers = engine.containers(Some(uid)).await?;
+    let own = |labels: &Labels| Ownership::of_record(labels, "Workspace", uid);
+    let containers: Vec<_> = engine.containers(Some(uid)).await?.into_iter().filter(|c| own(&c.labels)).collect();
     try_join_all(containers.iter().map(|c| engine.stop(&c.id, GRACE))).await?;
     for container in containers {
         engine.remove(&container.id).await?;
         pass.did(format!("removed container {}", container.name));
     }
-    for network in engine.networks(Some(uid)).await? {
+    for network in engine.networks(Some(uid)).await?.into_iter().filter(|n| own(&n.labels)) {
         engine.remove_network(&network.id).await?;
         pass.did(format!("removed network {}", network.name));
     }
-    for volume in engine.volumes(Some(uid)).await? {
+    for volume in engine.volumes(Some(uid)).await?.into_iter().filter(|v| own(&v.labels)) {
         engine.remove_volume(&volume.name).await?;
         pass.did(format!("removed volume {}", volume.name));
     }

@@ -43,7 +43,8 @@ pub async fn settle(
     };
     for _ in 0..ROUNDS {
         let observed = observe(engine, &owner, wanted).await?;
-        let steps = plan(wanted, &observed.seen).map_err(|b| PassError::stalled("ContainerRunning", b.reason, b.message))?;
+        // What is in the way has no event that would wake us when it goes, so we look again by ourselves.
+        let steps = plan(wanted, &observed.seen).map_err(|b| PassError::transient("ContainerRunning", b.reason, b.message))?;
         if steps.is_empty() {
             return settled(&observed, wanted, pass);
         }
@@ -117,12 +118,25 @@ impl Hands<'_> {
             Step::CreateVolume(name) => self.create_volume(name).await,
             Step::Create(name) => self.create(name).await.map(|id| drop(ids.insert(name.clone(), id.as_str().to_owned()))),
             Step::Connect(name) => self.engine.connect(self.wanted.network.name(), &id(ids, name)?).await,
-            Step::Start(name) => self.engine.start(&id(ids, name)?).await,
+            Step::Start(name) => self.start(name, &id(ids, name)?).await,
             Step::Unpause(name) => self.engine.unpause(&id(ids, name)?).await,
             Step::Stop(name) => self.engine.stop(&id(ids, name)?, GRACE).await,
             Step::Remove(name) => self.engine.remove(&id(ids, name)?).await,
         };
         done.map_err(|e| self.explain(step, &e))
+    }
+
+    /// A stopped container whose network was made anew still names the old one, and Docker refuses to start it.
+    async fn start(&self, name: &str, id: &ContainerId) -> Result<(), EngineError> {
+        match self.engine.start(id).await {
+            Err(EngineError::NotFound(words) | EngineError::Failed(words) | EngineError::Invalid(words))
+                if name == self.wanted.main.name && words.contains("network") && words.contains("not found") =>
+            {
+                self.engine.connect(self.wanted.network.name(), id).await?;
+                self.engine.start(id).await
+            }
+            done => done,
+        }
     }
 
     /// The engine's words, with what they mean here.

@@ -23,7 +23,7 @@ if [ -n "$pid" ]; then
 fi
 for p in "$2"/exec/containerd/containerd.pid; do kill -KILL "$(cat "$p" 2>/dev/null)" 2>/dev/null; done
 for pid in $(grep -ls -- "$2" /proc/[0-9]*/cmdline | cut -d/ -f3); do
-  [ "$pid" != "$$" ] && grep -q "containerd-shim" "/proc/$pid/cmdline" 2>/dev/null && kill -KILL "$pid" 2>/dev/null
+  [ "$pid" != "$$" ] && grep -q "containerd-shim" "/proc/$pid/cmdline" 2>/dev/null && kill -KILL $(pgrep -P "$pid") "$pid" 2>/dev/null
 done
 sleep 0.2
 grep -o " $2[^ ]*" /proc/mounts | sort -r | while read -r m; do umount -l "$m" 2>/dev/null; done
@@ -42,7 +42,7 @@ pub struct Options {
 /// A running dockerd.
 pub struct Dockerd {
     dir: PathBuf,
-    process: Child,
+    command: Vec<String>,
     // Closing it lets the watchdog clean up.
     watchdog: Option<(Child, ChildStdin)>,
 }
@@ -61,31 +61,52 @@ impl Dockerd {
     /// Starts a daemon and waits until it answers.
     pub fn start(options: &Options) -> Self {
         let dir = tempfile::Builder::new().prefix("ds-dockerd-").tempdir().unwrap().keep();
-        let log = std::fs::File::create(dir.join("log")).unwrap();
-        let mut command = if options.shared_network {
-            Command::new("dockerd")
-        } else {
-            let mut command = Command::new("unshare");
-            command.args(["--net", "--", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh", "dockerd"]);
-            command
-        };
-        command.args(["--bridge=none", "--shutdown-timeout=2", "--default-address-pool=base=10.64.0.0/12,size=24"]);
-        command.arg(format!("--host=unix://{}", dir.join("s").display()));
+        let unshare = ["unshare", "--net", "--", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"].map(str::to_owned);
+        let outer = if options.shared_network { Vec::new() } else { unshare.to_vec() };
+        let mut command = vec!["dockerd".to_owned()];
+        let fixed = ["--bridge=none", "--shutdown-timeout=2", "--default-address-pool=base=10.64.0.0/12,size=24"];
+        command.extend(fixed.map(str::to_owned));
+        command.push(format!("--host=unix://{}", dir.join("s").display()));
         for (flag, name) in [("data-root", "data"), ("exec-root", "exec"), ("pidfile", "pid")] {
-            command.arg(format!("--{flag}={}", dir.join(name).display()));
+            command.push(format!("--{flag}={}", dir.join(name).display()));
         }
         if let Some((pem, port)) = &options.tls {
-            command.args(["--tlsverify".to_owned(), format!("--host=tcp://127.0.0.1:{port}")]);
+            command.extend(["--tlsverify".to_owned(), format!("--host=tcp://127.0.0.1:{port}")]);
             for (flag, name) in [("tlscacert", "ca.pem"), ("tlscert", "server.pem"), ("tlskey", "server-key.pem")] {
-                command.arg(format!("--{flag}={}", pem.join(name).display()));
+                command.push(format!("--{flag}={}", pem.join(name).display()));
             }
-            command.arg("--iptables=false");
+            command.push("--iptables=false".to_owned());
         }
         let watchdog = watch(&dir);
-        let process = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let daemon = Self { dir, process, watchdog: Some(watchdog) };
-        daemon.await_ready();
+        let daemon = Self { dir, command, watchdog: Some(watchdog) };
+        daemon.launch(outer);
         daemon
+    }
+
+    fn launch(&self, outer: Vec<String>) {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log")).unwrap();
+        let words: Vec<&String> = outer.iter().chain(&self.command).collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let mut child = command.spawn().unwrap();
+        // Nobody asks how it ended, but it must not stay a zombie that `kill -0` finds alive.
+        std::thread::spawn(move || child.wait());
+        self.await_ready();
+    }
+
+    /// Kills it with SIGKILL, its containers left to themselves, and waits until it is gone.
+    pub fn kill(&self) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+        while Path::new("/proc").join(&pid).exists() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Starts it again on the same data, in the network namespace of the calling thread.
+    pub fn restart(&self) {
+        let _ = std::fs::remove_file(self.dir.join("pid"));
+        self.launch(Vec::new());
     }
 
     fn await_ready(&self) {
@@ -103,8 +124,7 @@ impl Dockerd {
         self.dir.join("s")
     }
 
-    /// Its process, for the benches that include this file.
-    #[allow(dead_code, reason = "only the benches ask")]
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         std::fs::read_to_string(self.dir.join("pid")).unwrap().trim().parse().unwrap()
     }
@@ -163,8 +183,6 @@ impl Drop for Dockerd {
         if let Some((mut child, mut stdin)) = self.watchdog.take() {
             let _ = stdin.write_all(b"\n");
             drop(stdin);
-            // Until it is waited for, the watchdog would take it for alive.
-            let _ = self.process.wait();
             let _ = child.wait();
         }
     }

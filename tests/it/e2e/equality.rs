@@ -1,0 +1,118 @@
+//! Whether the world equals the records: exactly what they ask for, and nothing else of ours.
+
+use super::records::IDLE;
+use super::world::{PATIENCE, World, until};
+use crate::support::traefik::request;
+use devsanctum::resource::{Workspace, labels};
+use kube::ResourceExt;
+use kube::api::ListParams;
+use serde_json::Value;
+use std::time::Duration;
+
+impl World<'_> {
+    /// Remembers a container or volume as somebody else's: it must stay as it is now.
+    pub fn protect(&mut self, kind: &str, name: &str) {
+        let now = self.look(kind, name);
+        self.foreign.insert(format!("{kind} {name}"), now);
+    }
+
+    fn look(&self, kind: &str, name: &str) -> String {
+        let format =
+            if kind == "volume" { "{{.CreatedAt}} {{.Labels}}" } else { "{{.Id}} {{.State.Status}} {{.State.StartedAt}}" };
+        String::from_utf8(self.daemon.try_docker(&[kind, "inspect", "--format", format, name]).stdout).unwrap()
+    }
+
+    /// Names of Docker objects of this installation: `ps -a`, `network ls` or `volume ls`.
+    pub fn objects(&self, listing: &[&str], format: &str) -> Vec<String> {
+        let filter = format!("label={}={}", labels::INSTANCE, self.instance);
+        let args: Vec<&str> = listing.iter().copied().chain(["--filter", &filter, "--format", format]).collect();
+        let mut all: Vec<String> = self.docker(&args).lines().map(str::to_owned).collect();
+        all.retain(|line| !self.foreign.keys().any(|f| f.split(' ').nth(1) == line.split(' ').next()));
+        all.sort();
+        all
+    }
+
+    /// Waits until the world equals the records.
+    pub async fn at_rest(&self) {
+        self.at_rest_within(PATIENCE).await;
+    }
+
+    pub async fn at_rest_within(&self, patience: Duration) {
+        until("the world to equal the records", patience, async || self.equals_records().await).await;
+    }
+
+    /// Says in what the world differs from the records.
+    pub async fn equals_records(&self) -> Result<(), String> {
+        let all = self.workspaces().list(&ListParams::default()).await.map_err(|e| e.to_string())?.items;
+        let mut wanted = vec![format!("{}-probe running", self.bridge())];
+        let mut volumes = Vec::new();
+        for w in &all {
+            let state = if w.spec.running { "running" } else { "exited" };
+            let phase = w.status.as_ref().map(|s| format!("{:?}", s.phase)).unwrap_or_default();
+            if phase.to_lowercase() != state.replace("exited", "stopped") {
+                return Err(format!("{} is {phase}: {:?}", w.name_any(), w.status.as_ref().and_then(|s| s.message.clone())));
+            }
+            let base = format!("ds-team-{}-{}", w.name_any(), &w.uid().unwrap_or_default()[..8]);
+            wanted.push(format!("{base} {state}"));
+            wanted.extend((0..self.sidecars).map(|_| format!("{base}.side {state}")));
+            volumes.push(format!("{base}.data"));
+        }
+        same("containers", wanted, self.objects(&["ps", "-a"], "{{.Names}} {{.State}}"))?;
+        same(
+            "volumes",
+            volumes,
+            self.objects(&["volume", "ls"], "{{.Name}}").into_iter().filter(|v| !v.contains(".shared.")).collect(),
+        )?;
+        same("networks", vec![self.bridge()], self.objects(&["network", "ls"], "{{.Name}}"))?;
+        self.routes_equal(&all).await?;
+        for (thing, before) in &self.foreign {
+            let (kind, name) = thing.split_once(' ').unwrap_or_default();
+            assert_eq!(self.look(kind, name), *before, "the foreign {thing} was touched");
+        }
+        Ok(())
+    }
+
+    async fn routes_equal(&self, all: &[Workspace]) -> Result<(), String> {
+        let routes = self.routes().list(&ListParams::default()).await.map_err(|e| e.to_string())?.items;
+        let names = routes.iter().map(|r| r.spec.workspace.clone()).collect();
+        same("routes", all.iter().map(|w| w.name_any()).collect(), names)?;
+        let url = format!("http://{}/api/http/routers?per_page=1000", self.traefik_api);
+        let routers: Value = reqwest::get(&url).await.map_err(|e| e.to_string())?.json().await.map_err(|e| e.to_string())?;
+        let served =
+            routers.as_array().into_iter().flatten().filter(|r| r["rule"].as_str().is_some_and(|r| r.contains(".localhost")));
+        let rules = served.map(|r| r["rule"].as_str().unwrap_or_default().to_owned()).collect();
+        let running: Vec<&Workspace> = all.iter().filter(|w| w.spec.running).collect();
+        same("live routes", running.iter().filter_map(|w| host(w)).map(|h| format!("Host(`{h}`)")).collect(), rules)?;
+        for w in running {
+            let (code, body) = request(self.web, &host(w).unwrap_or_default(), "/", &[]).await;
+            if code != 200 || !body.starts_with(&w.name_any()) {
+                return Err(format!("{} answers {code} {body:?}", w.name_any()));
+            }
+        }
+        Ok(())
+    }
+
+    /// A container that must never be touched: somebody else's.
+    pub fn add_foreign(&mut self, name: &str, labels: &[(&str, &str)]) {
+        let pairs: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let mark = format!("ds-e2e={}", self.instance);
+        let mut args = vec!["run", "-d", "--network=none", "--name", name, "--label", &mark];
+        pairs.iter().for_each(|pair| args.extend(["--label", pair.as_str()]));
+        args.extend(IDLE);
+        self.docker(&args);
+        self.protect("container", name);
+    }
+}
+
+/// The host of a workspace's first service.
+pub fn host(w: &Workspace) -> Option<String> {
+    let url = w.status.as_ref()?.services.first()?.url.clone()?;
+    let host = url.strip_prefix("http://")?;
+    Some(host.split(':').next()?.to_owned())
+}
+
+fn same(what: &str, mut wanted: Vec<String>, mut found: Vec<String>) -> Result<(), String> {
+    wanted.sort();
+    found.sort();
+    if wanted == found { Ok(()) } else { Err(format!("{what}: records want {wanted:?}, there are {found:?}")) }
+}

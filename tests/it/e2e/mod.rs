@@ -1,0 +1,11 @@
+//! The whole product on real parts: the binary itself, a Docker Engine, a Traefik.
+
+mod crash;
+mod daemons;
+mod deletion;
+mod drift;
+mod equality;
+mod foreign;
+mod records;
+mod sidecars;
+mod world;

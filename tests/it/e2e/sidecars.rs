@@ -1,0 +1,59 @@
+//! Companions share their workspace's localhost and its fate.
+
+use super::records;
+use super::world::{World, in_world, until};
+use devsanctum::resource::Project;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(20);
+
+async fn companion_answers(world: &World<'_>) {
+    let c = world.container("w0").await;
+    until("the companion to answer on localhost", SOON, async || {
+        let asked = world.daemon.try_docker(&["exec", &c, "wget", "-qO-", "-T", "2", "http://127.0.0.1:9090/"]);
+        let text = String::from_utf8_lossy(&asked.stdout).trim().to_owned();
+        if text == "companion" { Ok(()) } else { Err(format!("{asked:?}")) }
+    })
+    .await;
+}
+
+#[test]
+fn a_companion_follows_its_workspace_and_goes_when_it_is_not_wanted_any_more() {
+    in_world(async |mut world| {
+        world.ground().await;
+        world.create(records::feature("side")).await;
+        let projects: Api<Project> = Api::all(world.client.clone());
+        let wanted = async |features: serde_json::Value| {
+            let body = Patch::Merge(json!({"spec": {"features": features}}));
+            projects.patch("team", &PatchParams::default(), &body).await.unwrap();
+        };
+        wanted(json!([{"name": "side"}])).await;
+        for i in 0..2 {
+            world.create(records::workspace(&format!("w{i}"))).await;
+        }
+        world.sidecars = 1;
+        world.at_rest().await;
+        companion_answers(&world).await;
+
+        let c = world.container("w0").await;
+        let side = format!("{c}.side");
+        for args in [&["kill", &c][..], &["rm", "-f", &c], &["kill", &side], &["rm", "-f", &side]] {
+            eprintln!("drift: {args:?}");
+            world.docker(args);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            world.at_rest_within(SOON).await;
+            companion_answers(&world).await;
+        }
+
+        wanted(json!([])).await;
+        world.sidecars = 0;
+        world.at_rest_within(SOON).await;
+        wanted(json!([{"name": "side"}])).await;
+        world.sidecars = 1;
+        world.at_rest_within(SOON).await;
+        world.merge("w0", json!({"spec": {"running": false}})).await;
+        world.at_rest_within(SOON).await;
+    });
+}

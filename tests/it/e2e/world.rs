@@ -1,0 +1,314 @@
+//! A world of a test's own: the real binary with its Traefik, on a Docker Engine in a network namespace of its own.
+
+use super::equality::host;
+use super::records;
+use crate::support::dockerd::{Dockerd, TINY};
+use crate::support::traefik::{find_traefik, free_address, request};
+use devsanctum::resource::{DockerServer, Route, Workspace, labels};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longest wait for the world to come to rest.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Ends every process that names the folder, and removes it, once the test process has ended, however that was.
+const WATCHDOG: &str = r#"
+read -r _
+for pid in $(grep -ls -- "$1" /proc/[0-9]*/cmdline | cut -d/ -f3); do
+  [ "$pid" != "$$" ] && kill -KILL "$pid" 2>/dev/null
+done
+sleep 0.1
+rm -rf "$1"
+"#;
+
+/// Runs a test in a world on the engine that all tests share.
+pub fn in_world(test: impl AsyncFnOnce(World<'static>)) {
+    on(Dockerd::shared(), test);
+}
+
+/// Runs a test in a world on an engine of its own.
+pub fn on<'d>(daemon: &'d Dockerd, test: impl AsyncFnOnce(World<'d>)) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    daemon.tiny_image();
+    // Sockets and processes made by this thread from now on are in the engine's network namespace.
+    let namespace = std::fs::File::open(format!("/proc/{}/ns/net", daemon.pid())).unwrap();
+    rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(rustix::thread::LinkNameSpaceType::Network)).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let world = World::start(daemon).await;
+        test(world).await;
+    });
+}
+
+/// A control plane, its engine and its Traefik.
+pub struct World<'d> {
+    pub daemon: &'d Dockerd,
+    pub client: Client,
+    pub web: SocketAddr,
+    pub traefik_api: SocketAddr,
+    pub instance: String,
+    /// Containers each workspace has beside its own.
+    pub sidecars: usize,
+    listen: SocketAddr,
+    feed: SocketAddr,
+    dir: PathBuf,
+    child: Option<Child>,
+    watchdog: Option<(Child, ChildStdin)>,
+    /// What is somebody else's, and how it was.
+    pub foreign: BTreeMap<String, String>,
+}
+
+impl<'d> World<'d> {
+    async fn start(daemon: &'d Dockerd) -> Self {
+        let dir = tempfile::Builder::new().prefix("ds-e2e-").tempdir().unwrap().keep();
+        let mut watchdog = Command::new("setsid");
+        watchdog.args(["sh", "-c", WATCHDOG, "watchdog"]).arg(&dir);
+        let mut watchdog = watchdog.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let stdin = watchdog.stdin.take().unwrap();
+        let (listen, web, traefik_api, feed) = (free_address(), free_address(), free_address(), free_address());
+        let child = Some(launch(&dir, listen, web, traefik_api, feed));
+        let watchdog = Some((watchdog, stdin));
+        let client = connect(&dir).await;
+        let (sidecars, foreign, instance) = (0, BTreeMap::new(), String::new());
+        let mut world =
+            Self { daemon, client, web, traefik_api, instance, sidecars, listen, feed, dir, child, watchdog, foreign };
+        world.ready().await;
+        let status: Value = world.client.request(http::Request::get("/devsanctum/status").body(vec![]).unwrap()).await.unwrap();
+        world.instance = status["instance"].as_str().unwrap().to_owned();
+        world
+    }
+
+    pub fn state_dir(&self) -> &std::path::Path {
+        &self.dir
+    }
+
+    /// Waits until it is ready.
+    pub async fn ready(&self) {
+        until("the control plane to be ready", PATIENCE, async || {
+            let asked = self.client.request_text(http::Request::get("/readyz").body(vec![]).unwrap()).await;
+            asked.map(drop).map_err(|e| format!("{e}; its log ends:\n{}", self.log_tail()))
+        })
+        .await;
+    }
+
+    /// Kills the control plane with SIGKILL.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Starts it again on the same state.
+    pub fn launch(&mut self) {
+        self.child = Some(launch(&self.dir, self.listen, self.web, self.traefik_api, self.feed));
+    }
+
+    /// Starts it again and waits until it is ready.
+    pub async fn restart(&mut self) {
+        self.launch();
+        self.ready().await;
+    }
+
+    /// Does something behind a control plane that is held still meanwhile: it sees the whole change at once.
+    pub fn unseen<T>(&self, change: impl FnOnce() -> T) -> T {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        let signal = |s: &str| assert!(Command::new("kill").args([s, &pid]).status().unwrap().success());
+        signal("-STOP");
+        let done = change();
+        signal("-CONT");
+        done
+    }
+
+    pub fn docker(&self, args: &[&str]) -> String {
+        self.daemon.docker(args)
+    }
+
+    pub fn log_tail(&self) -> String {
+        let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(25)..].join("\n")
+    }
+
+    /// Creates a record, whatever its kind.
+    pub async fn create(&self, record: Value) {
+        let kind = record["kind"].as_str().unwrap().to_lowercase();
+        let plural = if kind == "settings" { kind } else { format!("{kind}s") };
+        let path = match record["metadata"]["namespace"].as_str() {
+            Some(ns) => format!("/apis/devsanctum.io/v1/namespaces/{ns}/{plural}"),
+            None => format!("/apis/devsanctum.io/v1/{plural}"),
+        };
+        let request = http::Request::post(path).header("content-type", "application/json").body(record.to_string().into_bytes());
+        self.client.request::<Value>(request.unwrap()).await.unwrap_or_else(|e| panic!("{record}: {e}"));
+    }
+
+    /// A server, a user, a template, a project and `n` workspaces, all as they should be.
+    pub async fn with_workspaces(&self, n: usize) {
+        self.ground().await;
+        for i in 0..n {
+            self.create(records::workspace(&format!("w{i}"))).await;
+        }
+        self.at_rest().await;
+    }
+
+    /// Everything but workspaces.
+    pub async fn ground(&self) {
+        self.create(records::settings(TINY)).await;
+        self.create(records::server("local", &self.daemon.socket())).await;
+        self.create(records::user()).await;
+        self.create(records::template("hello")).await;
+        self.create(records::project("team", "hello")).await;
+    }
+
+    pub fn workspaces(&self) -> Api<Workspace> {
+        Api::namespaced(self.client.clone(), "team")
+    }
+
+    pub fn routes(&self) -> Api<Route> {
+        Api::namespaced(self.client.clone(), "team")
+    }
+
+    pub fn servers(&self) -> Api<DockerServer> {
+        Api::all(self.client.clone())
+    }
+
+    pub async fn workspace(&self, name: &str) -> Workspace {
+        self.workspaces().get(name).await.unwrap()
+    }
+
+    pub async fn merge(&self, name: &str, body: Value) {
+        self.workspaces().patch(name, &PatchParams::default(), &Patch::Merge(body)).await.unwrap();
+    }
+
+    pub async fn delete(&self, name: &str) {
+        self.workspaces().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// Waits until a workspace is gone.
+    pub async fn gone(&self, name: &str) {
+        until(&format!("{name} to go"), PATIENCE, async || match self.workspaces().get_opt(name).await {
+            Ok(None) => Ok(()),
+            other => Err(format!("{:?}", other.map(|w| w.map(|w| w.status)))),
+        })
+        .await;
+    }
+
+    /// The name of a workspace's container.
+    pub async fn container(&self, name: &str) -> String {
+        let w = self.workspace(name).await;
+        format!("ds-team-{name}-{}", &w.uid().unwrap()[..8])
+    }
+
+    /// The name of the bridge that workspaces share.
+    pub fn bridge(&self) -> String {
+        format!("ds-{}", &self.instance[..8])
+    }
+
+    /// The host of a workspace's first service, and the page it answers with.
+    pub async fn page(&self, name: &str) -> (u16, String) {
+        match host(&self.workspace(name).await) {
+            Some(host) => request(self.web, &host, "/", &[]).await,
+            None => (0, "no host yet".into()),
+        }
+    }
+
+    /// Notes of the events about a record.
+    pub async fn events(&self, name: &str) -> Vec<(String, String)> {
+        let all = Api::<k8s_openapi::api::events::v1::Event>::all(self.client.clone());
+        let found = all.list(&ListParams::default()).await.unwrap().items;
+        let about = found.into_iter().filter(|e| e.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name));
+        about.map(|e| (e.reason.unwrap_or_default(), e.note.unwrap_or_default())).collect()
+    }
+
+    pub async fn event(&self, about: &str, reason: &str) -> String {
+        let mut note = String::new();
+        until(&format!("an event {reason} about {about}"), PATIENCE, async || {
+            let all = self.events(about).await;
+            note = all.iter().find(|(r, _)| r == reason).map(|(_, n)| n.clone()).ok_or_else(|| format!("{all:?}"))?;
+            Ok(())
+        })
+        .await;
+        note
+    }
+}
+
+impl Drop for World<'_> {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if let Some((mut watchdog, stdin)) = self.watchdog.take() {
+            drop(stdin);
+            let _ = watchdog.wait();
+        }
+        if self.instance.is_empty() {
+            return;
+        }
+        for filter in [format!("label={}={}", labels::INSTANCE, self.instance), format!("label=ds-e2e={}", self.instance)] {
+            for (list, remove) in [
+                (["ps", "-aq"].as_slice(), ["rm", "-fv"].as_slice()),
+                (&["network", "ls", "-q"], &["network", "rm"]),
+                (&["volume", "ls", "-q"], &["volume", "rm"]),
+            ] {
+                let args: Vec<&str> = list.iter().copied().chain(["--filter", &filter]).collect();
+                let ids = String::from_utf8_lossy(&self.daemon.try_docker(&args).stdout).into_owned();
+                let args: Vec<&str> = remove.iter().copied().chain(ids.split_whitespace()).collect();
+                if args.len() > remove.len() {
+                    self.daemon.try_docker(&args);
+                }
+            }
+        }
+    }
+}
+
+fn launch(dir: &std::path::Path, listen: SocketAddr, web: SocketAddr, traefik_api: SocketAddr, feed: SocketAddr) -> Child {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_devsanctum"));
+    command.arg("--state-dir").arg(dir).arg("serve").arg("--traefik").arg(find_traefik());
+    for (flag, address) in [("--listen", listen), ("--web", web), ("--traefik-api", traefik_api), ("--feed", feed)] {
+        command.arg(flag).arg(address.to_string());
+    }
+    command.env("RUST_LOG", "info,devsanctum=debug").stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    command.spawn().unwrap()
+}
+
+async fn connect(dir: &std::path::Path) -> Client {
+    let mut client = None;
+    until("the kubeconfig", PATIENCE, async || {
+        let text = std::fs::read_to_string(dir.join("kubeconfig")).map_err(|e| e.to_string())?;
+        let config = Kubeconfig::from_yaml(&text).map_err(|e| e.to_string())?;
+        let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await;
+        client = Some(Client::try_from(config.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?);
+        Ok(())
+    })
+    .await;
+    client.unwrap()
+}
+
+/// Asks again and again until it is so.
+#[track_caller]
+pub fn until(what: &str, patience: Duration, mut ask: impl AsyncFnMut() -> Result<(), String>) -> impl Future<Output = ()> {
+    let (what, caller) = (what.to_owned(), std::panic::Location::caller());
+    async move {
+        let begun = Instant::now();
+        loop {
+            let Err(last) = ask().await else { break };
+            assert!(begun.elapsed() < patience, "{caller}: waited {patience:?} for {what}: {last}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        eprintln!("{caller}: {what} took {:?}", begun.elapsed());
+    }
+}
+
+/// A merge patch with one annotation.
+pub fn annotation(key: &str, value: &str) -> Value {
+    json!({"metadata": {"annotations": {key: value}}})
+}

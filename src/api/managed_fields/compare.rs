@@ -3,7 +3,6 @@
 use super::field_set::{Branch, FieldSet, field};
 use super::shape::{Form, Shape};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 
 /// The difference between two states.
 #[derive(Debug, Default)]
@@ -96,11 +95,13 @@ fn maps(shape: Shape, old: &Map<String, Value>, new: &Map<String, Value>, marks:
     }
 }
 
-fn lists(shape: Shape, old: Vec<(String, &Value)>, new: Vec<(String, &Value)>, marks: &mut Marks) {
-    let mut old: BTreeMap<String, &Value> = old.into_iter().collect();
-    let items = new.into_iter().map(|(element, item)| (old.remove(&element), Some(item), element)).collect::<Vec<_>>();
-    let gone = old.into_iter().map(|(element, item)| (Some(item), None, element));
-    for (was, is, element) in items.into_iter().chain(gone) {
+fn lists(shape: Shape, mut old: Vec<(String, &Value)>, mut new: Vec<(String, &Value)>, marks: &mut Marks) {
+    old.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    new.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    let (mut old, mut new) = (old.into_iter().peekable(), new.into_iter().peekable());
+    while let Some(element) = old.peek().into_iter().chain(new.peek()).map(|(element, _)| element).min().cloned() {
+        let was = old.next_if(|(other, _)| *other == element).map(|(_, item)| item);
+        let is = new.next_if(|(other, _)| *other == element).map(|(_, item)| item);
         let mut below = Marks::default();
         differ(shape.item(), was, is, &mut below);
         marks.attach(|| element.clone(), below);

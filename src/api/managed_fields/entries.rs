@@ -31,76 +31,72 @@ pub(super) enum Source {
 /// What one manager owns.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entry {
-    manager: String,
-    operation: String,
-    api_version: String,
-    subresource: String,
-    time: String,
+    /// The entry as it is stored, but for its fields: most entries go through a write untouched.
+    head: Map<String, Value>,
     pub fields: FieldSet,
 }
 
 impl Entry {
     fn new(manager: &Manager, fields: FieldSet, now: Timestamp) -> Self {
-        Self {
-            manager: manager.name.to_owned(),
-            operation: manager.operation.to_owned(),
-            api_version: manager.api_version.to_owned(),
-            subresource: manager.subresource.to_owned(),
-            time: rfc3339(now),
-            fields,
+        let mut entry = Self { head: Map::new(), fields };
+        entry.put("manager", manager.name.into());
+        entry.put("operation", manager.operation.into());
+        entry.put("apiVersion", manager.api_version.into());
+        entry.put("subresource", manager.subresource.into());
+        entry.put("fieldsType", "FieldsV1".into());
+        entry.put("time", rfc3339(now));
+        entry
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.head.get(key).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn put(&mut self, key: &str, text: String) {
+        match self.head.get_mut(key) {
+            Some(held) => *held = text.into(),
+            None if text.is_empty() => {}
+            None => drop(self.head.insert(key.to_owned(), text.into())),
         }
     }
 
     /// An applier is the same whichever version it applies with, an updater is not.
     fn is(&self, manager: &Manager) -> bool {
-        self.manager == manager.name
-            && self.operation == manager.operation
-            && self.subresource == manager.subresource
-            && (self.operation == "Apply" || self.api_version == manager.api_version)
+        self.text("manager") == manager.name
+            && self.text("operation") == manager.operation
+            && self.text("subresource") == manager.subresource
+            && (manager.operation == "Apply" || self.text("apiVersion") == manager.api_version)
+    }
+
+    fn is_update(&self) -> bool {
+        self.text("operation") == "Update"
     }
 
     fn read(value: Value, source: Source) -> Option<Self> {
-        let Value::Object(mut entry) = value else { return None };
-        let mut text = |key: &str| match entry.remove(key) {
-            None => Some(String::new()),
-            Some(Value::String(text)) => Some(text),
-            Some(_) => None,
-        };
-        let (manager, operation, api_version) = (text("manager")?, text("operation")?, text("apiVersion")?);
-        let (subresource, time, _) = (text("subresource")?, text("time")?, text("fieldsType")?);
-        if operation != "Apply" && operation != "Update" {
-            return None;
+        const KNOWN: [&str; 6] = ["apiVersion", "fieldsType", "manager", "operation", "subresource", "time"];
+        let Value::Object(mut head) = value else { return None };
+        let fields = head.remove("fieldsV1")?;
+        if source == Source::Store {
+            return Some(Self { head, fields: FieldSet::stored(fields)? });
         }
-        let fields = entry.remove("fieldsV1")?;
-        let fields = match source {
-            Source::Store => FieldSet::stored(fields)?,
-            Source::Client => FieldSet::parse(fields)?,
-        };
-        Some(Self { manager, operation, api_version, subresource, time, fields })
+        head.retain(|key, value| KNOWN.contains(&key.as_str()) && !value.is_null());
+        let entry = Self { head, fields: FieldSet::parse(fields)? };
+        let well_formed = entry.head.values().all(Value::is_string) && ["Apply", "Update"].contains(&entry.text("operation"));
+        well_formed.then_some(entry)
     }
 
-    fn into_value(self) -> Value {
-        let mut entry = Map::new();
-        entry.insert("apiVersion".into(), self.api_version.into());
-        entry.insert("fieldsType".into(), "FieldsV1".into());
-        entry.insert("fieldsV1".into(), self.fields.into_value());
-        entry.insert("manager".into(), self.manager.into());
-        entry.insert("operation".into(), self.operation.into());
-        for (key, text) in [("subresource", self.subresource), ("time", self.time)] {
-            if !text.is_empty() {
-                entry.insert(key.into(), text.into());
-            }
-        }
-        Value::Object(entry)
+    fn into_value(mut self) -> Value {
+        self.head.insert("fieldsV1".into(), self.fields.into_value());
+        Value::Object(self.head)
     }
 
     fn conflicts(&self, changed: &FieldSet) -> impl Iterator<Item = Conflict> {
         self.fields.intersection(changed).paths().into_iter().map(|path| Conflict {
-            manager: self.manager.clone(),
-            operation: self.operation.clone(),
-            api_version: self.api_version.clone(),
-            subresource: self.subresource.clone(),
-            time: self.time.clone(),
+            manager: self.text("manager").to_owned(),
+            operation: self.text("operation").to_owned(),
+            api_version: self.text("apiVersion").to_owned(),
+            subresource: self.text("subresource").to_owned(),
+            time: self.text("time").to_owned(),
             path,
         })
     }
@@ -145,7 +141,7 @@ impl Entries {
             None => self.set(manager, fields, now),
             Some(entry) if !fields.is_empty() => {
                 entry.fields.union(&fields);
-                entry.time = rfc3339(now);
+                entry.put("time", rfc3339(now));
             }
             Some(_) => {}
         }
@@ -163,28 +159,32 @@ impl Entries {
         self.0.iter().flat_map(|entry| entry.conflicts(changed)).collect()
     }
 
-    /// Takes changed and removed fields from all managers, and drops those left with none.
-    pub fn release(&mut self, changes: &Changes) {
+    /// Takes changed fields from all managers but `writer`, removed fields from all, and drops managers left with none.
+    pub fn release(&mut self, changes: &Changes, writer: &Manager) {
         for entry in &mut self.0 {
-            entry.fields.subtract(&changes.changed);
+            if !entry.is(writer) {
+                entry.fields.subtract(&changes.changed);
+            }
             entry.fields.subtract(&changes.removed);
         }
         self.0.retain(|entry| !entry.fields.is_empty());
     }
 
     fn fold(&mut self) {
-        let updaters = |all: &[Entry]| all.iter().filter(|e| e.operation == "Update").count();
-        while updaters(&self.0) > MAX_UPDATERS {
-            let oldest = |e: &&(usize, &Entry)| (e.1.time.clone(), e.0);
-            let numbered: Vec<_> = self.0.iter().enumerate().filter(|(_, e)| e.operation == "Update").collect();
-            let Some(at) = numbered.iter().filter(|(_, e)| e.manager != FOLDED).min_by_key(oldest).map(|(at, _)| *at) else {
-                return;
-            };
-            let entry = self.0.remove(at);
-            let same = |e: &&mut Entry| e.manager == FOLDED && e.operation == "Update" && e.api_version == entry.api_version;
-            match self.0.iter_mut().find(same) {
-                Some(folded) => folded.fields.union(&entry.fields),
-                None => self.0.push(Entry { manager: FOLDED.into(), subresource: String::new(), ..entry }),
+        while self.0.iter().filter(|entry| entry.is_update()).count() > MAX_UPDATERS {
+            let foldable = |(_, e): &(usize, &Entry)| e.is_update() && e.text("manager") != FOLDED;
+            let all = self.0.iter().enumerate().filter(foldable);
+            let Some((at, _)) = all.min_by(|a, b| a.1.text("time").cmp(b.1.text("time"))) else { return };
+            let mut oldest = self.0.remove(at);
+            let version = oldest.text("apiVersion").to_owned();
+            let folded = Manager { name: FOLDED, operation: "Update", api_version: &version, subresource: "" };
+            match self.0.iter_mut().find(|entry| entry.is(&folded)) {
+                Some(entry) => entry.fields.union(&oldest.fields),
+                None => {
+                    oldest.put("manager", FOLDED.into());
+                    oldest.head.remove("subresource");
+                    self.0.push(oldest);
+                }
             }
         }
     }
@@ -192,10 +192,10 @@ impl Entries {
     /// The stored form: appliers first, then by time and name.
     pub fn into_value(mut self) -> Value {
         self.fold();
-        self.0.sort_by(|a, b| {
-            let by = a.operation.cmp(&b.operation).then_with(|| a.time.cmp(&b.time));
-            by.then_with(|| a.manager.cmp(&b.manager)).then_with(|| a.subresource.cmp(&b.subresource))
-        });
+        let order = |key: &'static str| move |a: &Entry, b: &Entry| a.text(key).cmp(b.text(key));
+        let (operation, time, manager, subresource) = (order("operation"), order("time"), order("manager"), order("subresource"));
+        self.0
+            .sort_by(|a, b| operation(a, b).then_with(|| time(a, b)).then_with(|| manager(a, b)).then_with(|| subresource(a, b)));
         Value::Array(self.0.into_iter().map(Entry::into_value).collect())
     }
 

@@ -114,7 +114,7 @@ pub fn apply(
     if !force {
         refuse_conflicts(&entries, &changes, live, manager, schema)?;
     }
-    entries.release(&changes);
+    entries.release(&changes, &own);
     entries.set(&own, set, now);
     entries.store(&mut merged);
     Ok(merged)
@@ -141,9 +141,8 @@ pub fn track_update(
     }
     let mut entries = starting_entries(given, held, subresource);
     if !changes.is_empty() {
-        entries.release(&changes);
-        let api_version = api_version(new).to_owned();
-        let own = Manager { name: manager, operation: "Update", api_version: &api_version, subresource };
+        let own = Manager { name: manager, operation: "Update", api_version: api_version(new), subresource };
+        entries.release(&changes, &own);
         entries.add(&own, changes.changed, now);
     }
     entries.store(new);

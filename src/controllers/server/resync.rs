@@ -64,10 +64,10 @@ async fn remove_strays(
         tracing::error!(server, "{words}");
         crate::controllers::events::tell(&ctx.frame, record.as_ref(), true, "TooManyStrays", words.clone());
     }
-    for stray in &found.remove {
-        if !really_gone(ctx, server, stray).await {
-            continue;
-        }
+    let kept = if found.remove.is_empty() { Some(BTreeSet::new()) } else { recorded(ctx, server).await };
+    // Without an answer nothing is known, and nothing is removed.
+    let Some(kept) = kept else { return Ok(()) };
+    for stray in found.remove.iter().filter(|s| !s.uid.is_empty() && !kept.contains(&s.uid)) {
         match stray.kind {
             ObjectKind::Container => {
                 // Look once more: what is removed is what was just inspected, by its id.
@@ -93,24 +93,13 @@ fn told(ctx: &Context, record: &DockerServer, stray: &Owned) {
     crate::controllers::events::tell(&ctx.frame, record, false, "StrayRemoved", note);
 }
 
-/// The copy may lag: the API itself has the last word on whether any record still has this uid here.
-async fn really_gone(ctx: &Context, server: &str, stray: &Owned) -> bool {
-    if stray.uid.is_empty() {
-        return false;
-    }
-    let still = |w: &Workspace| {
-        let elsewhere = w.status.as_ref().and_then(|s| s.docker_server.as_deref()).is_some_and(|s| s != server);
-        w.uid().as_deref() == Some(stray.uid.as_str()) && !elsewhere
-    };
-    match kube::Api::<Workspace>::all(ctx.frame.client.clone()).list(&kube::api::ListParams::default()).await {
-        Ok(all) => !all.items.iter().any(still) && !server_has(ctx, &stray.uid).await,
-        Err(_) => false,
-    }
-}
-
-async fn server_has(ctx: &Context, uid: &str) -> bool {
-    match DockerServer::api(&ctx.frame.client, None).list(&kube::api::ListParams::default()).await {
-        Ok(all) => all.items.iter().any(|s| s.uid().as_deref() == Some(uid)),
-        Err(_) => true,
-    }
+/// Uids that may have objects here. The copies may lag, so the API itself is asked, and after the engine was: a record
+/// is there before its first object. `None` when it does not answer.
+async fn recorded(ctx: &Context, server: &str) -> Option<BTreeSet<String>> {
+    let all = kube::api::ListParams::default();
+    let workspaces = kube::Api::<Workspace>::all(ctx.frame.client.clone()).list(&all).await.ok()?;
+    let servers = DockerServer::api(&ctx.frame.client, None).list(&all).await.ok()?;
+    let elsewhere = |w: &Workspace| w.status.as_ref().and_then(|s| s.docker_server.as_deref()).is_some_and(|s| s != server);
+    let here = workspaces.items.iter().filter(|w| !elsewhere(w)).filter_map(ResourceExt::uid);
+    Some(here.chain(servers.items.iter().filter_map(ResourceExt::uid)).collect())
 }

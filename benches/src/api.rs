@@ -67,10 +67,9 @@ const WORKSPACES: &str = "/apis/devsanctum.io/v1/namespaces/bench/workspaces";
 
 pub async fn run(flags: Flags) {
     let (count, runs) = (flags.count.unwrap_or(10_000), flags.runs.unwrap_or(3));
-    for (what, path, make) in [
-        ("users", USERS, user as fn(usize) -> Value),
-        ("workspaces, their loop at work", WORKSPACES, workspace),
-    ] {
+    for (what, path, make) in
+        [("users", USERS, user as fn(usize) -> Value), ("workspaces, their loop at work", WORKSPACES, workspace)]
+    {
         let (mut paces, mut costs, mut client) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..runs {
             let served = Served::start().await;
@@ -140,7 +139,9 @@ async fn controller(runs: usize) {
         let context = Arc::new(served.system.client.clone());
         let config = kube::runtime::controller::Config::default().concurrency(16);
         let controller = Controller::new(all.clone(), watcher::Config::default()).with_config(config);
-        let running = tokio::spawn(controller.run(reconcile, |_, _: &kube::Error, _| Action::await_change(), context).for_each(|_| async {}));
+        let running = tokio::spawn(
+            controller.run(reconcile, |_, _: &kube::Error, _| Action::await_change(), context).for_each(|_| async {}),
+        );
         tokio::time::sleep(Duration::from_millis(500)).await;
         let begun = Instant::now();
         let before = cpu_seconds(served.system.pid());
@@ -162,7 +163,13 @@ async fn controller(runs: usize) {
         running.abort();
     }
     let measured = super::tool::spread(&took, "s");
-    row("2,000 records through an external kube-rs controller", &measured, "kube-apiserver + etcd 36 s (noted earlier)", "", "≤ 2.5 s");
+    row(
+        "2,000 records through an external kube-rs controller",
+        &measured,
+        "kube-apiserver + etcd 36 s (noted earlier)",
+        "",
+        "≤ 2.5 s",
+    );
 }
 
 async fn reconcile(record: Arc<User>, client: Arc<Client>) -> Result<Action, kube::Error> {
@@ -174,4 +181,3 @@ async fn reconcile(record: Arc<User>, client: Arc<Client>) -> Result<Action, kub
     api.patch_status(&record.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
     Ok(Action::await_change())
 }
-

@@ -37,8 +37,20 @@ pub async fn look(system: &System, what: &str, seconds: u64, cpu_goal: &str, mem
     let writes = rollout::revision(system).await - revision;
     let files = if print_of(&folder) == print { "files untouched" } else { "files touched" };
     let passes = self::passes(system).await - passes;
-    row(&format!("{what} at rest {seconds} s: CPU"), &format!("{cpu:.2} % of a core"), &format!("Traefik {cpu_traefik:.2} %"), "", cpu_goal);
-    row(&format!("{what} at rest: memory"), &format!("{rss:.0} MB"), &format!("peak {peak:.0} MB, Traefik {:.0} MB", memory_mb(traefik).0), "", memory_goal);
+    row(
+        &format!("{what} at rest {seconds} s: CPU"),
+        &format!("{cpu:.2} % of a core"),
+        &format!("Traefik {cpu_traefik:.2} %"),
+        "",
+        cpu_goal,
+    );
+    row(
+        &format!("{what} at rest: memory"),
+        &format!("{rss:.0} MB"),
+        &format!("peak {peak:.0} MB, Traefik {:.0} MB", memory_mb(traefik).0),
+        "",
+        memory_goal,
+    );
     row(&format!("{what} at rest {seconds} s: writes"), &format!("{writes}, {files}"), "", "", "0");
     note(&format!("{passes} passes meanwhile"));
 }

@@ -38,7 +38,8 @@ pub async fn run(flags: Flags) {
     let system = System::start(dir.path()).await;
     let cpu = cpu_seconds(system.pid());
     let status = system.status().await;
-    let workspaces = status["loops"].as_array().and_then(|l| l.iter().find(|l| l["kind"] == "workspace")).cloned().unwrap_or_default();
+    let workspaces =
+        status["loops"].as_array().and_then(|l| l.iter().find(|l| l["kind"] == "workspace")).cloned().unwrap_or_default();
     note(&format!("at ready: {:?} MB, {cpu:.2} CPU s, workspace loop {workspaces}", memory_mb(system.pid())));
     let ready = format!("{:.2} s to ready", system.ready_after.as_secs_f64());
     let done = format!("{} passes, {cpu:.2} CPU s", workspaces["passes"]);

@@ -30,7 +30,8 @@ pub async fn run(flags: Flags) {
     let one = instance.split_whitespace().next().unwrap();
     let instance = daemon.docker(&["inspect", "-f", "{{index .Config.Labels \"devsanctum.io/instance\"}}", one]);
     let watched = DockerEngine::at(Endpoint::Unix(daemon.socket()), &instance).unwrap();
-    let theirs: Vec<String> = watched.containers(None).await.unwrap().into_iter().filter(|c| c.name.contains("bench")).map(|c| c.name).collect();
+    let theirs: Vec<String> =
+        watched.containers(None).await.unwrap().into_iter().filter(|c| c.name.contains("bench")).map(|c| c.name).collect();
     assert_eq!(theirs.len(), count, "{theirs:?}");
 
     let bare = Arc::new(Bare::prepare(&daemon).await.0);
@@ -49,7 +50,13 @@ pub async fn run(flags: Flags) {
     let more = median(&ours) - median(&floor);
     note(&format!("ours {ours:.0?}"));
     let what = format!("killed → running again, {count} up");
-    row(&what, &spread(&ours, "ms"), &format!("bare restarter {}", spread(&floor, "ms")), &format!("{more:+.0} ms"), "≤ bare + 60 ms");
+    row(
+        &what,
+        &spread(&ours, "ms"),
+        &format!("bare restarter {}", spread(&floor, "ms")),
+        &format!("{more:+.0} ms"),
+        "≤ bare + 60 ms",
+    );
 }
 
 /// Kills and waits for the next start of that container.

@@ -74,7 +74,13 @@ pub async fn run(flags: Flags) {
     }
     let more = median(&ours) - median(&bare);
     let what = format!("new route live, {count} routes");
-    row(&what, &spread(&ours, "ms"), &format!("bare provider {}", spread(&bare, "ms")), &format!("{more:+.0} ms"), "≤ bare + 50 ms");
+    row(
+        &what,
+        &spread(&ours, "ms"),
+        &format!("bare provider {}", spread(&bare, "ms")),
+        &format!("{more:+.0} ms"),
+        "≤ bare + 50 ms",
+    );
 }
 
 /// When the host first answers 200; asked every 2 ms over a kept connection.

@@ -79,7 +79,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Sends a request without waiting for the answer.
     pub async fn send(&mut self, method: &str, path: &str, body: &str) -> std::io::Result<()> {
-        let length = if body.is_empty() { String::new() } else { format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()) };
+        let length = if body.is_empty() {
+            String::new()
+        } else {
+            format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len())
+        };
         let text = format!("{method} {path} HTTP/1.1\r\n{}{length}\r\n{body}", self.head);
         self.stream.write_all(text.as_bytes()).await?;
         self.stream.flush().await

@@ -67,7 +67,10 @@ async fn remove_strays(
     let kept = if found.remove.is_empty() { Some(BTreeSet::new()) } else { recorded(ctx, server).await };
     // Without an answer nothing is known, and nothing is removed.
     let Some(kept) = kept else { return Ok(()) };
-    for stray in found.remove.iter().filter(|s| !s.uid.is_empty() && !kept.contains(&s.uid)) {
+    for stray in &found.remove {
+        if stray.uid.is_empty() || kept.contains(&stray.uid) {
+            continue;
+        }
         match stray.kind {
             ObjectKind::Container => {
                 // Look once more: what is removed is what was just inspected, by its id.

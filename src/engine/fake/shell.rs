@@ -1,8 +1,8 @@
 //! The tiny shell that stands for whatever runs in a container.
 //!
 //! `echo`, `cat`, `sleep`, `true`, `false`, `exit`, `stty size`, redirection to a file or to standard error, and
-//! `sh -c` over `;`; a `while` and an `exec` run on for ever. `/proc/meminfo` and `df` tell what the fake was told to have. Any other program does nothing and
-//! ends well as a command, and runs on for ever as a container's main process.
+//! `sh -c` over `;`; a `while` and an `exec` run on for ever. `/proc/meminfo` and `df` tell what the fake was told to
+//! have. Any other program does nothing and ends well as a command, and runs on for ever as a container's main process.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,98 +1,41 @@
-//! The API alone, in a process of its own, over HTTPS and SQLite with full durability.
+//! The API over HTTPS and SQLite with full durability, in a control plane that has no server.
 
-use super::system;
+use super::system::{self, System};
 use super::tool::{cpu_seconds, median, ms, note, quantile, row};
-use super::wire::Target;
 use super::{Flags, records};
-use devsanctum::api::streams::NoStreams;
-use devsanctum::api::{ApiConfig, ApiState, NoObserver, bootstrap, router, tls};
-use devsanctum::resource::Workspace;
-use devsanctum::store::{SecretKey, Store, StoreConfig};
+use devsanctum::resource::User;
 use futures::StreamExt;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::{Action, Controller};
-use kube::runtime::watcher;
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio_util::sync::CancellationToken;
 
-const TOKEN: &str = "bench-token-0123456789";
 const CLIENTS: usize = 16;
 const WATCHERS: usize = 100;
 const GROUP: &str = "/apis/devsanctum.io/v1";
 
-/// Serves until killed: `serve-api FOLDER`.
-pub async fn serve(args: &[String]) -> ExitCode {
-    let dir = Path::new(&args[0]);
-    let config = StoreConfig {
-        url: format!("sqlite://{}/db/api.db", dir.display()),
-        secret_key: SecretKey([7; 32]),
-        keep_changes: 10_000,
-    };
-    let store = Store::open(&config).await.unwrap();
-    bootstrap(&store).await.unwrap();
-    store.set_token("admin", Sha256::digest(TOKEN).into()).await.unwrap();
-    let made = tls::load_or_create(&dir.join("tls"), &[], jiff::Timestamp::now()).unwrap();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    println!("{}", listener.local_addr().unwrap());
-    let state = ApiState::new(ApiConfig {
-        store,
-        streams: Arc::new(NoStreams),
-        health: Arc::new(NoObserver),
-        observer: Arc::new(NoObserver),
-        shutdown: CancellationToken::new(),
-    });
-    tls::serve(listener, router(state), &made, std::future::pending()).await.unwrap();
-    ExitCode::SUCCESS
-}
-
+/// A control plane without servers: its loops have next to nothing to do.
 struct Served {
-    child: Child,
-    target: Target,
-    client: Client,
-    dir: tempfile::TempDir,
+    system: System,
+    _dir: tempfile::TempDir,
 }
 
 impl Served {
     async fn start() -> Self {
         let dir = system::state();
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.arg("serve-api").arg(dir.path()).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ca = std::fs::read(dir.path().join("tls/ca.crt")).unwrap();
-        let target = Target::new(line.trim().parse().unwrap(), &ca, TOKEN);
-        let kubeconfig = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "here",
-            "clusters": [{"name": "here", "cluster": {"server": format!("https://{}", line.trim()),
-                "certificate-authority": dir.path().join("tls/ca.crt")}}],
-            "users": [{"name": "here", "user": {"token": TOKEN}}],
-            "contexts": [{"name": "here", "context": {"cluster": "here", "user": "here"}}],
-        });
-        let kubeconfig = serde_json::from_value(kubeconfig).unwrap();
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
-        let served = Self { child, target, client: Client::try_from(config).unwrap(), dir };
-        let mut wire = served.target.connect().await.unwrap();
-        for record in records::ground(true).iter().filter(|r| r["kind"] != "Settings") {
-            let plural = format!("{}s", record["kind"].as_str().unwrap().to_lowercase());
-            let (code, answer) = wire.call("POST", &format!("{GROUP}/{plural}"), &record.to_string()).await.unwrap();
-            assert_eq!(code, 201, "{}", String::from_utf8_lossy(&answer));
-        }
-        served
+        let system = System::start(dir.path()).await;
+        system.apply(&records::ground(true));
+        Self { system, _dir: dir }
     }
 
     /// Creates from all clients at once; seconds taken.
     async fn create(&self, count: usize, path: &'static str, make: fn(usize) -> Value) -> f64 {
         let mut wires = Vec::new();
         for _ in 0..CLIENTS {
-            wires.push(self.target.connect().await.unwrap());
+            wires.push(self.system.target.connect().await.unwrap());
         }
         let begun = Instant::now();
         let clients = wires.into_iter().enumerate().map(|(c, mut wire)| {
@@ -110,13 +53,6 @@ impl Served {
     }
 }
 
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn user(i: usize) -> Value {
     let email = format!("u{i}@example.com");
     json!({"apiVersion": "devsanctum.io/v1", "kind": "User", "metadata": {"name": format!("u{i}")}, "spec": {"email": email}})
@@ -126,22 +62,21 @@ fn workspace(i: usize) -> Value {
     records::workspace(&format!("w{i}"))
 }
 
+const USERS: &str = "/apis/devsanctum.io/v1/users";
 const WORKSPACES: &str = "/apis/devsanctum.io/v1/namespaces/bench/workspaces";
 
 pub async fn run(flags: Flags) {
     let (count, runs) = (flags.count.unwrap_or(10_000), flags.runs.unwrap_or(3));
-    for (what, path, make) in [
-        ("workspaces (3 references)", WORKSPACES, workspace as fn(usize) -> Value),
-        ("users (1 unique e-mail)", "/apis/devsanctum.io/v1/users", user),
-    ] {
+    for (what, path, make) in
+        [("users", USERS, user as fn(usize) -> Value), ("workspaces, their loop at work", WORKSPACES, workspace)]
+    {
         let (mut paces, mut costs, mut client) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..runs {
             let served = Served::start().await;
-            let (before, own) = (cpu_seconds(served.child.id()), cpu_seconds(std::process::id()));
+            let (before, own) = (cpu_seconds(served.system.pid()), cpu_seconds(std::process::id()));
             paces.push(count as f64 / served.create(count, path, make).await);
-            costs.push((cpu_seconds(served.child.id()) - before) / count as f64 * 1e6);
+            costs.push((cpu_seconds(served.system.pid()) - before) / count as f64 * 1e6);
             client.push((cpu_seconds(std::process::id()) - own) / count as f64 * 1e6);
-            let _ = served.dir.path();
         }
         let measured = format!("{:.0}/s (n={runs} × {count})", median(&paces));
         let beside = format!("{:.0} µs CPU each, client {:.0} µs", median(&costs), median(&client));
@@ -156,7 +91,7 @@ async fn watchers() {
     let served = Served::start().await;
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel::<(usize, Instant)>();
     for _ in 0..WATCHERS {
-        let mut wire = served.target.connect().await.unwrap();
+        let mut wire = served.system.target.connect().await.unwrap();
         wire.send("GET", &format!("{GROUP}/users?watch=1&resourceVersion=0"), "").await.unwrap();
         let tell = tell.clone();
         tokio::spawn(async move {
@@ -176,7 +111,7 @@ async fn watchers() {
         });
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let mut wire = served.target.connect().await.unwrap();
+    let mut wire = served.system.target.connect().await.unwrap();
     let events = 300;
     let mut sent = Vec::new();
     let mut every = tokio::time::interval(Duration::from_millis(20));
@@ -200,8 +135,8 @@ async fn controller(runs: usize) {
     let (count, mut took) = (2_000, Vec::new());
     for _ in 0..runs.min(3) {
         let served = Served::start().await;
-        let all: Api<Workspace> = Api::all(served.client.clone());
-        let context = Arc::new(served.client.clone());
+        let all: Api<User> = Api::all(served.system.client.clone());
+        let context = Arc::new(served.system.client.clone());
         let config = kube::runtime::controller::Config::default().concurrency(16);
         let controller = Controller::new(all.clone(), watcher::Config::default()).with_config(config);
         let running = tokio::spawn(
@@ -209,22 +144,21 @@ async fn controller(runs: usize) {
         );
         tokio::time::sleep(Duration::from_millis(500)).await;
         let begun = Instant::now();
-        let before = cpu_seconds(served.child.id());
+        let before = cpu_seconds(served.system.pid());
         let seen = async {
-            use kube::runtime::WatchStreamExt;
             let mut done = std::collections::BTreeSet::new();
             let mut events = watcher(all.clone(), watcher::Config::default()).applied_objects().boxed();
             while done.len() < count {
                 if let Some(Ok(w)) = events.next().await
-                    && w.status.as_ref().is_some_and(|s| s.message.as_deref() == Some("seen"))
+                    && w.status.as_ref().is_some_and(|s| s.observed_generation.is_some())
                 {
                     done.insert(w.name_any());
                 }
             }
         };
-        let (created, ()) = tokio::join!(served.create(count, WORKSPACES, workspace), seen);
+        let (created, ()) = tokio::join!(served.create(count, USERS, user), seen);
         took.push(begun.elapsed().as_secs_f64());
-        let cpu = cpu_seconds(served.child.id()) - before;
+        let cpu = cpu_seconds(served.system.pid()) - before;
         note(&format!("controller: created after {created:.2} s, all after {:.2} s, API {cpu:.2} CPU s", took.last().unwrap()));
         running.abort();
     }
@@ -238,12 +172,12 @@ async fn controller(runs: usize) {
     );
 }
 
-async fn reconcile(record: Arc<Workspace>, client: Arc<Client>) -> Result<Action, kube::Error> {
-    if record.status.as_ref().is_some_and(|s| s.message.is_some()) {
+async fn reconcile(record: Arc<User>, client: Arc<Client>) -> Result<Action, kube::Error> {
+    if record.status.as_ref().is_some_and(|s| s.observed_generation.is_some()) {
         return Ok(Action::await_change());
     }
-    let api: Api<Workspace> = Api::namespaced(client.as_ref().clone(), &record.namespace().unwrap_or_default());
-    let patch = json!({"status": {"message": "seen", "observedGeneration": record.metadata.generation}});
+    let api: Api<User> = Api::all(client.as_ref().clone());
+    let patch = json!({"status": {"observedGeneration": record.metadata.generation}});
     api.patch_status(&record.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
     Ok(Action::await_change())
 }

@@ -63,9 +63,6 @@ fn main() -> ExitCode {
     }
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    if bench == "serve-api" {
-        return runtime.block_on(api::serve(rest));
-    }
     let Some(flags) = flags(rest) else {
         eprintln!("{USAGE}");
         return ExitCode::FAILURE;

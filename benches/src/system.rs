@@ -27,6 +27,9 @@ pub struct System {
 }
 
 fn binary() -> PathBuf {
+    if let Some(named) = std::env::var_os("DEVSANCTUM_BINARY") {
+        return named.into();
+    }
     let beside = std::env::current_exe().unwrap().with_file_name("devsanctum");
     assert!(beside.is_file(), "{} is missing: cargo build --release", beside.display());
     beside

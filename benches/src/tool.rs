@@ -13,9 +13,13 @@ pub fn note(text: &str) {
     eprintln!("  {text}");
 }
 
-/// The value in the middle.
+/// The value in the middle; of an even number, the mean of the two there.
 pub fn median(values: &[f64]) -> f64 {
-    quantile(values, 0.5)
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let half = sorted.len() / 2;
+    let upper = sorted.get(half).copied().unwrap_or(f64::NAN);
+    if sorted.len().is_multiple_of(2) && half > 0 { (sorted[half - 1] + upper) / 2.0 } else { upper }
 }
 
 /// The value that this share of all values does not exceed.

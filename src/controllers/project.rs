@@ -29,8 +29,9 @@ impl Loop for Projects {
     }
 
     async fn cleanup(&self, record: &Project, pass: &mut Pass<ProjectStatus>) -> Result<(), PassError> {
-        let members = self.members(record);
+        let mut members = self.members(record);
         pass.status.workspaces = count(&members);
+        members.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         if members.is_empty() {
             return Ok(());
         }
@@ -51,10 +52,7 @@ fn count(members: &[Arc<Workspace>]) -> u32 {
 
 impl Projects {
     fn members(&self, record: &Project) -> Vec<Arc<Workspace>> {
-        let name = Some(record.name_any());
-        let mut all = self.0.caches.workspaces.state_filter(|w| w.namespace() == name);
-        all.sort_by_key(|w| w.name_any());
-        all
+        self.0.caches.workspaces.state_filter(|w| w.metadata.namespace == record.metadata.name)
     }
 
     /// Our own API makes the namespace together with the project; another one may not.

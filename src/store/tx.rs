@@ -113,7 +113,7 @@ impl Tx {
 
     /// Who holds a claimed value.
     pub async fn claim_holder(&mut self, scope: &str, value: &str) -> Result<Option<Key>, StoreError> {
-        self.flush().await?;
+        self.flush_for_claim(value).await?;
         let query = sqlx::query(
             "SELECT r.kind, r.namespace, r.name FROM claims c JOIN resources r ON r.uid = c.uid \
              WHERE c.scope = $1 AND c.value = $2",

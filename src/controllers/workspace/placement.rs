@@ -7,7 +7,7 @@ use crate::plan::environment::Environment;
 use crate::plan::schedule::{Candidate, Need, place as choose};
 use crate::resource::{DockerServer, Project, Workspace, WorkspacePhase, WorkspaceStatus};
 use kube::ResourceExt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Waiting for capacity ends with an event; this is in case none comes.
@@ -72,18 +72,24 @@ fn drop_seen(ctx: &Context, assumed: &mut BTreeMap<String, Assumed>) {
         return;
     }
     let placed = |w: &Workspace| w.status.as_ref().is_some_and(|s| s.docker_server.is_some());
-    let pending: BTreeMap<String, bool> =
-        ctx.caches.workspaces.state().iter().filter_map(|w| Some((w.uid()?, placed(w)))).collect();
-    assumed.retain(|uid, _| pending.get(uid) == Some(&false));
+    let is_assumed = |w: &Workspace| w.metadata.uid.as_ref().is_some_and(|uid| assumed.contains_key(uid));
+    let pending = ctx.caches.workspaces.state_filter(|w| is_assumed(w) && !placed(w));
+    let pending: BTreeSet<&String> = pending.iter().filter_map(|w| w.metadata.uid.as_ref()).collect();
+    assumed.retain(|uid, _| pending.contains(uid));
 }
 
 /// All servers with what is reserved on them.
 pub fn candidates(ctx: &Context, assumed: &BTreeMap<String, Assumed>) -> Vec<Candidate> {
     let mut reserved: BTreeMap<String, (u64, f64)> = BTreeMap::new();
     let mut reserve = |server: &str, ram: u32, disk: f64| {
-        let entry = reserved.entry(server.to_owned()).or_default();
-        entry.0 += u64::from(ram);
-        entry.1 += disk;
+        // Every placed workspace comes by here: only the first one of a server is worth a copy of its name.
+        match reserved.get_mut(server) {
+            Some(entry) => {
+                entry.0 += u64::from(ram);
+                entry.1 += disk;
+            }
+            None => drop(reserved.insert(server.to_owned(), (u64::from(ram), disk))),
+        }
     };
     for w in ctx.caches.workspaces.state() {
         let Some(status) = &w.status else { continue };

@@ -1,8 +1,8 @@
 //! The tiny shell that stands for whatever runs in a container.
 //!
 //! `echo`, `cat`, `sleep`, `true`, `false`, `exit`, `stty size`, redirection to a file or to standard error, and
-//! `sh -c` over `;`. `/proc/meminfo` and `df` tell what the fake was told to have. Any other program does nothing and
-//! ends well as a command, and runs on for ever as a container's main process.
+//! `sh -c` over `;`; a `while` and an `exec` run on for ever. `/proc/meminfo` and `df` tell what the fake was told to
+//! have. Any other program does nothing and ends well as a command, and runs on for ever as a container's main process.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -100,6 +100,8 @@ fn command(words: &[String]) -> Vec<Step> {
         ["df", ..] => vec![Step::Disk],
         ["stty", "size"] => vec![Step::Size],
         ["sleep", time] => vec![sleep(time)],
+        // A loop, and whatever a script hands over to: as `sleep infinity`.
+        ["while", ..] | ["exec", _, ..] => vec![Step::RunOn],
         ["false"] => vec![Step::Exit(1)],
         ["exit"] => vec![Step::Exit(0)],
         ["exit", code] => vec![Step::Exit(code.parse().unwrap_or(2))],
@@ -138,6 +140,7 @@ mod tests {
     fn an_unknown_program_runs_on_only_as_the_main_one() {
         assert_eq!(steps(&["/init"], true), [Step::RunOn]);
         assert_eq!(steps(&["git", "clone"], false), []);
+        assert_eq!(steps(&["sh", "-c", "while :; do nc -l -p 1 </dev/null; done"], true), [Step::RunOn]);
         assert_eq!(steps(&["sleep", "infinity"], true), [Step::RunOn]);
         assert!(program(&["/no-such-program".into()], true).is_err());
     }

@@ -40,6 +40,7 @@ if pid=$(engine_pid); then
     open_host
     kill "$pid"
     step "stopping the Docker engine" engine_gone
+    rm -f "$state/dockerd.pid"
   else
     say "the Docker engine (pid $pid) goes on with its containers; 'make down ALL=1' stops it too"
   fi

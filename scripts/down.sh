@@ -25,12 +25,22 @@ engine_pid() {
     [[ $(cat "/proc/$pid/comm" 2>/dev/null) = dockerd ]] && say "$pid"
 }
 
+# dockerd takes its pid file away last.
+engine_gone() {
+  for _ in {1..300}; do
+    [[ -e /var/run/docker.pid ]] || return 0
+    sleep 0.2
+  done
+  return 1
+}
+
 "$binary" down
 if pid=$(engine_pid); then
   if [[ ${ALL:-} = 1 ]]; then
     open_host
     kill "$pid"
-    step "stopping the Docker engine" timeout 60 tail --pid="$pid" -f /dev/null
+    step "stopping the Docker engine" engine_gone
+    rm -f "$state/dockerd.pid"
   else
     say "the Docker engine (pid $pid) goes on with its containers; 'make down ALL=1' stops it too"
   fi

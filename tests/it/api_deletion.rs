@@ -187,6 +187,7 @@ async fn a_project_waits_for_its_workspaces_and_takes_no_new_ones() {
     let path = format!("{GROUP}/projects/team");
     assert!(api.delete(&path).await.1["metadata"]["deletionTimestamp"].is_string());
     assert!(api.get(&format!("{}/web", workspaces())).await.1["metadata"].get("deletionTimestamp").is_none());
+    assert_eq!(api.get("/api/v1/namespaces/team").await.1["status"]["phase"], "Terminating");
     let (code, refused) = api.post(&workspaces(), &workspace("new")).await;
     assert_eq!(code, 403, "{refused}");
     assert!(refused["message"].as_str().unwrap().contains("because it is being terminated"));

@@ -256,7 +256,9 @@ fn story(url: &str) {
     // A stop gives the lead away at once, and is not waited for.
     first.signal("-TERM");
     eventually(LEASE + SLACK, "the second leads again", || second.leads());
-    second.ok(&["delete", "ws", "--all", "-n", "team", "--timeout", "60s"]);
+    let names: Vec<String> = after.keys().map(|name| format!("ws/{name}")).collect();
+    let words: Vec<&str> = names.iter().map(String::as_str).chain(["-n", "team", "--timeout", "60s"]).collect();
+    second.ok(&[&["delete"], &words[..]].concat());
     assert_eq!(scene.containers(), BTreeMap::new());
 }
 

@@ -124,6 +124,12 @@ fn identify(source: &Arc<Source>, value: Value, node: Node) -> Result<Document, 
         Some(_) => text("metadata.namespace", "namespace: my-project"),
     };
     let (Some(api_version), Some(kind), Some(name)) = (api_version, kind, name) else { return Err(wrong) };
+    for (path, text) in [("metadata.name", Some(&name)), ("metadata.namespace", namespace.as_ref())] {
+        if let Some(text) = text.filter(|t| crate::cli::target::check_name(t).is_err()) {
+            let message = format!("{path}: Invalid value: {text:?}: must be letters, digits, '-' and '.', 253 at most");
+            wrong.push(Complaint::at(source, node.find(path), message));
+        }
+    }
     match kinds().iter().find(|k| k.kind == kind && k.api_version() == api_version) {
         Some(def) if wrong.is_empty() => Ok(Document { source: source.clone(), value, node, def, name, namespace }),
         Some(_) => Err(wrong),

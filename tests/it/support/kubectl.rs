@@ -96,10 +96,6 @@ impl Kubectl {
         }
     }
 
-    pub async fn run(&self, words: &[&str]) -> Ran {
-        self.spawn(words, &[]).await
-    }
-
     /// Runs a command, which must end with `code` and say every one of `parts`.
     #[track_caller]
     pub fn says(&self, words: &str, code: i32, parts: &[&str]) -> impl Future<Output = Ran> + use<> {

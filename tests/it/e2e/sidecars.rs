@@ -12,9 +12,9 @@ const SOON: Duration = Duration::from_secs(20);
 async fn companion_answers(world: &World<'_>) {
     let c = world.container("w0").await;
     until("the companion to answer on localhost", SOON, async || {
-        let asked = world.daemon.try_docker(&["exec", &c, "wget", "-qO-", "-T", "2", "http://127.0.0.1:9090/"]);
-        let text = String::from_utf8_lossy(&asked.stdout).trim().to_owned();
-        if text == "companion" { Ok(()) } else { Err(format!("{asked:?}")) }
+        let request = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 127.0.0.1 9090";
+        let answer = world.docker_says(&["exec", &c, "sh", "-c", request]);
+        if answer.contains("companion") { Ok(()) } else { Err(answer) }
     })
     .await;
 }

@@ -131,6 +131,11 @@ impl<'d> World<'d> {
         self.daemon.docker(args)
     }
 
+    /// What a command prints, whatever comes of it (busybox's static wget crashes here, so requests go through nc).
+    pub fn docker_says(&self, args: &[&str]) -> String {
+        String::from_utf8_lossy(&self.daemon.try_docker(args).stdout).into_owned()
+    }
+
     pub fn log_tail(&self) -> String {
         let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();

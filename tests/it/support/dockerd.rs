@@ -96,10 +96,14 @@ impl Dockerd {
 
     /// Kills it with SIGKILL, its containers left to themselves, and waits until it is gone.
     pub fn kill(&self) {
-        let pid = self.pid().to_string();
-        assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
-        while Path::new("/proc").join(&pid).exists() {
-            std::thread::sleep(Duration::from_millis(10));
+        // The containerd of its own that a daemon begins goes with it; one that lingered would hold the data's lock.
+        let containerd = std::fs::read_to_string(self.dir.join("exec/containerd/containerd.pid")).unwrap_or_default();
+        for pid in [self.pid().to_string(), containerd.trim().to_owned()].iter().filter(|p| !p.is_empty()) {
+            let _ = Command::new("kill").args(["-KILL", pid]).stderr(Stdio::null()).status();
+            let begun = Instant::now();
+            while Path::new("/proc").join(pid).exists() && begun.elapsed() < Duration::from_secs(10) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
         }
     }
 

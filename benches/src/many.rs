@@ -1,15 +1,28 @@
 //! Ten thousand records on simulated engines: memory and CPU at rest, and how long a restart takes to see that there
 //! is nothing to do.
 
-use super::route::simulated;
+use super::docker::TINY;
 use super::system::{self, System};
 use super::tool::{cpu_seconds, memory_mb, note, row};
 use super::{Flags, idle, records};
+use devsanctum::engine::fake::FakeEngine;
 use serde_json::Value;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const SERVERS: usize = 10;
 const CLIENTS: usize = 16;
+
+/// An engine in this process behind a socket.
+fn simulated(socket: &Path, seed: u64) -> FakeEngine {
+    let fake = FakeEngine::new(seed);
+    fake.add_image(TINY);
+    fake.set_resources(2, (4 << 40, 4 << 40), (100 << 40, 100 << 40));
+    let listener = tokio::net::UnixListener::bind(socket).unwrap();
+    let serving = fake.clone();
+    tokio::spawn(async move { serving.listen(listener).await });
+    fake
+}
 
 pub async fn run(flags: Flags) {
     let count = flags.count.unwrap_or(10_000);

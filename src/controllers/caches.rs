@@ -125,13 +125,22 @@ impl Listed {
 /// How many kinds [`Caches`] holds.
 const KINDS: usize = 7;
 
+/// Takes off what no loop reads: who owns which field, and what was applied last, are most of a record's weight.
+fn slim<K: Cached>(record: &mut K) {
+    let meta = record.meta_mut();
+    meta.managed_fields = None;
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+}
+
 /// Keeps a copy of a kind up to date until the watch ends, telling `wake` of each record whose print changed or
 /// that is gone.
 async fn feed<K: Cached>(client: Client, mut writer: Writer<K>, listed: Listed, print: impl Fn(&K) -> u64, wake: impl Fn(&K)) {
     let mut first = true;
     let mut prints: HashMap<String, u64> = HashMap::new();
     let store = writer.as_reader();
-    let mut events = watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff().boxed();
+    let mut events = watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff().modify(slim).boxed();
     let changed = |record: &K, prints: &mut HashMap<String, u64>| {
         let new = print(record);
         if prints.insert(record.uid().unwrap_or_default(), new) != Some(new) {

@@ -1,6 +1,7 @@
 //! All integration tests, in one binary.
 
 #![allow(clippy::unwrap_used, reason = "a helper that unwraps fails the test it serves")]
+#![allow(clippy::duplicate_mod, reason = "the tests of the API run on both databases")]
 
 mod api_clients;
 mod api_crud;

@@ -39,6 +39,8 @@ pub struct Context {
     pub public_port: Option<u16>,
     /// Images being pulled.
     pub pulls: Arc<super::workspace::Pulls>,
+    /// Starts of containers that keep ending.
+    pub restarts: Arc<super::workspace::Restarts>,
 }
 
 /// Reads secrets' values; nothing else may.

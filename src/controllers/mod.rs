@@ -78,6 +78,7 @@ pub async fn run(parts: Parts) -> Result<(), String> {
         assumed: Arc::default(),
         public_port,
         pulls: Arc::default(),
+        restarts: Arc::default(),
     };
     // A loop that saw only half the records would conclude wrong things from what it does not see.
     tokio::select! {

@@ -4,14 +4,14 @@ use super::observe::{Observed, Owner, observe};
 use crate::controllers::context::Context;
 use crate::controllers::retry::PassError;
 use crate::controllers::status::Pass;
-use crate::engine::{Attach, ContainerId, ContainerSpec, Engine, EngineError, NetworkSpec, VolumeSpec};
+use crate::engine::{Attach, ContainerId, ContainerSpec, ContainerState, Engine, EngineError, NetworkSpec, VolumeSpec};
 use crate::plan::workspace::{Seen, State, Step, Wanted, WantedContainer, plan};
 use crate::resource::{Workspace, WorkspacePhase, WorkspaceStatus, labels};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Rounds of one pass; more than any plan needs, so that two who disagree cannot keep a pass for ever.
 const ROUNDS: usize = 6;
@@ -49,6 +49,7 @@ pub async fn settle(
             return settled(&observed, wanted, pass);
         }
         announce(wanted, pass);
+        hold_back(ctx, &owner, &observed, &steps)?;
         let mut ids = ids(&observed.seen);
         for step in &steps {
             let hands = Hands { ctx, engine, owner: &owner, wanted, main: observed.main.as_ref().map(|m| m.id.clone()) };
@@ -57,6 +58,23 @@ pub async fn settle(
         }
     }
     Err(PassError::transient("ContainerRunning", "DoesNotSettle", "something keeps changing its containers; trying again later"))
+}
+
+/// A main container that ended and is to be started again must not do so without end.
+fn hold_back(ctx: &Context, owner: &Owner, observed: &Observed, steps: &[Step]) -> Result<(), PassError> {
+    let Some(main) = observed.main.as_ref().filter(|m| m.state == ContainerState::Exited) else { return Ok(()) };
+    if !steps.iter().any(|s| matches!(s, Step::Start(name) if *name == main.name)) {
+        return Ok(());
+    }
+    ctx.restarts.allow(&owner.uid, Instant::now()).map_err(|(times, wait)| {
+        let why = if main.oom_killed { "killed for using more memory than its limit" } else { "its program ended" };
+        let message = format!(
+            "it has been started {times} times in a row and ended each time (last with exit code {}, {why}); see `devsanctum logs`. \
+             It is started again by itself, ever more seldom; or correct its template and recreate it",
+            main.exit_code
+        );
+        PassError::waiting("ContainerRunning", "CrashLoopBackOff", message, wait)
+    })
 }
 
 fn project_uid(ctx: &Context, record: &Workspace) -> String {

@@ -5,10 +5,12 @@ mod execute;
 mod images;
 mod observe;
 mod placement;
+mod restarts;
 mod routes;
 
 pub use images::Pulls;
 pub use placement::Assumed;
+pub use restarts::Restarts;
 
 use super::context::Context;
 use super::retry::PassError;
@@ -52,7 +54,8 @@ impl Loop for Workspaces {
         if record.spec.running {
             images::have(&self.0, &server, &engine, &wanted, pass).await?;
         }
-        let main = execute::settle(&self.0, record, engine.as_ref(), &wanted, pass).await?;
+        let settled = execute::settle(&self.0, record, engine.as_ref(), &wanted, pass).await;
+        let main = settled.inspect_err(|e| self.unroute(record, e))?;
         up_to_date(&wanted, main.as_ref().map(|m| m.digest.as_str()), pass);
         let uid = record.uid().unwrap_or_default();
         let address = main.as_ref().and_then(|m| m.address).filter(|_| record.spec.running);
@@ -118,6 +121,15 @@ fn up_to_date(wanted: &Wanted, made_from: Option<&str>, pass: &mut Pass<Workspac
 }
 
 impl Workspaces {
+    /// The address of a container that does not come up may soon be another's. One that merely cannot be asked about
+    /// keeps its routes.
+    fn unroute(&self, record: &Workspace, e: &PassError) {
+        let unknown = matches!(e.reason, "EngineUnreachable" | "EngineDenied");
+        if !unknown && self.0.upstreams.set(&record.uid().unwrap_or_default(), None) {
+            self.0.triggers.route_table.notify_one();
+        }
+    }
+
     fn environment(&self, record: &Workspace) -> Result<(Arc<Project>, Environment), PassError> {
         let name = record.namespace().unwrap_or_default();
         let Some(project) = self.0.caches.projects.get(&ObjectRef::new(&name)) else {

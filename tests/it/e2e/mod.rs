@@ -6,6 +6,7 @@ mod deletion;
 mod drift;
 mod equality;
 mod foreign;
+mod looping;
 mod records;
 mod sidecars;
 mod world;

@@ -81,6 +81,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pid");
         let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        // `spawn` returns when the new program has its memory, which is a little before its command line can be read.
+        let command_line = format!("/proc/{}/cmdline", child.id());
+        while std::fs::read(&command_line).unwrap().is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
         std::fs::write(&file, note(child.id())).unwrap();
         assert!(find(&file, "1001").is_none());
         let found = find(&file, "1000").unwrap();

@@ -225,9 +225,18 @@ pub struct EditArgs {
 /// `delete`.
 #[derive(Args, Debug)]
 pub struct DeleteArgs {
-    /// KIND/NAME…, or KIND NAME…
+    /// KIND/NAME…, or KIND NAME…; KIND alone with --all or -l
     #[arg(required_unless_present = "files", conflicts_with = "files", value_name = "KIND/NAME")]
     pub what: Vec<String>,
+    /// All records of the kind
+    #[arg(long, conflicts_with_all = ["files", "selector"])]
+    pub all: bool,
+    /// Records with these labels
+    #[arg(long, short = 'l', value_name = "LABELS", conflicts_with = "files")]
+    pub selector: Option<String>,
+    /// In all projects
+    #[arg(long, short = 'A', conflicts_with = "files")]
+    pub all_namespaces: bool,
     /// Records of these manifests
     #[arg(long = "filename", short = 'f', value_name = "FILE|DIR|-")]
     pub files: Vec<String>,

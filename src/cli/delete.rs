@@ -4,7 +4,7 @@ use super::args::DeleteArgs;
 use super::connect::Context;
 use super::events;
 use super::failure::{Failure, TIMED_OUT};
-use super::target::{check_name, targets, title};
+use super::target::{Target, check_name, targets, title};
 use super::ui;
 use super::wait::{Until, Watched};
 use crate::resource::{KindDef, labels};
@@ -26,7 +26,7 @@ struct Doomed {
 /// When a record does not exist, the API refuses, or a record stays longer than `--timeout`.
 pub async fn run(context: &Context, args: DeleteArgs) -> Result<(), Failure> {
     let (mut missing, mut waiting) = (Vec::new(), Vec::new());
-    for doomed in doomed(context, &args)? {
+    for doomed in doomed(context, &args).await? {
         let namespace = doomed.namespace.as_deref();
         let Some(object) = context.get(doomed.def, namespace, &doomed.name).await? else {
             missing.push(format!("{} does not exist", title(doomed.def, &doomed.name)));
@@ -42,6 +42,9 @@ pub async fn run(context: &Context, args: DeleteArgs) -> Result<(), Failure> {
         }
         waiting.push((doomed, object));
     }
+    if waiting.is_empty() && missing.is_empty() {
+        ui::note("no record matches, so nothing is deleted");
+    }
     for (doomed, object) in waiting.iter().filter(|_| (args.wait || args.force_abandon) && !args.dry_run) {
         let last = gone(context, doomed, object, &args).await?;
         if args.force_abandon {
@@ -51,13 +54,13 @@ pub async fn run(context: &Context, args: DeleteArgs) -> Result<(), Failure> {
     if missing.is_empty() || args.ignore_not_found { Ok(()) } else { Err(Failure::new(missing.join("\n"))) }
 }
 
-fn doomed(context: &Context, args: &DeleteArgs) -> Result<Vec<Doomed>, Failure> {
+async fn doomed(context: &Context, args: &DeleteArgs) -> Result<Vec<Doomed>, Failure> {
     if args.files.is_empty() {
-        let named = targets(&args.what)?.into_iter().map(|t| {
-            let name = t.name.ok_or_else(|| Failure::usage("name the records to delete, as KIND/NAME or KIND NAME"))?;
-            Ok(Doomed { def: t.def, namespace: t.def.namespaced.then(|| context.namespace.clone()), name })
-        });
-        return named.collect();
+        let mut doomed = Vec::new();
+        for target in targets(&args.what)? {
+            doomed.extend(of_target(context, args, target).await?);
+        }
+        return Ok(doomed);
     }
     let documents = super::apply::read(&args.files, None)?;
     let records = super::apply::prepare(context, &documents, None)?;
@@ -67,6 +70,27 @@ fn doomed(context: &Context, args: &DeleteArgs) -> Result<Vec<Doomed>, Failure> 
         Ok(Doomed { def: r.document.def, namespace: r.namespace, name: r.document.name.clone() })
     });
     doomed.collect()
+}
+
+/// The record named, or with `--all` or `-l` those there are.
+async fn of_target(context: &Context, args: &DeleteArgs, Target { def, name }: Target) -> Result<Vec<Doomed>, Failure> {
+    let many = args.all || args.selector.is_some();
+    let doomed = |namespace: Option<String>, name| Doomed { def, namespace: namespace.filter(|_| def.namespaced), name };
+    match name {
+        Some(_) if many || args.all_namespaces => {
+            Err(Failure::usage("name the records to delete, or choose them with --all or -l, not both"))
+        }
+        Some(name) => Ok(vec![doomed(Some(context.namespace.clone()), name)]),
+        None if !many => {
+            Err(Failure::usage("name the records to delete, as KIND/NAME or KIND NAME").hint("or choose them with -l or --all"))
+        }
+        None => {
+            let query = args.selector.iter().map(|l| ("labelSelector", l.clone())).collect();
+            let (found, _) = context.list(def, context.scope(args.all_namespaces), &query).await?;
+            let text = |o: &Value, field: &str| o["metadata"][field].as_str().map(str::to_owned);
+            Ok(found.iter().filter_map(|o| Some(doomed(text(o, "namespace"), text(o, "name")?))).collect())
+        }
+    }
 }
 
 /// Lets the record go although its server holds things of it. Set after the deletion, so that the mark
@@ -118,7 +142,7 @@ async fn left_behind(context: &Context, doomed: &Doomed, last: &Value) -> Result
     let mut lines = Vec::new();
     lines.extend(last.pointer("/status/message").and_then(Value::as_str).map(str::to_owned));
     let happened = events::about(context, last).await?;
-    let abandoned = happened.iter().filter(|e| e["reason"].as_str().is_some_and(|r| r.contains("Abandon")));
+    let abandoned = happened.iter().filter(|e| e["reason"] == "LeftBehind");
     lines.extend(abandoned.filter_map(|e| e["message"].as_str().or(e["note"].as_str()).map(str::to_owned)));
     lines.dedup();
     let server = last.pointer("/status/dockerServer").and_then(Value::as_str).unwrap_or("its server");

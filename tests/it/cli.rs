@@ -163,6 +163,34 @@ async fn a_record_is_described_waited_for_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn records_are_deleted_by_label_and_all_at_once_and_never_by_a_bare_kind() {
+    let (_served, cli) = served().await;
+    for (name, tier) in [("a", "x"), ("b", "x"), ("c", "y")] {
+        let group = format!(
+            "apiVersion: devsanctum.io/v1\nkind: Group\nmetadata: {{name: {name}, labels: {{tier: {tier}}}}}\nspec: {{}}\n"
+        );
+        cli.run(&["apply", "-f", &cli.file("group.yaml", &group)]).await.ok();
+    }
+    let bare = cli.run(&["delete", "groups"]).await;
+    assert!(bare.code == 2 && bare.err.contains("--all"), "{bare:?}");
+    let mixed = cli.run(&["delete", "group/a", "--all"]).await;
+    assert!(mixed.code == 2 && mixed.err.contains("not both"), "{mixed:?}");
+    let none = cli.run(&["delete", "groups", "-l", "tier=z"]).await;
+    assert!(none.ok().is_empty() && none.err.contains("no record matches"), "{none:?}");
+    assert!(
+        cli.run(&["delete", "groups", "--all", "--dry-run"])
+            .await
+            .ok()
+            .contains("group.devsanctum.io/c deleted (server dry run)")
+    );
+    assert_eq!(
+        cli.run(&["delete", "groups", "-l", "tier=x"]).await.ok(),
+        "group.devsanctum.io/a deleted\ngroup.devsanctum.io/b deleted\n"
+    );
+    assert_eq!(cli.run(&["delete", "groups", "--all"]).await.ok(), "group.devsanctum.io/c deleted\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_edit_that_is_refused_comes_back_with_the_reason() {
     let (_served, cli) = served().await;
     cli.run(&["apply", "-f", &cli.file("team.yaml", TEAM)]).await.ok();

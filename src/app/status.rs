@@ -46,7 +46,7 @@ pub fn routes(app: Arc<App>) -> Router {
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> String {
-    app.metrics.text()
+    app.metrics.text(&app.reports.snapshot())
 }
 
 async fn status(State(app): State<Arc<App>>) -> axum::Json<Value> {
@@ -60,6 +60,7 @@ async fn status(State(app): State<Arc<App>>) -> axum::Json<Value> {
             "lastPass": l.last_pass,
             "lastDurationMs": l.last_millis,
             "totalMs": l.total_millis,
+            "queue": l.queue,
             "recent": l.recent,
         })
     };

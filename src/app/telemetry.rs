@@ -1,14 +1,16 @@
 //! Logs and metrics.
 
 use crate::api::RequestObserver;
-use crate::controllers::{Outcome, PassObserver};
+use crate::controllers::{LoopReport, Outcome, PassObserver};
 use crate::engine::pool::CallMetrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
@@ -25,6 +27,11 @@ pub fn start_logging(json: bool) {
 struct PassLabels {
     kind: &'static str,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LoopLabels {
+    kind: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -45,6 +52,7 @@ struct RequestLabels {
 pub struct Metrics {
     registry: Registry,
     passes: Family<PassLabels, Histogram>,
+    queue: Family<LoopLabels, Gauge>,
     calls: Family<CallLabels, Histogram>,
     waits: Family<CallLabels, Counter<f64, std::sync::atomic::AtomicU64>>,
     requests: Family<RequestLabels, Histogram>,
@@ -58,20 +66,25 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("devsanctum");
         let passes = Family::new_with_constructor(histogram as fn() -> Histogram);
+        let queue = Family::default();
         let calls = Family::new_with_constructor(histogram as fn() -> Histogram);
         let waits = Family::default();
         let requests = Family::new_with_constructor(histogram as fn() -> Histogram);
         registry.register("reconcile_seconds", "Passes over records, by kind and outcome", passes.clone());
+        registry.register("reconcile_queue", "Records asked for and not begun, by kind", queue.clone());
         registry.register("engine_call_seconds", "Calls to Docker engines, waiting not included", calls.clone());
         registry.register("engine_wait_seconds", "Time calls waited for a free place at their engine", waits.clone());
         registry.register("api_request_seconds", "API requests until the answer begins", requests.clone());
-        Self { registry, passes, calls, waits, requests }
+        Self { registry, passes, queue, calls, waits, requests }
     }
 }
 
 impl Metrics {
     /// The metrics as Prometheus reads them.
-    pub fn text(&self) -> String {
+    pub fn text(&self, loops: &BTreeMap<&'static str, LoopReport>) -> String {
+        for (kind, report) in loops {
+            self.queue.get_or_create(&LoopLabels { kind }).set(i64::try_from(report.queue).unwrap_or(i64::MAX));
+        }
         let mut text = String::new();
         // Encoding into a String cannot fail.
         let _ = encode(&mut text, &self.registry);

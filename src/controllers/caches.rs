@@ -1,14 +1,14 @@
 //! The controllers' view of the records: one watch a kind, one copy in memory, and the rules for which change
 //! wakes which loop.
 
+use super::triggers::Triggers;
 use crate::resource::{DockerServer, Feature, Project, Route, Settings, Template, Workspace};
 use futures::StreamExt;
-use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::Api;
-use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
+use kube::runtime::reflector::{Store, store::Writer};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -16,8 +16,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 /// A kind the controllers keep a copy of.
 pub trait Cached: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
@@ -40,64 +39,6 @@ pub struct Caches {
     pub servers: Store<DockerServer>,
     /// Settings.
     pub settings: Store<Settings>,
-}
-
-/// Where to say which record to look at.
-#[derive(Clone)]
-pub struct Triggers {
-    /// Workspaces.
-    pub workspaces: Trigger<Workspace>,
-    /// Routes.
-    pub routes: Trigger<Route>,
-    /// Projects.
-    pub projects: Trigger<Project>,
-    /// Templates.
-    pub templates: Trigger<Template>,
-    /// Features.
-    pub features: Trigger<Feature>,
-    /// Servers.
-    pub servers: Trigger<DockerServer>,
-    /// The route table must be looked at.
-    pub route_table: Arc<Notify>,
-    /// Full lists of all servers are called for.
-    pub lists: watch::Sender<()>,
-}
-
-/// A way to wake one loop.
-pub struct Trigger<K: Cached>(UnboundedSender<ObjectRef<K>>);
-
-impl<K: Cached> Clone for Trigger<K> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<K: Cached> Trigger<K> {
-    /// A trigger and the stream its loop listens to.
-    pub fn new() -> (Self, UnboundedReceiver<ObjectRef<K>>) {
-        let (tx, rx) = unbounded();
-        (Self(tx), rx)
-    }
-    /// Asks for a look at one record.
-    pub fn fire(&self, record: &K) {
-        self.fire_ref(ObjectRef::from_obj(record));
-    }
-    /// Asks for a look at a record by name.
-    pub fn fire_named(&self, namespace: Option<&str>, name: &str) {
-        let reference = ObjectRef::new(name);
-        self.fire_ref(match namespace {
-            Some(ns) => reference.within(ns),
-            None => reference,
-        });
-    }
-    /// Asks for a look at all records of a cache.
-    pub fn fire_all(&self, store: &Store<K>) {
-        store.state().iter().for_each(|r| self.fire(r));
-    }
-    fn fire_ref(&self, reference: ObjectRef<K>) {
-        // The receiver goes first only when the process ends.
-        let _ = self.0.unbounded_send(reference);
-    }
 }
 
 /// What a change of a record may have changed for others; two equal prints mean nothing of interest did.
@@ -171,37 +112,6 @@ async fn feed<K: Cached>(client: Client, mut writer: Writer<K>, listed: Listed, 
             }
             watcher::Event::Init | watcher::Event::InitApply(_) => {}
         }
-    }
-}
-
-/// Streams the loops listen to.
-pub struct Listening {
-    /// Workspaces.
-    pub workspaces: UnboundedReceiver<ObjectRef<Workspace>>,
-    /// Routes.
-    pub routes: UnboundedReceiver<ObjectRef<Route>>,
-    /// Projects.
-    pub projects: UnboundedReceiver<ObjectRef<Project>>,
-    /// Templates.
-    pub templates: UnboundedReceiver<ObjectRef<Template>>,
-    /// Features.
-    pub features: UnboundedReceiver<ObjectRef<Feature>>,
-    /// Servers.
-    pub servers: UnboundedReceiver<ObjectRef<DockerServer>>,
-}
-
-impl Triggers {
-    /// All triggers and what listens to them.
-    pub fn new() -> (Self, Listening) {
-        let (workspaces, w) = Trigger::new();
-        let (routes, r) = Trigger::new();
-        let (projects, p) = Trigger::new();
-        let (templates, t) = Trigger::new();
-        let (features, f) = Trigger::new();
-        let (servers, s) = Trigger::new();
-        let (route_table, lists) = (Arc::new(Notify::new()), watch::Sender::new(()));
-        let all = Self { workspaces, routes, projects, templates, features, servers, route_table, lists };
-        (all, Listening { workspaces: w, routes: r, projects: p, templates: t, features: f, servers: s })
     }
 }
 

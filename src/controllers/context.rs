@@ -1,7 +1,9 @@
 //! What the loops share.
 
-use super::caches::{Caches, Triggers};
+use super::caches::Caches;
+use super::listings::Listings;
 use super::skeleton::Frame;
+use super::triggers::Triggers;
 use crate::engine::{Connector, Engine};
 use crate::plan::environment::Library;
 use crate::proxy::Proxy;
@@ -37,6 +39,8 @@ pub struct Context {
     pub assumed: Arc<tokio::sync::Mutex<BTreeMap<String, super::workspace::Assumed>>>,
     /// Port the proxy is reached at where the settings name none.
     pub public_port: Option<u16>,
+    /// Containers as lists have just shown them.
+    pub listings: Arc<Listings>,
     /// Images being pulled.
     pub pulls: Arc<super::workspace::Pulls>,
     /// Starts of containers that keep ending.
@@ -53,22 +57,29 @@ pub trait SecretReader: Send + Sync + 'static {
     async fn read(&self, uid: &str, key: &str) -> Result<Option<Vec<u8>>, String>;
 }
 
-/// Connected engines by server.
+/// Engines by server, as far as this process has tried them; `None`: the last try failed.
 #[derive(Clone, Default)]
-pub struct Engines(Arc<Mutex<BTreeMap<String, Arc<dyn Engine>>>>);
+pub struct Engines(Arc<Mutex<BTreeMap<String, Option<Arc<dyn Engine>>>>>);
 
 impl Engines {
     /// The engine of a server, if it is connected.
     pub fn get(&self, server: &str) -> Option<Arc<dyn Engine>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(server).cloned()
+        self.lock().get(server).cloned().flatten()
     }
-    /// Sets or forgets the engine of a server.
+    /// Whether this process has tried to connect to the server at all.
+    pub fn tried(&self, server: &str) -> bool {
+        self.lock().contains_key(server)
+    }
+    /// Notes what came of trying.
     pub fn set(&self, server: &str, engine: Option<Arc<dyn Engine>>) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match engine {
-            Some(engine) => drop(all.insert(server.to_owned(), engine)),
-            None => drop(all.remove(server)),
-        }
+        self.lock().insert(server.to_owned(), engine);
+    }
+    /// Forgets a server that is gone.
+    pub fn forget(&self, server: &str) {
+        self.lock().remove(server);
+    }
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Option<Arc<dyn Engine>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

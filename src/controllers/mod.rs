@@ -7,6 +7,7 @@ mod context;
 pub mod endpoint;
 mod events;
 mod feature;
+mod listings;
 mod project;
 mod report;
 mod retry;
@@ -15,11 +16,13 @@ mod server;
 mod skeleton;
 mod status;
 mod template;
+mod triggers;
 mod workspace;
 
 pub use clock::{Clock, SystemClock};
 pub use context::SecretReader;
 pub use report::{LoopReport, Outcome, PassObserver, PassReport, Reports};
+pub use triggers::Queue;
 
 use crate::engine::Connector;
 use crate::proxy::Proxy;
@@ -63,7 +66,7 @@ pub struct Parts {
 /// The name of the loop that ended.
 pub async fn run(parts: Parts) -> Result<(), String> {
     let Parts { client, instance, connector, proxy, secrets, clock, reports, public_port, ready, stop } = parts;
-    let (triggers, listening) = caches::Triggers::new();
+    let (triggers, listening) = triggers::Triggers::new();
     let (caches, mut feeds, listed) = caches::start(&client, &triggers);
     let ctx = Context {
         frame: Frame { client, clock, reports, stop: stop.clone() },
@@ -77,6 +80,7 @@ pub async fn run(parts: Parts) -> Result<(), String> {
         upstreams: Upstreams::default(),
         assumed: Arc::default(),
         public_port,
+        listings: Arc::default(),
         pulls: Arc::default(),
         restarts: Arc::default(),
     };
@@ -86,7 +90,7 @@ pub async fn run(parts: Parts) -> Result<(), String> {
         () = stop.cancelled() => return Ok(()),
         ended = feeds.next() => return Err(format!("the watch of {} ended", ended.unwrap_or("all kinds"))),
     }
-    let caches::Listening { workspaces, routes, projects, templates, features, servers } = listening;
+    let triggers::Listening { workspaces, routes, projects, templates, features, servers } = listening;
     let table = route::Table::new(ctx.clone());
     let frame = || ctx.frame.clone();
     let loops: [(&str, BoxFuture<'_, ()>); 7] = [

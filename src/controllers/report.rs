@@ -1,8 +1,9 @@
 //! What passes did, for `devsanctum status` and for metrics.
 
+use super::triggers::Queue;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Passes kept for people to look at, per loop.
@@ -65,6 +66,8 @@ pub struct LoopReport {
     pub last_pass: Option<String>,
     /// How long the last pass took, in milliseconds.
     pub last_millis: f64,
+    /// Records asked for and not begun.
+    pub queue: usize,
     /// Passes that did something or did not settle, newest last.
     pub recent: VecDeque<PassReport>,
 }
@@ -79,13 +82,19 @@ pub trait PassObserver: Send + Sync {
 #[derive(Default)]
 pub struct Reports {
     loops: Mutex<BTreeMap<&'static str, LoopReport>>,
+    queues: Mutex<BTreeMap<&'static str, Queue>>,
     observer: Option<Box<dyn PassObserver>>,
 }
 
 impl Reports {
     /// Reports that also tell `observer`.
     pub fn observed_by(observer: Box<dyn PassObserver>) -> Self {
-        Self { loops: Mutex::default(), observer: Some(observer) }
+        Self { observer: Some(observer), ..Self::default() }
+    }
+
+    /// Tells of a loop's queue from now on.
+    pub fn watch(&self, kind: &'static str, queue: Queue) {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, queue);
     }
 
     /// Notes a pass.
@@ -93,7 +102,7 @@ impl Reports {
         if let Some(observer) = &self.observer {
             observer.observe(kind, report.outcome, Duration::from_secs_f64(report.millis / 1000.0));
         }
-        let mut loops = self.loops.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = loops.entry(kind).or_default();
         *entry.passes.entry(report.outcome).or_default() += 1;
         entry.total_millis += report.millis;
@@ -109,6 +118,10 @@ impl Reports {
 
     /// All loops' reports so far.
     pub fn snapshot(&self) -> BTreeMap<&'static str, LoopReport> {
-        self.loops.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        let mut all = self.loops.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (kind, queue) in self.queues.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            all.entry(kind).or_default().queue = queue.len();
+        }
+        all
     }
 }

@@ -17,6 +17,8 @@ pub enum Class {
     Stalled,
     /// Something is under way; look again after this long.
     Waiting(Duration),
+    /// Nothing is known yet, so nothing is said about it; look again after this long.
+    Unknown(Duration),
     /// Something failed that may work next time.
     Transient,
 }
@@ -42,6 +44,10 @@ impl PassError {
     /// Something is under way.
     pub fn waiting(condition: &'static str, reason: &'static str, message: impl Into<String>, after: Duration) -> Self {
         Self { condition, reason, message: message.into(), class: Class::Waiting(after) }
+    }
+    /// Nothing is known yet: the record goes on saying what it says.
+    pub fn unknown(message: impl Into<String>, after: Duration) -> Self {
+        Self { condition: "Ready", reason: "NotKnownYet", message: message.into(), class: Class::Unknown(after) }
     }
     /// Something failed that may work next time.
     pub fn transient(condition: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
@@ -80,7 +86,7 @@ impl From<kube::Error> for PassError {
 /// When to try again after `attempts` failures in a row; `jitter` in 0..1 keeps records apart that failed together.
 pub fn delay(class: Class, attempts: u32, jitter: f64) -> Duration {
     let base = match class {
-        Class::Waiting(after) => return after,
+        Class::Waiting(after) | Class::Unknown(after) => return after,
         Class::Stalled => STALLED,
         Class::Transient => FIRST.saturating_mul(1 << attempts.min(20)).min(LONGEST),
     };

@@ -12,12 +12,13 @@ use super::clock::Clock;
 use super::report::{Outcome, PassReport, Reports};
 use super::retry::{Class, PassError, delay};
 use super::status::{Pass, Record};
+use super::triggers::{Asked, Queue};
 use crate::resource::labels;
 use async_trait::async_trait;
-use futures::{FutureExt, Stream, StreamExt};
+use futures::{FutureExt, StreamExt};
 use kube::api::{Api, Patch, PatchParams};
-use kube::runtime::controller::{Action, Config, Controller};
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::controller::{Action, Config, Controller, Error};
+use kube::runtime::reflector::Store;
 use kube::{Client, Resource, ResourceExt};
 use serde_json::json;
 use std::collections::HashMap;
@@ -73,28 +74,31 @@ struct Running<L: Loop> {
     attempts: Mutex<HashMap<String, u32>>,
     /// Revision each record had after our own last write.
     written: Mutex<HashMap<String, u64>>,
+    queue: Queue,
 }
 
-/// Runs a loop over the records of `store`, looking at those that `triggers` names. Ends when told to stop.
-pub async fn run<L: Loop>(
-    it: L,
-    frame: Frame,
-    store: Store<L::Record>,
-    triggers: impl Stream<Item = ObjectRef<L::Record>> + Send + 'static,
-) {
-    let stop = frame.stop.clone();
-    let running = Arc::new(Running { it, frame, attempts: Mutex::default(), written: Mutex::default() });
+/// Runs a loop over the records of `store`, looking at those that are asked for. Ends when told to stop.
+pub async fn run<L: Loop>(it: L, frame: Frame, store: Store<L::Record>, asked: Asked<L::Record>) {
+    let (stop, queue) = (frame.stop.clone(), asked.queue);
+    frame.reports.watch(L::NAME, queue.clone());
+    let running = Arc::new(Running { it, frame, attempts: Mutex::default(), written: Mutex::default(), queue: queue.clone() });
     Controller::for_shared_stream(futures::stream::pending(), store)
-        .reconcile_on(triggers)
+        .reconcile_on(asked.refs)
         .with_config(Config::default().concurrency(L::CONCURRENCY))
         .graceful_shutdown_on(async move { stop.cancelled().await })
         .run(pass_over::<L>, |_, e: &std::convert::Infallible, _| match *e {}, running)
-        // A trigger for a record that is gone meanwhile is an error here and nothing to anybody.
-        .for_each(|_| futures::future::ready(()))
+        .for_each(|done| {
+            // Asked for, and gone meanwhile: an error to the controller, and nothing to anybody.
+            if let Err(Error::ObjectNotFound(gone)) = done {
+                queue.begun(gone.namespace.as_deref(), &gone.name);
+            }
+            futures::future::ready(())
+        })
         .await;
 }
 
 async fn pass_over<L: Loop>(record: Arc<L::Record>, running: Arc<Running<L>>) -> Result<Action, std::convert::Infallible> {
+    running.queue.begun(record.meta().namespace.as_deref(), record.meta().name.as_deref().unwrap_or_default());
     if running.is_stale(&record) {
         return Ok(Action::requeue(CATCH_UP));
     }
@@ -110,7 +114,7 @@ async fn pass_over<L: Loop>(record: Arc<L::Record>, running: Arc<Running<L>>) ->
             tracing::debug!(kind = L::NAME, record = name, reason = e.reason, message = e.message, "not settled");
             let outcome = match e.class {
                 Class::Stalled => Outcome::Stalled,
-                Class::Waiting(_) => Outcome::Waiting,
+                Class::Waiting(_) | Class::Unknown(_) => Outcome::Waiting,
                 Class::Transient => Outcome::Failed,
             };
             (outcome, format!("{}: {}", e.reason, e.message))
@@ -147,6 +151,9 @@ impl<L: Loop> Running<L> {
         }
         let result = self.it.reconcile(record, pass).await;
         if let Err(e) = &result {
+            if matches!(e.class, Class::Unknown(_)) {
+                return result;
+            }
             pass.fail(e);
         }
         self.tell(record, pass, &result);
@@ -158,6 +165,9 @@ impl<L: Loop> Running<L> {
             return Ok(());
         };
         if let Err(e) = self.it.cleanup(record, pass).await {
+            if matches!(e.class, Class::Unknown(_)) {
+                return Err(e);
+            }
             pass.fail(&e);
             return pass.end(record).await.and(Err(e));
         }

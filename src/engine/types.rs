@@ -115,6 +115,17 @@ pub struct ContainerSummary {
     pub state: ContainerState,
     /// Networks it is attached to, by network name: its address there, if it has one now.
     pub networks: BTreeMap<String, Option<IpAddr>>,
+    /// Volumes mounted, by name: where.
+    pub mounts: BTreeMap<String, String>,
+}
+
+impl From<ContainerSummary> for Container {
+    /// What a list tells. How the last run ended, when this one began and whose network it shares are not in it.
+    fn from(listed: ContainerSummary) -> Self {
+        let ContainerSummary { id, name, labels, state, networks, mounts } = listed;
+        let (exit_code, error, oom_killed, started_at, network_of) = Default::default();
+        Self { id, name, labels, state, exit_code, error, oom_killed, started_at, networks, mounts, network_of }
+    }
 }
 
 /// A container, inspected.

@@ -110,7 +110,7 @@ impl Loop for Servers {
             pass.did(left);
         }
         self.watches.end(&name);
-        self.ctx.engines.set(&name, None);
+        self.ctx.engines.forget(&name);
         Ok(())
     }
 }

@@ -32,7 +32,7 @@ pub async fn resync(ctx: &Context, server: &str, server_uid: &str, engine: &Arc<
     let on = |w: &Workspace| w.status.as_ref().is_some_and(|s| s.docker_server.as_deref() == Some(server));
     let members = ctx.caches.workspaces.state_filter(|w| on(w));
     let names = names(ctx, &members);
-    wake_drifted(ctx, &containers, &members, &names);
+    wake_drifted(ctx, &containers, &members, &names, &shared_network(&ctx.instance));
     wake_unprepared(ctx, server, server_uid, &containers, &networks);
     let mut all: Vec<Owned> =
         containers.iter().filter_map(|c| owned(ObjectKind::Container, c.id.as_str(), &c.name, &c.labels)).collect();
@@ -67,20 +67,24 @@ fn names(ctx: &Context, members: &[Arc<Workspace>]) -> Names {
     names
 }
 
-fn wake_drifted(ctx: &Context, containers: &[ContainerSummary], members: &[Arc<Workspace>], names: &Names) {
+fn wake_drifted(ctx: &Context, containers: &[ContainerSummary], members: &[Arc<Workspace>], names: &Names, shared: &str) {
     let by_name: BTreeMap<&str, &ContainerSummary> = containers.iter().map(|c| (c.name.as_str(), c)).collect();
     for w in members {
         let (project, uid) = (w.namespace().unwrap_or_default(), w.uid().unwrap_or_default());
         let base = base_name(&project, &w.name_any(), &uid);
         let runs = |name: &str| by_name.get(name).is_some_and(|c| c.state == ContainerState::Running);
         let main = by_name.get(base.as_str());
-        let attached = main.is_some_and(|c| c.networks.values().any(Option::is_some));
+        let attached = main.is_some_and(|c| [shared, &base].iter().any(|n| c.networks.get(*n).is_some_and(Option::is_some)));
         let as_wanted =
             if w.spec.running { attached && names.get(&uid).is_none_or(|all| all.iter().all(|n| runs(n))) } else { !runs(&base) };
         let same = main.map(|c| c.id.as_str()) == w.status.as_ref().and_then(|s| s.container_id.as_deref());
-        if !as_wanted || !same || !ctx.upstreams.knows(&uid) {
-            ctx.triggers.workspaces.fire(w);
+        if as_wanted && same && ctx.upstreams.knows(&uid) {
+            continue;
         }
+        if let Some(main) = main {
+            ctx.listings.put(&uid, (*main).clone().into());
+        }
+        ctx.triggers.workspaces.fire(w);
     }
 }
 

@@ -111,6 +111,7 @@ fn wake(ctx: &Context, server: &str, server_uid: &str, event: &EngineEvent) -> W
             Whose::Known
         }
         (Some(uid), Some(namespace), Some(name)) => {
+            ctx.listings.forget(uid);
             ctx.triggers.workspaces.fire_named(Some(namespace), name);
             // Under another name, or with no record behind it, only a list tells what it is.
             let record = ctx.caches.workspaces.get(&ObjectRef::new(name).within(namespace));

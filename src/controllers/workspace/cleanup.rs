@@ -8,6 +8,7 @@ use crate::engine::{Engine, EngineError, Labels};
 use crate::resource::{Workspace, WorkspacePhase, WorkspaceStatus, labels};
 use futures::future::try_join_all;
 use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
 use std::time::Duration;
 
 /// Its files go anyway; this is for what it may still write to shared folders.
@@ -25,6 +26,9 @@ pub async fn destroy(ctx: &Context, record: &Workspace, pass: &mut Pass<Workspac
         pass.save(record).await?;
     }
     if let Some(server) = pass.status.docker_server.clone() {
+        if ctx.caches.servers.get(&ObjectRef::new(&server)).is_some() {
+            super::untried(ctx, &server)?;
+        }
         let removed = match ctx.engines.get(&server) {
             Some(engine) => remove_all(engine.as_ref(), &uid, pass).await,
             None => Err(EngineError::Unreachable(format!("server {server:?} is not connected"))),
@@ -35,6 +39,7 @@ pub async fn destroy(ctx: &Context, record: &Workspace, pass: &mut Pass<Workspac
     }
     ctx.upstreams.forget(&uid);
     ctx.restarts.forget(&uid);
+    ctx.listings.forget(&uid);
     ctx.assumed.lock().await.remove(&uid);
     Ok(())
 }
@@ -72,7 +77,7 @@ fn abandon(
         labels::UID,
         record.uid().unwrap_or_default()
     );
-    let registered = ctx.caches.servers.get(&kube::runtime::reflector::ObjectRef::new(server)).is_some();
+    let registered = ctx.caches.servers.get(&ObjectRef::new(server)).is_some();
     let told = record.annotations().get(labels::ABANDON).is_some_and(|v| v == "true");
     if told || !registered {
         super::super::events::left_behind(ctx, record, &left);

@@ -41,12 +41,18 @@ pub async fn settle(
         project_uid: project_uid(ctx, record),
         name: record.name_any(),
     };
+    let mut listed = ctx.listings.take(&owner.uid);
     for _ in 0..ROUNDS {
-        let observed = observe(engine, &owner, wanted).await?;
+        let from_list = listed.is_some();
+        let observed = observe(engine, &owner, wanted, listed.take()).await?;
         // What is in the way has no event that would wake us when it goes, so we look again by ourselves.
         let steps = plan(wanted, &observed.seen).map_err(|b| PassError::transient("ContainerRunning", b.reason, b.message))?;
         if steps.is_empty() {
             return settled(&observed, wanted, pass);
+        }
+        if from_list {
+            // A list may show that there is nothing to do; what is to be done is decided on a closer look.
+            continue;
         }
         announce(wanted, pass);
         hold_back(ctx, &owner, &observed, &steps)?;

@@ -28,8 +28,11 @@ use kube::runtime::reflector::ObjectRef;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// All is looked at again this often even when nothing was heard: events are hints, this is the guarantee.
-const RESYNC: Duration = Duration::from_secs(600);
+/// Containers are compared with their records by their server's full list, each minute. What a list does not show,
+/// whether services still take connections, is asked this often.
+const RESYNC: Duration = Duration::from_secs(3600);
+/// A server not tried yet is heard of when it was; this is in case it is not.
+const UNTRIED: Duration = Duration::from_secs(15);
 
 /// The workspace loop.
 pub struct Workspaces(pub Context);
@@ -103,6 +106,14 @@ fn no_gateway(server: &str) -> PassError {
     PassError::stalled("Routed", "NoGateway", message)
 }
 
+/// Just after a start, what the records say of a server's workspaces is likelier true than that it does not answer.
+fn untried(ctx: &Context, server: &str) -> Result<(), PassError> {
+    if ctx.engines.tried(server) {
+        return Ok(());
+    }
+    Err(PassError::unknown(format!("server {server:?} was not tried yet"), UNTRIED))
+}
+
 /// Says when the container was made from an older environment than the records now describe.
 fn up_to_date(wanted: &Wanted, made_from: Option<&str>, pass: &mut Pass<WorkspaceStatus>) {
     let Some(made_from) = made_from else { return };
@@ -160,6 +171,7 @@ impl Workspaces {
             );
             return Err(PassError::stalled("Scheduled", "ServerGone", message));
         }
+        untried(&self.0, server)?;
         let message = format!("server {server:?} does not answer; see `describe dockerserver {server}`");
         Err(PassError::waiting("Scheduled", "ServerUnreachable", message, Duration::from_secs(15)))
     }

@@ -62,10 +62,19 @@ impl Observed {
     }
 }
 
-/// Looks.
-pub async fn observe(engine: &dyn Engine, owner: &Owner, wanted: &Wanted) -> Result<Observed, PassError> {
+/// Looks. What a list has `listed` is believed of a container that runs alone: companions depend on when it started,
+/// which no list tells.
+pub async fn observe(
+    engine: &dyn Engine,
+    owner: &Owner,
+    wanted: &Wanted,
+    listed: Option<Container>,
+) -> Result<Observed, PassError> {
     let failed = |e| PassError::engine("ContainerRunning", &e);
-    let main = engine.inspect(&wanted.main.name).await.map_err(failed)?;
+    let main = match listed.filter(|c| c.name == wanted.main.name && wanted.sidecars.is_empty()) {
+        Some(listed) => Some(listed),
+        None => engine.inspect(&wanted.main.name).await.map_err(failed)?,
+    };
     let mut seen = Seen::default();
     // A running main container that mounts all its volumes proves that they are there.
     let mounted =

@@ -6,7 +6,8 @@ use crate::engine::{
 use crate::resource::labels;
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum as Inspected, ContainerSummary as DockerSummary,
-    ContainerSummaryStateEnum as Listed, EndpointSettings, EventMessage, Network as DockerNetwork, Volume as DockerVolume,
+    ContainerSummaryStateEnum as Listed, EndpointSettings, EventMessage, MountPoint, Network as DockerNetwork,
+    Volume as DockerVolume,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -42,7 +43,17 @@ pub(super) fn summary(from: DockerSummary) -> Result<ContainerSummary, EngineErr
             Some(Listed::CREATED | Listed::EMPTY) | None => ContainerState::Created,
         },
         networks: addresses(from.network_settings.and_then(|n| n.networks)),
+        mounts: volumes(from.mounts),
     })
+}
+
+/// Volumes among what is mounted.
+fn volumes(mounts: Option<Vec<MountPoint>>) -> BTreeMap<String, String> {
+    let named = |m: MountPoint| match m.typ.as_deref() {
+        Some("volume") => Some((m.name?, m.destination?)),
+        _ => None,
+    };
+    mounts.unwrap_or_default().into_iter().filter_map(named).collect()
 }
 
 /// Docker says "" where a container has no address, as when it does not run.
@@ -56,10 +67,6 @@ pub(super) fn container(from: ContainerInspectResponse) -> Result<Container, Eng
     let state = from.state.unwrap_or_default();
     let config = from.config.unwrap_or_default();
     let mode = from.host_config.and_then(|h| h.network_mode).unwrap_or_default();
-    let named = |m: bollard::models::MountPoint| match m.typ.as_deref() {
-        Some("volume") => Some((m.name?, m.destination?)),
-        _ => None,
-    };
     Ok(Container {
         id: id(from.id.as_deref())?,
         name: plain_name(&from.name.unwrap_or_default()),
@@ -78,7 +85,7 @@ pub(super) fn container(from: ContainerInspectResponse) -> Result<Container, Eng
         oom_killed: state.oom_killed.unwrap_or_default(),
         started_at: state.started_at.unwrap_or_default(),
         networks: addresses(from.network_settings.and_then(|n| n.networks)),
-        mounts: from.mounts.unwrap_or_default().into_iter().filter_map(named).collect(),
+        mounts: volumes(from.mounts),
         network_of: mode.strip_prefix("container:").map(str::to_owned),
     })
 }

@@ -5,12 +5,11 @@ use devsanctum::engine::docker::DockerEngine;
 use devsanctum::engine::*;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::sync::OnceLock;
 
-type Ca = CertifiedIssuer<'static, KeyPair>;
+pub type Ca = CertifiedIssuer<'static, KeyPair>;
 
-fn authority(name: &str) -> Ca {
+pub fn authority(name: &str) -> Ca {
     let mut params = CertificateParams::new([]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(rcgen::DnType::CommonName, name);
@@ -27,6 +26,16 @@ fn certificate(ca: &Ca, names: &[&str], usage: ExtendedKeyUsagePurpose, expired:
     }
     let key = KeyPair::generate().unwrap();
     (params.signed_by(&key, ca).unwrap().pem(), key.serialize_pem())
+}
+
+/// A folder with what a daemon at this address needs.
+pub fn server_pem(ca: &Ca, address: &str, expired: bool) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = certificate(ca, &[address], ExtendedKeyUsagePurpose::ServerAuth, expired);
+    for (name, pem) in [("ca.pem", ca.pem()), ("server.pem", cert), ("server-key.pem", key)] {
+        std::fs::write(dir.path().join(name), pem).unwrap();
+    }
+    dir
 }
 
 struct Site {
@@ -47,13 +56,9 @@ fn site() -> &'static Site {
     SITE.get_or_init(|| {
         let ca = authority("engine authority");
         let start = |port: u16, expired: bool| {
-            let dir = tempfile::tempdir().unwrap();
-            let (cert, key) = certificate(&ca, &["127.0.0.1"], ExtendedKeyUsagePurpose::ServerAuth, expired);
-            for (name, pem) in [("ca.pem", ca.pem()), ("server.pem", cert), ("server-key.pem", key)] {
-                std::fs::write(dir.path().join(name), pem).unwrap();
-            }
-            let tls = Some((PathBuf::from(dir.path()), port));
-            Dockerd::start(&Options { shared_network: true, tls })
+            let dir = server_pem(&ca, "127.0.0.1", expired);
+            let tls = Some((dir.path().to_owned(), port));
+            Dockerd::start(&Options { shared_network: true, tls, ..Options::default() })
         };
         let (port, expired_port) = (free_port(), free_port());
         let (daemon, expired) = (start(port, false), start(expired_port, true));
@@ -62,7 +67,7 @@ fn site() -> &'static Site {
     })
 }
 
-fn client(ca: &Ca, expired: bool) -> (String, String) {
+pub fn client(ca: &Ca, expired: bool) -> (String, String) {
     certificate(ca, &["client"], ExtendedKeyUsagePurpose::ClientAuth, expired)
 }
 

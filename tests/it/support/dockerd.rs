@@ -35,8 +35,10 @@ rm -rf "$2"
 pub struct Options {
     /// Run in the test's own network namespace, so that containers' addresses can be reached from the test.
     pub shared_network: bool,
-    /// Listen on loopback TCP with TLS: folder with `ca.pem`, `server.pem`, `server-key.pem`, and the port.
+    /// Listen on TCP with TLS (on loopback alone in the test's own network namespace): folder with `ca.pem`, `server.pem`, `server-key.pem`, and the port.
     pub tls: Option<(PathBuf, u16)>,
+    /// Set no firewall rules; always so in the test's own network namespace.
+    pub no_firewall: bool,
 }
 
 /// A running dockerd.
@@ -71,10 +73,13 @@ impl Dockerd {
             command.push(format!("--{flag}={}", dir.join(name).display()));
         }
         if let Some((pem, port)) = &options.tls {
-            command.extend(["--tlsverify".to_owned(), format!("--host=tcp://127.0.0.1:{port}")]);
+            let host = if options.shared_network { "127.0.0.1" } else { "0.0.0.0" };
+            command.extend(["--tlsverify".to_owned(), format!("--host=tcp://{host}:{port}")]);
             for (flag, name) in [("tlscacert", "ca.pem"), ("tlscert", "server.pem"), ("tlskey", "server-key.pem")] {
                 command.push(format!("--{flag}={}", pem.join(name).display()));
             }
+        }
+        if options.no_firewall || options.shared_network {
             command.push("--iptables=false".to_owned());
         }
         let watchdog = watch(&dir);

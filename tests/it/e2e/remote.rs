@@ -1,0 +1,104 @@
+//! A server reached over TCP with TLS and a client certificate from a Secret.
+
+use super::records;
+use super::world::{World, on, until};
+use crate::engine_tls::{authority, client, server_pem};
+use crate::support::dockerd::{Dockerd, Options, TINY};
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+use std::process::Command;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(30);
+/// Nobody else is in the daemon's network namespace, so any port is free.
+const PORT: u16 = 2376;
+/// An address of the namespace that is not a loopback one, as another machine's would be (RFC 5737).
+const ADDRESS: &str = "192.0.2.7";
+
+fn secret(ca: &str, (cert, key): &(String, String)) -> Value {
+    json!({"apiVersion": "devsanctum.io/v1", "kind": "Secret", "metadata": {"name": "rack", "namespace": "devsanctum-system"},
+        "spec": {"data": {"ca": ca, "cert": cert, "key": key}}})
+}
+
+async fn reachable(world: &World<'_>, wanted: &str) {
+    until(&format!("the server to be {wanted}"), SOON, async || {
+        let status = world.servers().get("rack").await.unwrap().status.unwrap_or_default();
+        let found = status.conditions.iter().find(|c| c.type_ == "Reachable");
+        let now = found.map(|c| format!("{} {}: {}", c.status, c.reason, c.message)).unwrap_or_default();
+        if now.starts_with(wanted) { Ok(()) } else { Err(now) }
+    })
+    .await;
+}
+
+#[test]
+fn a_server_over_mutual_tls_runs_workspaces_and_says_what_is_wrong_with_its_certificates() {
+    let ca = authority("engine authority");
+    let pem = server_pem(&ca, ADDRESS, false);
+    let daemon = Dockerd::start(&Options { tls: Some((pem.path().to_owned(), PORT)), ..Options::default() });
+    on(&daemon, async |world| {
+        let added = Command::new("ip").args(["address", "add", ADDRESS, "dev", "lo"]).status();
+        assert!(added.unwrap().success());
+        world.create(records::settings(TINY)).await;
+        let mut half = secret(&ca.pem(), &client(&ca, false));
+        half["spec"]["data"].as_object_mut().unwrap().remove("cert");
+        world.create(half).await;
+        let spec = json!({"host": ADDRESS, "port": PORT,
+            "tls": {"enabled": true, "secret": {"namespace": "devsanctum-system", "name": "rack"}}});
+        world
+            .create(json!({"apiVersion": "devsanctum.io/v1", "kind": "DockerServer", "metadata": {"name": "rack"}, "spec": spec}))
+            .await;
+        reachable(&world, "False CredentialsMissing: secret devsanctum-system/rack has no key \"cert\"").await;
+        replace(&world, secret(&ca.pem(), &client(&authority("somebody else"), false))).await;
+        again(&world).await;
+        reachable(&world, "False EngineDenied: the engine refuses us").await;
+        replace(&world, secret(&ca.pem(), &client(&ca, false))).await;
+        again(&world).await;
+        reachable(&world, "True Answers").await;
+
+        world.create(records::user()).await;
+        let mut template = records::template("plain");
+        template["spec"]["ports"] = json!([]);
+        world.create(template).await;
+        world.create(records::project("team", "plain")).await;
+        world.create(records::workspace("w0")).await;
+        until("the workspace to run", SOON, async || {
+            let status = world.workspace("w0").await.status.unwrap_or_default();
+            if format!("{:?}", status.phase) == "Running" { Ok(()) } else { Err(format!("{:?}", status.conditions)) }
+        })
+        .await;
+        let said = Command::new(env!("CARGO_BIN_EXE_devsanctum"))
+            .arg("--state-dir")
+            .arg(world.state_dir())
+            .args(["exec", "-n", "team", "w0", "--", "hostname"])
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&said.stdout), "w0\n", "{}", String::from_utf8_lossy(&said.stderr));
+        // What it runs elsewhere cannot be routed to yet, and says so.
+        let ports = json!({"spec": {"ports": [{"name": "web", "port": 8080}]}});
+        merge(&world, "templates/plain", ports).await;
+        until("a condition about its route", SOON, async || {
+            let status = world.workspace("w0").await.status.unwrap_or_default();
+            let found = status.conditions.iter().find(|c| c.reason == "NoGateway").map(|c| c.message.clone());
+            found.filter(|m| m.contains("devsanctum exec")).map(drop).ok_or_else(|| format!("{:?}", status.conditions))
+        })
+        .await;
+        world.delete("w0").await;
+        world.gone("w0").await;
+    });
+}
+
+/// Touches the server's record, so that its loop looks at once.
+async fn again(world: &World<'_>) {
+    let now = json!({"metadata": {"annotations": {"looked": format!("{:?}", std::time::Instant::now())}}});
+    world.servers().patch("rack", &PatchParams::default(), &Patch::Merge(now)).await.unwrap();
+}
+
+async fn merge(world: &World<'_>, path: &str, body: Value) {
+    let request =
+        http::Request::patch(format!("/apis/devsanctum.io/v1/{path}")).header("content-type", "application/merge-patch+json");
+    world.client.request::<Value>(request.body(body.to_string().into_bytes()).unwrap()).await.unwrap();
+}
+
+async fn replace(world: &World<'_>, secret: Value) {
+    merge(world, "namespaces/devsanctum-system/secrets/rack", json!({"spec": secret["spec"]})).await;
+}

@@ -109,6 +109,13 @@ impl Upstreams {
 }
 
 impl Context {
+    /// Notes where a workspace is reached now, if anywhere; the proxy is told when that is news.
+    pub fn reached(&self, uid: &str, address: Option<IpAddr>) {
+        if self.upstreams.set(uid, address) {
+            self.triggers.route_table.notify_one();
+        }
+    }
+
     /// The settings, or the defaults where none are set.
     pub fn settings(&self) -> SettingsSpec {
         self.caches.settings.get(&ObjectRef::new(SETTINGS_NAME)).map(|s| s.spec.clone()).unwrap_or_default()

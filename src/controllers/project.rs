@@ -4,6 +4,7 @@ use super::context::Context;
 use super::retry::PassError;
 use super::skeleton::Loop;
 use super::status::Pass;
+use crate::engine::ownership::Ownership;
 use crate::resource::{Project, ProjectStatus, Workspace, labels};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Namespace;
@@ -33,6 +34,7 @@ impl Loop for Projects {
         pass.status.workspaces = count(&members);
         members.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         if members.is_empty() {
+            self.tell_of_folders(record).await;
             return Ok(());
         }
         let names: Vec<String> = members.iter().take(10).map(|w| w.name_any()).collect();
@@ -53,6 +55,26 @@ fn count(members: &[Arc<Workspace>]) -> u32 {
 impl Projects {
     fn members(&self, record: &Project) -> Vec<Arc<Workspace>> {
         self.0.caches.workspaces.state_filter(|w| w.metadata.namespace == record.metadata.name)
+    }
+
+    /// Deleting a project deletes no work: folders its workspaces shared stay, and somebody should know.
+    async fn tell_of_folders(&self, record: &Project) {
+        let uid = record.uid().unwrap_or_default();
+        for server in self.0.caches.servers.state() {
+            let Some(engine) = self.0.engines.get(&server.name_any()) else { continue };
+            let mut found = engine.volumes(Some(&uid)).await.unwrap_or_default();
+            found.retain(|v| Ownership::of_record(&v.labels, "Project", &uid));
+            if !found.is_empty() {
+                let names: Vec<&str> = found.iter().map(|v| v.name.as_str()).collect();
+                let note = format!(
+                    "folders its workspaces shared stay on server {}: volumes {}. Remove them with `docker volume rm` when they are not \
+                     wanted any more",
+                    server.name_any(),
+                    names.join(", ")
+                );
+                super::events::tell(&self.0.frame, record, false, "FoldersRemain", note);
+            }
+        }
     }
 
     /// Our own API makes the namespace together with the project; another one may not.

@@ -42,7 +42,7 @@ pub trait Loop: Send + Sync + 'static {
     /// Passes at once.
     const CONCURRENCY: u16 = 64;
     /// Longest wait after transient failures.
-    const LONGEST_RETRY: Duration = Duration::from_secs(300);
+    const LONGEST_RETRY: Duration = Duration::from_secs(500);
 
     /// Brings the world to where the record says, and notes what was found.
     async fn reconcile(&self, record: &Self::Record, pass: &mut Pass<<Self::Record as Record>::S>) -> Result<(), PassError>;

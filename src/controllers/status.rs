@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use std::fmt::Debug;
+use std::time::Duration;
 
 /// What every status of a kind with a loop has.
 pub trait RecordStatus: Clone + Default + PartialEq + Serialize + Send + Sync + 'static {
@@ -68,7 +69,7 @@ pub struct Pass<S> {
     /// The status to be. Conditions and message are the skeleton's; everything else is the loop's.
     pub status: S,
     /// Look again after this long although all is well.
-    pub requeue: Option<std::time::Duration>,
+    pub requeue: Option<Duration>,
     /// What was done, for the report.
     pub actions: Vec<String>,
     /// The time of the pass.
@@ -131,6 +132,13 @@ impl<S: RecordStatus> Pass<S> {
         let mut saved = self.saved.clone();
         let known = conditions::find(saved.conditions_mut(), e.condition);
         known.is_none_or(|c| c.reason != e.reason || c.message != e.message)
+    }
+
+    /// How long the record has said already that this condition has this status.
+    pub fn lasted(&self, condition: &str, status: &str) -> Duration {
+        let mut saved = self.saved.clone();
+        let known = conditions::find(saved.conditions_mut(), condition).filter(|c| c.status == status);
+        known.map_or(Duration::ZERO, |c| self.now.duration_since(c.last_transition_time.0).unsigned_abs())
     }
 
     /// Something was done.

@@ -35,8 +35,10 @@ use wire::Wire;
 const READ: Duration = Duration::from_secs(10);
 /// Deadline of calls that change something.
 const CHANGE: Duration = Duration::from_secs(60);
-/// For calls whose length nobody knows (pulls): Docker must begin to answer within this.
+/// For calls whose length nobody knows: Docker must begin to answer within this.
 const BEGIN: Duration = Duration::from_secs(60);
+/// A pull may take hours, but not be silent for this long: Docker tells of progress many times a second.
+const PROGRESS: Duration = Duration::from_secs(120);
 /// Longest time a whole [`Engine::exec_output`] may take.
 const EXEC_OUTPUT: Duration = Duration::from_secs(60);
 /// bollard wants a timeout of its own; ours are all shorter.
@@ -236,6 +238,11 @@ impl Engine for DockerEngine {
         self.attach(network, id).await
     }
 
+    async fn disconnect(&self, network: &str, id: &ContainerId) -> Result<(), EngineError> {
+        harden::check_name("network", network)?;
+        absent(self.detach(network, id).await).map(|_| ())
+    }
+
     async fn remove_network(&self, id: &str) -> Result<(), EngineError> {
         harden::check_name("network", id)?;
         absent(self.within(CHANGE, self.docker.remove_network(id)).await).map(|_| ())
@@ -279,10 +286,7 @@ impl Engine for DockerEngine {
         let (name, tag) = split_tag(reference);
         let options = query::CreateImageOptionsBuilder::new().from_image(name).tag(tag).build();
         let mut progress = Box::pin(self.docker.create_image(Some(options), None, None));
-        let mut next = self.within(BEGIN, async { progress.next().await.transpose() }).await?;
-        while next.is_some() {
-            next = progress.next().await.transpose().map_err(|e| self.classify(e))?;
-        }
+        while self.within(PROGRESS, async { progress.next().await.transpose() }).await?.is_some() {}
         Ok(())
     }
 

@@ -49,6 +49,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Attaches a container to a network by name; a stale attachment to a network of that name that is no more is
     /// taken off first. Fine when it is attached already.
     async fn connect(&self, network: &str, id: &ContainerId) -> Result<(), EngineError>;
+    /// Takes a container off a network by name; fine when it is not on it.
+    async fn disconnect(&self, network: &str, id: &ContainerId) -> Result<(), EngineError>;
     /// Removes a network by id; fine when it is gone already.
     async fn remove_network(&self, id: &str) -> Result<(), EngineError>;
 

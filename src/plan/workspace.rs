@@ -99,6 +99,8 @@ pub struct SeenContainer {
     pub state: State,
     /// It is attached to the network wanted (main), or to the main container's (sidecar).
     pub attached: bool,
+    /// Other networks it is attached to.
+    pub others: Vec<String>,
     /// When it last started; comparable as text within one engine.
     pub started_at: String,
 }
@@ -125,6 +127,8 @@ pub enum Step {
     Create(String),
     /// Attach the main container to its network again.
     Connect(String),
+    /// Take a container (the first) off a network (the second) that is not its own.
+    Disconnect(String, String),
     /// Start a container.
     Start(String),
     /// Thaw a container.
@@ -210,6 +214,7 @@ fn bring_up(name: &str, seen: &SeenContainer, steps: &mut Vec<Step>) {
     if !seen.attached {
         steps.push(Step::Connect(name.to_owned()));
     }
+    steps.extend(seen.others.iter().map(|other| Step::Disconnect(name.to_owned(), other.clone())));
     match seen.state {
         State::Paused => steps.push(Step::Unpause(name.to_owned())),
         State::Stopped => steps.push(Step::Start(name.to_owned())),
@@ -268,6 +273,12 @@ pub fn base_name(namespace: &str, name: &str, uid: &str) -> String {
     format!("ds-{namespace}-{name}-{}", uid.get(..8).unwrap_or(uid))
 }
 
+/// What names of folders shared within a project begin with. They stay when a project is deleted, and one made anew under
+/// its name must not meet them.
+pub fn shared_base(project: &str, project_uid: &str) -> String {
+    format!("ds-{project}-{}", project_uid.get(..8).unwrap_or(project_uid))
+}
+
 fn sidecar_name(base: &str, feature: &str) -> String {
     format!("{base}.{feature}")
 }
@@ -277,10 +288,10 @@ pub fn container_names(base: &str, env: &Environment) -> BTreeSet<String> {
     env.sidecars.keys().map(|feature| sidecar_name(base, feature)).chain([base.to_owned()]).collect()
 }
 
-/// What a workspace should have, from its resolved environment.
+/// What a workspace should have, from its resolved environment. `shared` is the project's [`shared_base`].
 pub fn wanted(
     base: &str,
-    project: &str,
+    shared: &str,
     env: &Environment,
     extra_env: &BTreeMap<String, String>,
     network: WantedNetwork,
@@ -292,11 +303,11 @@ pub fn wanted(
         base.to_owned(),
         "main".into(),
         Parts { image: &env.image, command: env.command.clone(), env: variables, limits: env.limits },
-        mounts(base, project, "", &env.folders, &mut volumes),
+        mounts(base, shared, "", &env.folders, &mut volumes),
     );
     let mut sidecars = Vec::new();
     for (feature, s) in &env.sidecars {
-        let mounted = mounts(base, project, &format!("{feature}."), &s.folders, &mut volumes);
+        let mounted = mounts(base, shared, &format!("{feature}."), &s.folders, &mut volumes);
         let parts = Parts {
             image: &s.image,
             command: (!s.command.is_empty()).then(|| s.command.clone()),
@@ -331,7 +342,7 @@ fn container(name: String, role: String, parts: Parts<'_>, mounts: BTreeMap<Stri
 
 fn mounts(
     base: &str,
-    project: &str,
+    shared_base: &str,
     prefix: &str,
     folders: &[Folder],
     volumes: &mut Vec<WantedVolume>,
@@ -339,7 +350,7 @@ fn mounts(
     let mut mounted = BTreeMap::new();
     for f in folders {
         let shared = f.mode == FolderMode::Shared;
-        let name = if shared { format!("ds-{project}.shared.{prefix}{}", f.name) } else { format!("{base}.{prefix}{}", f.name) };
+        let name = if shared { format!("{shared_base}.shared.{prefix}{}", f.name) } else { format!("{base}.{prefix}{}", f.name) };
         let role = format!("{}.{prefix}{}", if shared { "shared" } else { "folder" }, f.name);
         volumes.push(WantedVolume { name: name.clone(), role, shared });
         mounted.insert(name, f.path.clone());

@@ -36,6 +36,7 @@ fn apply(wanted: &Wanted, seen: &Seen, steps: &[Step], clock: &mut u32) -> Seen 
                     digest,
                     state: State::Stopped,
                     attached: true,
+                    others: Vec::new(),
                     started_at: String::new(),
                 };
                 after.containers.insert(name.clone(), made);
@@ -45,6 +46,7 @@ fn apply(wanted: &Wanted, seen: &Seen, steps: &[Step], clock: &mut u32) -> Seen 
                 }
             }
             Step::Connect(name) => after.containers.get_mut(name).unwrap().attached = true,
+            Step::Disconnect(name, other) => after.containers.get_mut(name).unwrap().others.retain(|n| n != other),
             Step::Start(name) => {
                 let c = after.containers.get_mut(name).unwrap();
                 assert_eq!(c.state, State::Stopped, "started while {:?}", c.state);
@@ -64,9 +66,12 @@ fn apply(wanted: &Wanted, seen: &Seen, steps: &[Step], clock: &mut u32) -> Seen 
 
 fn any_container(digests: Vec<String>) -> impl Strategy<Value = Option<SeenContainer>> {
     let state = prop::sample::select(vec![State::Running, State::Paused, State::Stopped]);
-    let some = (state, prop::sample::select(digests), any::<bool>(), 0u32..50).prop_map(|(state, digest, attached, at)| {
-        SeenContainer { id: "x".into(), ours: true, digest, state, attached, started_at: format!("{at:08}") }
-    });
+    let some = (state, prop::sample::select(digests), any::<bool>(), any::<bool>(), 0u32..50).prop_map(
+        |(state, digest, attached, more, at)| {
+            let others = if more { vec!["other".into()] } else { vec![] };
+            SeenContainer { id: "x".into(), ours: true, digest, state, attached, others, started_at: format!("{at:08}") }
+        },
+    );
     prop::option::of(some)
 }
 
@@ -112,7 +117,7 @@ proptest! {
             0 => seen.network = Some(false),
             1 => { seen.volumes.insert(wanted.volumes[0].name.clone(), false); }
             _ => {
-                let c = SeenContainer { id: "x".into(), ours: false, digest: String::new(), state: State::Running, attached: true, started_at: String::new() };
+                let c = SeenContainer { id: "x".into(), ours: false, digest: String::new(), state: State::Running, attached: true, others: vec![], started_at: String::new() };
                 seen.containers.insert(wanted.main.name.clone(), c);
             }
         }
@@ -141,12 +146,14 @@ fn an_outdated_container_stays_until_recreation_is_asked_for() {
         digest: "old".into(),
         state: State::Running,
         attached: true,
+        others: vec!["somebody-s".into()],
         started_at: "1".into(),
     };
     let mut seen = Seen { network: Some(true), ..Seen::default() };
     seen.volumes.insert(wanted.volumes[0].name.clone(), true);
     seen.containers.insert(wanted.main.name.clone(), main);
-    assert_eq!(plan(&wanted, &seen).unwrap(), []);
+    let name = wanted.main.name.clone();
+    assert_eq!(plan(&wanted, &seen).unwrap(), [Step::Disconnect(name, "somebody-s".into())]);
     wanted.recreate = true;
     assert_eq!(
         plan(&wanted, &seen).unwrap()[..2],

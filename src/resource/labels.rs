@@ -31,5 +31,7 @@ pub const SUSPEND: &str = "devsanctum.io/suspend";
 /// Set to the digest named by the `UpToDate` condition, makes an outdated container anew. Its own file system is
 /// lost; its folders stay.
 pub const RECREATE: &str = "devsanctum.io/recreate";
+/// Names, on a server, the id of an engine that may take the place of the one which held its workspaces.
+pub const ACCEPT_ENGINE: &str = "devsanctum.io/accept-engine";
 /// Set to `"true"` on a server, allows one removal of more strays than the fuse lets pass.
 pub const REMOVE_STRAYS: &str = "devsanctum.io/remove-strays";

@@ -12,7 +12,6 @@ use super::endpoint::endpoint;
 use super::retry::PassError;
 use super::skeleton::Loop;
 use super::status::Pass;
-use crate::engine::ownership::Ownership;
 use crate::engine::{Engine, EngineError, Labels};
 use crate::resource::conditions::condition;
 use crate::resource::{DockerServer, DockerServerStatus, NetworkMode, ServerPhase, Workspace, labels};
@@ -48,32 +47,13 @@ impl Loop for Servers {
 
     async fn reconcile(&self, record: &DockerServer, pass: &mut Pass<DockerServerStatus>) -> Result<(), PassError> {
         let name = record.name_any();
-        pass.status.workspaces = u32::try_from(self.members(&name).len()).unwrap_or(u32::MAX);
-        let engine = match self.reach(record, pass).await {
-            Ok(engine) => engine,
-            Err(e) => {
-                self.lost(&name, pass);
-                return Err(e);
-            }
-        };
-        let prepared = prepare::prepare(&self.ctx, record, engine.as_ref(), pass).await?;
-        if pass.status.network_mode.is_some() {
-            // Its workspaces need not wait for what was proved before to be proved again.
-            self.ctx.engines.set(&name, Some(engine.clone()));
-            self.watches.keep(&self.ctx, record, engine.clone());
+        let done = self.look_after(record, pass).await;
+        if !self.ctx.engines.tried(&name) {
+            // Its workspaces wait for word, good or bad.
+            self.ctx.engines.set(&name, None);
+            self.wake_members(&name);
         }
-        self.prove(&name, &prepared, engine.as_ref(), pass).await?;
-        self.measure(record, &prepared, engine.as_ref(), pass).await?;
-        if pass.status.phase != ServerPhase::Online {
-            pass.did("online");
-        }
-        pass.status.phase = ServerPhase::Online;
-        pass.status.stale = false;
-        self.ctx.engines.set(&name, Some(engine.clone()));
-        self.watches.keep(&self.ctx, record, engine);
-        let poll = humantime::parse_duration(&record.spec.poll_interval).unwrap_or(Duration::from_secs(60));
-        pass.requeue = Some(poll.mul_f64(0.9 + 0.2 * self.ctx.frame.clock.jitter()));
-        Ok(())
+        done
     }
 
     async fn cleanup(&self, record: &DockerServer, pass: &mut Pass<DockerServerStatus>) -> Result<(), PassError> {
@@ -121,6 +101,41 @@ impl Servers {
         Self { ctx, watches: watch::Watches::default(), looked: Mutex::default() }
     }
 
+    /// Reaches it, prepares it, proves it, measures it.
+    async fn look_after(&self, record: &DockerServer, pass: &mut Pass<DockerServerStatus>) -> Result<(), PassError> {
+        let name = record.name_any();
+        pass.status.workspaces = u32::try_from(self.members(&name).len()).unwrap_or(u32::MAX);
+        let engine = match self.reach(record, pass).await {
+            Ok(engine) => engine,
+            Err(e) => {
+                self.lost(&name, pass);
+                return Err(e);
+            }
+        };
+        let prepared = prepare::prepare(&self.ctx, record, &engine, pass).await?;
+        if pass.status.network_mode.is_some() {
+            // Its workspaces need not wait for what was proved before to be proved again.
+            self.ctx.engines.set(&name, Some(engine.clone()));
+            self.watches.keep(&self.ctx, record, engine.clone());
+        }
+        self.prove(&name, &prepared, engine.as_ref(), pass).await?;
+        self.measure(record, &prepared, engine.as_ref(), pass).await?;
+        if pass.status.phase != ServerPhase::Online {
+            pass.did("online");
+        }
+        pass.status.phase = ServerPhase::Online;
+        pass.status.stale = false;
+        self.ctx.engines.set(&name, Some(engine.clone()));
+        self.watches.keep(&self.ctx, record, engine);
+        let poll = humantime::parse_duration(&record.spec.poll_interval).unwrap_or(Duration::from_secs(60));
+        pass.requeue = Some(poll.mul_f64(0.9 + 0.2 * self.ctx.frame.clock.jitter()));
+        Ok(())
+    }
+
+    fn wake_members(&self, server: &str) {
+        self.members(server).iter().for_each(|w| self.ctx.triggers.workspaces.fire(w));
+    }
+
     fn members(&self, server: &str) -> Vec<Arc<Workspace>> {
         self.ctx.caches.workspaces.state_filter(|w| w.status.as_ref().is_some_and(|s| s.docker_server.as_deref() == Some(server)))
     }
@@ -131,17 +146,33 @@ impl Servers {
         let failed = |e: &EngineError| PassError::engine("Reachable", e);
         let engine = self.ctx.connector.connect(&record.name_any(), &endpoint).await.map_err(|e| failed(&e))?;
         let info = engine.info().await.map_err(|e| failed(&e))?;
-        let before = pass.status.engine_id.replace(info.id.clone());
-        if before.is_some_and(|b| b != info.id) && !self.members(&record.name_any()).is_empty() {
-            let message = format!("another engine ({}) answers at this address than the one that holds its workspaces", info.id);
-            super::events::tell(&self.ctx.frame, record, true, "EngineReplaced", message);
-            self.lock().remove(&record.name_any());
-        }
+        self.same_engine(record, &info.id, pass)?;
         pass.status.engine_version = Some(info.version);
         pass.status.cpu_cores = Some(info.cpu_cores);
         pass.status.ram_total_mb = Some(info.memory >> 20);
         pass.holds("Reachable", "Answers");
         Ok(engine)
+    }
+
+    /// An engine that has not the workspaces would be given them a second time, empty. Whether it may is a person's to say.
+    fn same_engine(&self, record: &DockerServer, id: &str, pass: &mut Pass<DockerServerStatus>) -> Result<(), PassError> {
+        let name = record.name_any();
+        let held = pass.status.engine_id.clone().filter(|held| held != id);
+        if let Some(held) = held {
+            let members = self.members(&name).len();
+            if members > 0 && record.annotations().get(labels::ACCEPT_ENGINE).is_none_or(|accepted| accepted != id) {
+                let message = format!(
+                    "another engine ({id}) answers at this address than the one that holds its {members} workspaces ({held}): nothing is \
+                     done there. Correct the address; or, if the old one is gone for ever, set the annotation {}={id} to make them \
+                     anew on this one, with empty folders",
+                    labels::ACCEPT_ENGINE
+                );
+                return Err(PassError::stalled("Reachable", "EngineReplaced", message));
+            }
+            self.lock().remove(&name);
+        }
+        pass.status.engine_id = Some(id.to_owned());
+        Ok(())
     }
 
     /// Figures stay as they were last known, marked as such.
@@ -219,12 +250,11 @@ impl Servers {
         let endpoint = endpoint(&self.ctx.frame.client, self.ctx.secrets.as_ref(), record).await;
         let endpoint = endpoint.map_err(|e| EngineError::Unreachable(e.message))?;
         let engine = self.ctx.connector.connect(&record.name_any(), &endpoint).await?;
-        let uid = record.uid().unwrap_or_default();
-        let own = |labels: &Labels| Ownership::of_record(labels, "DockerServer", &uid);
-        for container in engine.containers(Some(&uid)).await?.into_iter().filter(|c| own(&c.labels)) {
+        let own = |labels: &Labels| prepare::is_ours(&self.ctx, labels, record);
+        for container in engine.containers(None).await?.into_iter().filter(|c| own(&c.labels)) {
             engine.remove(&container.id).await?;
         }
-        for network in engine.networks(Some(&uid)).await?.into_iter().filter(|n| own(&n.labels)) {
+        for network in engine.networks(None).await?.into_iter().filter(|n| own(&n.labels)) {
             engine.remove_network(&network.id).await?;
         }
         Ok(())

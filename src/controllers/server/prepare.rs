@@ -3,13 +3,17 @@
 use super::super::context::Context;
 use super::super::retry::PassError;
 use super::super::status::Pass;
+use super::super::workspace::have_one;
 use crate::engine::ownership::Ownership;
 use crate::engine::probe::{Disk, Memory, OUTPUT_LIMIT, disk_command, memory_command, parse_disk, parse_memory};
-use crate::engine::{Attach, Container, ContainerId, ContainerSpec, ContainerState, Engine, EngineError, Network, NetworkSpec};
+use crate::engine::{
+    Attach, Container, ContainerId, ContainerSpec, ContainerState, Engine, EngineError, Labels, Network, NetworkSpec,
+};
 use crate::plan::environment::probe_image;
 use crate::resource::{DockerServer, DockerServerStatus};
 use kube::ResourceExt;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Subnets tried for the shared bridge, one after the other: wide enough for thousands of workspaces.
 const SUBNETS: [&str; 6] =
@@ -44,7 +48,7 @@ fn short(instance: &str) -> &str {
 pub async fn prepare(
     ctx: &Context,
     record: &DockerServer,
-    engine: &dyn Engine,
+    engine: &Arc<dyn Engine>,
     pass: &mut Pass<DockerServerStatus>,
 ) -> Result<Prepared, PassError> {
     let owner = Ownership {
@@ -55,33 +59,46 @@ pub async fn prepare(
         name: record.name_any(),
         role: "network".into(),
     };
-    let (network, fresh) = network(engine, &ctx.instance, &owner, pass).await?;
+    let (network, fresh) = network(ctx, engine.as_ref(), record, &owner, pass).await?;
     let image = probe_image(&ctx.settings().images);
-    let failed = |e: EngineError| PassError::engine("Prepared", &e);
-    if engine.image(&image).await.map_err(failed)?.is_none()
-        && let Err(e) = engine.pull(&image).await
-    {
+    if let Err(e) = have_one(ctx, &record.name_any(), engine, &image).await {
+        if e.reason == "Pulling" && pass.status.network_mode.is_none() {
+            return Err(PassError { condition: "Prepared", ..e });
+        }
         let missing = format!(
-            "the probe's image {image} is not on the server and cannot be pulled ({e}): memory in use, disk and isolation are not known. Load it, or set spec.images.probe in Settings"
+            "the probe's image cannot be had ({}): memory in use, disk and isolation are not known. Load it, or set \
+             spec.images.probe in Settings",
+            e.message
         );
         pass.holds("Prepared", "WithoutProbe");
         return Ok(Prepared { probe: None, missing, network, image, fresh, owner });
     }
-    let probe = probe(engine, &image, &network, &Ownership { role: "probe".into(), ..owner.clone() }, pass).await?;
+    let role = Ownership { role: "probe".into(), ..owner.clone() };
+    let probe = probe(ctx, engine.as_ref(), record, &image, &network, &role, pass).await?;
     pass.holds("Prepared", "Prepared");
     Ok(Prepared { probe: Some(probe), missing: String::new(), network, image, fresh, owner })
 }
 
+/// Whether a server-wide object is this record's, or was that of a record which is gone: one deleted while its server
+/// did not answer leaves its bridge behind, with workspaces on it.
+pub fn is_ours(ctx: &Context, found: &Labels, record: &DockerServer) -> bool {
+    let Some(owner) = Ownership::read(found) else { return false };
+    let another = |s: &DockerServer| s.uid().as_ref() == Some(&owner.uid) && s.uid() != record.uid();
+    owner.instance == ctx.instance && owner.kind == "DockerServer" && !ctx.caches.servers.state().iter().any(|s| another(s))
+}
+
 async fn network(
+    ctx: &Context,
     engine: &dyn Engine,
-    instance: &str,
+    record: &DockerServer,
     owner: &Ownership,
     pass: &mut Pass<DockerServerStatus>,
 ) -> Result<(Network, bool), PassError> {
+    let instance = &ctx.instance;
     let name = shared_network(instance);
     let failed = |e: EngineError| PassError::engine("Prepared", &e);
     if let Some(found) = engine.network(&name).await.map_err(failed)? {
-        return if owner.proves(&found.labels) { Ok((found, false)) } else { Err(taken("network", &name)) };
+        return if is_ours(ctx, &found.labels, record) { Ok((found, false)) } else { Err(taken("network", &name)) };
     }
     let mut last = None;
     for subnet in SUBNETS {
@@ -121,7 +138,9 @@ fn taken(what: &str, name: &str) -> PassError {
 }
 
 async fn probe(
+    ctx: &Context,
     engine: &dyn Engine,
+    record: &DockerServer,
     image: &str,
     network: &Network,
     owner: &Ownership,
@@ -131,10 +150,10 @@ async fn probe(
     let failed = |e: EngineError| PassError::engine("Prepared", &e);
     let mut found = engine.inspect(&name).await.map_err(failed)?;
     if let Some(c) = &found {
-        if !owner.proves(&c.labels) {
+        if !is_ours(ctx, &c.labels, record) {
             return Err(taken("container", &name));
         }
-        if !usable(c, network) {
+        if !usable(c, network) || !owner.proves(&c.labels) {
             engine.remove(&c.id).await.map_err(failed)?;
             found = None;
         }

@@ -10,7 +10,7 @@ use crate::plan::environment::{Environment, resolve};
 use crate::plan::resync::{ObjectKind, Owned, strays};
 use crate::plan::workspace::{base_name, container_names};
 use crate::resource::conditions::holds;
-use crate::resource::{DockerServer, Workspace, labels};
+use crate::resource::{DockerServer, NetworkMode, Workspace, labels};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::runtime::reflector::ObjectRef;
@@ -32,7 +32,7 @@ pub async fn resync(ctx: &Context, server: &str, server_uid: &str, engine: &Arc<
     let on = |w: &Workspace| w.status.as_ref().is_some_and(|s| s.docker_server.as_deref() == Some(server));
     let members = ctx.caches.workspaces.state_filter(|w| on(w));
     let names = names(ctx, &members);
-    wake_drifted(ctx, &containers, &members, &names, &shared_network(&ctx.instance));
+    wake_drifted(ctx, server, &containers, &members, &names);
     wake_unprepared(ctx, server, server_uid, &containers, &networks);
     let mut all: Vec<Owned> =
         containers.iter().filter_map(|c| owned(ObjectKind::Container, c.id.as_str(), &c.name, &c.labels)).collect();
@@ -40,7 +40,12 @@ pub async fn resync(ctx: &Context, server: &str, server_uid: &str, engine: &Arc<
     all.extend(volumes.iter().filter_map(|v| owned(ObjectKind::Volume, &v.name, &v.name, &v.labels)));
     let mut known: BTreeSet<String> = members.iter().filter_map(|w| w.uid()).collect();
     known.insert(server_uid.to_owned());
-    remove_strays(ctx, server, engine, &all, &known, &names).await
+    // What is named like the shared bridge is the server loop's to judge.
+    known.extend(
+        networks.iter().filter(|n| n.name == shared_network(&ctx.instance)).filter_map(|n| n.labels.get(labels::UID).cloned()),
+    );
+    remove_strays(ctx, server, engine, &all, &known, &names).await;
+    Ok(())
 }
 
 /// An object that lacks one of our labels is foreign, whatever the others say.
@@ -67,18 +72,24 @@ fn names(ctx: &Context, members: &[Arc<Workspace>]) -> Names {
     names
 }
 
-fn wake_drifted(ctx: &Context, containers: &[ContainerSummary], members: &[Arc<Workspace>], names: &Names, shared: &str) {
+fn wake_drifted(ctx: &Context, server: &str, containers: &[ContainerSummary], members: &[Arc<Workspace>], names: &Names) {
     let by_name: BTreeMap<&str, &ContainerSummary> = containers.iter().map(|c| (c.name.as_str(), c)).collect();
+    let shared = shared_network(&ctx.instance);
+    let record = ctx.caches.servers.get(&ObjectRef::new(server));
+    let own = record.is_some_and(|s| s.status.as_ref().and_then(|s| s.network_mode) == Some(NetworkMode::PerWorkspace));
     for w in members {
         let (project, uid) = (w.namespace().unwrap_or_default(), w.uid().unwrap_or_default());
         let base = base_name(&project, &w.name_any(), &uid);
         let runs = |name: &str| by_name.get(name).is_some_and(|c| c.state == ContainerState::Running);
         let main = by_name.get(base.as_str());
-        let attached = main.is_some_and(|c| [shared, &base].iter().any(|n| c.networks.get(*n).is_some_and(Option::is_some)));
+        let address = main.and_then(|c| c.networks.get(if own { &base } else { &shared }).copied().flatten());
+        let attached = address.is_some() && main.is_some_and(|c| c.networks.len() == 1);
         let as_wanted =
             if w.spec.running { attached && names.get(&uid).is_none_or(|all| all.iter().all(|n| runs(n))) } else { !runs(&base) };
         let same = main.map(|c| c.id.as_str()) == w.status.as_ref().and_then(|s| s.container_id.as_deref());
-        if as_wanted && same && ctx.upstreams.knows(&uid) {
+        let routed = ctx.upstreams.get(&uid);
+        let reached = ctx.upstreams.knows(&uid) && (routed.is_none() || routed == address);
+        if as_wanted && same && reached {
             continue;
         }
         if let Some(main) = main {
@@ -111,7 +122,7 @@ async fn remove_strays(
     owned: &[Owned],
     known: &BTreeSet<String>,
     names: &Names,
-) -> Result<(), EngineError> {
+) {
     let record = ctx.caches.servers.get(&ObjectRef::new(server));
     let allow = record.as_ref().is_some_and(|r| r.annotations().get(labels::REMOVE_STRAYS).is_some_and(|v| v == "true"));
     let found = strays(owned, known, names, allow);
@@ -123,16 +134,18 @@ async fn remove_strays(
         tokio::spawn(retire(ctx.clone(), server.to_owned(), engine.clone(), extra));
     }
     if !found.remove.is_empty() {
-        let Some(living) = living(ctx, server).await else { return Ok(()) };
+        let Some(living) = living(ctx, server).await else { return };
         for stray in found.remove.iter().filter(|s| !s.uid.is_empty() && !living.contains(&s.uid)) {
-            remove(ctx, engine.as_ref(), stray).await?;
-            tell(ctx, server, stray, "its record is gone");
+            // One that somebody still uses must not keep the others here. The next list tries again.
+            match remove(ctx, engine.as_ref(), stray).await {
+                Ok(()) => tell(ctx, server, stray, "its record is gone"),
+                Err(e) => tracing::warn!(server, name = stray.name, error = %e, "cannot remove what belongs to no record"),
+            }
         }
     }
     if let Some(record) = record.filter(|_| allow) {
         spend_permission(ctx, &record).await;
     }
-    Ok(())
 }
 
 /// Looks once more: a container that is removed is what was just inspected, by its id.

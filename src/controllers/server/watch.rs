@@ -15,6 +15,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How often everything is listed although no event said so.
 const RESYNC: Duration = Duration::from_secs(60);
+/// First pause before an engine that would not tell its events, or not list its objects, is asked again; doubles up to
+/// [`RESYNC`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// An event that does not say whose object it is about brings a list this soon.
 const SOON: Duration = Duration::from_millis(200);
 /// Actions that cannot change what a record should look like.
@@ -29,6 +32,24 @@ struct Watch {
     engine: Arc<dyn Engine>,
     stop: CancellationToken,
     _guard: DropGuard,
+    begun: Instant,
+    /// Watches before this one that ended early.
+    failures: u32,
+}
+
+impl Watch {
+    /// How many have ended early when this one has ended now.
+    fn failed(&self) -> u32 {
+        if self.begun.elapsed() < RESYNC * 2 { self.failures + 1 } else { 0 }
+    }
+}
+
+/// One failure is forgiven: engines are restarted.
+fn pause(failures: u32) -> Duration {
+    match failures {
+        0 | 1 => Duration::ZERO,
+        n => FIRST_PAUSE.saturating_mul(1 << (n - 2).min(10)).min(RESYNC),
+    }
 }
 
 impl Watches {
@@ -40,14 +61,16 @@ impl Watches {
             return;
         }
         let stop = CancellationToken::new();
-        let watch = Watch { engine: engine.clone(), stop: stop.clone(), _guard: stop.clone().drop_guard() };
+        let failures = all.get(&name).filter(|w| w.stop.is_cancelled()).map_or(0, Watch::failed);
+        let (engine_kept, guard) = (engine.clone(), stop.clone().drop_guard());
+        let watch = Watch { engine: engine_kept, stop: stop.clone(), _guard: guard, begun: Instant::now(), failures };
         all.insert(name.clone(), watch);
         let (ctx, uid) = (ctx.clone(), record.uid().unwrap_or_default());
         tokio::spawn(async move {
             let end = stop.clone();
             tokio::select! {
                 () = end.cancelled() => {}
-                () = follow(&ctx, &name, &uid, engine) => {
+                () = follow(&ctx, &name, &uid, engine, pause(failures)) => {
                     // The engine is gone: the server loop finds out why and begins anew.
                     stop.cancel();
                     ctx.triggers.servers.fire_named(None, &name);
@@ -62,22 +85,38 @@ impl Watches {
     }
 }
 
-/// Follows until the engine fails.
-async fn follow(ctx: &Context, server: &str, server_uid: &str, engine: Arc<dyn Engine>) {
+/// Follows until the engine's events end.
+async fn follow(ctx: &Context, server: &str, server_uid: &str, engine: Arc<dyn Engine>, pause: Duration) {
+    tokio::time::sleep(pause).await;
     // Events first, list second: what happens in between is seen twice rather than never.
-    let Ok(mut events) = engine.events().await else { return };
+    let mut events = match engine.events().await {
+        Ok(events) => events,
+        Err(e) => {
+            tracing::warn!(server, error = %e, "the server does not tell its events; asking again");
+            return;
+        }
+    };
     let mut lists = ctx.triggers.lists.subscribe();
     let mut due = Instant::now();
+    let mut failures = 0;
     loop {
         tokio::select! {
             // The sender is in our hands, so this cannot fail.
             Ok(()) = lists.changed() => due = due.min(Instant::now() + SOON),
             () = tokio::time::sleep_until(due) => {
-                if let Err(e) = resync(ctx, server, server_uid, &engine).await {
-                    tracing::warn!(server, error = %e, "cannot list the server's objects");
-                    return;
-                }
-                due = Instant::now() + RESYNC.mul_f64(0.9 + 0.2 * ctx.frame.clock.jitter());
+                due = Instant::now() + match resync(ctx, server, server_uid, &engine).await {
+                    Ok(()) => {
+                        failures = 0;
+                        RESYNC.mul_f64(0.9 + 0.2 * ctx.frame.clock.jitter())
+                    }
+                    Err(e) => {
+                        failures += 1;
+                        tracing::warn!(server, error = %e, "cannot list the server's objects; trying again");
+                        // Whether it is to be had at all is the server loop's to say.
+                        ctx.triggers.servers.fire_named(None, server);
+                        self::pause(failures + 1)
+                    }
+                };
             }
             event = events.next() => match event {
                 Some(Ok(event)) => {

@@ -1,5 +1,6 @@
 //! A workspace goes for good, and leaves nothing.
 
+use super::site;
 use crate::controllers::context::Context;
 use crate::controllers::retry::PassError;
 use crate::controllers::status::Pass;
@@ -8,7 +9,6 @@ use crate::engine::{Engine, EngineError, Labels};
 use crate::resource::{Workspace, WorkspacePhase, WorkspaceStatus, labels};
 use futures::future::try_join_all;
 use kube::ResourceExt;
-use kube::runtime::reflector::ObjectRef;
 use std::time::Duration;
 
 /// Its files go anyway; this is for what it may still write to shared folders.
@@ -18,23 +18,18 @@ const GRACE: Duration = Duration::from_secs(2);
 /// project's and stay.
 pub async fn destroy(ctx: &Context, record: &Workspace, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
     let uid = record.uid().unwrap_or_default();
-    if ctx.upstreams.set(&uid, None) {
-        ctx.triggers.route_table.notify_one();
-    }
+    ctx.reached(&uid, None);
     if pass.status.phase != WorkspacePhase::Destroyed {
         pass.status.phase = WorkspacePhase::Destroyed;
         pass.save(record).await?;
     }
     if let Some(server) = pass.status.docker_server.clone() {
-        if ctx.caches.servers.get(&ObjectRef::new(&server)).is_some() {
-            super::untried(ctx, &server)?;
-        }
-        let removed = match ctx.engines.get(&server) {
-            Some(engine) => remove_all(engine.as_ref(), &uid, pass).await,
-            None => Err(EngineError::Unreachable(format!("server {server:?} is not connected"))),
+        let removed = match site(ctx, &server) {
+            Ok(site) => remove_all(site.engine.as_ref(), &uid, pass).await.map_err(|e| PassError::engine("Ready", &e)),
+            Err(e) => Err(e),
         };
         if let Err(e) = removed {
-            abandon(ctx, record, &server, &e, pass)?;
+            abandon(ctx, record, &server, e, pass)?;
         }
     }
     ctx.upstreams.forget(&uid);
@@ -68,7 +63,7 @@ fn abandon(
     ctx: &Context,
     record: &Workspace,
     server: &str,
-    e: &EngineError,
+    e: PassError,
     pass: &mut Pass<WorkspaceStatus>,
 ) -> Result<(), PassError> {
     let left = format!(
@@ -77,17 +72,17 @@ fn abandon(
         labels::UID,
         record.uid().unwrap_or_default()
     );
-    let registered = ctx.caches.servers.get(&ObjectRef::new(server)).is_some();
     let told = record.annotations().get(labels::ABANDON).is_some_and(|v| v == "true");
-    if told || !registered {
+    if told || e.reason == "ServerGone" {
         super::super::events::left_behind(ctx, record, &left);
         pass.did(format!("left behind: {left}"));
         return Ok(());
     }
     let message = format!(
-        "cannot remove {left}: {e}. It goes by itself when the server answers again; if the server is gone for ever, set the \
-         annotation {}=true to let go and leave it behind",
+        "cannot remove {left}: {}. It is tried again by itself; if the server is gone for ever, set the annotation {}=true to let \
+         go and leave it behind",
+        e.message,
         labels::ABANDON
     );
-    Err(PassError::transient("Ready", "ServerUnreachable", message))
+    Err(PassError { condition: "Ready", message, ..e })
 }

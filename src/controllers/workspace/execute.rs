@@ -1,16 +1,19 @@
 //! Observe, plan, execute, until there is nothing left to do.
 
 use super::observe::{Observed, Owner, observe};
+use super::{Site, images};
 use crate::controllers::context::Context;
 use crate::controllers::retry::PassError;
 use crate::controllers::status::Pass;
-use crate::engine::{Attach, ContainerId, ContainerSpec, ContainerState, Engine, EngineError, NetworkSpec, VolumeSpec};
+use crate::engine::{
+    Attach, Container, ContainerId, ContainerSpec, ContainerState, Engine, EngineError, NetworkSpec, VolumeSpec,
+};
 use crate::plan::workspace::{Seen, State, Step, Wanted, WantedContainer, plan};
+use crate::resource::conditions::condition;
 use crate::resource::{Workspace, WorkspacePhase, WorkspaceStatus, labels};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// Rounds of one pass; more than any plan needs, so that two who disagree cannot keep a pass for ever.
@@ -18,47 +21,41 @@ const ROUNDS: usize = 6;
 /// How long a workspace has to end by itself.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The main container once all is settled.
-pub struct Main {
-    /// Its address on its network.
-    pub address: Option<IpAddr>,
-    /// Digest of what it was made from.
-    pub digest: String,
-}
-
-/// Brings the engine to where the record says. `None` when there is (rightly) no container.
+/// Brings the engine to where the record says. What is seen on the way is noted at once: where the workspace is
+/// reached, and whether its container is up to date.
 pub async fn settle(
     ctx: &Context,
     record: &Workspace,
-    engine: &dyn Engine,
+    site: &Site,
     wanted: &Wanted,
     pass: &mut Pass<WorkspaceStatus>,
-) -> Result<Option<Main>, PassError> {
-    let owner = Owner {
-        instance: ctx.instance.clone(),
-        uid: record.uid().unwrap_or_default(),
-        namespace: record.namespace().unwrap_or_default(),
-        project_uid: project_uid(ctx, record),
-        name: record.name_any(),
-    };
+) -> Result<(), PassError> {
+    let owner = owner(ctx, record);
     let mut listed = ctx.listings.take(&owner.uid);
     for _ in 0..ROUNDS {
         let from_list = listed.is_some();
-        let observed = observe(engine, &owner, wanted, listed.take()).await?;
+        let observed = observe(site.engine.as_ref(), &owner, wanted, listed.take()).await?;
+        note(ctx, &owner.uid, site, wanted, &observed, pass);
         // What is in the way has no event that would wake us when it goes, so we look again by ourselves.
         let steps = plan(wanted, &observed.seen).map_err(|b| PassError::transient("ContainerRunning", b.reason, b.message))?;
-        if steps.is_empty() {
-            return settled(&observed, wanted, pass);
-        }
-        if from_list {
+        if from_list && !steps.is_empty() {
             // A list may show that there is nothing to do; what is to be done is decided on a closer look.
             continue;
         }
+        let (steps, held) = hold_back(ctx, &owner.uid, &observed, steps);
+        if steps.is_empty() {
+            return held.map_or_else(|| settled(&observed, wanted, pass), Err);
+        }
+        images::have(ctx, site, &made(wanted, &steps), pass).await?;
         announce(wanted, pass);
-        hold_back(ctx, &owner, &observed, &steps)?;
+        if steps.iter().any(|s| matches!(s, Step::Stop(n) | Step::Remove(n) if *n == wanted.main.name)) {
+            // Its address may be another's as soon as it is free.
+            ctx.reached(&owner.uid, None);
+        }
         let mut ids = ids(&observed.seen);
+        let main = observed.main(wanted).map(|m| m.id.clone());
+        let hands = Hands { ctx, engine: site.engine.as_ref(), owner: &owner, wanted, main };
         for step in &steps {
-            let hands = Hands { ctx, engine, owner: &owner, wanted, main: observed.main.as_ref().map(|m| m.id.clone()) };
             hands.take(step, &mut ids).await?;
             pass.did(describe(step));
         }
@@ -66,41 +63,91 @@ pub async fn settle(
     Err(PassError::transient("ContainerRunning", "DoesNotSettle", "something keeps changing its containers; trying again later"))
 }
 
-/// A main container that ended and is to be started again must not do so without end.
-fn hold_back(ctx: &Context, owner: &Owner, observed: &Observed, steps: &[Step]) -> Result<(), PassError> {
-    let Some(main) = observed.main.as_ref().filter(|m| m.state == ContainerState::Exited) else { return Ok(()) };
-    if !steps.iter().any(|s| matches!(s, Step::Start(name) if *name == main.name)) {
-        return Ok(());
+/// Whose the workspace's objects are.
+pub fn owner(ctx: &Context, record: &Workspace) -> Owner {
+    let namespace = record.namespace().unwrap_or_default();
+    let project = ctx.caches.projects.get(&ObjectRef::new(&namespace));
+    Owner {
+        instance: ctx.instance.clone(),
+        uid: record.uid().unwrap_or_default(),
+        project_uid: project.and_then(|p| p.uid()).unwrap_or_default(),
+        namespace,
+        name: record.name_any(),
     }
-    ctx.restarts.allow(&owner.uid, Instant::now()).map_err(|(times, wait)| {
-        let why = if main.oom_killed { "killed for using more memory than its limit" } else { "its program ended" };
+}
+
+fn note(ctx: &Context, uid: &str, site: &Site, wanted: &Wanted, observed: &Observed, pass: &mut Pass<WorkspaceStatus>) {
+    let address = observed.address(wanted).filter(|_| wanted.running);
+    pass.status.address = address.map(|a| a.to_string());
+    ctx.reached(uid, address.filter(|_| site.near));
+    if let Some(main) = observed.main(wanted) {
+        up_to_date(wanted, main.labels.get(labels::DIGEST).map_or("", String::as_str), pass);
+    }
+}
+
+/// Says when the container was made from an older environment than the records now describe.
+fn up_to_date(wanted: &Wanted, made_from: &str, pass: &mut Pass<WorkspaceStatus>) {
+    pass.status.environment = Some(made_from.to_owned());
+    pass.notice(if made_from == wanted.main.digest {
+        condition("UpToDate", true, "UpToDate", "")
+    } else {
         let message = format!(
-            "it has been started {times} times in a row and ended each time (last with exit code {}, {why}); see `devsanctum logs`. \
-             It is started again by itself, ever more seldom; or correct its template and recreate it",
-            main.exit_code
+            "its template, features or env have changed since its container was made; to make it anew (its folders stay, the rest \
+             of its file system is lost) set the annotation {}={}",
+            labels::RECREATE,
+            wanted.main.digest
         );
-        PassError::waiting("ContainerRunning", "CrashLoopBackOff", message, wait)
-    })
+        condition("UpToDate", false, "EnvironmentChanged", message)
+    });
 }
 
-fn project_uid(ctx: &Context, record: &Workspace) -> String {
-    let project = ObjectRef::new(&record.namespace().unwrap_or_default());
-    ctx.caches.projects.get(&project).and_then(|p| p.uid()).unwrap_or_default()
+/// Containers that are to be made.
+fn made<'w>(wanted: &'w Wanted, steps: &[Step]) -> Vec<&'w WantedContainer> {
+    let all = wanted.sidecars.iter().chain([&wanted.main]);
+    all.filter(|c| steps.iter().any(|s| matches!(s, Step::Create(name) if *name == c.name))).collect()
 }
 
-fn settled(observed: &Observed, wanted: &Wanted, pass: &mut Pass<WorkspaceStatus>) -> Result<Option<Main>, PassError> {
-    let busy = observed.seen.containers.values().any(|c| c.state == State::Busy);
-    if busy {
+/// A container that ended and is to be started again must not do so without end. Gives the steps that may be taken now.
+fn hold_back(ctx: &Context, uid: &str, observed: &Observed, steps: Vec<Step>) -> (Vec<Step>, Option<PassError>) {
+    let anew: Vec<String> = steps.iter().filter_map(|s| if let Step::Create(n) = s { Some(n.clone()) } else { None }).collect();
+    let mut held = None;
+    let mut may = |step: &Step| {
+        let Step::Start(name) = step else { return true };
+        if anew.contains(name) {
+            ctx.restarts.forget_one(uid, name);
+            return true;
+        }
+        let Some(ended) = observed.containers.get(name).filter(|c| c.state == ContainerState::Exited) else { return true };
+        let allowed = ctx.restarts.allow(uid, name, Instant::now());
+        held = held.take().or(allowed.err().map(|(times, wait)| crash_loop(ended, times, wait)));
+        allowed.is_ok()
+    };
+    let now = steps.into_iter().filter(|s| may(s)).collect();
+    (now, held)
+}
+
+fn crash_loop(ended: &Container, times: u32, wait: Duration) -> PassError {
+    let why = if ended.oom_killed { "killed for using more memory than its limit" } else { "its program ended" };
+    let message = format!(
+        "container {} has been started {times} times in a row and ended each time (last with exit code {}, {why}); see \
+         `devsanctum logs`. It is started again by itself, ever more seldom; or correct its template and recreate it",
+        ended.name, ended.exit_code
+    );
+    PassError::waiting("ContainerRunning", "CrashLoopBackOff", message, wait)
+}
+
+fn settled(observed: &Observed, wanted: &Wanted, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+    if observed.seen.containers.values().any(|c| c.state == State::Busy) {
         let message = "the engine is still removing or restarting a container";
         return Err(PassError::waiting("ContainerRunning", "EngineBusy", message, Duration::from_secs(1)));
     }
-    let Some(main) = &observed.main else { return Ok(None) };
+    let Some(main) = observed.main(wanted) else { return Ok(()) };
     pass.status.container_id = Some(main.id.as_str().to_owned());
     if wanted.running {
+        pass.holds("ImageReady", "Present");
         pass.holds("ContainerRunning", "Running");
     }
-    let digest = main.labels.get(labels::DIGEST).cloned().unwrap_or_default();
-    Ok(Some(Main { address: observed.address(wanted), digest }))
+    Ok(())
 }
 
 fn announce(wanted: &Wanted, pass: &mut Pass<WorkspaceStatus>) {
@@ -120,6 +167,7 @@ fn describe(step: &Step) -> String {
         Step::CreateVolume(n) => format!("created volume {n}"),
         Step::Create(n) => format!("created container {n}"),
         Step::Connect(n) => format!("connected container {n}"),
+        Step::Disconnect(n, other) => format!("took container {n} off network {other}"),
         Step::Start(n) => format!("started container {n}"),
         Step::Unpause(n) => format!("thawed container {n}"),
         Step::Stop(n) => format!("stopped container {n}"),
@@ -142,6 +190,7 @@ impl Hands<'_> {
             Step::CreateVolume(name) => self.create_volume(name).await,
             Step::Create(name) => self.create(name).await.map(|id| drop(ids.insert(name.clone(), id.as_str().to_owned()))),
             Step::Connect(name) => self.engine.connect(self.wanted.network.name(), &id(ids, name)?).await,
+            Step::Disconnect(name, other) => self.engine.disconnect(other, &id(ids, name)?).await,
             Step::Start(name) => self.start(name, &id(ids, name)?).await,
             Step::Unpause(name) => self.engine.unpause(&id(ids, name)?).await,
             Step::Stop(name) => self.engine.stop(&id(ids, name)?, GRACE).await,

@@ -1,10 +1,11 @@
 //! Images on servers: a pull runs beside the passes, so that it never holds one up.
 
+use super::Site;
 use crate::controllers::context::Context;
 use crate::controllers::retry::PassError;
 use crate::controllers::status::Pass;
 use crate::engine::{Engine, EngineError};
-use crate::plan::workspace::Wanted;
+use crate::plan::workspace::WantedContainer;
 use crate::resource::{WorkspacePhase, WorkspaceStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,28 +42,30 @@ impl Pulls {
     }
 }
 
-/// Makes sure that every image wanted is on the server, pulling what is not.
+/// Makes sure that the images of containers to be made are on the server, pulling what is not.
 pub async fn have(
     ctx: &Context,
-    server: &str,
-    engine: &Arc<dyn Engine>,
-    wanted: &Wanted,
+    site: &Site,
+    made: &[&WantedContainer],
     pass: &mut Pass<WorkspaceStatus>,
 ) -> Result<(), PassError> {
-    let images: BTreeSet<&str> = wanted.sidecars.iter().chain([&wanted.main]).map(|c| c.image.as_str()).collect();
+    let images: BTreeSet<&str> = made.iter().map(|c| c.image.as_str()).collect();
     for image in images {
-        let have = have_one(ctx, server, engine, image).await;
+        let have = have_one(ctx, &site.server, &site.engine, image).await;
         if have.is_err() && pass.status.container_id.is_none() {
             pass.status.phase = WorkspacePhase::Pending;
         }
         have?;
+        pass.holds("ImageReady", "Present");
     }
-    pass.status.image = Some(wanted.main.image.clone());
-    pass.holds("ImageReady", "Present");
+    if let Some(main) = made.iter().find(|c| c.role == "main") {
+        pass.status.image = Some(main.image.clone());
+    }
     Ok(())
 }
 
-async fn have_one(ctx: &Context, server: &str, engine: &Arc<dyn Engine>, image: &str) -> Result<(), PassError> {
+/// Makes sure that an image is on the server; while it is being pulled, and when it cannot be, that is the error.
+pub async fn have_one(ctx: &Context, server: &str, engine: &Arc<dyn Engine>, image: &str) -> Result<(), PassError> {
     let key = (server.to_owned(), image.to_owned());
     let known = ctx.pulls.get(&key);
     let pulling = || PassError::waiting("ImageReady", "Pulling", format!("pulling {image} to {server}"), Duration::from_secs(2));
@@ -105,6 +108,7 @@ async fn pull(ctx: Context, key: (String, String), engine: Arc<dyn Engine>, fail
     );
     let placed = |w: &crate::resource::Workspace| w.status.as_ref().is_some_and(|s| s.docker_server.as_ref() == Some(&key.0));
     ctx.caches.workspaces.state().iter().filter(|w| placed(w)).for_each(|w| ctx.triggers.workspaces.fire(w));
+    ctx.triggers.servers.fire_named(None, &key.0);
 }
 
 fn failed(words: String, failures: u32) -> Pull {

@@ -3,12 +3,13 @@
 mod cleanup;
 mod execute;
 mod images;
+mod kept;
 mod observe;
 mod placement;
 mod restarts;
 mod routes;
 
-pub use images::Pulls;
+pub use images::{Pulls, have_one};
 pub use placement::Assumed;
 pub use restarts::Restarts;
 
@@ -18,7 +19,7 @@ use super::skeleton::Loop;
 use super::status::Pass;
 use crate::engine::Engine;
 use crate::plan::environment::{Environment, resolve};
-use crate::plan::workspace::{Wanted, WantedNetwork, base_name, wanted};
+use crate::plan::workspace::{Wanted, WantedNetwork, base_name, shared_base, wanted};
 use crate::resource::conditions::condition;
 use crate::resource::names::Slug;
 use crate::resource::{NetworkMode, Project, Workspace, WorkspacePhase, WorkspaceStatus, labels};
@@ -31,8 +32,8 @@ use std::time::Duration;
 /// Containers are compared with their records by their server's full list, each minute. What a list does not show,
 /// whether services still take connections, is asked this often.
 const RESYNC: Duration = Duration::from_secs(3600);
-/// A server not tried yet is heard of when it was; this is in case it is not.
-const UNTRIED: Duration = Duration::from_secs(15);
+/// A server that comes back wakes its workspaces; this is in case nobody does.
+const SOME_TIME: Duration = Duration::from_secs(15);
 
 /// The workspace loop.
 pub struct Workspaces(pub Context);
@@ -44,38 +45,32 @@ impl Loop for Workspaces {
     const FINALIZER: Option<&'static str> = Some(labels::WORKSPACE_FINALIZER);
 
     async fn reconcile(&self, record: &Workspace, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
-        let (project, env) = self.environment(record)?;
+        let (project, env) = match self.environment(record) {
+            Ok(found) => found,
+            Err(why) => {
+                kept::keep(&self.0, record, pass).await?;
+                return Err(why);
+            }
+        };
         pass.holds("Resolved", "Resolved");
         self.name_it(pass)?;
         if !record.spec.running && pass.status.docker_server.is_none() {
-            stopped(pass);
+            stopped(&self.0, record, pass);
             return Ok(());
         }
         let server = placement::place(&self.0, record, &project, &env, pass).await?;
-        let engine = self.engine(&server)?;
-        let wanted = self.wanted(record, &env, &server, pass)?;
-        if record.spec.running {
-            images::have(&self.0, &server, &engine, &wanted, pass).await?;
-        }
-        let settled = execute::settle(&self.0, record, engine.as_ref(), &wanted, pass).await;
-        let main = settled.inspect_err(|e| self.unroute(record, e))?;
-        up_to_date(&wanted, main.as_ref().map(|m| m.digest.as_str()), pass);
-        let uid = record.uid().unwrap_or_default();
-        let address = main.as_ref().and_then(|m| m.address).filter(|_| record.spec.running);
-        pass.status.address = address.map(|a| a.to_string());
-        let near = self.0.caches.servers.get(&ObjectRef::new(&server)).is_some_and(|s| s.spec.is_local());
-        if self.0.upstreams.set(&uid, address.filter(|_| near)) {
-            self.0.triggers.route_table.notify_one();
-        }
+        let site = site(&self.0, &server)?;
+        let wanted = wanted_of(&self.0, record, &project, &env, &site, pass);
+        execute::settle(&self.0, record, &site, &wanted, pass).await?;
         if !record.spec.running {
-            stopped(pass);
+            stopped(&self.0, record, pass);
             return Ok(());
         }
         routes::publish(&self.0, record, &env, pass).await?;
-        if !near && !env.ports.is_empty() {
+        if !site.near && !env.ports.is_empty() {
             return Err(no_gateway(&server));
         }
-        routes::answering(&env, address).await?;
+        routes::answering(&env, pass).await?;
         pass.holds("ServicesAnswering", "Answering");
         routes::live(&self.0, record, pass)?;
         pass.status.phase = WorkspacePhase::Running;
@@ -89,7 +84,8 @@ impl Loop for Workspaces {
 }
 
 /// A workspace stopped on purpose; its files are kept.
-fn stopped(pass: &mut Pass<WorkspaceStatus>) {
+fn stopped(ctx: &Context, record: &Workspace, pass: &mut Pass<WorkspaceStatus>) {
+    ctx.restarts.forget(&record.uid().unwrap_or_default());
     pass.status.phase = WorkspacePhase::Stopped;
     let why = "stopped as asked, its files are kept; set spec.running to true to start it";
     for kind in ["ContainerRunning", "ServicesAnswering", "Routed"] {
@@ -106,41 +102,78 @@ fn no_gateway(server: &str) -> PassError {
     PassError::stalled("Routed", "NoGateway", message)
 }
 
+/// Where a workspace lives.
+pub struct Site {
+    /// Its server.
+    pub server: String,
+    /// That server's engine.
+    pub engine: Arc<dyn Engine>,
+    /// The network workspaces share there, or that each has its own.
+    pub network: NetworkMode,
+    /// The addresses of its containers lead to them from here.
+    pub near: bool,
+}
+
+impl Site {
+    /// The network of the workspace whose objects' names begin with `base`.
+    pub fn network_of(&self, ctx: &Context, base: &str) -> WantedNetwork {
+        match self.network {
+            NetworkMode::SharedBridge => WantedNetwork::Shared(super::server::shared_network(&ctx.instance)),
+            NetworkMode::PerWorkspace => WantedNetwork::Own(base.to_owned()),
+        }
+    }
+}
+
+/// The server so named, if it can be used now.
+fn site(ctx: &Context, server: &str) -> Result<Site, PassError> {
+    let Some(record) = ctx.caches.servers.get(&ObjectRef::new(server)) else {
+        let message = format!(
+            "server {server:?}, which holds this workspace, is no longer registered; register it again or delete the workspace"
+        );
+        return Err(PassError::stalled("Scheduled", "ServerGone", message));
+    };
+    let Some(engine) = ctx.engines.get(server) else {
+        if record.annotations().get(labels::SUSPEND).is_some_and(|v| v == "true") {
+            let message = format!("server {server:?} is suspended (annotation {}): nothing is done on it", labels::SUSPEND);
+            return Err(PassError::waiting("Scheduled", "ServerSuspended", message, SOME_TIME));
+        }
+        untried(ctx, server)?;
+        let message = format!("server {server:?} does not answer; see `describe dockerserver {server}`");
+        return Err(PassError::waiting("Scheduled", "ServerUnreachable", message, SOME_TIME));
+    };
+    let Some(network) = record.status.as_ref().and_then(|s| s.network_mode) else {
+        let message = format!("server {server:?} is still being prepared");
+        return Err(PassError::waiting("Scheduled", "ServerNotReady", message, Duration::from_secs(5)));
+    };
+    Ok(Site { server: server.to_owned(), engine, network, near: record.spec.is_local() })
+}
+
 /// Just after a start, what the records say of a server's workspaces is likelier true than that it does not answer.
 fn untried(ctx: &Context, server: &str) -> Result<(), PassError> {
     if ctx.engines.tried(server) {
         return Ok(());
     }
-    Err(PassError::unknown(format!("server {server:?} was not tried yet"), UNTRIED))
+    Err(PassError::unknown(format!("server {server:?} was not tried yet"), SOME_TIME))
 }
 
-/// Says when the container was made from an older environment than the records now describe.
-fn up_to_date(wanted: &Wanted, made_from: Option<&str>, pass: &mut Pass<WorkspaceStatus>) {
-    let Some(made_from) = made_from else { return };
-    pass.status.environment = Some(made_from.to_owned());
-    pass.notice(if made_from == wanted.main.digest {
-        condition("UpToDate", true, "UpToDate", "")
-    } else {
-        let message = format!(
-            "its template, features or env have changed since its container was made; to make it anew (its folders stay, the rest \
-             of its file system is lost) set the annotation {}={}",
-            labels::RECREATE,
-            wanted.main.digest
-        );
-        condition("UpToDate", false, "EnvironmentChanged", message)
-    });
+/// What the workspace should have on its server.
+fn wanted_of(
+    ctx: &Context,
+    record: &Workspace,
+    project: &Project,
+    env: &Environment,
+    site: &Site,
+    pass: &Pass<WorkspaceStatus>,
+) -> Wanted {
+    let (namespace, uid) = (record.namespace().unwrap_or_default(), record.uid().unwrap_or_default());
+    let base = base_name(&namespace, &record.name_any(), &uid);
+    let shared = shared_base(&namespace, &project.uid().unwrap_or_default());
+    let wanted = wanted(&base, &shared, env, &record.spec.env, site.network_of(ctx, &base));
+    let recreate = record.annotations().get(labels::RECREATE) == Some(&wanted.main.digest);
+    Wanted { running: record.spec.running, recorded_digest: pass.status.environment.clone(), recreate, ..wanted }
 }
 
 impl Workspaces {
-    /// The address of a container that does not come up may soon be another's. One that merely cannot be asked about
-    /// keeps its routes.
-    fn unroute(&self, record: &Workspace, e: &PassError) {
-        let unknown = matches!(e.reason, "EngineUnreachable" | "EngineDenied");
-        if !unknown && self.0.upstreams.set(&record.uid().unwrap_or_default(), None) {
-            self.0.triggers.route_table.notify_one();
-        }
-    }
-
     fn environment(&self, record: &Workspace) -> Result<(Arc<Project>, Environment), PassError> {
         let name = record.namespace().unwrap_or_default();
         let Some(project) = self.0.caches.projects.get(&ObjectRef::new(&name)) else {
@@ -159,43 +192,5 @@ impl Workspaces {
             pass.status.slug = Some(slug.to_string());
         }
         Ok(())
-    }
-
-    fn engine(&self, server: &str) -> Result<Arc<dyn Engine>, PassError> {
-        if let Some(engine) = self.0.engines.get(server) {
-            return Ok(engine);
-        }
-        if self.0.caches.servers.get(&ObjectRef::new(server)).is_none() {
-            let message = format!(
-                "server {server:?}, which holds this workspace, is no longer registered; register it again or delete the workspace"
-            );
-            return Err(PassError::stalled("Scheduled", "ServerGone", message));
-        }
-        untried(&self.0, server)?;
-        let message = format!("server {server:?} does not answer; see `describe dockerserver {server}`");
-        Err(PassError::waiting("Scheduled", "ServerUnreachable", message, Duration::from_secs(15)))
-    }
-
-    fn wanted(
-        &self,
-        record: &Workspace,
-        env: &Environment,
-        server: &str,
-        pass: &Pass<WorkspaceStatus>,
-    ) -> Result<Wanted, PassError> {
-        let (project, uid) = (record.namespace().unwrap_or_default(), record.uid().unwrap_or_default());
-        let base = base_name(&project, &record.name_any(), &uid);
-        let host = self.0.caches.servers.get(&ObjectRef::new(server));
-        let network = match host.and_then(|s| s.status.as_ref().and_then(|s| s.network_mode)) {
-            Some(NetworkMode::SharedBridge) => WantedNetwork::Shared(super::server::shared_network(&self.0.instance)),
-            Some(NetworkMode::PerWorkspace) => WantedNetwork::Own(base.clone()),
-            None => {
-                let message = format!("server {server:?} is still being prepared");
-                return Err(PassError::waiting("Scheduled", "ServerNotReady", message, Duration::from_secs(5)));
-            }
-        };
-        let wanted = wanted(&base, &project, env, &record.spec.env, network);
-        let recreate = record.annotations().get(labels::RECREATE) == Some(&wanted.main.digest);
-        Ok(Wanted { running: record.spec.running, recorded_digest: pass.status.environment.clone(), recreate, ..wanted })
     }
 }

@@ -6,6 +6,7 @@ use crate::engine::{Container, ContainerState, Engine};
 use crate::plan::workspace::{Seen, SeenContainer, State, Wanted, WantedContainer, WantedNetwork, WantedVolume};
 use crate::resource::labels;
 use futures::future::try_join_all;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Whose objects are looked for.
@@ -46,18 +47,24 @@ impl Owner {
     }
 }
 
-/// What was found, and the main container itself.
+/// What was found.
 pub struct Observed {
     /// For the plan.
     pub seen: Seen,
-    /// The main container.
-    pub main: Option<Container>,
+    /// The containers themselves, by name.
+    pub containers: BTreeMap<String, Container>,
 }
 
 impl Observed {
+    /// The main container, if it is there and the workspace's own.
+    pub fn main(&self, wanted: &Wanted) -> Option<&Container> {
+        let ours = self.seen.containers.get(&wanted.main.name).is_some_and(|c| c.ours);
+        self.containers.get(&wanted.main.name).filter(|_| ours)
+    }
+
     /// Where the main container is reached, if it is running on its network.
     pub fn address(&self, wanted: &Wanted) -> Option<IpAddr> {
-        let main = self.main.as_ref().filter(|m| m.state == ContainerState::Running)?;
+        let main = self.main(wanted).filter(|m| m.state == ContainerState::Running)?;
         main.networks.get(wanted.network.name()).copied().flatten()
     }
 }
@@ -93,16 +100,21 @@ pub async fn observe(
         seen.network = engine.network(name).await.map_err(failed)?.map(|n| owner.of("network").proves(&n.labels));
     }
     if let Some(main) = &main {
-        let on = main.networks.get(wanted.network.name()).is_some_and(|ip| ip.is_some() || main.state != ContainerState::Running);
-        seen.containers.insert(main.name.clone(), view(main, owner, &wanted.main, on));
+        let network = wanted.network.name();
+        let on = main.networks.get(network).is_some_and(|ip| ip.is_some() || main.state != ContainerState::Running);
+        let others = main.networks.keys().filter(|n| *n != network).cloned().collect();
+        seen.containers.insert(main.name.clone(), SeenContainer { others, ..view(main, owner, &wanted.main, on) });
     }
     let sidecars = try_join_all(wanted.sidecars.iter().map(|s| async move { engine.inspect(&s.name).await.map(|c| (s, c)) }));
+    let mut containers = BTreeMap::new();
     for (spec, found) in sidecars.await.map_err(failed)? {
         let Some(c) = found else { continue };
         let joined = main.as_ref().is_some_and(|m| c.network_of.as_deref() == Some(m.id.as_str()));
         seen.containers.insert(c.name.clone(), view(&c, owner, spec, joined));
+        containers.insert(c.name.clone(), c);
     }
-    Ok(Observed { seen, main })
+    containers.extend(main.map(|m| (m.name.clone(), m)));
+    Ok(Observed { seen, containers })
 }
 
 fn view(found: &Container, owner: &Owner, wanted: &WantedContainer, attached: bool) -> SeenContainer {
@@ -118,6 +130,7 @@ fn view(found: &Container, owner: &Owner, wanted: &WantedContainer, attached: bo
         digest: found.labels.get(labels::DIGEST).cloned().unwrap_or_default(),
         state,
         attached,
+        others: Vec::new(),
         started_at: found.started_at.clone(),
     }
 }

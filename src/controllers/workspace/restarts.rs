@@ -14,9 +14,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// A container that stayed up this long is well again.
 const WELL: Duration = Duration::from_secs(60);
 
-/// Starts by workspace.
+/// Starts by workspace and container.
 #[derive(Default)]
-pub struct Restarts(Mutex<BTreeMap<String, Run>>);
+pub struct Restarts(Mutex<BTreeMap<String, BTreeMap<String, Run>>>);
 
 #[derive(Clone, Copy)]
 struct Run {
@@ -38,9 +38,9 @@ impl Restarts {
     ///
     /// # Errors
     /// How often it was started in a row, and how long to wait.
-    pub fn allow(&self, uid: &str, now: Instant) -> Result<(), (u32, Duration)> {
+    pub fn allow(&self, uid: &str, container: &str, now: Instant) -> Result<(), (u32, Duration)> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let run = all.entry(uid.to_owned()).or_insert(Run { count: 0, last: now });
+        let run = all.entry(uid.to_owned()).or_default().entry(container.to_owned()).or_insert(Run { count: 0, last: now });
         let since = now.saturating_duration_since(run.last);
         if since >= run.wait() + WELL {
             run.count = 0;
@@ -50,6 +50,12 @@ impl Restarts {
         }
         *run = Run { count: run.count.saturating_add(1), last: now };
         Ok(())
+    }
+
+    /// Forgets a container that is made anew.
+    pub fn forget_one(&self, uid: &str, container: &str) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get_mut(uid).and_then(|of| of.remove(container));
     }
 
     /// Forgets a workspace that is gone, or was stopped on purpose.
@@ -68,7 +74,7 @@ mod tests {
         let mut now = begun;
         let mut starts = 0;
         while now < begun + Duration::from_secs(24 * 3600) {
-            match restarts.allow("u", now) {
+            match restarts.allow("u", "main", now) {
                 Ok(()) => starts += 1,
                 Err((_, wait)) => now += wait,
             }
@@ -79,7 +85,7 @@ mod tests {
     #[test]
     fn a_few_kills_are_mended_at_once_and_forgotten_when_it_stays_up() {
         let (restarts, begun) = (Restarts::default(), Instant::now());
-        let at = |seconds| restarts.allow("u", begun + Duration::from_secs(seconds)).is_ok();
+        let at = |seconds| restarts.allow("u", "main", begun + Duration::from_secs(seconds)).is_ok();
         assert!((0..5).all(at), "the first ones are free");
         assert!(!at(5));
         assert!((200..205).all(at), "it stayed up for long enough");

@@ -18,6 +18,9 @@ use tokio::net::TcpStream;
 /// A service listening is asked this often within a pass, this far apart, before the pass gives way to others.
 const ASKS: u32 = 5;
 const BETWEEN: Duration = Duration::from_millis(20);
+/// Between passes.
+const SOONEST: Duration = Duration::from_millis(500);
+const LATEST: Duration = Duration::from_secs(300);
 
 /// Makes, corrects and removes the workspace's own routes, and says where its services are.
 pub async fn publish(
@@ -133,9 +136,10 @@ fn own_routes(ctx: &Context, record: &Workspace) -> Vec<std::sync::Arc<Route>> {
     ctx.caches.routes.state_filter(|r| ours(r))
 }
 
-/// Asks each service whether it takes connections.
-pub async fn answering(env: &Environment, address: Option<IpAddr>) -> Result<(), PassError> {
-    let Some(address) = address else {
+/// Asks each service whether it takes connections. One that does not is asked ever more seldom: a development server
+/// may be off for days. (Its route is there all the while.)
+pub async fn answering(env: &Environment, pass: &Pass<WorkspaceStatus>) -> Result<(), PassError> {
+    let Some(address) = pass.status.address.as_ref().and_then(|a| a.parse::<IpAddr>().ok()) else {
         let message = "the container runs but has no address on its network yet";
         return Err(PassError::waiting("ServicesAnswering", "NoAddress", message, Duration::from_secs(1)));
     };
@@ -155,8 +159,10 @@ pub async fn answering(env: &Environment, address: Option<IpAddr>) -> Result<(),
             Some(Err(e)) => e.to_string(),
             None => "no answer in 2 s".into(),
         };
+        let silent = pass.lasted("ServicesAnswering", "False").min(pass.lasted("ContainerRunning", "True"));
+        let wait = (silent / 10).clamp(SOONEST, LATEST);
         let message = format!("service {:?} does not take connections on port {} yet ({words})", port.name, port.port);
-        return Err(PassError::waiting("ServicesAnswering", "NotListening", message, Duration::from_millis(500)));
+        return Err(PassError::waiting("ServicesAnswering", "NotListening", message, wait));
     }
     Ok(())
 }

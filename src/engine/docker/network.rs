@@ -61,7 +61,7 @@ impl DockerEngine {
         }
     }
 
-    async fn detach(&self, network: &str, id: &ContainerId) -> Result<(), EngineError> {
+    pub(super) async fn detach(&self, network: &str, id: &ContainerId) -> Result<(), EngineError> {
         let request = NetworkDisconnectRequest { container: id.as_str().to_owned(), force: Some(true) };
         match self.within(CHANGE, self.docker.disconnect_network(network, request)).await {
             Err(EngineError::Failed(text)) if text.contains("is not connected to") => Ok(()),

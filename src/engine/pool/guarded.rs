@@ -149,6 +149,9 @@ impl Engine for Guarded {
     async fn connect(&self, network: &str, id: &ContainerId) -> Result<(), EngineError> {
         self.heavy("connect", self.inner.connect(network, id)).await
     }
+    async fn disconnect(&self, network: &str, id: &ContainerId) -> Result<(), EngineError> {
+        self.heavy("disconnect", self.inner.disconnect(network, id)).await
+    }
     async fn remove_network(&self, id: &str) -> Result<(), EngineError> {
         self.heavy("remove_network", self.inner.remove_network(id)).await
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_secs(30);
 
 #[test]
-fn a_project_waits_for_its_last_workspace_and_its_shared_folder_stays_on_the_server() {
+fn a_project_waits_for_its_last_workspace_and_its_shared_folder_stays_and_is_no_namesake_s() {
     in_world(async |world| {
         world.ground().await;
         let templates: Api<Template> = Api::all(world.client.clone());
@@ -45,9 +45,17 @@ fn a_project_waits_for_its_last_workspace_and_its_shared_folder_stays_on_the_ser
         .await;
         world.at_rest().await;
         let volumes = world.objects(&["volume", "ls"], "{{.Name}}");
-        assert_eq!(volumes, ["ds-team.shared.cache"]);
-        let kept = ["run", "--rm", "--network=none", "-v", "ds-team.shared.cache:/c", TINY, "cat", "/c/x"];
+        assert!(volumes.len() == 1 && volumes[0].ends_with(".shared.cache"), "{volumes:?}");
+        assert!(world.event("team", "FoldersRemain").await.contains(&volumes[0]));
+        let mount = format!("{}:/c", volumes[0]);
+        let kept = ["run", "--rm", "--network=none", "-v", &mount, TINY, "cat", "/c/x"];
         assert_eq!(world.docker(&kept), "shared");
+
+        world.create(records::project("team", "hello")).await;
+        world.create(records::workspace("w0")).await;
+        world.at_rest().await;
+        let fresh = world.docker_says(&["exec", &world.container("w0").await, "ls", "/cache"]);
+        assert_eq!(fresh, "");
     });
 }
 

@@ -21,6 +21,19 @@ async fn becomes(world: &World<'_>, condition: &str, mode: &str) {
     .await;
 }
 
+/// Waits until each is on its own network and on no other.
+async fn moved(world: &World<'_>, names: &[&str]) {
+    for name in names {
+        let own = world.container(name).await;
+        until(&format!("{name} to be on its own network alone"), SOON, async || {
+            let format = "{{range $name, $at := .NetworkSettings.Networks}}{{$name}} {{end}}";
+            let on = world.docker_says(&["inspect", "--format", format, &own]);
+            if on.trim() == own { Ok(()) } else { Err(on) }
+        })
+        .await;
+    }
+}
+
 async fn serving(world: &World<'_>, names: &[&str]) {
     for name in names {
         until(&format!("the page of {name}"), SOON, async || {
@@ -42,16 +55,15 @@ async fn reaches(world: &World<'_>, from: &str, to: &str) -> bool {
 fn workspaces_get_networks_of_their_own_where_bridged_traffic_passes_no_firewall() {
     let daemon = Dockerd::start(&Options::default());
     on(&daemon, async |mut world| {
-        world.ground().await;
+        world.with_workspaces(1).await;
         becomes(&world, "True Proved: kept apart by the shared bridge", "SharedBridge").await;
         // As on hosts where somebody tuned the bridge for speed: ICC=false means nothing any more.
         std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0").unwrap();
         world.kill();
         world.restart().await;
         becomes(&world, "True Proved: kept apart by a network for each workspace", "PerWorkspace").await;
-        for name in ["w0", "w1"] {
-            world.create(super::records::workspace(name)).await;
-        }
+        world.create(super::records::workspace("w1")).await;
+        moved(&world, &["w0", "w1"]).await;
         serving(&world, &["w0", "w1"]).await;
         let own = [world.container("w0").await, world.container("w1").await];
         let networks = world.objects(&["network", "ls"], "{{.Name}}");
@@ -64,6 +76,9 @@ fn workspaces_get_networks_of_their_own_where_bridged_traffic_passes_no_firewall
             world.docker(&["network", "rm", &own[0]]);
         });
         serving(&world, &["w0", "w1"]).await;
+        // Nor does a network join it that somebody attached by hand.
+        world.docker(&["network", "connect", &own[1], &own[0]]);
+        moved(&world, &["w0", "w1"]).await;
         for name in ["w0", "w1"] {
             world.delete(name).await;
             world.gone(name).await;

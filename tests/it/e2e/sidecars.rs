@@ -20,6 +20,38 @@ async fn companion_answers(world: &World<'_>) {
 }
 
 #[test]
+fn a_companion_that_keeps_ending_is_held_back_and_its_workspace_goes_on_being_served() {
+    in_world(async |world| {
+        world.ground().await;
+        let mut feature = records::feature("side");
+        feature["spec"]["sidecar"]["command"] = json!(["sh", "-c", "exit 7"]);
+        world.create(feature).await;
+        let projects: Api<Project> = Api::all(world.client.clone());
+        let body = Patch::Merge(json!({"spec": {"features": [{"name": "side"}]}}));
+        projects.patch("team", &PatchParams::default(), &body).await.unwrap();
+        world.create(records::workspace("w0")).await;
+        let side = format!("{}.side", world.container("w0").await);
+        until("the companion to be held back", SOON, async || {
+            let status = world.workspace("w0").await.status.unwrap_or_default();
+            let found = status.conditions.iter().find(|c| c.reason == "CrashLoopBackOff").map(|c| c.message.clone());
+            let said = found.ok_or_else(|| format!("{:?}", status.conditions))?;
+            if said.contains(&side) && said.contains("exit code 7") { Ok(()) } else { Err(said) }
+        })
+        .await;
+        until("the workspace to be served all the same", SOON, async || match world.page("w0").await {
+            (200, _) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+        // Its route does not come and go with its companion.
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(world.page("w0").await.0, 200);
+        }
+    });
+}
+
+#[test]
 fn a_companion_follows_its_workspace_and_goes_when_it_is_not_wanted_any_more() {
     in_world(async |mut world| {
         world.ground().await;

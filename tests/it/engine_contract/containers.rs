@@ -26,6 +26,22 @@ pub async fn a_created_container_is_listed_and_inspected_alike(lab: &Lab) {
     assert_eq!(listed[0].state, ContainerState::Created);
 }
 
+pub async fn a_running_container_is_listed_with_all_that_a_look_needs(lab: &Lab) {
+    let (network, volume) = (lab.network_spec("n"), lab.name("v"));
+    lab.engine.create_network(&network).await.unwrap();
+    lab.engine.create_volume(&VolumeSpec { name: volume.clone(), labels: lab.labels("v") }).await.unwrap();
+    let spec = ContainerSpec {
+        attach: Attach::Network(network.name.clone()),
+        mounts: [(volume, "/data".to_owned())].into(),
+        ..lab.spec("a")
+    };
+    let id = lab.run(&spec).await;
+    let inspected = Container { started_at: String::new(), ..lab.inspect(&id).await };
+    let listed = lab.engine.containers(None).await.unwrap().remove(0);
+    assert_eq!(Container::from(listed), inspected);
+    assert!(inspected.networks[&network.name].is_some() && inspected.mounts == spec.mounts, "{inspected:?}");
+}
+
 pub async fn a_taken_name_is_a_conflict(lab: &Lab) {
     let spec = lab.spec("a");
     let id = lab.engine.create(&spec).await.unwrap();

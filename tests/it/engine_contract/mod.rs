@@ -31,6 +31,7 @@ macro_rules! contract {
 contract! {
     containers::it_tells_who_it_is,
     containers::a_created_container_is_listed_and_inspected_alike,
+    containers::a_running_container_is_listed_with_all_that_a_look_needs,
     containers::a_taken_name_is_a_conflict,
     containers::a_create_whose_answer_was_lost_takes_the_name,
     containers::an_empty_name_or_a_missing_limit_is_refused_before_the_call,

@@ -98,6 +98,11 @@ pub async fn attaching_twice_is_fine(lab: &Lab) {
     assert_eq!(lab.inspect(&id).await.networks.len(), 2);
     lab.disconnect(&one.name, &lab.name("a"));
     assert_eq!(lab.inspect(&id).await.networks.len(), 1);
+    for _ in 0..2 {
+        lab.engine.disconnect(&two.name, &id).await.unwrap();
+        assert!(lab.inspect(&id).await.networks.is_empty());
+    }
+    lab.engine.disconnect(&lab.name("none"), &id).await.unwrap();
     lab.engine.connect(&one.name, &id).await.unwrap();
     assert!(lab.inspect(&id).await.networks[&one.name].is_some());
 }

@@ -1,0 +1,64 @@
+//! A workspace whose environment cannot be worked out now, because a record it depends on is wrong: nothing of it is made
+//! or removed, but what there is goes on as ever. It is started, stopped and routed.
+
+use super::{Site, execute, site};
+use crate::controllers::context::Context;
+use crate::controllers::retry::PassError;
+use crate::controllers::status::Pass;
+use crate::engine::ownership::Ownership;
+use crate::engine::{ContainerState, ContainerSummary, EngineError};
+use crate::plan::workspace::base_name;
+use crate::resource::{Workspace, WorkspacePhase, WorkspaceStatus};
+use std::time::{Duration, Instant};
+
+/// How long a container has to end by itself.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Keeps what there is.
+pub async fn keep(ctx: &Context, record: &Workspace, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+    let Some(server) = pass.status.docker_server.clone() else { return Ok(()) };
+    let (site, owner) = (site(ctx, &server)?, execute::owner(ctx, record));
+    let failed = |e| PassError::engine("ContainerRunning", &e);
+    let mut own = site.engine.containers(Some(&owner.uid)).await.map_err(failed)?;
+    own.retain(|c| Ownership::of_record(&c.labels, "Workspace", &owner.uid));
+    // Companions live in the main container's network: it is started first and stopped last.
+    let base = base_name(&owner.namespace, &owner.name, &owner.uid);
+    own.sort_by_key(|c| (c.name == base) != record.spec.running);
+    let main = own.iter().find(|c| c.name == base && c.state == ContainerState::Running && record.spec.running);
+    let network = site.network_of(ctx, &base);
+    let address = main.and_then(|c| c.networks.get(network.name()).copied().flatten());
+    ctx.reached(&owner.uid, address.filter(|_| site.near));
+    pass.status.address = address.map(|a| a.to_string());
+    for c in &own {
+        let done = set_running(ctx, &site, &owner.uid, c, record.spec.running).await.map_err(failed)?;
+        done.into_iter().for_each(|did| pass.did(format!("{did} container {}", c.name)));
+    }
+    if !record.spec.running {
+        pass.status.phase = WorkspacePhase::Stopped;
+    }
+    Ok(())
+}
+
+async fn set_running(
+    ctx: &Context,
+    site: &Site,
+    uid: &str,
+    c: &ContainerSummary,
+    wanted: bool,
+) -> Result<Option<&'static str>, EngineError> {
+    let engine = &site.engine;
+    match (wanted, c.state) {
+        (true, ContainerState::Paused) => engine.unpause(&c.id).await.map(|()| Some("thawed")),
+        (true, ContainerState::Created | ContainerState::Exited) => {
+            if ctx.restarts.allow(uid, &c.name, Instant::now()).is_err() {
+                return Ok(None);
+            }
+            engine.start(&c.id).await.map(|()| Some("started"))
+        }
+        (false, ContainerState::Paused | ContainerState::Running) => {
+            engine.unpause(&c.id).await?;
+            engine.stop(&c.id, GRACE).await.map(|()| Some("stopped"))
+        }
+        _ => Ok(None),
+    }
+}

@@ -17,6 +17,8 @@ const CLIENTS: usize = 16;
 fn simulated(socket: &Path, seed: u64) -> FakeEngine {
     let fake = FakeEngine::new(seed);
     fake.add_image(TINY);
+    // The neighbour of the isolation proof hears itself.
+    fake.set_reachable("127.0.0.1", 8080);
     fake.set_resources(2, (4 << 40, 4 << 40), (100 << 40, 100 << 40));
     let listener = tokio::net::UnixListener::bind(socket).unwrap();
     let serving = fake.clone();

@@ -204,9 +204,19 @@ impl Servers {
             pass.notice(condition("Isolated", false, "NotProved", prepared.missing.clone()));
             return Ok(());
         };
-        let found = isolation::prove(engine, probe, prepared).await.map_err(|e| PassError::engine("Isolated", &e))?;
-        pass.status.network_mode = Some(if found.neighbour { NetworkMode::PerWorkspace } else { NetworkMode::SharedBridge });
-        pass.notice(found.condition());
+        match isolation::prove(engine, probe, prepared).await {
+            Ok(found) => {
+                let mode = if found.neighbour { NetworkMode::PerWorkspace } else { NetworkMode::SharedBridge };
+                pass.status.network_mode = Some(mode);
+                pass.notice(found.condition());
+            }
+            // The server works; what is not known is said.
+            Err(EngineError::Failed(words) | EngineError::Invalid(words)) => {
+                pass.status.network_mode.get_or_insert(NetworkMode::SharedBridge);
+                pass.notice(condition("Isolated", false, "NotProved", words));
+            }
+            Err(e) => return Err(PassError::engine("Isolated", &e)),
+        }
         self.lock().entry(name.to_owned()).or_default().proved = Some(Instant::now());
         Ok(())
     }

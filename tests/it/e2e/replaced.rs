@@ -22,13 +22,15 @@ fn serve(socket: &Path, fake: &FakeEngine) -> tokio::task::JoinHandle<std::io::R
 fn engine(seed: u64) -> FakeEngine {
     let fake = FakeEngine::new(seed);
     fake.add_image(TINY);
+    // The neighbour of the isolation proof hears itself.
+    fake.set_reachable("127.0.0.1", 8080);
     fake.set_resources(2, (4 << 30, 4 << 30), (100 << 30, 100 << 30));
     fake
 }
 
 async fn server_says(world: &World<'_>, wanted: &str) {
     until(&format!("the server to say {wanted}"), SOON, async || {
-        let status = world.servers().get("local").await.unwrap().status.unwrap_or_default();
+        let status = world.servers().get("local").await.map_err(|e| e.to_string())?.status.unwrap_or_default();
         let found = status.conditions.iter().find(|c| c.type_ == "Reachable");
         let now = found.map(|c| format!("{} {}: {}", c.status, c.reason, c.message)).unwrap_or_default();
         if now.contains(wanted) { Ok(()) } else { Err(now) }
@@ -39,7 +41,8 @@ async fn server_says(world: &World<'_>, wanted: &str) {
 async fn runs(world: &World<'_>) {
     until("the workspace to run", SOON, async || {
         let status = world.workspace("w0").await.status.unwrap_or_default();
-        if format!("{:?}", status.phase) == "Running" { Ok(()) } else { Err(format!("{:?}", status.conditions)) }
+        let server = world.servers().get("local").await.unwrap().status.unwrap_or_default().message;
+        if format!("{:?}", status.phase) == "Running" { Ok(()) } else { Err(format!("{server:?} {:?}", status.conditions)) }
     })
     .await;
 }

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::watch;
 
 /// Changes kept in memory at most, by number and by size in bytes.
-const KEEP: usize = 8192;
-const KEEP_BYTES: usize = 32 << 20;
+const KEEP: usize = 4096;
+const KEEP_BYTES: usize = 8 << 20;
 /// Changes a watcher looks through at a time, so that nobody holds the lock for long.
 const LOOK: usize = 1024;
 

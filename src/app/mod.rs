@@ -57,8 +57,7 @@ pub async fn serve(config: Config, state: StateDir, stop: CancellationToken) -> 
     let tls_files = tls::load_or_create(&state.file("tls"), &config.tls_name, k8s_openapi::jiff::Timestamp::now());
     let tls_files = tls_files.map_err(|e| in_state(&state, "tls", &e))?;
     let listener = listen(config.listen, "--listen")?;
-    let feed_listener = listen(config.feed, "--feed")?;
-    let proxy = Proxying::start(&config, &state, feed_listener, stop.clone()).await?;
+    let proxy = Proxying::start(&config, &state, stop.clone()).await?;
 
     let metrics = Arc::new(Metrics::default());
     let reports = Arc::new(Reports::observed_by(Box::new(Told(metrics.clone()))));

@@ -114,6 +114,11 @@ impl Context {
         self.caches.settings.get(&ObjectRef::new(SETTINGS_NAME)).map(|s| s.spec.clone()).unwrap_or_default()
     }
 
+    /// Whether a server is this machine: an address on another one may be that of a stranger's container here.
+    pub fn is_near(&self, server: &str) -> bool {
+        self.caches.servers.get(&ObjectRef::new(server)).is_some_and(|s| s.spec.is_local())
+    }
+
     /// Where a host is reached.
     pub fn url(&self, host: &str) -> String {
         let settings = self.settings();

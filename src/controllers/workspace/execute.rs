@@ -3,9 +3,10 @@
 use super::observe::{Observed, Owner, observe};
 use crate::controllers::context::Context;
 use crate::controllers::retry::PassError;
+use crate::controllers::server::shared_network;
 use crate::controllers::status::Pass;
 use crate::engine::{Attach, ContainerId, ContainerSpec, ContainerState, Engine, EngineError, NetworkSpec, VolumeSpec};
-use crate::plan::workspace::{Seen, State, Step, Wanted, WantedContainer, plan};
+use crate::plan::workspace::{Seen, State, Step, Wanted, WantedContainer, base_name, plan};
 use crate::resource::{Workspace, WorkspacePhase, WorkspaceStatus, labels};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
@@ -34,13 +35,7 @@ pub async fn settle(
     wanted: &Wanted,
     pass: &mut Pass<WorkspaceStatus>,
 ) -> Result<Option<Main>, PassError> {
-    let owner = Owner {
-        instance: ctx.instance.clone(),
-        uid: record.uid().unwrap_or_default(),
-        namespace: record.namespace().unwrap_or_default(),
-        project_uid: project_uid(ctx, record),
-        name: record.name_any(),
-    };
+    let owner = owner(ctx, record);
     let mut listed = ctx.listings.take(&owner.uid);
     for _ in 0..ROUNDS {
         let from_list = listed.is_some();
@@ -64,6 +59,30 @@ pub async fn settle(
         }
     }
     Err(PassError::transient("ContainerRunning", "DoesNotSettle", "something keeps changing its containers; trying again later"))
+}
+
+/// Where the workspace is reached, if what runs under its name is provably its own. Changes nothing.
+pub async fn look(ctx: &Context, record: &Workspace, engine: &dyn Engine) -> Result<Option<IpAddr>, PassError> {
+    let owner = owner(ctx, record);
+    let base = base_name(&owner.namespace, &owner.name, &owner.uid);
+    let listed = ctx.listings.take(&owner.uid).filter(|c| c.name == base);
+    let main = match listed {
+        Some(listed) => Some(listed),
+        None => engine.inspect(&base).await.map_err(|e| PassError::engine("ContainerRunning", &e))?,
+    };
+    let main = main.filter(|c| c.state == ContainerState::Running && owner.of("main").proves(&c.labels));
+    let networks = [shared_network(&ctx.instance), base];
+    Ok(main.and_then(|c| networks.iter().find_map(|n| c.networks.get(n).copied().flatten())))
+}
+
+fn owner(ctx: &Context, record: &Workspace) -> Owner {
+    Owner {
+        instance: ctx.instance.clone(),
+        uid: record.uid().unwrap_or_default(),
+        namespace: record.namespace().unwrap_or_default(),
+        project_uid: project_uid(ctx, record),
+        name: record.name_any(),
+    }
 }
 
 /// A main container that ended and is to be started again must not do so without end.

@@ -25,6 +25,7 @@ use crate::resource::{NetworkMode, Project, Workspace, WorkspacePhase, Workspace
 use async_trait::async_trait;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +45,14 @@ impl Loop for Workspaces {
     const FINALIZER: Option<&'static str> = Some(labels::WORKSPACE_FINALIZER);
 
     async fn reconcile(&self, record: &Workspace, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
-        let (project, env) = self.environment(record)?;
+        let (project, env) = match self.environment(record) {
+            Ok(found) => found,
+            Err(e) => {
+                // What runs meanwhile keeps its routes.
+                let _ = self.observe(record).await;
+                return Err(e);
+            }
+        };
         pass.holds("Resolved", "Resolved");
         self.name_it(pass)?;
         if !record.spec.running && pass.status.docker_server.is_none() {
@@ -63,10 +71,8 @@ impl Loop for Workspaces {
         let uid = record.uid().unwrap_or_default();
         let address = main.as_ref().and_then(|m| m.address).filter(|_| record.spec.running);
         pass.status.address = address.map(|a| a.to_string());
-        let near = self.0.caches.servers.get(&ObjectRef::new(&server)).is_some_and(|s| s.spec.is_local());
-        if self.0.upstreams.set(&uid, address.filter(|_| near)) {
-            self.0.triggers.route_table.notify_one();
-        }
+        let near = self.0.is_near(&server);
+        self.lead_to(&uid, address.filter(|_| near));
         if !record.spec.running {
             stopped(pass);
             return Ok(());
@@ -80,6 +86,13 @@ impl Loop for Workspaces {
         routes::live(&self.0, record, pass)?;
         pass.status.phase = WorkspacePhase::Running;
         pass.requeue = Some(RESYNC.mul_f64(0.75 + 0.5 * self.0.frame.clock.jitter()));
+        Ok(())
+    }
+
+    async fn observe(&self, record: &Workspace) -> Result<(), PassError> {
+        let Some(server) = record.status.as_ref().and_then(|s| s.docker_server.as_deref()) else { return Ok(()) };
+        let address = execute::look(&self.0, record, self.engine(server)?.as_ref()).await?;
+        self.lead_to(&record.uid().unwrap_or_default(), address.filter(|_| self.0.is_near(server)));
         Ok(())
     }
 
@@ -136,7 +149,14 @@ impl Workspaces {
     /// keeps its routes.
     fn unroute(&self, record: &Workspace, e: &PassError) {
         let unknown = matches!(e.reason, "EngineUnreachable" | "EngineDenied");
-        if !unknown && self.0.upstreams.set(&record.uid().unwrap_or_default(), None) {
+        if !unknown {
+            self.lead_to(&record.uid().unwrap_or_default(), None);
+        }
+    }
+
+    /// Where its routes lead from now on.
+    fn lead_to(&self, uid: &str, address: Option<IpAddr>) {
+        if self.0.upstreams.set(uid, address) {
             self.0.triggers.route_table.notify_one();
         }
     }

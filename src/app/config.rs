@@ -21,10 +21,10 @@ pub struct Config {
     /// Where workspaces are reached through the managed Traefik
     #[arg(long, env = "DEVSANCTUM_WEB", default_value = "127.0.0.1:80")]
     pub web: SocketAddr,
-    /// Where the managed Traefik's API listens, on loopback; port 0 takes a free one
+    /// Where the managed Traefik's API listens, on loopback; port 0 takes the one used before, or a free one
     #[arg(long, env = "DEVSANCTUM_TRAEFIK_API", default_value = "127.0.0.1:0")]
     pub traefik_api: SocketAddr,
-    /// Where Traefik asks for its routes, on loopback; port 0 takes a free one
+    /// Where Traefik asks for its routes, on loopback; port 0 takes the one used before, or a free one
     #[arg(long, env = "DEVSANCTUM_FEED", default_value = "127.0.0.1:0")]
     pub feed: SocketAddr,
     /// Traefik's program [default: from PATH, or the state folder's venv]

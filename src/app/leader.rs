@@ -1,5 +1,7 @@
 //! One replica acts, the others serve. Whoever holds the lease runs the loops.
 
+use crate::engine::Fence;
+use crate::proxy::{Proxy, RouteTable};
 use crate::store::Store;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -24,14 +26,30 @@ pub struct Candidate {
     pub stop: CancellationToken,
     /// Told whether this replica leads.
     pub leads: watch::Sender<bool>,
+    /// Until when it does.
+    pub until: Until,
+    /// Told an empty table once another leads: addresses seen while this one led may be other containers' by now.
+    pub proxy: Arc<dyn Proxy>,
 }
 
 /// The moment after which the lead may be another's. Counted from before the last renewal was asked for: the
 /// database counts from later.
 #[derive(Clone)]
-struct Until(Arc<Mutex<Instant>>);
+pub struct Until(Arc<Mutex<Instant>>);
 
 impl Until {
+    /// The lead is not ours yet.
+    pub fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+    /// For all that the work starts and that is not polled through it; open where there are no replicas.
+    pub fn fence(&self, replicated: bool) -> Fence {
+        let until = self.clone();
+        Arc::new(move || !replicated || until.holds())
+    }
+    fn holds(&self) -> bool {
+        Instant::now() < self.get()
+    }
     fn get(&self) -> Instant {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -45,7 +63,8 @@ impl Until {
 ///
 /// # Guarantees
 /// `work` is not polled once two thirds of the lease have passed without a renewal: not by a replica that the
-/// database does not answer, nor by one that was stopped for a while and wakes up.
+/// database does not answer, nor by one that was stopped for a while and wakes up. Tasks that `work` has started are
+/// polled on their own, and may be first after such a pause: they must ask the fence before they act.
 ///
 /// # Errors
 /// What `work` failed with.
@@ -53,11 +72,16 @@ pub async fn lead<F>(candidate: Candidate, work: impl Fn(CancellationToken) -> F
 where
     F: Future<Output = Result<(), String>>,
 {
-    let Candidate { store, holder, ttl, stop, leads } = candidate;
+    let Candidate { store, holder, ttl, stop, leads, until, proxy } = candidate;
+    // At first the lead may be held in the name of this replica's own life before, which runs out by then.
+    let mut foreign = Instant::now() + ttl;
     while !stop.is_cancelled() {
         let asked = Instant::now();
-        let until = Until(Arc::new(Mutex::new(asked + ttl * 2 / 3)));
-        let held = timeout_at(until.get(), store.lease(LEASE, &holder, ttl)).await;
+        let ours = asked + ttl * 2 / 3;
+        let held = timeout_at(ours, store.lease(LEASE, &holder, ttl)).await;
+        if matches!(held, Ok(Ok(false))) && Instant::now() >= foreign {
+            proxy.publish(&RouteTable::default());
+        }
         if !matches!(held, Ok(Ok(true))) {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -65,6 +89,7 @@ where
             }
         }
         tracing::info!(holder, "leading");
+        until.set(ours);
         leads.send_replace(true);
         let own = stop.child_token();
         let done = tokio::select! {
@@ -74,6 +99,8 @@ where
         };
         // Tasks that the work has started end by this, or with what the work held.
         own.cancel();
+        until.set(Instant::now());
+        foreign = Instant::now();
         leads.send_replace(false);
         match done {
             Some(done) => {
@@ -90,7 +117,7 @@ where
 async fn while_ours<F: Future>(until: &Until, work: F) -> Option<F::Output> {
     let mut work = pin!(work);
     poll_fn(|context| {
-        if Instant::now() >= until.get() {
+        if !until.holds() {
             return Poll::Ready(None);
         }
         work.as_mut().poll(context).map(Some)

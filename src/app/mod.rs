@@ -51,22 +51,22 @@ impl SecretReader for StoredSecrets {
 pub async fn serve(config: Config, state: StateDir, stop: CancellationToken) -> Result<(), String> {
     let _lock = state.lock().map_err(|e| e.to_string())?;
     let store = open_store(&config, &state).await?;
-    bootstrap(&store).await.map_err(|e| format!("the store cannot be prepared: {e}"))?;
     let token = state.token("admin.token").map_err(|e| in_state(&state, "admin.token", &e))?;
     store.set_token("admin", Sha256::digest(token.as_bytes()).into()).await.map_err(|e| e.to_string())?;
     let tls_files = tls::load_or_create(&state.file("tls"), &config.tls_name, k8s_openapi::jiff::Timestamp::now());
     let tls_files = tls_files.map_err(|e| in_state(&state, "tls", &e))?;
     let listener = listen(config.listen, "--listen")?;
-    let feed_listener = listen(config.feed, "--feed")?;
-    let proxy = Proxying::start(&config, &state, feed_listener, stop.clone()).await?;
+    let proxy = Proxying::start(&config, &state, stop.clone()).await?;
 
     let metrics = Arc::new(Metrics::default());
     let reports = Arc::new(Reports::observed_by(Box::new(Told(metrics.clone()))));
-    let connector = Arc::new(EnginePool::new(store.instance(), Arc::new(Told(metrics.clone()))));
+    let until = leader::Until::new();
+    let replicated = config.database.as_ref().is_some_and(|u| u.starts_with("postgres"));
+    let fence = until.fence(replicated);
+    let connector = Arc::new(EnginePool::new(store.instance(), Arc::new(Told(metrics.clone())), fence.clone()));
     let secrets: Arc<dyn SecretReader> = Arc::new(StoredSecrets(store.clone()));
     let (ready, is_ready) = watch::channel(false);
     let (leads, is_leading) = watch::channel(false);
-    let replicated = config.database.as_ref().is_some_and(|u| u.starts_with("postgres"));
     let app = Arc::new(App {
         store: store.clone(),
         reports: reports.clone(),
@@ -87,8 +87,7 @@ pub async fn serve(config: Config, state: StateDir, stop: CancellationToken) -> 
     });
     let api_router = router(api.clone()).merge(guarded(&api, status::routes(app)));
     let client = client(api_router.clone(), Identity::system("devsanctum"));
-    let streams = EngineStreams { client: client.clone(), connector: connector.clone(), secrets: secrets.clone() };
-    let _ = later.0.set(streams);
+    let _ = later.0.set(EngineStreams { client: client.clone(), connector: connector.clone(), secrets: secrets.clone() });
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     write_kubeconfig(&state, address, &tls_files.ca_pem, &token).map_err(|e| in_state(&state, "kubeconfig", &e))?;
     tracing::info!(%address, web = %config.web, state = %state.path().display(), "serving");
@@ -108,6 +107,7 @@ pub async fn serve(config: Config, state: StateDir, stop: CancellationToken) -> 
             public_port: config.external_traefik.is_none().then_some(config.web.port()),
             ready: ready.clone(),
             stop,
+            fence: fence.clone(),
         })
     };
     let loops = async {
@@ -115,8 +115,8 @@ pub async fn serve(config: Config, state: StateDir, stop: CancellationToken) -> 
             leads.send_replace(true);
             return run(stop.clone()).await;
         }
-        let holder = uuid::Uuid::new_v4().to_string();
-        let candidate = leader::Candidate { store: store.clone(), holder, ttl: config.lease, stop: stop.clone(), leads };
+        let (holder, ttl, proxy) = (uuid::Uuid::new_v4().to_string(), config.lease, proxy.proxy.clone());
+        let candidate = leader::Candidate { store: store.clone(), holder, ttl, stop: stop.clone(), leads, until, proxy };
         leader::lead(candidate, run).await
     };
     // Whichever fails ends the other; a stop waits for both, so that the lead is given back.
@@ -136,7 +136,9 @@ fn in_state(state: &StateDir, name: &str, e: &std::io::Error) -> String {
 async fn open_store(config: &Config, state: &StateDir) -> Result<Store, String> {
     let url = config.database.clone().unwrap_or_else(|| format!("sqlite://{}", state.file("db/devsanctum.db").display()));
     let secret_key = state.secret_key().map_err(|e| in_state(state, "secret.key", &e))?;
-    Store::open(&StoreConfig { url, secret_key, keep_changes: KEEP_CHANGES }).await.map_err(|e| e.to_string())
+    let store = Store::open(&StoreConfig { url, secret_key, keep_changes: KEEP_CHANGES }).await.map_err(|e| e.to_string())?;
+    bootstrap(&store).await.map_err(|e| format!("the store cannot be prepared: {e}"))?;
+    Ok(store)
 }
 
 fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, String> {

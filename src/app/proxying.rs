@@ -2,7 +2,7 @@
 
 use super::{Config, StateDir, in_state, listen};
 use crate::proxy::feed::Connection;
-use crate::proxy::{ManagedSettings, ManagedTraefik, RenderSettings, TraefikProxy};
+use crate::proxy::{Earlier, ManagedSettings, ManagedTraefik, RenderSettings, TraefikProxy};
 use crate::web::gate;
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -29,10 +29,17 @@ impl Proxying {
     ///
     /// # Errors
     /// In words for people.
-    pub async fn start(config: &Config, state: &StateDir, feed: TcpListener, stop: CancellationToken) -> Result<Self, String> {
-        let token = state.token("feed.token").map_err(|e| in_state(state, "feed.token", &e))?;
+    pub async fn start(config: &Config, state: &StateDir, stop: CancellationToken) -> Result<Self, String> {
+        let earlier = Earlier::read(state.path());
+        let left_behind = config.external_traefik.is_none() && ManagedTraefik::is_left_behind(state.path());
+        let feed = listen_again(config.feed, earlier.map(|e| e.feed), "--feed")?;
         let address = feed.local_addr().map_err(|e| e.to_string())?;
-        let api = free_port(config.traefik_api)?;
+        if left_behind && earlier.is_some_and(|e| e.feed != address) {
+            // Whoever listens there now has been told the token by the Traefik that was left behind.
+            let _ = std::fs::remove_file(state.file("feed.token"));
+        }
+        let token = state.token("feed.token").map_err(|e| in_state(state, "feed.token", &e))?;
+        let api = api_address(config.traefik_api, earlier.map(|e| e.api), left_behind)?;
         let api_url = config.external_traefik.clone().unwrap_or_else(|| format!("http://{api}"));
         let settings = RenderSettings {
             entry_points: vec![ENTRY_POINT.into()],
@@ -66,7 +73,9 @@ impl Proxying {
                 extra: BTreeMap::new(),
                 env: BTreeMap::new(),
             };
-            managed = Some(ManagedTraefik::start(settings, proxy.feed()).await.map_err(|e| e.to_string())?);
+            let started = ManagedTraefik::start(settings, proxy.feed()).await.map_err(|e| e.to_string())?;
+            proxy.run_by(started.status());
+            managed = Some(started);
         }
         Ok(Self { proxy, managed })
     }
@@ -87,10 +96,45 @@ async fn until_stopped(stop: CancellationToken, request: Request, next: Next) ->
     }
 }
 
-/// Port 0 means a free one: it is taken and given back, since Traefik must bind it itself.
-fn free_port(address: SocketAddr) -> Result<SocketAddr, String> {
-    if address.port() != 0 {
-        return Ok(address);
+/// Port 0 means the one used before, so that a Traefik left behind finds us again; a free one where that is taken.
+fn listen_again(address: SocketAddr, before: Option<SocketAddr>, flag: &str) -> Result<TcpListener, String> {
+    match again(address, before).map(TcpListener::bind) {
+        Some(Ok(listener)) => Ok(listener),
+        _ => listen(address, flag),
     }
-    listen(address, "--traefik-api")?.local_addr().map_err(|e| e.to_string())
+}
+
+/// As [`listen_again`], but the address is given back, since Traefik must bind it itself. One left behind still has it.
+fn api_address(address: SocketAddr, before: Option<SocketAddr>, left_behind: bool) -> Result<SocketAddr, String> {
+    match again(address, before) {
+        _ if address.port() != 0 => Ok(address),
+        Some(before) if left_behind => Ok(before),
+        _ => listen_again(address, before, "--traefik-api")?.local_addr().map_err(|e| e.to_string()),
+    }
+}
+
+fn again(address: SocketAddr, before: Option<SocketAddr>) -> Option<SocketAddr> {
+    before.filter(|before| address.port() == 0 && before.ip() == address.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_used_again_when_it_is_free_and_was_not_chosen_otherwise() {
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let taken = TcpListener::bind(any).unwrap();
+        let before = taken.local_addr().unwrap();
+        let address = |listener: Result<TcpListener, String>| listener.unwrap().local_addr().unwrap();
+        assert_ne!(address(listen_again(any, Some(before), "--feed")), before, "somebody else has it");
+        assert_ne!(api_address(any, Some(before), false).unwrap(), before);
+        assert_eq!(api_address(any, Some(before), true).unwrap(), before, "the Traefik left behind has it");
+        drop(taken);
+        assert_eq!(address(listen_again(any, Some(before), "--feed")), before);
+        assert_eq!(api_address(any, Some(before), false).unwrap(), before);
+        let chosen = address(listen_again(any, None, "--feed"));
+        assert_eq!(address(listen_again(chosen, Some(before), "--feed")), chosen);
+        assert_eq!(api_address(chosen, Some(before), true).unwrap(), chosen);
+    }
 }

@@ -139,7 +139,8 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
         "templates",
         t,
         |x| fingerprint(&x.metadata, ()),
-        |on, caches, _| {
+        |on, caches, x| {
+            on.templates.fire(x);
             on.templates.fire_all(&caches.templates);
             on.workspaces.fire_all(&caches.workspaces);
             on.lists.send_replace(());
@@ -149,7 +150,8 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
         "features",
         f,
         |x| fingerprint(&x.metadata, ()),
-        |on, caches, _| {
+        |on, caches, x| {
+            on.features.fire(x);
             on.features.fire_all(&caches.features);
             on.templates.fire_all(&caches.templates);
             on.workspaces.fire_all(&caches.workspaces);

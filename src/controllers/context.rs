@@ -57,9 +57,12 @@ pub trait SecretReader: Send + Sync + 'static {
     async fn read(&self, uid: &str, key: &str) -> Result<Option<Vec<u8>>, String>;
 }
 
-/// Engines by server, as far as this process has tried them; `None`: the last try failed.
+/// An engine, or `None` when the last try to reach it failed.
+type Tried = Option<Arc<dyn Engine>>;
+
+/// Engines by server, as far as this process has tried them.
 #[derive(Clone, Default)]
-pub struct Engines(Arc<Mutex<BTreeMap<String, Option<Arc<dyn Engine>>>>>);
+pub struct Engines(Arc<Mutex<BTreeMap<String, Tried>>>);
 
 impl Engines {
     /// The engine of a server, if it is connected.
@@ -71,14 +74,14 @@ impl Engines {
         self.lock().contains_key(server)
     }
     /// Notes what came of trying.
-    pub fn set(&self, server: &str, engine: Option<Arc<dyn Engine>>) {
+    pub fn set(&self, server: &str, engine: Tried) {
         self.lock().insert(server.to_owned(), engine);
     }
     /// Forgets a server that is gone.
     pub fn forget(&self, server: &str) {
         self.lock().remove(server);
     }
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Option<Arc<dyn Engine>>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Tried>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -119,6 +122,11 @@ impl Context {
     /// The settings, or the defaults where none are set.
     pub fn settings(&self) -> SettingsSpec {
         self.caches.settings.get(&ObjectRef::new(SETTINGS_NAME)).map(|s| s.spec.clone()).unwrap_or_default()
+    }
+
+    /// Whether a server is this machine: an address on another one may be that of a stranger's container here.
+    pub fn is_near(&self, server: &str) -> bool {
+        self.caches.servers.get(&ObjectRef::new(server)).is_some_and(|s| s.spec.is_local())
     }
 
     /// Where a host is reached.

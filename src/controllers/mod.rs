@@ -24,7 +24,7 @@ pub use context::SecretReader;
 pub use report::{LoopReport, Outcome, PassObserver, PassReport, Reports};
 pub use triggers::Queue;
 
-use crate::engine::Connector;
+use crate::engine::{Connector, Fence};
 use crate::proxy::Proxy;
 use context::{Context, Engines, Upstreams};
 use futures::StreamExt;
@@ -57,6 +57,8 @@ pub struct Parts {
     pub ready: watch::Sender<bool>,
     /// Ends the loops.
     pub stop: CancellationToken,
+    /// Whether the loops may act at all.
+    pub fence: Fence,
 }
 
 /// Runs all loops until told to stop (`Ok`) or until one of them ends by itself (`Err` names it): a control plane
@@ -65,11 +67,11 @@ pub struct Parts {
 /// # Errors
 /// The name of the loop that ended.
 pub async fn run(parts: Parts) -> Result<(), String> {
-    let Parts { client, instance, connector, proxy, secrets, clock, reports, public_port, ready, stop } = parts;
+    let Parts { client, instance, connector, proxy, secrets, clock, reports, public_port, ready, stop, fence } = parts;
     let (triggers, listening) = triggers::Triggers::new();
     let (caches, mut feeds, listed) = caches::start(&client, &triggers);
     let ctx = Context {
-        frame: Frame { client, clock, reports, stop: stop.clone() },
+        frame: Frame { client, clock, reports, stop: stop.clone(), fence },
         instance,
         caches: caches.clone(),
         triggers,

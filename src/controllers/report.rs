@@ -120,7 +120,7 @@ impl Reports {
     pub fn snapshot(&self) -> BTreeMap<&'static str, LoopReport> {
         let mut all = self.loops.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (kind, queue) in self.queues.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            all.entry(kind).or_default().queue = queue.len();
+            all.entry(kind).or_default().queue = queue.count();
         }
         all
     }

@@ -13,12 +13,13 @@ use super::report::{Outcome, PassReport, Reports};
 use super::retry::{Class, PassError, delay};
 use super::status::{Pass, Record};
 use super::triggers::{Asked, Queue};
+use crate::engine::Fence;
 use crate::resource::labels;
 use async_trait::async_trait;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::controller::{Action, Config, Controller, Error};
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource, ResourceExt};
 use serde_json::json;
 use std::collections::HashMap;
@@ -47,6 +48,11 @@ pub trait Loop: Send + Sync + 'static {
     /// Brings the world to where the record says, and notes what was found.
     async fn reconcile(&self, record: &Self::Record, pass: &mut Pass<<Self::Record as Record>::S>) -> Result<(), PassError>;
 
+    /// Looks at what a suspended record stands for, and changes nothing.
+    async fn observe(&self, _record: &Self::Record) -> Result<(), PassError> {
+        Ok(())
+    }
+
     /// Clears up after a record being deleted; `Ok` lets it go. May run more than once, and without any
     /// `reconcile` before it.
     async fn cleanup(&self, _record: &Self::Record, _pass: &mut Pass<<Self::Record as Record>::S>) -> Result<(), PassError> {
@@ -65,6 +71,8 @@ pub struct Frame {
     pub reports: Arc<Reports>,
     /// Ends the loops, after running passes have ended.
     pub stop: CancellationToken,
+    /// Whether the loops may act at all.
+    pub fence: Fence,
 }
 
 struct Running<L: Loop> {
@@ -79,18 +87,28 @@ struct Running<L: Loop> {
 
 /// Runs a loop over the records of `store`, looking at those that are asked for. Ends when told to stop.
 pub async fn run<L: Loop>(it: L, frame: Frame, store: Store<L::Record>, asked: Asked<L::Record>) {
-    let (stop, queue) = (frame.stop.clone(), asked.queue);
+    let Asked { refs, queue } = asked;
     frame.reports.watch(L::NAME, queue.clone());
-    let running = Arc::new(Running { it, frame, attempts: Mutex::default(), written: Mutex::default(), queue: queue.clone() });
+    let running = Running { it, frame, attempts: Mutex::default(), written: Mutex::default(), queue };
+    drive(Arc::new(running), store, refs).await;
+}
+
+async fn drive<L: Loop>(
+    running: Arc<Running<L>>,
+    store: Store<L::Record>,
+    refs: impl Stream<Item = ObjectRef<L::Record>> + Send + 'static,
+) {
+    let (stop, kept) = (running.frame.stop.clone(), running.clone());
     Controller::for_shared_stream(futures::stream::pending(), store)
-        .reconcile_on(asked.refs)
+        .reconcile_on(refs)
         .with_config(Config::default().concurrency(L::CONCURRENCY))
         .graceful_shutdown_on(async move { stop.cancelled().await })
         .run(pass_over::<L>, |_, e: &std::convert::Infallible, _| match *e {}, running)
         .for_each(|done| {
             // Asked for, and gone meanwhile: an error to the controller, and nothing to anybody.
             if let Err(Error::ObjectNotFound(gone)) = done {
-                queue.begun(gone.namespace.as_deref(), &gone.name);
+                kept.queue.begun(gone.namespace.as_deref(), &gone.name);
+                kept.forget(&key(gone.namespace.as_deref(), &gone.name));
             }
             futures::future::ready(())
         })
@@ -103,7 +121,7 @@ async fn pass_over<L: Loop>(record: Arc<L::Record>, running: Arc<Running<L>>) ->
         return Ok(Action::requeue(CATCH_UP));
     }
     let begun = Instant::now();
-    let name = key(&*record);
+    let name = key_of(&*record);
     let mut pass = Pass::begin(&*record, running.frame.client.clone(), L::NAME, running.frame.clock.now());
     let work = AssertUnwindSafe(running.work(&record, &mut pass)).catch_unwind().await;
     let result = work.unwrap_or_else(|_| Err(PassError::transient("Ready", "Panicked", "this pass hit a bug; see the log")));
@@ -127,11 +145,12 @@ async fn pass_over<L: Loop>(record: Arc<L::Record>, running: Arc<Running<L>>) ->
     Ok(requeue.map_or_else(Action::await_change, Action::requeue))
 }
 
-fn key<K: Record>(record: &K) -> String {
-    match record.namespace() {
-        Some(ns) => format!("{ns}/{}", record.name_any()),
-        None => record.name_any(),
-    }
+fn key(namespace: Option<&str>, name: &str) -> String {
+    namespace.map_or_else(|| name.to_owned(), |ns| format!("{ns}/{name}"))
+}
+
+fn key_of<K: Record>(record: &K) -> String {
+    key(record.meta().namespace.as_deref(), &record.name_any())
 }
 
 type PassOf<L> = Pass<<<L as Loop>::Record as Record>::S>;
@@ -142,7 +161,7 @@ impl<L: Loop> Running<L> {
             return self.clean_up(record, pass).await;
         }
         if record.annotations().get(labels::SUSPEND).is_some_and(|v| v == "true") {
-            return Ok(());
+            return self.it.observe(record).await;
         }
         let held = self.hold(record).await?;
         let record = held.as_ref().unwrap_or(record);
@@ -150,6 +169,7 @@ impl<L: Loop> Running<L> {
             *pass = Pass::begin(record, self.frame.client.clone(), L::NAME, self.frame.clock.now());
         }
         let result = self.it.reconcile(record, pass).await;
+        self.fenced()?;
         if let Err(e) = &result {
             if matches!(e.class, Class::Unknown(_)) {
                 return result;
@@ -164,7 +184,9 @@ impl<L: Loop> Running<L> {
         let Some(finalizer) = L::FINALIZER.filter(|f| record.finalizers().iter().any(|g| g == f)) else {
             return Ok(());
         };
-        if let Err(e) = self.it.cleanup(record, pass).await {
+        let cleaned = self.it.cleanup(record, pass).await;
+        self.fenced()?;
+        if let Err(e) = cleaned {
             if matches!(e.class, Class::Unknown(_)) {
                 return Err(e);
             }
@@ -174,13 +196,14 @@ impl<L: Loop> Running<L> {
         let rest: Vec<&String> = record.finalizers().iter().filter(|f| *f != finalizer).collect();
         let body = json!({"metadata": {"finalizers": rest, "resourceVersion": pass.revision()}});
         match self.patch(record, body).await {
-            Ok(_) => {
-                lock(&self.attempts).remove(&key(record));
-                Ok(())
-            }
             Err(kube::Error::Api(s)) if s.code == 404 => Ok(()),
-            Err(e) => Err(e.into()),
+            done => done.map(drop).map_err(PassError::from),
         }
+    }
+
+    /// What a pass found after the lead was lost is not worth writing down: another process knows better.
+    fn fenced(&self) -> Result<(), PassError> {
+        if (self.frame.fence)() { Ok(()) } else { Err(PassError::unknown("this process no longer leads", CATCH_UP)) }
     }
 
     /// An event for what was done, and for what is newly in the way.
@@ -215,11 +238,11 @@ impl<L: Loop> Running<L> {
     fn is_stale(&self, record: &L::Record) -> bool {
         let revision = record.resource_version().and_then(|r| r.parse::<u64>().ok()).unwrap_or(0);
         let mut written = lock(&self.written);
-        match written.get(&key(record)) {
+        match written.get(&key_of(record)) {
             Some(ours) if revision < *ours => true,
             Some(_) => {
                 // The copy has caught up; nothing left to compare with.
-                written.remove(&key(record));
+                written.remove(&key_of(record));
                 false
             }
             None => false,
@@ -230,6 +253,12 @@ impl<L: Loop> Running<L> {
         if let Some(revision) = revision.and_then(|r| r.parse().ok()) {
             lock(&self.written).insert(name.to_owned(), revision);
         }
+    }
+
+    /// The record is gone.
+    fn forget(&self, name: &str) {
+        lock(&self.attempts).remove(name);
+        lock(&self.written).remove(name);
     }
 
     fn next(&self, name: &str, result: &Result<(), PassError>, requeue: Option<Duration>) -> Option<Duration> {
@@ -251,4 +280,62 @@ impl<L: Loop> Running<L> {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SystemClock;
+    use super::super::triggers::Trigger;
+    use super::*;
+    use crate::resource::{Template, TemplateStatus};
+    use kube::client::Body;
+    use kube::runtime::{reflector, watcher};
+
+    struct Idle;
+
+    #[async_trait]
+    impl Loop for Idle {
+        type Record = Template;
+        const NAME: &str = "idle";
+        async fn reconcile(&self, _: &Template, _: &mut Pass<TemplateStatus>) -> Result<(), PassError> {
+            Ok(())
+        }
+    }
+
+    fn record(revision: &str) -> Template {
+        let meta = json!({"name": "a", "uid": "u", "resourceVersion": revision});
+        let record = json!({"apiVersion": "devsanctum.io/v1", "kind": "Template", "metadata": meta, "spec": {"base": "b"}});
+        serde_json::from_value(record).unwrap()
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_a_record_that_is_gone() {
+        let answer = |_: http::Request<Body>| async {
+            let body = serde_json::to_vec(&record("2")).unwrap();
+            Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(body)))
+        };
+        let client = Client::new(tower::service_fn(answer), "default");
+        let (stop, fence): (_, Fence) = (CancellationToken::new(), Arc::new(|| true));
+        let frame = Frame { client, clock: Arc::new(SystemClock), reports: Arc::default(), stop: stop.clone(), fence };
+        let (trigger, asked) = Trigger::<Template>::new();
+        let (attempts, written) = (Mutex::default(), Mutex::default());
+        let running = Arc::new(Running { it: Idle, frame, attempts, written, queue: asked.queue });
+        let (store, mut writer) = reflector::store();
+        for event in [watcher::Event::Init, watcher::Event::InitApply(record("1")), watcher::Event::InitDone] {
+            writer.apply_watcher_event(&event);
+        }
+        let driving = tokio::spawn(drive(running.clone(), store, asked.refs));
+        let until_kept = async |kept: usize| {
+            while lock(&running.written).len() != kept {
+                trigger.fire(&record("1"));
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let long = Duration::from_secs(10);
+        tokio::time::timeout(long, until_kept(1)).await.expect("what was written is remembered");
+        writer.apply_watcher_event(&watcher::Event::Delete(record("2")));
+        tokio::time::timeout(long, until_kept(0)).await.expect("and forgotten");
+        stop.cancel();
+        driving.await.unwrap();
+    }
 }

@@ -14,7 +14,7 @@ pub struct Queue(Arc<Mutex<HashSet<String>>>);
 
 impl Queue {
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.lock().len()
     }
     /// A look at the record has begun, or there is no such record.
@@ -144,9 +144,9 @@ mod tests {
         trigger.fire_named(Some("team"), "a");
         trigger.fire_named(Some("team"), "a");
         trigger.fire_named(Some("team"), "b");
-        assert_eq!(asked.queue.len(), 2);
+        assert_eq!(asked.queue.count(), 2);
         asked.queue.begun(Some("team"), "a");
         asked.queue.begun(None, "b");
-        assert_eq!(asked.queue.len(), 1);
+        assert_eq!(asked.queue.count(), 1);
     }
 }

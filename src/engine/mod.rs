@@ -84,9 +84,15 @@ pub trait Engine: Send + Sync + 'static {
     ) -> Result<BoxStream<'static, Result<Bytes, EngineError>>, EngineError>;
 }
 
+/// Whether this process may act now. Asked right before each call that changes something: a process that was stopped
+/// for a while goes on in the middle of what it did, and another may have the lead by then.
+pub type Fence = std::sync::Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// Makes connections to engines; the same settings give the same connection.
 #[async_trait]
 pub trait Connector: Send + Sync + 'static {
     /// Connects to the engine of the server so named and asks who it is.
     async fn connect(&self, server: &str, endpoint: &Endpoint) -> Result<std::sync::Arc<dyn Engine>, EngineError>;
+    /// Drops the connection of a server that is gone.
+    fn forget(&self, server: &str);
 }

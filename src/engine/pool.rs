@@ -5,7 +5,7 @@ mod guarded;
 pub use guarded::{CallMetrics, Guarded, NoMetrics};
 
 use super::docker::DockerEngine;
-use super::{Connector, Endpoint, Engine, EngineError};
+use super::{Connector, Endpoint, Engine, EngineError, Fence};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,27 +20,25 @@ type Known = (Endpoint, Arc<dyn Engine>);
 pub struct EnginePool {
     make: Make,
     metrics: Arc<dyn CallMetrics>,
+    fence: Fence,
     engines: Mutex<BTreeMap<String, Known>>,
 }
 
 impl EnginePool {
-    /// Docker Engines, seen by the installation `instance`; every call is told to `metrics`.
-    pub fn new(instance: &str, metrics: Arc<dyn CallMetrics>) -> Self {
+    /// Docker Engines, seen by the installation `instance`; every call is told to `metrics`, and those that change
+    /// something are made only while `fence` allows.
+    pub fn new(instance: &str, metrics: Arc<dyn CallMetrics>, fence: Fence) -> Self {
         let instance = instance.to_owned();
-        Self::making(metrics, move |_, endpoint| Ok(Arc::new(DockerEngine::at(endpoint.clone(), &instance)?)))
+        Self::making(metrics, fence, move |_, endpoint| Ok(Arc::new(DockerEngine::at(endpoint.clone(), &instance)?)))
     }
 
     /// Engines of another make, such as the in-memory ones.
     pub fn making(
         metrics: Arc<dyn CallMetrics>,
+        fence: Fence,
         make: impl Fn(&str, &Endpoint) -> Result<Arc<dyn Engine>, EngineError> + Send + Sync + 'static,
     ) -> Self {
-        Self { make: Box::new(make), metrics, engines: Mutex::default() }
-    }
-
-    /// Drops a server's engine: the server is gone, or its connection is to be made anew.
-    pub fn forget(&self, server: &str) {
-        self.engines.lock().unwrap_or_else(PoisonError::into_inner).remove(server);
+        Self { make: Box::new(make), metrics, fence, engines: Mutex::default() }
     }
 
     fn known(&self, server: &str, endpoint: &Endpoint) -> Option<Arc<dyn Engine>> {
@@ -57,7 +55,7 @@ impl Connector for EnginePool {
             return Ok(engine);
         }
         let made = (self.make)(server, endpoint)?;
-        let engine: Arc<dyn Engine> = Arc::new(Guarded::new(server, made, Arc::clone(&self.metrics)));
+        let engine: Arc<dyn Engine> = Arc::new(Guarded::new(server, made, Arc::clone(&self.metrics), Arc::clone(&self.fence)));
         engine.info().await?;
         // Another task may have been quicker: there is one limit per engine only if all use the same one.
         let mut engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,6 +64,9 @@ impl Connector for EnginePool {
             *entry = (endpoint.clone(), engine);
         }
         Ok(Arc::clone(&entry.1))
+    }
+    fn forget(&self, server: &str) {
+        self.engines.lock().unwrap_or_else(PoisonError::into_inner).remove(server);
     }
 }
 

@@ -118,6 +118,12 @@ impl Feed {
         state.published.clone()
     }
 
+    /// Done once there is a table.
+    pub async fn published(&self) {
+        // The sender is held here, so this cannot fail.
+        let _ = self.changed.subscribe().wait_for(|n| *n > 0).await;
+    }
+
     /// Counts the requests of proxies: it moves when one asks.
     pub fn polls(&self) -> watch::Receiver<u64> {
         self.polls.subscribe()

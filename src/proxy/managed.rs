@@ -8,17 +8,17 @@
 //!
 //! # Caveats
 //! While we are gone, Traefik asks for its configuration at growing distances (up to a minute). One that was taken over
-//! and does not ask within three seconds is restarted, which costs a few tenths of a second of routes.
+//! and does not ask within three seconds of the first table is restarted, which costs a few tenths of a second of routes.
 
 use super::feed::Feed;
 use super::process::{Process, find, note};
-use super::static_config::{ManagedSettings, static_config};
+use super::static_config::{CONFIG_FILE, ManagedSettings, static_config};
 use serde::Serialize;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+/// Where the process is written down in the state folder.
+const PID_FILE: &str = "traefik/traefik.pid";
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// One that ran this long was well: the pause starts over.
@@ -79,7 +81,7 @@ pub struct ManagedStatus {
     pub pid: u32,
     /// How often it was started again.
     pub restarts: u32,
-    /// Why it does not run; empty when it does.
+    /// Why it ended the last time, or could not be started again; empty while the first one runs.
     pub error: String,
 }
 
@@ -107,8 +109,14 @@ impl ManagedTraefik {
         traefik.wait_ready(&mut running).await?;
         let (told, status) = watch::channel(ManagedStatus { pid: running.pid(), ..ManagedStatus::default() });
         let stop = CancellationToken::new();
-        let task = tokio::spawn(traefik.keep(running, feed.polls(), told, stop.clone()));
+        let task = tokio::spawn(traefik.keep(running, Arc::clone(feed), told, stop.clone()));
         Ok(Self { status, stop, task })
+    }
+
+    /// Whether one that an earlier run of ours started still runs: it holds its addresses, and gives them up when it is
+    /// not taken over.
+    pub fn is_left_behind(state_dir: &Path) -> bool {
+        find(&state_dir.join(PID_FILE), &config_argument(state_dir)).is_some()
     }
 
     /// What is known of it now, and changes of that.
@@ -192,26 +200,19 @@ impl Traefik {
         Ok(Self { settings, binary, dir, config, client })
     }
 
-    /// YAML by Traefik's reading; JSON is a part of that.
-    fn config_file(&self) -> PathBuf {
-        self.dir.join("traefik.yml")
-    }
-
-    fn config_argument(&self) -> String {
-        format!("--configfile={}", self.config_file().display())
-    }
-
     /// The process of an earlier run of ours, when it runs what we would start; else it is ended.
     async fn adopt(&mut self) -> Result<Option<Process>, ManagedError> {
-        let found = find(&self.dir.join("traefik.pid"), &self.config_argument());
-        let same_config = fs::read_to_string(self.config_file()).is_ok_and(|text| text == self.config);
-        self.write("traefik.yml", &self.config)?;
-        let Some(process) = found else { return Ok(None) };
-        let program = fs::read_link(format!("/proc/{}/exe", process.pid)).ok();
-        if same_config && program == fs::canonicalize(&self.binary).ok() {
-            return Ok(Some(process));
+        let state = &self.settings.state_dir;
+        if let Some(process) = find(&state.join(PID_FILE), &config_argument(state)) {
+            let same_config = fs::read_to_string(state.join(CONFIG_FILE)).is_ok_and(|text| text == self.config);
+            let program = fs::read_link(format!("/proc/{}/exe", process.pid)).ok();
+            if same_config && program == fs::canonicalize(&self.binary).ok() {
+                return Ok(Some(process));
+            }
+            process.terminate(END_PATIENCE).await;
         }
-        process.terminate(END_PATIENCE).await;
+        // Only now: the file tells what the process that runs was started with.
+        self.write("traefik.yml", &self.config)?;
         Ok(None)
     }
 
@@ -235,7 +236,7 @@ impl Traefik {
         let path = self.dir.join("traefik.log");
         let copy = log.try_clone().map_err(|why| ManagedError::File { path, why })?;
         let child = Command::new(&self.binary)
-            .arg(self.config_argument())
+            .arg(config_argument(&self.settings.state_dir))
             // Traefik takes proxies from HTTP_PROXY, for one: nothing may reach it by chance.
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
@@ -271,13 +272,7 @@ impl Traefik {
     }
 
     /// Keeps one running until told to stop.
-    async fn keep(
-        self,
-        mut running: Running,
-        mut polls: watch::Receiver<u64>,
-        told: watch::Sender<ManagedStatus>,
-        stop: CancellationToken,
-    ) {
+    async fn keep(self, mut running: Running, feed: Arc<Feed>, told: watch::Sender<ManagedStatus>, stop: CancellationToken) {
         let mut pause = FIRST_PAUSE;
         loop {
             let (started, pid, adopted) = (Instant::now(), running.pid(), matches!(running, Running::Adopted(_)));
@@ -288,7 +283,7 @@ impl Traefik {
                     tracing::warn!(error, "Traefik ended; starting it again");
                     told.send_modify(|s| (s.pid, s.error) = (0, error));
                 }
-                () = silent(adopted, &mut polls) => {
+                () = silent(adopted, &feed) => {
                     tracing::info!(pid, "the Traefik taken over does not ask for its configuration; restarting it");
                     running.terminate().await;
                 }
@@ -308,13 +303,14 @@ impl Traefik {
                 }
             };
             let pid = running.pid();
-            told.send_modify(|s| *s = ManagedStatus { pid, restarts: s.restarts + 1, error: String::new() });
+            // The error stays: this one may end for the same reason, and whether it answers is asked elsewhere.
+            told.send_modify(|s| (s.pid, s.restarts) = (pid, s.restarts + 1));
         }
     }
 
     async fn end(&self, mut running: Running, told: &watch::Sender<ManagedStatus>) {
         running.terminate().await;
-        let _ = fs::remove_file(self.dir.join("traefik.pid"));
+        let _ = fs::remove_file(self.settings.state_dir.join(PID_FILE));
         told.send_modify(|s| s.pid = 0);
     }
 
@@ -342,13 +338,21 @@ impl Traefik {
     }
 }
 
-/// Done when one that was taken over does not poll; never for a child, which polls as soon as it starts.
-async fn silent(adopted: bool, polls: &mut watch::Receiver<u64>) {
-    // Any poll counts, also one before we looked: the feed is as old as this run.
-    let polled = !adopted || timeout(ADOPTION_PATIENCE, polls.wait_for(|n| *n > 0)).await.is_ok();
-    if polled {
-        std::future::pending::<()>().await;
+/// Done when one that was taken over does not ask for the table there is; never for a child, which asks as soon as it
+/// starts. Until there is a table, the old routes are better than a Traefik without any.
+async fn silent(adopted: bool, feed: &Feed) {
+    if adopted {
+        feed.published().await;
+        // Any poll counts, also one before we looked: the feed is as old as this run.
+        if timeout(ADOPTION_PATIENCE, feed.polls().wait_for(|n| *n > 0)).await.is_err() {
+            return;
+        }
     }
+    std::future::pending::<()>().await;
+}
+
+fn config_argument(state_dir: &Path) -> String {
+    format!("--configfile={}", state_dir.join(CONFIG_FILE).display())
 }
 
 /// Finds the program.

@@ -19,7 +19,7 @@ pub use fake::FakeProxy;
 pub use feed::{Feed, Pace};
 pub use managed::{ManagedError, ManagedStatus, ManagedTraefik};
 pub use render::{Certificate, RenderSettings, TlsSettings};
-pub use static_config::ManagedSettings;
+pub use static_config::{Earlier, ManagedSettings};
 pub use traefik::TraefikProxy;
 pub use types::*;
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How a managed Traefik is set up.
 #[derive(Clone, Debug)]
@@ -27,6 +27,30 @@ pub struct ManagedSettings {
     /// Further static configuration by top-level key, such as `certificatesResolvers`.
     pub extra: BTreeMap<String, Value>,
 }
+
+/// Where the Traefik of an earlier run of ours listened and asked. With these addresses again, one that was left behind
+/// fits and is taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// [`ManagedSettings::api`].
+    pub api: SocketAddr,
+    /// The address in [`ManagedSettings::feed_url`].
+    pub feed: SocketAddr,
+}
+
+impl Earlier {
+    /// Reads the configuration that lies in the state folder; `None` when there is none of ours.
+    pub fn read(state_dir: &Path) -> Option<Self> {
+        let text = std::fs::read_to_string(state_dir.join(CONFIG_FILE)).ok()?;
+        let config: Value = serde_json::from_str(&text).ok()?;
+        let at = |path| config.pointer(path).and_then(Value::as_str);
+        let feed = at("/providers/http/endpoint")?.strip_prefix("http://")?.split('/').next()?;
+        Some(Self { api: at("/entryPoints/traefik/address")?.parse().ok()?, feed: feed.parse().ok()? })
+    }
+}
+
+/// Where the configuration lies in the state folder. YAML by Traefik's reading; JSON is a part of that.
+pub(super) const CONFIG_FILE: &str = "traefik/traefik.yml";
 
 /// The static configuration. `aliases`: this Traefik knows `aliasHeadersStrategy`, which replaced
 /// `underscoreHeadersStrategy` and also removes `X.DS.User` beside `X_DS_User`.

@@ -9,14 +9,15 @@ use super::certificate::self_signed;
 use super::dynamic::Middleware;
 use super::feed::{Feed, Pace};
 use super::live::{RawData, compare};
+use super::managed::ManagedStatus;
 use super::render::{RenderSettings, VERSION_MIDDLEWARE, version_of};
 use super::types::{LiveRoutes, ProxyError, RouteTable};
 use super::{Proxy, async_trait};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep};
 
 /// Oldest Traefik that keeps its promises: header aliases are removed since 3.7.6, `CONNECT` is refused since 3.7.9.
@@ -24,8 +25,11 @@ pub const OLDEST: (u32, u32, u32) = (3, 7, 9);
 /// How long a comparison holds while the digest stays the same.
 const COMPARISON_HOLDS: Duration = Duration::from_secs(60);
 const API_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest pause between two looks in [`Proxy::wait_live`].
+/// Longest pause between two looks in [`Proxy::wait_live`], while the proxy takes up a change as it should.
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+/// After this long it is not about to, and the pauses grow.
+const SOON: Duration = Duration::from_millis(250);
+const LONGEST_LATE_PAUSE: Duration = Duration::from_secs(1);
 
 /// A Traefik, ours or not, whose HTTP provider polls our feed.
 pub struct TraefikProxy {
@@ -33,6 +37,7 @@ pub struct TraefikProxy {
     api: String,
     client: reqwest::Client,
     known: Mutex<Known>,
+    runner: OnceLock<watch::Receiver<ManagedStatus>>,
 }
 
 #[derive(Default)]
@@ -64,7 +69,7 @@ impl TraefikProxy {
         let client = reqwest::Client::builder().timeout(API_TIMEOUT).no_proxy().build();
         let client = client.map_err(|e| ProxyError::Unusable(format!("no HTTP client: {}", with_causes(&e))))?;
         let feed = Feed::new(settings, token, Pace::default());
-        Ok(Self { feed, api: api_url.trim_end_matches('/').into(), client, known: Mutex::default() })
+        Ok(Self { feed, api: api_url.trim_end_matches('/').into(), client, known: Mutex::default(), runner: OnceLock::new() })
     }
 
     /// What Traefik polls; see [`Feed::serve`].
@@ -72,10 +77,22 @@ impl TraefikProxy {
         &self.feed
     }
 
+    /// From now on, the one who runs the proxy says why it does not answer.
+    pub fn run_by(&self, status: watch::Receiver<ManagedStatus>) {
+        // Whoever was first runs it.
+        let _ = self.runner.set(status);
+    }
+
+    /// Why it does not answer: what ended it says more than that nobody listens.
+    fn why(&self, lost: String) -> String {
+        let told = self.runner.get().map(|status| status.borrow().error.clone()).filter(|error| !error.is_empty());
+        told.unwrap_or(lost)
+    }
+
     /// Asks the API. `None` where it says 404.
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, ProxyError> {
         let url = format!("{}{path}", self.api);
-        let lost = |e: reqwest::Error| ProxyError::Unreachable(format!("GET {url}: {}", with_causes(&e)));
+        let lost = |e: reqwest::Error| ProxyError::Unreachable(self.why(format!("GET {url}: {}", with_causes(&e))));
         let answer = self.client.get(&url).send().await.map_err(lost)?;
         match answer.status().as_u16() {
             404 => return Ok(None),
@@ -152,15 +169,17 @@ impl Proxy for TraefikProxy {
     }
 
     async fn wait_live(&self, patience: Duration) -> Result<LiveRoutes, ProxyError> {
-        let deadline = Instant::now() + patience;
+        let begun = Instant::now();
         let mut pause = Duration::from_millis(2);
-        while Instant::now() + pause < deadline {
-            // An unreachable proxy may be restarting.
-            if let Ok(Some(live)) = self.look(true).await {
-                return Ok(live);
+        while begun.elapsed() + pause < patience {
+            match self.look(true).await {
+                Ok(Some(live)) => return Ok(live),
+                Err(e @ ProxyError::Unusable(_)) => return Err(e),
+                // An unreachable proxy may be restarting.
+                Ok(None) | Err(ProxyError::Unreachable(_)) => {}
             }
             sleep(pause).await;
-            pause = LONGEST_PAUSE.min(pause * 2);
+            pause = if begun.elapsed() < SOON { LONGEST_PAUSE } else { LONGEST_LATE_PAUSE }.min(pause * 2);
         }
         self.live().await
     }
@@ -191,6 +210,8 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::IntoFuture;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn old_and_nameless_versions_are_refused_with_the_mend() {
@@ -202,15 +223,59 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_proxy_that_is_not_there_is_unreachable_and_says_why() {
+    fn proxy(api_url: &str) -> TraefikProxy {
         let settings = RenderSettings {
             entry_points: vec!["web".into()],
             gate_url: "http://127.0.0.1:1".into(),
             tls: None,
             default_certificate: None,
         };
-        let proxy = TraefikProxy::new("http://127.0.0.1:1", "t".into(), settings).unwrap();
+        TraefikProxy::new(api_url, "t".into(), settings).unwrap()
+    }
+
+    /// What answers every request with this, how often it was asked, and a proxy that asks it.
+    async fn answering(status: u16, body: &'static str) -> (TraefikProxy, Arc<AtomicUsize>) {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let answer = move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            std::future::ready((axum::http::StatusCode::from_u16(status).unwrap(), body))
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(axum::serve(listener, axum::Router::new().fallback(answer)).into_future());
+        (proxy(&url), asked)
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_used_is_not_waited_for() {
+        let (proxy, asked) = answering(200, "<html>another program</html>").await;
+        assert!(matches!(proxy.wait_live(Duration::from_secs(60)).await, Err(ProxyError::Unusable(_))));
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_come_back_is_asked_ever_more_seldom() {
+        let (proxy, asked) = answering(503, "").await;
+        let error = proxy.wait_live(Duration::from_secs(2)).await.unwrap_err();
+        assert!(matches!(&error, ProxyError::Unreachable(why) if why.contains("503")), "{error}");
+        let asked = asked.load(Ordering::Relaxed);
+        assert!((10..40).contains(&asked), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn the_one_who_runs_it_says_why_it_does_not_answer() {
+        let proxy = proxy("http://127.0.0.1:1");
+        let (told, status) = watch::channel(ManagedStatus::default());
+        proxy.run_by(status);
+        assert!(proxy.live().await.unwrap_err().to_string().contains("refused"));
+        told.send_modify(|s| s.error = "Traefik ended: address already in use".into());
+        assert_eq!(proxy.live().await.unwrap_err(), ProxyError::Unreachable("Traefik ended: address already in use".into()));
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_is_not_there_is_unreachable_and_says_why() {
+        let proxy = proxy("http://127.0.0.1:1");
         let error = proxy.live().await.unwrap_err();
         assert!(matches!(&error, ProxyError::Unreachable(why) if why.contains("refused")), "{error}");
     }

@@ -37,7 +37,7 @@ pub struct LiveRoute {
 }
 
 /// What can go wrong at a proxy.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
     /// No answer.
     #[error("the proxy does not answer: {0}")]

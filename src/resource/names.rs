@@ -121,14 +121,6 @@ impl Slug {
         }
         Err("must be 8 characters of a-z and 0-9".into())
     }
-
-    /// The host of a service: `<slug>.<domain>` for the primary one, `<slug>-<service>.<domain>` for the others.
-    pub fn host(&self, service: Option<&str>, domain: &str) -> String {
-        match service {
-            None => format!("{}.{domain}", self.0),
-            Some(service) => format!("{}-{service}.{domain}", self.0),
-        }
-    }
 }
 
 impl fmt::Display for Slug {

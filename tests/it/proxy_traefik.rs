@@ -235,6 +235,9 @@ async fn a_traefik_taken_over_that_does_not_ask_is_restarted() {
     let unasked = TraefikProxy::new("http://127.0.0.1:1", "t".into(), settings).unwrap();
     let traefik = ManagedTraefik::start(rig.settings.clone(), unasked.feed()).await.unwrap();
     assert_eq!(traefik.status().borrow().pid, left.0.id());
+    sleep(Duration::from_secs(4)).await;
+    assert!(left.0.try_wait().unwrap().is_none(), "while there is no table, the routes it has are kept");
+    unasked.publish(&table([]));
     tokio::task::spawn_blocking(move || left.0.wait().unwrap()).await.unwrap();
     rig.start_feed().await;
     until(&rig, "a.localhost", 200).await;

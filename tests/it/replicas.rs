@@ -5,6 +5,8 @@ use crate::support::postgres;
 use crate::support::traefik::free_address;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -23,14 +25,19 @@ struct Replica {
 
 impl Replica {
     fn start(dir: &Path, database: &str) -> Self {
+        Self::start_with(dir, database, &[])
+    }
+
+    fn start_with(dir: &Path, database: &str, more: &[&str]) -> Self {
         std::fs::create_dir_all(dir).unwrap();
         let _ = std::fs::remove_file(dir.join("kubeconfig"));
         let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
         let web = free_address().to_string();
         let process = Command::new(env!("CARGO_BIN_EXE_devsanctum"))
             .args(["--state-dir", &dir.display().to_string(), "serve", "--listen", "127.0.0.1:0", "--web", &web])
-            // No route is made here, so no Traefik is needed; nothing listens at port 1.
+            // No page is asked for here, so no Traefik is needed; nothing listens at port 1.
             .args(["--database", database, "--lease", "3s", "--external-traefik", "http://127.0.0.1:1"])
+            .args(more)
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -280,4 +287,44 @@ impl Drop for Ended {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_lost_the_lead_routes_nothing() {
+    let database = postgres::database().await;
+    tokio::task::spawn_blocking(move || withdrawal(&database.url)).await.unwrap();
+}
+
+fn withdrawal(url: &str) {
+    let scene = Scene::new();
+    let dir = |name: &str| scene.dir.path().join(name);
+    let feed = free_address();
+    let first = Replica::start_with(&dir("one"), url, &["--feed", &feed.to_string()]);
+    eventually(LEASE + SLACK, "the only replica leads", || first.leads());
+    let mut ground = scene.ground();
+    // Nobody listens at this port, and the route is made all the same.
+    ground[3]["spec"]["ports"] = json!([{"name": "web", "port": 8080}]);
+    scene.apply(&first, &ground);
+    scene.apply(&first, &[record("Workspace", "routed", json!({"owner": "ada"}))]);
+    let routed = || told(feed, &dir("one")).is_some_and(|config| config.contains("Host("));
+    eventually(PATIENCE, "its proxy is told the route", routed);
+    twin(&dir("one"), &dir("two"));
+    let second = Replica::start(&dir("two"), url);
+    first.signal("-STOP");
+    eventually(LEASE + SLACK, "the other takes over", || second.leads());
+    first.signal("-CONT");
+    eventually(LEASE, "its proxy is told to forget the route", || told(feed, &dir("one")).is_some() && !routed());
+    second.ok(&["delete", "-n", "team", "ws/routed", "--timeout", "60s"]);
+}
+
+/// What a replica's feed answers a proxy that asks for the first time.
+fn told(feed: SocketAddr, dir: &Path) -> Option<String> {
+    let token = std::fs::read_to_string(dir.join("feed.token")).unwrap();
+    let mut stream = TcpStream::connect(feed).ok()?;
+    let ask =
+        format!("GET /traefik/config HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n", token.trim());
+    stream.write_all(ask.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.starts_with("HTTP/1.1 200").then_some(answer)
 }

@@ -9,6 +9,7 @@ use super::context::Context;
 use super::retry::PassError;
 use super::skeleton::Loop;
 use super::status::Pass;
+use crate::proxy::ProxyError;
 use crate::resource::{Route, RouteStatus};
 use async_trait::async_trait;
 use kube::ResourceExt;
@@ -31,7 +32,9 @@ impl Loop for Routes {
         pass.status.url = Some(self.0.url(&record.spec.host));
         let standing = self.1.standing(&record.uid().unwrap_or_default());
         pass.status.upstream = match &standing {
-            Standing::Live(upstream) | Standing::Published(upstream) => Some(upstream.to_string()),
+            Standing::Live(upstream) | Standing::Published(upstream) | Standing::Unproved(upstream, _) => {
+                Some(upstream.to_string())
+            }
             _ => None,
         };
         pass.holds("Accepted", "Accepted");
@@ -42,6 +45,8 @@ impl Loop for Routes {
                 Ok(())
             }
             Standing::Published(_) => waiting("Pending", "the proxy has been told and has not taken it up yet".into()),
+            Standing::Unproved(_, e @ ProxyError::Unreachable(_)) => waiting("ProxyUnreachable", e.to_string()),
+            Standing::Unproved(_, e @ ProxyError::Unusable(_)) => waiting("ProxyUnusable", e.to_string()),
             Standing::Refused(words) => waiting("Refused", format!("the proxy refuses it: {words}")),
             Standing::NoUpstream => {
                 waiting("WorkspaceNotRunning", format!("workspace {:?} is not running", record.spec.workspace))

@@ -2,8 +2,8 @@
 //! compared with what the proxy says it holds.
 
 use crate::controllers::context::Context;
-use crate::proxy::{LiveRoutes, RouteEntry, RouteTable};
-use crate::resource::Route;
+use crate::proxy::{LiveRoutes, ProxyError, RouteEntry, RouteTable};
+use crate::resource::{Route, Workspace};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeMap;
@@ -32,6 +32,8 @@ pub enum Standing {
     NoUpstream,
     /// Told to the proxy.
     Published(SocketAddr),
+    /// Told to the proxy, which cannot be asked.
+    Unproved(SocketAddr, ProxyError),
     /// The proxy says it serves it.
     Live(SocketAddr),
     /// The proxy says what is wrong with it.
@@ -76,27 +78,52 @@ impl Table {
     async fn first(&self) {
         let caches = &self.ctx.caches;
         let begun = Instant::now();
-        let unseen =
-            || caches.workspaces.state().iter().any(|w| !self.ctx.upstreams.knows(&w.uid().unwrap_or_default()) && placed(w));
-        while unseen() && begun.elapsed() < FIRST_TABLE {
+        // Only what is on this machine has routes.
+        let near = |w: &Workspace| server(w).is_some_and(|server| self.ctx.is_near(server));
+        let unseen = |w: &Workspace| near(w) && !self.ctx.upstreams.knows(&w.uid().unwrap_or_default());
+        while caches.workspaces.state().iter().any(|w| unseen(w)) && begun.elapsed() < FIRST_TABLE {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
     async fn follow(&self) {
-        let mut told: Option<RouteTable> = None;
+        let mut told = self.wanted();
+        self.ctx.proxy.publish(&told);
         let mut look = FIRST_LOOK;
         loop {
+            let (live, woken) = self.ask(&mut told, look.min(SLOWEST)).await;
+            let settled = self.compare(&told, &live);
+            look = if settled { AT_REST } else { (look * 2).min(SLOWEST) };
+            if !woken && tokio::time::timeout(look, self.ctx.triggers.route_table.notified()).await.is_ok() {
+                tokio::time::sleep(GATHER).await;
+            }
             let wanted = self.wanted();
-            if told.as_ref() != Some(&wanted) {
+            if told != wanted {
                 self.ctx.proxy.publish(&wanted);
                 look = FIRST_LOOK;
-                told = Some(wanted);
+                told = wanted;
             }
-            let settled = self.compare(told.as_ref().unwrap_or(&RouteTable::default()), look).await;
-            look = if settled { AT_REST } else { (look * 2).min(SLOWEST) };
-            if tokio::time::timeout(look, self.ctx.triggers.route_table.notified()).await.is_ok() {
-                tokio::time::sleep(GATHER).await;
+        }
+    }
+
+    /// Asks the proxy what it serves, as soon as it serves what it was told. What was told and is no longer true is
+    /// taken back meanwhile: the address may be another container's any moment, and the proxy may take its time. What is
+    /// only new waits (`true`: there may be some), so that changes without end do not put off the answer without end.
+    async fn ask(&self, told: &mut RouteTable, patience: Duration) -> (Result<LiveRoutes, ProxyError>, bool) {
+        let mut answer = self.ctx.proxy.wait_live(patience);
+        let mut woken = false;
+        loop {
+            tokio::select! {
+                live = &mut answer => return (live, woken),
+                () = self.ctx.triggers.route_table.notified() => {
+                    tokio::time::sleep(GATHER).await;
+                    woken = true;
+                    let wanted = self.wanted();
+                    if takes_back(told, &wanted) {
+                        self.ctx.proxy.publish(&wanted);
+                        *told = wanted;
+                    }
+                }
             }
         }
     }
@@ -122,33 +149,82 @@ impl Table {
         })
     }
 
-    /// Asks the proxy what it serves, and wakes the routes whose standing changed. `true`: all is as told.
-    async fn compare(&self, told: &RouteTable, patience: Duration) -> bool {
-        let live = match self.ctx.proxy.wait_live(patience).await {
-            Ok(live) => live,
-            Err(e) => {
-                tracing::warn!(error = %e, "cannot compare the proxy's routes");
-                LiveRoutes::default()
-            }
-        };
-        let mut settled = true;
-        for route in self.ctx.caches.routes.state() {
-            let uid = route.uid().unwrap_or_default();
-            let standing = match (told.0.get(&uid), live.0.get(&uid)) {
-                (None, _) => Standing::NoUpstream,
-                (Some(_), Some(l)) if !l.error.is_empty() => Standing::Refused(l.error.clone()),
-                (Some(e), Some(l)) if l.current => Standing::Live(e.upstream),
-                (Some(e), _) => Standing::Published(e.upstream),
-            };
-            settled &= !matches!(standing, Standing::Published(_));
-            if self.lock().insert(uid, standing.clone()) != Some(standing) {
-                self.ctx.triggers.routes.fire(&route);
-            }
+    /// Notes where each route stands, and wakes those for which that is news. `true`: all is as told.
+    fn compare(&self, told: &RouteTable, live: &Result<LiveRoutes, ProxyError>) -> bool {
+        if let Err(e) = live {
+            tracing::warn!(error = %e, "cannot compare the proxy's routes");
         }
-        settled
+        let routes = self.ctx.caches.routes.state();
+        let mut standings = self.lock();
+        let mut before = std::mem::take(&mut *standings);
+        for route in &routes {
+            let uid = route.uid().unwrap_or_default();
+            let standing = standing(told.0.get(&uid), live, &uid);
+            if before.remove(&uid).as_ref() != Some(&standing) {
+                self.ctx.triggers.routes.fire(route);
+            }
+            standings.insert(uid, standing);
+        }
+        !standings.values().any(|s| matches!(s, Standing::Published(_) | Standing::Unproved(..)))
     }
 }
 
-fn placed(w: &crate::resource::Workspace) -> bool {
-    w.metadata.deletion_timestamp.is_none() && w.status.as_ref().is_some_and(|s| s.docker_server.is_some())
+fn standing(told: Option<&RouteEntry>, live: &Result<LiveRoutes, ProxyError>, uid: &str) -> Standing {
+    let Some(entry) = told else { return Standing::NoUpstream };
+    match live.as_ref().map(|live| live.0.get(uid)) {
+        Err(e) => Standing::Unproved(entry.upstream, e.clone()),
+        Ok(Some(l)) if !l.error.is_empty() => Standing::Refused(l.error.clone()),
+        Ok(Some(l)) if l.current => Standing::Live(entry.upstream),
+        Ok(_) => Standing::Published(entry.upstream),
+    }
+}
+
+/// Whether something that was told is no longer so.
+fn takes_back(told: &RouteTable, wanted: &RouteTable) -> bool {
+    told.0.iter().any(|(uid, entry)| wanted.0.get(uid) != Some(entry))
+}
+
+/// Where a workspace is, unless it goes.
+fn server(w: &Workspace) -> Option<&str> {
+    w.status.as_ref().filter(|_| w.metadata.deletion_timestamp.is_none())?.docker_server.as_deref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::LiveRoute;
+    use crate::resource::common::{Protocol, Visibility};
+
+    fn entry(last: u8) -> RouteEntry {
+        let (host, upstream) = ("a.localhost".into(), ([10, 0, 0, last], 80).into());
+        let (protocol, visibility) = (Protocol::Http, Visibility::Public);
+        RouteEntry { host, upstream, protocol, visibility, workspace_uid: "w".into() }
+    }
+
+    fn table<const N: usize>(entries: [(&str, RouteEntry); N]) -> RouteTable {
+        RouteTable(entries.into_iter().map(|(uid, e)| (uid.to_owned(), e)).collect())
+    }
+
+    #[test]
+    fn only_what_was_told_can_be_taken_back() {
+        let told = table([("a", entry(1))]);
+        assert!(!takes_back(&told, &told));
+        assert!(!takes_back(&told, &table([("a", entry(1)), ("b", entry(2))])), "new only");
+        assert!(takes_back(&told, &table([("b", entry(2))])), "gone");
+        assert!(takes_back(&told, &table([("a", entry(2))])), "moved");
+        let private = RouteEntry { visibility: Visibility::Private, ..entry(1) };
+        assert!(takes_back(&told, &table([("a", private)])), "closed");
+    }
+
+    #[test]
+    fn a_route_stands_as_the_proxy_says_or_why_it_says_nothing() {
+        let e = entry(1);
+        let live = |current, error: &str| Ok(LiveRoutes([("a".to_owned(), LiveRoute { current, error: error.into() })].into()));
+        assert_eq!(standing(None, &live(true, ""), "a"), Standing::NoUpstream);
+        assert_eq!(standing(Some(&e), &live(true, ""), "a"), Standing::Live(e.upstream));
+        assert_eq!(standing(Some(&e), &live(false, ""), "a"), Standing::Published(e.upstream));
+        assert_eq!(standing(Some(&e), &live(false, "no"), "a"), Standing::Refused("no".into()));
+        let lost = ProxyError::Unreachable("gone".into());
+        assert_eq!(standing(Some(&e), &Err(lost.clone()), "a"), Standing::Unproved(e.upstream, lost));
+    }
 }

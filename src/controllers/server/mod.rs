@@ -91,6 +91,8 @@ impl Loop for Servers {
         }
         self.watches.end(&name);
         self.ctx.engines.forget(&name);
+        self.ctx.connector.forget(&name);
+        self.lock().remove(&name);
         Ok(())
     }
 }

@@ -172,7 +172,8 @@ async fn retire(ctx: Context, server: String, engine: Arc<dyn Engine>, extra: Ow
         }
         remove(&ctx, engine.as_ref(), &extra).await
     };
-    match retired.await {
+    let Some(retired) = ctx.frame.stop.run_until_cancelled(retired).await else { return };
+    match retired {
         Ok(()) => tell(&ctx, &server, &extra, "its record does not want it"),
         Err(e) => tracing::warn!(server, name = extra.name, error = %e, "cannot remove a container that is not wanted any more"),
     }

@@ -97,7 +97,7 @@ pub async fn have_one(ctx: &Context, server: &str, engine: &Arc<dyn Engine>, ima
 }
 
 async fn pull(ctx: Context, key: (String, String), engine: Arc<dyn Engine>, failures: u32) {
-    let result = engine.pull(&key.1).await;
+    let Some(result) = ctx.frame.stop.run_until_cancelled(engine.pull(&key.1)).await else { return };
     ctx.pulls.set(
         &key,
         match result {

@@ -1,5 +1,5 @@
-//! A workspace whose environment cannot be worked out now, because a record it depends on is wrong: nothing of it is made
-//! or removed, but what there is goes on as ever. It is started, stopped and routed.
+//! Workspaces that are not brought to where their records say, and go on as they are: suspended ones, and those whose
+//! environment cannot be worked out because a record they depend on is wrong.
 
 use super::{Site, execute, site};
 use crate::controllers::context::Context;
@@ -14,7 +14,23 @@ use std::time::{Duration, Instant};
 /// How long a container has to end by itself.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Keeps what there is.
+/// Notes where the workspace is reached, if what runs under its name is provably its own. Changes nothing.
+pub async fn look(ctx: &Context, record: &Workspace, site: &Site) -> Result<(), PassError> {
+    let owner = execute::owner(ctx, record);
+    let base = base_name(&owner.namespace, &owner.name, &owner.uid);
+    let main = match ctx.listings.take(&owner.uid).filter(|c| c.name == base) {
+        Some(listed) => Some(listed),
+        None => site.engine.inspect(&base).await.map_err(|e| PassError::engine("ContainerRunning", &e))?,
+    };
+    let main = main.filter(|c| c.state == ContainerState::Running && owner.of("main").proves(&c.labels));
+    let network = site.network_of(ctx, &base);
+    let address = main.and_then(|c| c.networks.get(network.name()).copied().flatten());
+    ctx.reached(&owner.uid, address.filter(|_| site.near));
+    Ok(())
+}
+
+/// Keeps what there is, where the environment is not known: nothing is made or removed, but it is started, stopped and
+/// routed as ever.
 pub async fn keep(ctx: &Context, record: &Workspace, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
     let Some(server) = pass.status.docker_server.clone() else { return Ok(()) };
     let (site, owner) = (site(ctx, &server)?, execute::owner(ctx, record));

@@ -78,6 +78,13 @@ impl Loop for Workspaces {
         Ok(())
     }
 
+    async fn observe(&self, record: &Workspace) -> Result<(), PassError> {
+        match record.status.as_ref().and_then(|s| s.docker_server.as_deref()) {
+            Some(server) => kept::look(&self.0, record, &site(&self.0, server)?).await,
+            None => Ok(()),
+        }
+    }
+
     async fn cleanup(&self, record: &Workspace, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
         cleanup::destroy(&self.0, record, pass).await
     }
@@ -145,7 +152,7 @@ fn site(ctx: &Context, server: &str) -> Result<Site, PassError> {
         let message = format!("server {server:?} is still being prepared");
         return Err(PassError::waiting("Scheduled", "ServerNotReady", message, Duration::from_secs(5)));
     };
-    Ok(Site { server: server.to_owned(), engine, network, near: record.spec.is_local() })
+    Ok(Site { server: server.to_owned(), engine, network, near: ctx.is_near(server) })
 }
 
 /// Just after a start, what the records say of a server's workspaces is likelier true than that it does not answer.

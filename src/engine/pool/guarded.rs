@@ -1,4 +1,4 @@
-//! An engine whose heavy calls wait for a free place, and whose calls are all measured.
+//! An engine whose heavy calls wait for a free place, whose changes are fenced, and whose calls are all measured.
 
 use crate::engine::*;
 use std::future::Future;
@@ -31,11 +31,13 @@ impl CallMetrics for NoMetrics {
     fn observe(&self, _: &str, _: &'static str, _: &'static str, _: Duration, _: Duration) {}
 }
 
-/// An engine with a limit on heavy calls (create, start, stop, remove, connect) and a measure on all.
+/// An engine with a limit on heavy calls (create, start, stop, remove, connect), a fence before those that change
+/// something, and a measure on all.
 pub struct Guarded {
     server: String,
     inner: Arc<dyn Engine>,
     metrics: Arc<dyn CallMetrics>,
+    fence: Fence,
     places: Semaphore,
     stops: Semaphore,
     limit: AtomicUsize,
@@ -43,11 +45,12 @@ pub struct Guarded {
 
 impl Guarded {
     /// Guards `inner`, the engine of the server so named.
-    pub fn new(server: &str, inner: Arc<dyn Engine>, metrics: Arc<dyn CallMetrics>) -> Self {
+    pub fn new(server: &str, inner: Arc<dyn Engine>, metrics: Arc<dyn CallMetrics>, fence: Fence) -> Self {
         Self {
             server: server.to_owned(),
             inner,
             metrics,
+            fence,
             places: Semaphore::new(DEFAULT_PLACES),
             stops: Semaphore::new(STOPS),
             limit: AtomicUsize::new(DEFAULT_PLACES),
@@ -88,7 +91,15 @@ impl Guarded {
         let begun = Instant::now();
         // The semaphore is never closed.
         let _place: Option<SemaphorePermit<'_>> = places.acquire().await.ok();
-        self.measured(call, begun.elapsed(), future).await
+        self.measured(call, begun.elapsed(), self.fenced(future)).await
+    }
+
+    /// A call that changes something: not begun once another may have the lead.
+    async fn fenced<T>(&self, future: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
+        if !(self.fence)() {
+            return Err(EngineError::Unreachable("this process no longer leads; another one acts".into()));
+        }
+        future.await
     }
 
     async fn measured<T>(
@@ -132,7 +143,7 @@ impl Engine for Guarded {
         self.placed(&self.stops, "stop", self.inner.stop(id, grace)).await
     }
     async fn unpause(&self, id: &ContainerId) -> Result<(), EngineError> {
-        self.read("unpause", self.inner.unpause(id)).await
+        self.read("unpause", self.fenced(self.inner.unpause(id))).await
     }
     async fn remove(&self, id: &ContainerId) -> Result<(), EngineError> {
         self.heavy("remove", self.inner.remove(id)).await
@@ -171,7 +182,7 @@ impl Engine for Guarded {
         self.read("image", self.inner.image(reference)).await
     }
     async fn pull(&self, reference: &str) -> Result<(), EngineError> {
-        self.read("pull", self.inner.pull(reference)).await
+        self.read("pull", self.fenced(self.inner.pull(reference))).await
     }
     async fn events(&self) -> Result<Stream<EngineEvent>, EngineError> {
         self.read("events", self.inner.events()).await

@@ -10,7 +10,7 @@ fn socket(path: &str) -> Endpoint {
 
 fn pool(fake: &FakeEngine) -> EnginePool {
     let fake = fake.clone();
-    EnginePool::making(Arc::new(NoMetrics), move |_, _| Ok(Arc::new(fake.engine("i")?)))
+    EnginePool::making(Arc::new(NoMetrics), Arc::new(|| true), move |_, _| Ok(Arc::new(fake.engine("i")?)))
 }
 
 fn spec(name: String) -> ContainerSpec {
@@ -88,7 +88,7 @@ impl CallMetrics for Told {
 async fn every_call_is_told_with_its_outcome_and_length() {
     let fake = FakeEngine::new(1);
     let told = Arc::new(Told::default());
-    let guarded = Guarded::new("a", Arc::new(fake.engine("i").unwrap()), told.clone());
+    let guarded = Guarded::new("a", Arc::new(fake.engine("i").unwrap()), told.clone(), Arc::new(|| true));
     guarded.info().await.unwrap();
     fake.set_latency(Duration::from_secs(2));
     guarded.create(&spec("c".into())).await.unwrap_err();
@@ -101,7 +101,7 @@ async fn every_call_is_told_with_its_outcome_and_length() {
 #[tokio::test(start_paused = true)]
 async fn the_limit_follows_the_cores_down_as_well() {
     let fake = FakeEngine::new(1);
-    let guarded = Guarded::new("a", Arc::new(fake.engine("i").unwrap()), Arc::new(NoMetrics));
+    let guarded = Guarded::new("a", Arc::new(fake.engine("i").unwrap()), Arc::new(NoMetrics), Arc::new(|| true));
     assert_eq!(guarded.limit(), 4);
     for (cores, limit) in [(8, 16), (1, 2), (2, 4)] {
         fake.set_resources(cores, (2, 1), (2, 1));

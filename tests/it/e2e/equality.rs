@@ -76,7 +76,7 @@ impl World<'_> {
         let routes = self.routes().list(&ListParams::default()).await.map_err(|e| e.to_string())?.items;
         let names = routes.iter().map(|r| r.spec.workspace.clone()).collect();
         same("routes", all.iter().map(|w| w.name_any()).collect(), names)?;
-        let url = format!("http://{}/api/http/routers?per_page=1000", self.traefik_api);
+        let url = format!("http://{}/api/http/routers?per_page=1000", self.traefik().api);
         let routers: Value = reqwest::get(&url).await.map_err(|e| e.to_string())?.json().await.map_err(|e| e.to_string())?;
         let served =
             routers.as_array().into_iter().flatten().filter(|r| r["rule"].as_str().is_some_and(|r| r.contains(".localhost")));

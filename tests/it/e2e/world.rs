@@ -4,6 +4,7 @@ use super::equality::host;
 use super::records;
 use crate::support::dockerd::{Dockerd, TINY};
 use crate::support::traefik::{find_traefik, free_address, request};
+use devsanctum::proxy::Earlier;
 use devsanctum::resource::{DockerServer, Route, Workspace, labels};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -53,12 +54,10 @@ pub struct World<'d> {
     pub daemon: &'d Dockerd,
     pub client: Client,
     pub web: SocketAddr,
-    pub traefik_api: SocketAddr,
     pub instance: String,
     /// Containers each workspace has beside its own.
     pub sidecars: usize,
     listen: SocketAddr,
-    feed: SocketAddr,
     dir: PathBuf,
     child: Option<Child>,
     watchdog: Option<(Child, ChildStdin)>,
@@ -73,13 +72,12 @@ impl<'d> World<'d> {
         watchdog.args(["sh", "-c", WATCHDOG, "watchdog"]).arg(&dir);
         let mut watchdog = watchdog.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let stdin = watchdog.stdin.take().unwrap();
-        let (listen, web, traefik_api, feed) = (free_address(), free_address(), free_address(), free_address());
-        let child = Some(launch(&dir, listen, web, traefik_api, feed));
+        let (listen, web) = (free_address(), free_address());
+        let child = Some(launch(&dir, listen, web));
         let watchdog = Some((watchdog, stdin));
         let client = connect(&dir).await;
         let (sidecars, foreign, instance) = (0, BTreeMap::new(), String::new());
-        let mut world =
-            Self { daemon, client, web, traefik_api, instance, sidecars, listen, feed, dir, child, watchdog, foreign };
+        let mut world = Self { daemon, client, web, instance, sidecars, listen, dir, child, watchdog, foreign };
         world.ready().await;
         let status: Value = world.client.request(http::Request::get("/devsanctum/status").body(vec![]).unwrap()).await.unwrap();
         world.instance = status["instance"].as_str().unwrap().to_owned();
@@ -88,6 +86,18 @@ impl<'d> World<'d> {
 
     pub fn state_dir(&self) -> &std::path::Path {
         &self.dir
+    }
+
+    /// Where Traefik's own API is, and where Traefik asks for its routes.
+    pub fn traefik(&self) -> Earlier {
+        Earlier::read(&self.dir).unwrap()
+    }
+
+    /// The process of Traefik.
+    pub fn traefik_pid(&self) -> Option<String> {
+        let note = std::fs::read_to_string(self.dir.join("traefik/traefik.pid")).ok()?;
+        let pid = note.split(' ').next()?.to_owned();
+        std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with("traefik")).then_some(pid)
     }
 
     /// Waits until it is ready.
@@ -108,7 +118,7 @@ impl<'d> World<'d> {
 
     /// Starts it again on the same state.
     pub fn launch(&mut self) {
-        self.child = Some(launch(&self.dir, self.listen, self.web, self.traefik_api, self.feed));
+        self.child = Some(launch(&self.dir, self.listen, self.web));
     }
 
     /// Starts it again and waits until it is ready.
@@ -274,13 +284,11 @@ impl Drop for World<'_> {
     }
 }
 
-fn launch(dir: &std::path::Path, listen: SocketAddr, web: SocketAddr, traefik_api: SocketAddr, feed: SocketAddr) -> Child {
+fn launch(dir: &std::path::Path, listen: SocketAddr, web: SocketAddr) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_devsanctum"));
     command.arg("--state-dir").arg(dir).arg("serve").arg("--traefik").arg(find_traefik());
-    for (flag, address) in [("--listen", listen), ("--web", web), ("--traefik-api", traefik_api), ("--feed", feed)] {
-        command.arg(flag).arg(address.to_string());
-    }
+    command.arg("--listen").arg(listen.to_string()).arg("--web").arg(web.to_string());
     command.env("RUST_LOG", "info,devsanctum=debug").stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
     command.spawn().unwrap()
 }

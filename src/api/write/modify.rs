@@ -1,7 +1,7 @@
 //! Changing a record: update, patch and apply, of the record or of its status.
 
 use super::super::admission::{self, Subject};
-use super::super::deletion::Sweep;
+use super::super::deletion::{Sweep, moved_owners};
 use super::super::events;
 use super::super::facts::{Facts, facts, put, selection_changed};
 use super::super::fail;
@@ -91,13 +91,14 @@ async fn commit(
     let tell_previous = selection_changed(served, old, &next.record);
     let deleting = is_deleting(old);
     let uid = meta_str(old, "uid");
-    let dropped: Vec<Key> = before.references.into_iter().map(|(_, k)| k).filter(|k| !facts.names(k)).collect();
+    let mut waiting = moved_owners(old, &next.record);
+    waiting.extend(before.references.into_iter().map(|(_, k)| k).filter(|k| !facts.names(k)));
     let mut stored = tx.put(put(served, next.record, &facts, tell_previous)).await?;
     next.secrets.keep(tx, uid).await?;
     let mut gone = false;
-    if deleting || !dropped.is_empty() {
-        let own = deleting.then(|| key.clone());
-        Sweep::new(tx, &request.time()).settle(dropped.into_iter().chain(own)).run().await?;
+    waiting.extend(deleting.then(|| key.clone()));
+    if !waiting.is_empty() {
+        Sweep::new(tx, &request.time()).settle(waiting).run().await?;
     }
     if deleting {
         match tx.get(key).await? {

@@ -6,6 +6,7 @@
 mod api_clients;
 mod api_crud;
 mod api_deletion;
+mod api_hostile;
 mod api_reading;
 mod api_server;
 mod architecture;

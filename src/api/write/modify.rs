@@ -92,7 +92,10 @@ async fn commit(
     let deleting = is_deleting(old);
     let uid = meta_str(old, "uid");
     let mut waiting = moved_owners(old, &next.record);
-    waiting.extend(before.references.into_iter().map(|(_, k)| k).filter(|k| !facts.names(k)));
+    {
+        let kept = facts.keys();
+        waiting.extend(before.references.into_iter().map(|(_, k)| k).filter(|k| !kept.contains(k)));
+    }
     let mut stored = tx.put(put(served, next.record, &facts, tell_previous)).await?;
     next.secrets.keep(tx, uid).await?;
     let mut gone = false;

@@ -4,6 +4,8 @@
 mod api_crud;
 #[path = "../api_deletion.rs"]
 mod api_deletion;
+#[path = "../api_hostile.rs"]
+mod api_hostile;
 #[path = "../api_reading.rs"]
 mod api_reading;
 

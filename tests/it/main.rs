@@ -8,6 +8,7 @@ mod api_crud;
 mod api_deletion;
 mod api_hostile;
 mod api_reading;
+mod api_secrets;
 mod api_server;
 mod architecture;
 mod bad_input;

@@ -48,8 +48,9 @@ impl Draft {
         })?;
         let uid = uuid::Uuid::new_v4().to_string();
         born(request, &mut record, &name, &uid);
-        if !secrets.is_empty() {
-            secrets.list_keys(None, &mut record);
+        if request.served.is_secret() {
+            secrets.refuse_too_many(request, &[])?;
+            secrets.list_keys(&[], &mut record);
         }
         if !tracked && !request.served.is_event() {
             track_update(None, &mut record, &request.manager, "", &request.served.def.schema, request.now);

@@ -61,6 +61,11 @@ pub async fn modify(tx: &mut Tx, request: &WriteRequest, change: Change) -> Resu
     check_version(request, &old, &next.record)?;
     restore(&old, &mut next.record);
     confine(request, &old, &mut next);
+    if served.is_secret() {
+        let held = tx.secret_keys(&stored.uid).await?;
+        next.secrets.list_keys(&held, &mut next.record);
+        next.secrets.refuse_too_many(request, &held)?;
+    }
     if next.secrets.is_empty() && same(&old, &next.record) {
         return Ok(unchanged(stored, next.warnings));
     }
@@ -232,6 +237,7 @@ fn confine(request: &WriteRequest, old: &Value, next: &mut Next) {
         }
         return;
     }
+    next.secrets = SecretData::default();
     let written = std::mem::replace(&mut next.record, old.clone());
     if let Some(record) = next.record.as_object_mut() {
         copy(&written, "status", record);
@@ -263,9 +269,6 @@ fn forbidden_change(request: &WriteRequest, old: &Value, new: &Value) -> Option<
 /// Moves the generation and the managed fields.
 fn finish(request: &WriteRequest, old: &Value, next: &mut Next) {
     let served = request.served;
-    if !next.secrets.is_empty() {
-        next.secrets.list_keys(Some(old), &mut next.record);
-    }
     if !next.secrets.is_empty() || !same_intent(old, &next.record) {
         let generation = old["metadata"].get("generation").and_then(Value::as_i64).unwrap_or(0);
         meta_mut(&mut next.record).insert("generation".into(), json!(generation + 1));

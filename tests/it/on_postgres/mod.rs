@@ -8,6 +8,8 @@ mod api_deletion;
 mod api_hostile;
 #[path = "../api_reading.rs"]
 mod api_reading;
+#[path = "../api_secrets.rs"]
+mod api_secrets;
 
 async fn fresh_api() -> crate::support::api::Api {
     crate::support::api::Api::on_postgres().await

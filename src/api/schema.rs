@@ -11,6 +11,7 @@ mod prune;
 mod tests;
 mod validate;
 
+pub(super) use limits::check_owned;
 pub(super) use metadata::{label_value, qualified_name};
 
 use crate::resource::{FieldError, FieldErrors, KindDef, Problem};

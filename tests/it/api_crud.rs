@@ -82,6 +82,12 @@ async fn names_are_generated_where_asked() {
     assert!(name.starts_with("guest-") && name.len() == 11, "{name}");
     body["metadata"] = json!({});
     assert_eq!(api.post(&format!("{GROUP}/users"), &body).await.0, 422);
+    let mut named = user("y");
+    named["metadata"]["generateName"] = json!("guest-");
+    assert_eq!(api.create(&format!("{GROUP}/users"), &named).await["metadata"]["name"], "y");
+    named["spec"]["email"] = json!("z@example.com");
+    let again = api.post(&format!("{GROUP}/users"), &named).await;
+    assert_eq!((again.0, again.1["reason"].as_str()), (409, Some("AlreadyExists")), "a name given is the name meant: {again:?}");
 }
 
 #[tokio::test]

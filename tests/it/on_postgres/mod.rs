@@ -1,5 +1,7 @@
 //! The tests of the API once more, on PostgreSQL.
 
+#[path = "../api_apply.rs"]
+mod api_apply;
 #[path = "../api_crud.rs"]
 mod api_crud;
 #[path = "../api_deletion.rs"]

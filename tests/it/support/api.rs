@@ -67,7 +67,7 @@ impl Api {
         let open = router(state);
         let identity = Identity::administrator("admin");
         let router = open.clone().layer(axum::Extension(identity));
-        Self { store, shutdown, open, router, dir, database: database }
+        Self { store, shutdown, open, router, dir, database }
     }
 
     /// True when the database holds this text somewhere, in whatever form it keeps bytes.

@@ -12,7 +12,7 @@ use crate::resource::FieldErrors;
 use crate::resource::labels::IN_USE_FINALIZER;
 use crate::store::{Key, Stored, Tx};
 use serde_json::{Value, json};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// What happens to the records that name a deleted one as their owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,13 +37,17 @@ enum Step {
 pub struct Sweep<'t> {
     tx: &'t mut Tx,
     steps: VecDeque<Step>,
+    /// Records a queued step will settle: one look after all that happened before it is enough.
+    unsettled: BTreeSet<Key>,
+    /// Uids whose dependents were asked to go first: owners may stand in a circle.
+    descended: BTreeSet<String>,
     now: String,
 }
 
 impl<'t> Sweep<'t> {
     /// An empty sweep; `now` is RFC 3339.
     pub fn new(tx: &'t mut Tx, now: &str) -> Self {
-        Self { tx, steps: VecDeque::new(), now: now.to_owned() }
+        Self { tx, steps: VecDeque::new(), unsettled: BTreeSet::new(), descended: BTreeSet::new(), now: now.to_owned() }
     }
 
     /// Asks for a record's deletion.
@@ -54,8 +58,16 @@ impl<'t> Sweep<'t> {
 
     /// Asks to look at records that may be able to go now.
     pub fn settle(mut self, keys: impl IntoIterator<Item = Key>) -> Self {
-        self.steps.extend(keys.into_iter().map(Step::Settle));
+        self.settle_later(keys);
         self
+    }
+
+    fn settle_later(&mut self, keys: impl IntoIterator<Item = Key>) {
+        for key in keys {
+            if self.unsettled.insert(key.clone()) {
+                self.steps.push_back(Step::Settle(key));
+            }
+        }
     }
 
     /// Does it all.
@@ -66,7 +78,10 @@ impl<'t> Sweep<'t> {
         while let Some(step) = self.steps.pop_front() {
             match step {
                 Step::Delete(key, uid, how) => self.delete_one(key, &uid, how).await?,
-                Step::Settle(key) => self.settle_one(key).await?,
+                Step::Settle(key) => {
+                    self.unsettled.remove(&key);
+                    self.settle_one(key).await?;
+                }
             }
         }
         Ok(())
@@ -82,9 +97,9 @@ impl<'t> Sweep<'t> {
         match how {
             Propagation::Orphan => self.orphan_dependents(uid).await?,
             Propagation::Foreground => {
-                if self.delete_dependents_first(uid).await? {
+                if self.descended.insert(uid.to_owned()) && self.delete_dependents_first(uid).await? {
                     record::add_finalizer(&mut record, FOREGROUND);
-                    self.steps.push_back(Step::Settle(key.clone()));
+                    self.settle_later([key.clone()]);
                 }
             }
             Propagation::Background => {}
@@ -116,7 +131,7 @@ impl<'t> Sweep<'t> {
         }
         let before = record.clone();
         let uid = record::meta_str(&record, "uid").to_owned();
-        if record::finalizers(&record).contains(&FOREGROUND) && !self.is_blocked(&uid).await? {
+        if record::finalizers(&record).contains(&FOREGROUND) && !self.is_blocked(&record, &uid).await? {
             record::remove_finalizer(&mut record, FOREGROUND);
         }
         // Also put back: a caller may have taken it off although others still refer to the record.
@@ -150,15 +165,7 @@ impl<'t> Sweep<'t> {
     async fn remove(&mut self, served: &'static Served, record: Value, facts: Facts) -> Result<(), ApiError> {
         let (namespace, name) = (record::meta_str(&record, "namespace").to_owned(), record::meta_str(&record, "name").to_owned());
         let uid = record::meta_str(&record, "uid").to_owned();
-        for owner in record["metadata"].get("ownerReferences").and_then(Value::as_array).into_iter().flatten() {
-            let kind = owner["kind"].as_str().and_then(by_kind);
-            self.steps.extend(kind.map(|k| Step::Settle(k.key(&namespace, owner["name"].as_str().unwrap_or("")))));
-        }
-        if served.is_secret() {
-            for key in self.tx.secret_keys(&uid).await? {
-                self.tx.put_secret(&uid, &key, None).await?;
-            }
-        }
+        self.settle_later(owner_refs(&record).filter_map(owner_key(&namespace)));
         self.tx.delete(&served.key(&namespace, &name), record).await?;
         if served.id == "namespaces" {
             self.empty_namespace(&name).await?;
@@ -166,7 +173,7 @@ impl<'t> Sweep<'t> {
         for dependent in self.tx.dependents(&uid).await? {
             self.leave(dependent, &uid).await?;
         }
-        self.steps.extend(facts.references.into_iter().map(|(_, key)| Step::Settle(key)));
+        self.settle_later(facts.references.into_iter().map(|(_, key)| key));
         Ok(())
     }
 
@@ -194,17 +201,24 @@ impl<'t> Sweep<'t> {
     async fn disown(&mut self, mut record: Value, kind: &str, uid: &str) -> Result<(), ApiError> {
         let Some(served) = by_id(kind) else { return Ok(()) };
         record::remove_owner(&mut record, uid);
+        // It may be the last owner now that one of the others waits for.
+        self.settle_later(owner_refs(&record).filter_map(owner_key(record::meta_str(&record, "namespace"))));
         let facts = facts(served, record::meta_str(&record, "namespace"), &record, &mut FieldErrors::default());
         self.tx.put(put(served, record, &facts, false)).await?;
         Ok(())
     }
 
-    /// Deletes the dependents; true when one of them blocks its owner.
+    /// Deletes the dependents, but for those another owner keeps; true when one of them blocks its owner.
     async fn delete_dependents_first(&mut self, uid: &str) -> Result<bool, ApiError> {
         let mut blocked = false;
         for dependent in self.tx.dependents(uid).await? {
-            let owners = record::owners(&record::parse(&dependent.body).map_err(fail::damaged)?);
-            if dependent.key.kind == "namespaces" || owners.iter().any(|o| o.uid != uid) {
+            if dependent.key.kind == "namespaces" {
+                continue;
+            }
+            let record = record::parse(&dependent.body).map_err(fail::damaged)?;
+            let owners = record::owners(&record);
+            if owners.iter().any(|o| o.uid != uid) {
+                self.disown(record, dependent.key.kind, uid).await?;
                 continue;
             }
             blocked |= owners.iter().any(|o| o.block_owner_deletion);
@@ -213,24 +227,56 @@ impl<'t> Sweep<'t> {
         Ok(blocked)
     }
 
-    async fn is_blocked(&mut self, uid: &str) -> Result<bool, ApiError> {
+    async fn is_blocked(&mut self, owner: &Value, uid: &str) -> Result<bool, ApiError> {
+        let mut blocking = BTreeSet::new();
         for dependent in self.tx.dependents(uid).await? {
             let record = record::parse(&dependent.body).map_err(fail::damaged)?;
             if record::owners(&record).iter().any(|o| o.uid == uid && o.block_owner_deletion) {
-                return Ok(true);
+                blocking.insert(dependent.uid);
             }
         }
-        Ok(false)
+        if blocking.is_empty() {
+            return Ok(false);
+        }
+        // In a circle of owners each would wait for the next: one that owns this record, however far up, does not hold it.
+        let above = self.owners_above(owner).await?;
+        Ok(!blocking.is_subset(&above))
+    }
+
+    /// The uids of a record's owners, of their owners, and so on.
+    async fn owners_above(&mut self, record: &Value) -> Result<BTreeSet<String>, ApiError> {
+        let mut above = BTreeSet::new();
+        let mut open = vec![record.clone()];
+        while let Some(record) = open.pop() {
+            let namespace = record::meta_str(&record, "namespace");
+            for owner in owner_refs(&record) {
+                let Some(uid) = owner["uid"].as_str().filter(|uid| !above.contains(*uid)) else { continue };
+                let Some(key) = owner_key(namespace)(owner) else { continue };
+                if let Some(stored) = self.tx.get(&key).await?.filter(|stored| stored.uid == uid) {
+                    open.push(record::parse(&stored.body).map_err(fail::damaged)?);
+                    above.insert(stored.uid);
+                }
+            }
+        }
+        Ok(above)
     }
 
     /// True when records that would not go with it refer to this one.
     async fn in_use(&mut self, key: &Key, uid: &str) -> Result<bool, ApiError> {
-        let referrers = self.tx.referrers(key).await?;
-        if referrers.iter().all(|r| r == key) {
+        let mut referrers: BTreeSet<Key> = self.tx.referrers(key).await?.into_iter().filter(|r| r != key).collect();
+        if referrers.is_empty() {
             return Ok(false);
         }
-        let own = self.tx.dependents(uid).await?;
-        Ok(referrers.iter().any(|r| r != key && !own.iter().any(|d| d.key == *r)))
+        for dependent in self.tx.dependents(uid).await? {
+            // One that another owner keeps would stay, and name a record that is gone.
+            if referrers.contains(&dependent.key) {
+                let record = record::parse(&dependent.body).map_err(fail::damaged)?;
+                if record::owners(&record).iter().all(|o| o.uid == uid) {
+                    referrers.remove(&dependent.key);
+                }
+            }
+        }
+        Ok(!referrers.is_empty())
     }
 
     /// Events and leases go with their namespace; everything else in it has held its project until now.
@@ -243,6 +289,23 @@ impl<'t> Sweep<'t> {
         }
         Ok(())
     }
+}
+
+/// The owners of a record whose owners change: one of them may have waited for that.
+pub fn moved_owners(old: &Value, new: &Value) -> Vec<Key> {
+    if owner_refs(old).eq(owner_refs(new)) {
+        return Vec::new();
+    }
+    owner_refs(old).filter_map(owner_key(record::meta_str(old, "namespace"))).collect()
+}
+
+fn owner_refs(record: &Value) -> impl Iterator<Item = &Value> {
+    record["metadata"].get("ownerReferences").and_then(Value::as_array).into_iter().flatten()
+}
+
+/// Where an owner lies, seen from a record in `namespace`.
+fn owner_key(namespace: &str) -> impl Fn(&Value) -> Option<Key> {
+    move |owner| Some(by_kind(owner["kind"].as_str()?)?.key(namespace, owner["name"].as_str()?))
 }
 
 fn mark_deleted(record: &mut Value, now: &str) {

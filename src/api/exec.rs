@@ -12,16 +12,25 @@ use axum::extract::FromRequestParts;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
+use futures::stream::SplitStream;
 use futures::{SinkExt, StreamExt};
 use http::Method;
 use http::request::Parts;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::sync::mpsc::Sender;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
 /// Largest message taken from a caller, in bytes.
 const MAX_MESSAGE: usize = 1024 * 1024;
+/// Input a command has not read yet, in bytes; more is left to the connection.
+const MAX_WAITING: usize = 1024 * 1024;
+/// How often the caller is asked whether it is still there, which a connection that is not read does not tell.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -72,21 +81,17 @@ pub async fn exec(state: &ApiState, target: &Target, params: &Params, parts: &mu
 async fn carry(socket: WebSocket, session: ExecSession, shutdown: CancellationToken) {
     let (mut send, mut receive) = socket.split();
     let ExecSession { input, mut output } = session;
-    let mut input = Some(input);
-    let inward = async {
-        while let Some(Ok(message)) = receive.next().await {
-            match message {
-                Message::Binary(bytes) => forward(&bytes, &mut input).await,
-                Message::Text(text) => forward(text.as_bytes(), &mut input).await,
-                Message::Close(_) => break,
-                Message::Ping(_) | Message::Pong(_) => {}
-            }
-        }
-    };
+    let inward = forward(&mut receive, input);
     let outward = async {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let said = tokio::select! {
                 said = output.next() => said,
+                _ = look.tick() => match send.send(Message::Ping(Bytes::new())).await {
+                    Ok(()) => continue,
+                    Err(_) => break,
+                },
                 () = shutdown.cancelled() => Some(ExecOutput::Failed("the control plane is stopping".into())),
             };
             let (channel, bytes, last) = match said {
@@ -109,30 +114,56 @@ async fn carry(socket: WebSocket, session: ExecSession, shutdown: CancellationTo
     tokio::select! {
         () = &mut inward => {}
         () = outward => {
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(2), inward).await;
+            let _ = tokio::time::timeout(Duration::from_secs(2), inward).await;
         }
     }
 }
 
-async fn forward(message: &[u8], input: &mut Option<tokio::sync::mpsc::Sender<ExecInput>>) {
-    let Some((channel, data)) = message.split_first() else { return };
-    let said = match *channel {
-        STDIN if data.is_empty() => return,
-        STDIN => ExecInput::Stdin(Bytes::copy_from_slice(data)),
-        CLOSE if data == [STDIN] => ExecInput::CloseStdin,
-        RESIZE => match serde_json::from_slice::<Size>(data) {
-            Ok(size) => ExecInput::Resize { width: size.width, height: size.height },
-            Err(_) => return,
-        },
-        _ => return,
-    };
-    // A command that does not read any more is not an error: its end is told on the other side.
-    let gone = match input {
-        Some(sender) => sender.send(said).await.is_err(),
-        None => false,
-    };
-    if gone {
-        *input = None;
+/// Hands on what the caller sends until the caller ends. While the command does not read, a bounded part is kept here,
+/// so that the end is still seen.
+async fn forward(receive: &mut SplitStream<WebSocket>, input: Sender<ExecInput>) {
+    let (mut waiting, mut size) = (VecDeque::new(), 0);
+    loop {
+        let message = tokio::select! {
+            biased;
+            room = input.reserve(), if !waiting.is_empty() => {
+                // A command that does not read any more is not an error: its end is told on the other side.
+                if let (Ok(room), Some((said, bytes))) = (room, waiting.pop_front()) {
+                    size -= bytes;
+                    room.send(said);
+                } else {
+                    waiting.clear();
+                    size = 0;
+                }
+                continue;
+            }
+            message = receive.next(), if size < MAX_WAITING => message,
+        };
+        let bytes = match message {
+            Some(Ok(Message::Binary(bytes))) => bytes,
+            Some(Ok(Message::Text(text))) => text.into(),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+        };
+        if let Some(said) = said(&bytes) {
+            // Each takes more room than its bytes.
+            let bytes = bytes.len() + size_of::<ExecInput>();
+            size += bytes;
+            waiting.push_back((said, bytes));
+        }
+    }
+}
+
+fn said(message: &[u8]) -> Option<ExecInput> {
+    let (channel, data) = message.split_first()?;
+    match *channel {
+        STDIN if !data.is_empty() => Some(ExecInput::Stdin(Bytes::copy_from_slice(data))),
+        CLOSE if data == [STDIN] => Some(ExecInput::CloseStdin),
+        RESIZE => {
+            let size: Size = serde_json::from_slice(data).ok()?;
+            Some(ExecInput::Resize { width: size.width, height: size.height })
+        }
+        _ => None,
     }
 }
 

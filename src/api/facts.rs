@@ -5,6 +5,7 @@ use super::served::{Served, by_kind};
 use crate::resource::{Claim, FieldErrors, GROUP, Reference};
 use crate::store::{Key, Put};
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// Field under which a namespaced record names its project.
 pub const NAMESPACE_PATH: &str = "metadata.namespace";
@@ -19,9 +20,9 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// True when `key` is named.
-    pub fn names(&self, key: &Key) -> bool {
-        self.references.iter().any(|(_, k)| k == key)
+    /// The records named.
+    pub fn keys(&self) -> HashSet<&Key> {
+        self.references.iter().map(|(_, key)| key).collect()
     }
 }
 

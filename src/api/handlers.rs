@@ -72,6 +72,7 @@ fn understand(state: &ApiState, identity: Identity, target: Target, parts: Parts
 }
 
 fn verb(target: &Target, method: &Method, params: &Params) -> Result<&'static str, ApiError> {
+    let everywhere = target.served.def.namespaced && target.namespace.is_none();
     let verb = match (target.subresource, method.as_str(), target.name.is_some()) {
         (Subresource::Exec, "GET" | "POST" | "CONNECT", true) => "create",
         (Subresource::Log, "GET", true) => "get",
@@ -81,6 +82,11 @@ fn verb(target: &Target, method: &Method, params: &Params) -> Result<&'static st
         (_, "GET", false) => "list",
         (_, "PUT", true) => "update",
         (_, "PATCH", true) => "patch",
+        // All projects together can only be read.
+        (_, "DELETE" | "POST", false) if everywhere => {
+            let why = format!("the server does not allow {method} in all projects at once: use …/namespaces/NAMESPACE/…");
+            return Err(ApiError::method_not_allowed(why));
+        }
         (Subresource::None, "DELETE", true) => "delete",
         (Subresource::None, "DELETE", false) => "deletecollection",
         (Subresource::None, "POST", false) => "create",
@@ -114,15 +120,11 @@ async fn get(call: &Call) -> Result<Response, ApiError> {
 }
 
 async fn post(call: &Call, body: Bytes) -> Result<Response, ApiError> {
-    let mut request = call.write_request()?;
-    if request.served.def.namespaced && request.namespace.is_empty() {
-        return Err(ApiError::bad_request("the namespace of the object must be in the address: …/namespaces/NAMESPACE/…"));
-    }
+    let request = call.write_request()?;
     let dry_run = call.params.dry_run()?;
     let mut record = call.record(&body)?;
     let secrets = if request.served.is_secret() { SecretData::take(&mut record) } else { SecretData::default() };
     let draft = Draft::new(&request, record, secrets, false)?;
-    request.name.clear();
     let written = transact(call.state.store(), dry_run, move |tx| Box::pin(async move { create(tx, &request, draft).await }));
     call.written(&written.await?, dry_run)
 }

@@ -24,8 +24,10 @@ struct Continue {
 impl Continue {
     fn read(token: &str) -> Result<Self, ApiError> {
         let bytes = URL_SAFE_NO_PAD.decode(token).ok();
-        let read = bytes.and_then(|b| serde_json::from_slice(&b).ok());
-        read.ok_or_else(|| ApiError::bad_request("continue key is not valid: list again from the start, without it"))
+        let read = bytes.and_then(|b| serde_json::from_slice::<Self>(&b).ok());
+        // No record's name holds a NUL, and PostgreSQL cannot even be asked about one.
+        read.filter(|c| !c.ns.contains('\0') && !c.name.contains('\0'))
+            .ok_or_else(|| ApiError::bad_request("continue key is not valid: list again from the start, without it"))
     }
 
     fn write(&self) -> String {

@@ -6,7 +6,7 @@ use super::write::transact;
 use super::{ApiState, fail};
 use crate::store::{Key, ListQuery, Stored, Tx};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
+use serde_json::Value;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -39,7 +39,8 @@ pub async fn prune(state: &ApiState, limit: Timestamp) -> Result<usize, ApiError
     loop {
         let page = state.store().list(&query).await?;
         let Some(last) = page.items.last().map(|s| s.key.clone()) else { return Ok(removed) };
-        let old: Vec<Key> = page.items.iter().filter(|s| seen(s).is_some_and(|at| at < limit)).map(|s| s.key.clone()).collect();
+        let now = Timestamp::now();
+        let old: Vec<Key> = page.items.iter().filter(|s| seen(s, now) < limit).map(|s| s.key.clone()).collect();
         if !old.is_empty() {
             removed += transact(state.store(), false, move |tx| Box::pin(async move { remove(tx, old, limit).await })).await?;
         }
@@ -55,7 +56,7 @@ async fn remove(tx: &mut Tx, keys: Vec<Key>, limit: Timestamp) -> Result<usize, 
     let mut removed = 0;
     for key in keys {
         let Some(stored) = tx.get(&key).await? else { continue };
-        if seen(&stored).is_some_and(|at| at < limit) {
+        if seen(&stored, Timestamp::now()) < limit {
             tx.delete(&key, parse(&stored.body).map_err(fail::damaged)?).await?;
             removed += 1;
         }
@@ -63,33 +64,14 @@ async fn remove(tx: &mut Tx, keys: Vec<Key>, limit: Timestamp) -> Result<usize, 
     Ok(removed)
 }
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Times {
-    metadata: Created,
-    event_time: Option<Timestamp>,
-    last_timestamp: Option<Timestamp>,
-    series: Option<Series>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Created {
-    creation_timestamp: Option<Timestamp>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Series {
-    last_observed_time: Option<Timestamp>,
-}
-
-/// When an event was last seen. Times from the caller do not count before the record itself was made.
-fn seen(event: &Stored) -> Option<Timestamp> {
-    let times: Times = serde_json::from_slice(&event.body).ok()?;
-    let made = times.metadata.creation_timestamp?;
-    let told = [times.event_time, times.last_timestamp, times.series.and_then(|s| s.last_observed_time)];
-    told.into_iter().flatten().max().map_or(Some(made), |told| Some(told.max(made)))
+/// When an event was last seen. Times from its writer count where they can be read, and only from when the record was
+/// made until a little ahead of our clock: no event may stay for ever.
+fn seen(event: &Stored, now: Timestamp) -> Timestamp {
+    let event: Value = serde_json::from_slice(&event.body).unwrap_or_default();
+    let time = |place: &str| event.pointer(place).and_then(Value::as_str).and_then(|text| text.parse::<Timestamp>().ok());
+    let made = time("/metadata/creationTimestamp").unwrap_or(Timestamp::UNIX_EPOCH);
+    let told = ["/eventTime", "/lastTimestamp", "/series/lastObservedTime"].into_iter().filter_map(time);
+    told.filter(|at| *at <= now + KEEP).fold(made, Timestamp::max)
 }
 
 #[cfg(test)]
@@ -125,5 +107,23 @@ mod tests {
         let later = Timestamp::now() + SignedDuration::from_secs(2);
         assert_eq!(prune(&state, later).await.unwrap(), BATCH as usize + 1);
         assert_eq!(events.list(&Default::default()).await.unwrap().items.len(), 0);
+    }
+
+    #[test]
+    fn no_time_an_event_tells_keeps_it_for_ever() {
+        let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+        let seen = |times: Value| {
+            let mut body = serde_json::json!({"metadata": {"creationTimestamp": "2026-01-01T10:00:00Z"}});
+            body.as_object_mut().unwrap().extend(times.as_object().unwrap().clone());
+            let key = Key { kind: "events", namespace: String::new(), name: String::new() };
+            super::seen(&Stored { key, uid: String::new(), revision: 1, body: body.to_string().into() }, now).to_string()
+        };
+        let made = "2026-01-01T10:00:00Z";
+        assert_eq!(seen(serde_json::json!({"lastTimestamp": "2026-01-01T11:00:00Z"})), "2026-01-01T11:00:00Z");
+        assert_eq!(seen(serde_json::json!({"eventTime": "2025-01-01T11:00:00Z"})), made, "before the record was made");
+        assert_eq!(seen(serde_json::json!({"lastTimestamp": "soon", "series": "x"})), made);
+        assert_eq!(seen(serde_json::json!({"series": {"lastObservedTime": "2099-01-01T00:00:00Z"}})), made);
+        let ahead = serde_json::json!({"lastTimestamp": "2026-01-01T12:00:05Z", "eventTime": 1});
+        assert_eq!(seen(ahead), "2026-01-01T12:00:05Z", "clocks differ");
     }
 }

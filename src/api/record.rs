@@ -73,9 +73,8 @@ pub fn add_finalizer(record: &mut Value, name: &str) {
     }
 }
 
-/// Takes a finalizer off; true when it was there.
-pub fn remove_finalizer(record: &mut Value, name: &str) -> bool {
-    let had = finalizers(record).contains(&name);
+/// Takes a finalizer off.
+pub fn remove_finalizer(record: &mut Value, name: &str) {
     let meta = meta_mut(record);
     if let Some(list) = meta.get_mut("finalizers").and_then(Value::as_array_mut) {
         list.retain(|f| f != name);
@@ -83,7 +82,6 @@ pub fn remove_finalizer(record: &mut Value, name: &str) -> bool {
             meta.remove("finalizers");
         }
     }
-    had
 }
 
 /// The owners.

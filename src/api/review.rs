@@ -27,7 +27,10 @@ fn created(body: &Value) -> Response {
 /// May I do this?
 pub async fn access(Extension(identity): Extension<Identity>, request: Request) -> Result<Response, ApiError> {
     let mut review = body(request).await?;
-    let asked = review["spec"]["resourceAttributes"].take();
+    let Some(spec) = review.get_mut("spec").and_then(Value::as_object_mut) else {
+        return Err(ApiError::bad_request("spec: must be an object such as {\"resourceAttributes\": {\"verb\": \"get\"}}"));
+    };
+    let asked = spec.remove("resourceAttributes").unwrap_or_default();
     let text = |field: &str| asked[field].as_str().unwrap_or("");
     let some = |field: &str| Some(text(field)).filter(|t| !t.is_empty());
     let action = Action {

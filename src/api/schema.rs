@@ -11,6 +11,7 @@ mod prune;
 mod tests;
 mod validate;
 
+pub(super) use limits::check_owned;
 pub(super) use metadata::{label_value, qualified_name};
 
 use crate::resource::{FieldError, FieldErrors, KindDef, Problem};
@@ -19,7 +20,7 @@ use prune::Pruner;
 use serde_json::{Value, json};
 
 /// More errors or warnings than this are not told: a hostile body must not become a huge answer.
-const MAX_TOLD: usize = 50;
+pub(super) const MAX_TOLD: usize = 50;
 
 /// What happens to fields the schema does not know (`fieldValidation`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Errors of the API, rendered as the Kubernetes `Status` object that client-go, kube-rs and kubectl read.
 
 use super::managed_fields::{self, Conflict};
+use super::schema::MAX_TOLD;
 use crate::resource::{FieldError, KindDef, Problem};
 use serde_json::{Value, json};
 
@@ -136,11 +137,6 @@ impl ApiError {
         error
     }
 
-    /// 410 with reason `Gone`: the resource existed once and will not again.
-    pub fn gone(message: impl Into<String>) -> Self {
-        Self::new(410, "Gone", message)
-    }
-
     /// 410 with reason `Expired`: a resource version or a continue token is too old; clients list anew.
     pub fn expired(message: impl Into<String>) -> Self {
         Self::new(410, "Expired", message)
@@ -149,6 +145,7 @@ impl ApiError {
     /// 422 naming every refused field. Unknown fields are decoding errors to Kubernetes: with one among `errors`
     /// the answer is 400 and says `strict decoding error: unknown field "spec.foo"`, as kubectl users know it.
     pub fn invalid(def: &KindDef, name: &str, errors: &[FieldError]) -> Self {
+        let errors = &errors[..errors.len().min(MAX_TOLD)];
         let texts = |unknown: bool| -> Vec<String> {
             errors.iter().filter(|e| (e.problem == Problem::Unknown) == unknown).map(described).collect()
         };
@@ -208,11 +205,6 @@ impl ApiError {
     /// 422 about the request as a whole, such as a JSON patch whose `test` failed.
     pub fn unprocessable(message: impl Into<String>) -> Self {
         Self::new(422, "Invalid", message)
-    }
-
-    /// 429: come back in `seconds`.
-    pub fn too_many_requests(message: impl Into<String>, seconds: u32) -> Self {
-        Self::new(429, "TooManyRequests", message).retry_in(seconds)
     }
 
     /// 500: our fault. The message must not carry secrets; the cause belongs in the log.

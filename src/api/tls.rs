@@ -12,17 +12,20 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io::{Error, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 const CA_DAYS: i64 = 3650;
 const SERVER_DAYS: i64 = 365;
 const RENEW_WITHIN_DAYS: i64 = 30;
+/// How often a running server looks whether its certificate is due.
+const LOOK_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// How long open requests may take after the stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -30,7 +33,9 @@ const GRACE: Duration = Duration::from_secs(10);
 pub struct Tls {
     /// The authority's certificate, PEM; it goes into kubeconfigs.
     pub ca_pem: String,
-    config: Arc<rustls::ServerConfig>,
+    config: RustlsConfig,
+    dir: PathBuf,
+    names: Vec<String>,
 }
 
 impl std::fmt::Debug for Tls {
@@ -53,6 +58,12 @@ struct Issued {
 /// When files cannot be read or written, or a name cannot stand in a certificate.
 pub fn load_or_create(dir: &Path, names: &[String], now: jiff::Timestamp) -> Result<Tls, Error> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let (ca_pem, config) = presented(dir, names, now)?;
+    Ok(Tls { ca_pem, config: RustlsConfig::from_config(config), dir: dir.to_owned(), names: names.to_owned() })
+}
+
+/// What is to be presented at `now`, renewed where it is due.
+fn presented(dir: &Path, names: &[String], now: jiff::Timestamp) -> Result<(String, Arc<rustls::ServerConfig>), Error> {
     let (ca_pem, issuer) = authority(dir, now)?;
     let names = all_names(names);
     let (cert, key, issued) = (dir.join("server.crt"), dir.join("server.key"), dir.join("server.json"));
@@ -68,7 +79,21 @@ pub fn load_or_create(dir: &Path, names: &[String], now: jiff::Timestamp) -> Res
         write(&issued, &serde_json::to_vec(&Issued { names, expires })?)?;
     }
     let config = server_config(&std::fs::read(cert)?, &std::fs::read(key)?)?;
-    Ok(Tls { ca_pem, config: Arc::new(config) })
+    Ok((ca_pem, Arc::new(config)))
+}
+
+/// Renews the certificate of a running server in place, for as long as it is polled: connections made from then on get
+/// the new one. A failure is tried again the next day, weeks before the old one expires.
+async fn keep_renewed(tls: &Tls) -> Infallible {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let (dir, names) = (tls.dir.clone(), tls.names.clone());
+        let found = tokio::task::spawn_blocking(move || presented(&dir, &names, jiff::Timestamp::now())).await;
+        match found.map_err(Error::other).flatten() {
+            Ok((_, config)) => tls.config.reload_from_config(config),
+            Err(e) => tracing::error!(error = %e, folder = %tls.dir.display(), "the API's certificate cannot be renewed"),
+        }
+    }
 }
 
 /// Serves `router` until `shutdown` resolves; then no new connections are taken and open requests get a grace
@@ -89,10 +114,12 @@ pub async fn serve(
         shutdown.await;
         stop.graceful_shutdown(Some(GRACE));
     });
-    let config = RustlsConfig::from_config(tls.config.clone());
     // Watch events are small and must not wait for an acknowledgement of the last one.
-    let server = axum_server::from_tcp_rustls(listener, config)?.map(|tls| tls.acceptor(NoDelayAcceptor::new()));
-    let served = server.handle(handle).serve(router.into_make_service()).await;
+    let server = axum_server::from_tcp_rustls(listener, tls.config.clone())?.map(|tls| tls.acceptor(NoDelayAcceptor::new()));
+    let served = tokio::select! {
+        served = server.handle(handle).serve(router.into_make_service()) => served,
+        never = keep_renewed(tls) => match never {},
+    };
     waiting.abort();
     served
 }
@@ -208,5 +235,22 @@ mod tests {
         let last = load_or_create(dir.path(), &["new.example.com".into()], later).unwrap();
         assert_ne!(two, key());
         assert_eq!(first.ca_pem, last.ca_pem);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_running_server_renews_its_certificate_once_a_day_where_it_is_due() {
+        let dir = tempfile::tempdir().unwrap();
+        let issued = |days: i64| {
+            let at = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24 * days);
+            let tls = load_or_create(dir.path(), &[], at).unwrap();
+            (tls, std::fs::read(dir.path().join("server.crt")).unwrap())
+        };
+        let (tls, due) = issued(SERVER_DAYS - RENEW_WITHIN_DAYS + 1);
+        let presented = tls.config.get_inner();
+        let _ = tokio::time::timeout(LOOK_EVERY / 2, keep_renewed(&tls)).await;
+        assert!(Arc::ptr_eq(&presented, &tls.config.get_inner()), "not before a day has gone");
+        let _ = tokio::time::timeout(LOOK_EVERY + LOOK_EVERY / 2, keep_renewed(&tls)).await;
+        assert!(!Arc::ptr_eq(&presented, &tls.config.get_inner()), "new connections get the new one");
+        assert_ne!(due, std::fs::read(dir.path().join("server.crt")).unwrap());
     }
 }

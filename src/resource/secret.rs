@@ -8,6 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Keys one secret holds at most.
+pub const MAX_SECRET_KEYS: usize = 1000;
+
 /// Named values. `data` is write-only: it is taken out of the record when it is written, kept
 /// encrypted in a table of its own, and never shown again; `status.keys` says what is held.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -120,6 +120,9 @@ impl Store {
 
     /// Reads one record.
     pub async fn get(&self, key: &Key) -> Result<Option<Stored>, StoreError> {
+        if !key.is_possible() {
+            return Ok(None);
+        }
         let sql = format!("SELECT {RECORD} FROM resources WHERE kind = $1 AND namespace = $2 AND name = $3");
         let query = sqlx::query(AssertSqlSafe(sql)).bind(key.kind).bind(key.namespace.as_str()).bind(key.name.as_str());
         let row = query.fetch_optional(&self.inner.pool).await?;

@@ -76,8 +76,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_dialects_have_the_same_steps() {
-        let steps = |d| migrator(d).iter().map(|m| (m.version, m.description.clone())).collect::<Vec<_>>();
-        assert_eq!(steps(Dialect::Sqlite), steps(Dialect::Postgres));
+    fn every_file_is_a_step_of_both_dialects() {
+        for (folder, dialect) in [("sqlite", Dialect::Sqlite), ("postgres", Dialect::Postgres)] {
+            let path = format!("{}/migrations/{folder}", env!("CARGO_MANIFEST_DIR"));
+            let names = std::fs::read_dir(path).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap());
+            let mut files: Vec<String> = names.collect();
+            files.sort();
+            let steps: Vec<String> =
+                migrator(dialect).iter().map(|m| format!("{:04}_{}.sql", m.version, m.description)).collect();
+            assert_eq!(files, steps, "{folder}");
+        }
     }
 }

@@ -195,6 +195,9 @@ impl Tx {
         if let Some(seen) = self.seen.get(key).or_else(|| self.known.get(key)) {
             return Ok(seen.clone());
         }
+        if !key.is_possible() {
+            return Ok(None);
+        }
         let query =
             sqlx::query("SELECT uid, revision, body, links FROM resources WHERE kind = $1 AND namespace = $2 AND name = $3");
         let query = query.bind(key.kind).bind(key.namespace.as_str()).bind(key.name.as_str());

@@ -18,6 +18,14 @@ pub struct Key {
     pub name: String,
 }
 
+impl Key {
+    /// False for a key no record can have. PostgreSQL takes no NUL in a text, and gives up a whole transaction over one
+    /// that is only asked for.
+    pub(super) fn is_possible(&self) -> bool {
+        ![self.kind, &self.namespace, &self.name].iter().any(|text| text.contains('\0'))
+    }
+}
+
 /// A record as stored. `body` is its JSON, `metadata.resourceVersion` included, ready to send.
 #[derive(Clone, Debug)]
 pub struct Stored {

@@ -232,6 +232,8 @@ impl Writer {
             return Err(StoreError::Database(broken));
         }
         tx.conn.execute("ROLLBACK").await?;
+        // Between the two another replica may write: nothing read before is known any more.
+        tx.known.clear();
         self.begin(tx).await
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::support::api::{Api, GROUP, project, route, routes, template, user, workspace, workspaces};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const IN_USE: &str = "devsanctum.io/in-use";
 
@@ -83,6 +84,125 @@ async fn foreground_waits_for_dependents_that_block() {
     assert!(api.get(&format!("{}/own", routes())).await.1["metadata"]["deletionTimestamp"].is_string());
     assert_eq!(api.merge(&format!("{}/own", routes()), &json!({"metadata": {"finalizers": []}})).await.0, 200);
     assert!(!exists(&api, &path).await && !exists(&api, &format!("{}/own", routes())).await);
+}
+
+/// Makes one user also owned by another, beside the owners it has.
+async fn add_owner(api: &Api, name: &str, owner: &Value) {
+    let path = format!("{GROUP}/users/{name}");
+    let mut record = api.get(&path).await.1;
+    let reference = owned_by(owner, user(name), true)["metadata"]["ownerReferences"][0].clone();
+    let mut owners = record["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
+    owners.push(reference);
+    record["metadata"]["ownerReferences"] = owners.into();
+    assert_eq!(api.put(&path, &record).await.0, 200);
+}
+
+async fn delete_in(api: &Api, path: &str, how: &str) -> Value {
+    let answer = tokio::time::timeout(Duration::from_secs(20), api.delete(&format!("{path}?propagationPolicy={how}"))).await;
+    let (code, answer) = answer.expect("a deletion ends");
+    assert_eq!(code, 200, "{answer}");
+    answer
+}
+
+#[tokio::test]
+async fn owners_in_a_circle_go_together() {
+    let api = super::fresh_api().await;
+    let path = |name: &str| format!("{GROUP}/users/{name}");
+    for how in ["Foreground", "Background", "Orphan"] {
+        let own = api.create(&format!("{GROUP}/users"), &user("own")).await;
+        add_owner(&api, "own", &own).await;
+        delete_in(&api, &path("own"), how).await;
+        assert!(!exists(&api, &path("own")).await, "{how}");
+    }
+    for how in ["Foreground", "Background"] {
+        let mut made = Vec::new();
+        for name in ["a", "b", "c"] {
+            made.push(api.create(&format!("{GROUP}/users"), &user(name)).await);
+        }
+        for (name, owner) in [("b", &made[0]), ("c", &made[1]), ("a", &made[2])] {
+            add_owner(&api, name, owner).await;
+        }
+        delete_in(&api, &path("b"), how).await;
+        for name in ["a", "b", "c"] {
+            assert!(!exists(&api, &path(name)).await, "{how}: {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_circle_of_owners_still_waits_for_what_hangs_on_it() {
+    let api = super::fresh_api().await;
+    let users = format!("{GROUP}/users");
+    let a = api.create(&users, &user("a")).await;
+    let b = api.create(&users, &owned_by(&a, user("b"), true)).await;
+    add_owner(&api, "a", &b).await;
+    let mut held = owned_by(&a, user("held"), true);
+    held["metadata"]["finalizers"] = json!(["example.com/a"]);
+    api.create(&users, &held).await;
+    delete_in(&api, &format!("{users}/a"), "Foreground").await;
+    assert!(exists(&api, &format!("{users}/a")).await);
+    assert_eq!(api.merge(&format!("{users}/held"), &json!({"metadata": {"finalizers": null}})).await.0, 200);
+    for name in ["a", "b", "held"] {
+        assert!(!exists(&api, &format!("{users}/{name}")).await, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn foreground_does_not_wait_for_a_dependent_another_owner_keeps() {
+    let api = super::fresh_api().await;
+    let users = format!("{GROUP}/users");
+    let (a, b) = (api.create(&users, &user("a")).await, api.create(&users, &user("b")).await);
+    api.create(&users, &owned_by(&a, user("only"), true)).await;
+    api.create(&users, &owned_by(&a, user("shared"), true)).await;
+    add_owner(&api, "shared", &b).await;
+    delete_in(&api, &format!("{users}/a"), "Foreground").await;
+    assert!(!exists(&api, &format!("{users}/a")).await && !exists(&api, &format!("{users}/only")).await);
+    let (_, shared) = api.get(&format!("{users}/shared")).await;
+    assert_eq!(shared["metadata"]["ownerReferences"][0]["uid"], b["metadata"]["uid"]);
+    assert_eq!(shared["metadata"]["ownerReferences"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_owner_goes_when_its_dependent_lets_go() {
+    let api = super::fresh_api().await;
+    let users = format!("{GROUP}/users");
+    let lets_go = [json!({"ownerReferences": null}), json!({"ownerReferences": "unblocked"})];
+    for (i, change) in lets_go.into_iter().enumerate() {
+        let (owner, name) = (format!("owner{i}"), format!("held{i}"));
+        let made = api.create(&users, &user(&owner)).await;
+        let mut held = owned_by(&made, user(&name), true);
+        held["metadata"]["finalizers"] = json!(["example.com/a"]);
+        api.create(&users, &held).await;
+        delete_in(&api, &format!("{users}/{owner}"), "Foreground").await;
+        assert!(exists(&api, &format!("{users}/{owner}")).await);
+        let patch = match change["ownerReferences"].as_str() {
+            Some(_) => {
+                json!({"metadata": {"ownerReferences": owned_by(&made, user(&name), false)["metadata"]["ownerReferences"]}})
+            }
+            None => json!({"metadata": change}),
+        };
+        assert_eq!(api.merge(&format!("{users}/{name}"), &patch).await.0, 200);
+        assert!(!exists(&api, &format!("{users}/{owner}")).await, "{patch}");
+    }
+}
+
+#[tokio::test]
+async fn a_dependent_that_stays_never_names_what_is_gone() {
+    let api = super::fresh_api().await;
+    api.project().await;
+    let web = api.create(&workspaces(), &workspace("web")).await;
+    let other = api.create(&workspaces(), &workspace("other")).await;
+    let mut shared = owned_by(&web, route("shared", "web"), false);
+    let second = owned_by(&other, route("shared", "web"), false)["metadata"]["ownerReferences"][0].clone();
+    shared["metadata"]["ownerReferences"].as_array_mut().unwrap().push(second);
+    api.create(&routes(), &shared).await;
+    let (web, route) = (format!("{}/web", workspaces()), format!("{}/shared", routes()));
+    delete_in(&api, &web, "Background").await;
+    let (_, waiting) = api.get(&web).await;
+    assert_eq!(waiting["metadata"]["finalizers"], json!([IN_USE]), "the route stays and names it");
+    // With its other owner gone the route belongs to the workspace alone, and goes with it.
+    delete_in(&api, &format!("{}/other", workspaces()), "Background").await;
+    assert!(!exists(&api, &web).await && !exists(&api, &route).await);
 }
 
 #[tokio::test]

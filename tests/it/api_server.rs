@@ -20,6 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 const TOKEN: &str = "test-token";
 
@@ -75,6 +76,8 @@ async fn plain(api: &Api) -> (SocketAddr, JoinHandle<()>) {
 struct Scripted {
     asked: Mutex<Vec<(StreamTarget, ExecRequest)>>,
     sizes: Arc<Mutex<Vec<(u16, u16)>>>,
+    /// Cancelled when a command that reads nothing was given up.
+    given_up: CancellationToken,
 }
 
 #[async_trait]
@@ -82,6 +85,15 @@ impl WorkspaceStreams for Scripted {
     async fn exec(&self, target: StreamTarget, request: ExecRequest) -> Result<ExecSession, StreamError> {
         if request.command[0] == "missing" {
             return Err(StreamError::NotRunning("workspace \"web\" has no running container: start it first".into()));
+        }
+        if request.command[0] == "deaf" {
+            let (input, unread) = mpsc::channel(8);
+            let held = (unread, self.given_up.clone().drop_guard());
+            let output = stream::once(async move {
+                let _held = held;
+                std::future::pending().await
+            });
+            return Ok(ExecSession { input, output: output.boxed() });
         }
         let exit = request.command.get(1).and_then(|c| c.parse().ok()).unwrap_or(0);
         self.asked.lock().unwrap().push((target, request));
@@ -172,6 +184,24 @@ async fn a_terminal_is_resized_and_errors_come_as_status() {
     let nobody = client.exec("nobody", ["sh"], &AttachParams::default()).await.err().unwrap();
     assert!(nobody.to_string().contains("not found"), "{nobody}");
     server.api.shutdown.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_reads_nothing_is_given_up_with_its_caller() {
+    // What is kept for the command, and far more than that, so that the connection is not read to its end.
+    for size in [100 * 1024, 32 * 1024 * 1024] {
+        let (server, streams, client) = scripted().await;
+        let mut process = client.exec("web", ["deaf"], &AttachParams::default().stdin(true)).await.unwrap();
+        let mut stdin = process.stdin().unwrap();
+        let written = tokio::time::timeout(Duration::from_secs(3), stdin.write_all(&vec![b'x'; size])).await;
+        assert_eq!(written.is_ok(), size < 1024 * 1024);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!streams.given_up.is_cancelled());
+        process.abort();
+        let ended = tokio::time::timeout(Duration::from_secs(30), streams.given_up.cancelled()).await;
+        assert!(ended.is_ok(), "{size} bytes");
+        server.api.shutdown.cancel();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

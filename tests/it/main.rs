@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a helper that unwraps fails the test it serves")]
 #![allow(clippy::duplicate_mod, reason = "the tests of the API run on both databases")]
 
+mod api_apply;
 mod api_clients;
 mod api_crud;
 mod api_deletion;
+mod api_hostile;
 mod api_reading;
+mod api_secrets;
 mod api_server;
 mod architecture;
 mod bad_input;

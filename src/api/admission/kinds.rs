@@ -60,6 +60,9 @@ async fn has_no_cycle(tx: &mut Tx, subject: &Subject<'_>, errors: &mut FieldErro
     let mut open: Vec<(Vec<String>, Vec<String>)> = vec![(vec![own.to_owned()], requires(subject.new))];
     while let Some((way, next)) = open.pop() {
         for name in next {
+            if name != own && !seen.insert(name.clone()) {
+                continue;
+            }
             let way: Vec<String> = way.iter().cloned().chain([name.clone()]).collect();
             if name == own {
                 errors.invalid(
@@ -69,9 +72,7 @@ async fn has_no_cycle(tx: &mut Tx, subject: &Subject<'_>, errors: &mut FieldErro
                 );
                 return Ok(());
             }
-            if seen.insert(name.clone())
-                && let Some(stored) = tx.get(&subject.request.served.key("", &name)).await?
-            {
+            if let Some(stored) = tx.get(&subject.request.served.key("", &name)).await? {
                 open.push((way, requires(&record::parse(&stored.body).map_err(fail::damaged)?)));
             }
         }

@@ -53,8 +53,11 @@ pub fn check_name(served: &Served, name: &str, errors: &mut FieldErrors) {
 pub async fn admit(tx: &mut Tx, subject: &Subject<'_>) -> Result<(), ApiError> {
     project::check_namespace(tx, subject).await?;
     let mut errors = FieldErrors::default();
-    kinds::check(tx, subject, &mut errors).await?;
     references::check(tx, subject, &mut errors).await?;
+    // The rules of a kind follow what it names: not where hardly any of that exists.
+    if !references::is_full(&errors) {
+        kinds::check(tx, subject, &mut errors).await?;
+    }
     if errors.0.is_empty() {
         return project::check_quota(tx, subject).await;
     }

@@ -78,18 +78,6 @@ impl FieldSet {
         Self(common(&self.0, &other.0))
     }
 
-    /// True when the path of these elements is in the set.
-    pub fn contains(&self, path: &[&str]) -> bool {
-        let mut node = &self.0;
-        for element in path {
-            match node.get(*element).and_then(Value::as_object) {
-                Some(below) => node = below,
-                None => return false,
-            }
-        }
-        !path.is_empty() && is_member(node)
-    }
-
     /// All paths, as kubectl shows them: `.spec.owner`, `.status.conditions[type="Ready"].status`.
     pub fn paths(&self) -> Vec<String> {
         let mut found = Vec::new();

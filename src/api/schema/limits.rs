@@ -8,15 +8,51 @@ const MAX_DEPTH: usize = 64;
 /// Most values in one record.
 const MAX_VALUES: usize = 100_000;
 
+/// Most values in `metadata.managedFields`. The server writes them itself, so they are counted apart: who owns what must
+/// not use up the room for what is owned.
+const MAX_OWNED: usize = 300_000;
+
 /// Refuses a record that is too deep or too large, or holds a NUL character (no SQL text can).
 pub(super) fn check(record: &Value) -> Result<(), FieldError> {
-    let mut left = MAX_VALUES;
-    walk(record, 0, &mut left).map_err(|detail| FieldError {
-        path: String::new(),
-        problem: Problem::Invalid,
-        value: None,
-        detail,
-    })
+    let mut left = MAX_VALUES.saturating_add(owned(record, |_| 0));
+    walk(record, 0, &mut left).map_err(|detail| invalid("", detail))
+}
+
+/// Refuses a write after which managers own more than may be kept. One that takes nothing more is let through, so that
+/// a record at the limit can still be written.
+///
+/// # Errors
+/// Says what to do.
+pub fn check_owned(old: Option<&Value>, new: &Value) -> Result<(), FieldError> {
+    // A name is as long as its writer likes.
+    let weight = |record: &Value| owned(record, |key| key.len() / 64);
+    let after = weight(new);
+    if after <= MAX_OWNED || old.is_some_and(|old| after <= weight(old)) {
+        return Ok(());
+    }
+    let why = "the managers of this record's fields are too many: write under the names they have, or forget all of them by \
+               setting metadata.managedFields to [{}]";
+    Err(invalid(
+        "metadata.managedFields",
+        format!("must not hold more than {MAX_OWNED} values, long names counting as several: {why}"),
+    ))
+}
+
+/// Values in `metadata.managedFields`, and what their keys add to that.
+fn owned(record: &Value, key: fn(&str) -> usize) -> usize {
+    fn count(value: &Value, room: usize, key: fn(&str) -> usize) -> usize {
+        let Some(room) = room.checked_sub(1) else { return 1 };
+        match value {
+            Value::Array(list) => 1 + list.iter().map(|item| count(item, room, key)).sum::<usize>(),
+            Value::Object(map) => 1 + map.iter().map(|(k, item)| key(k) + count(item, room, key)).sum::<usize>(),
+            _ => 1,
+        }
+    }
+    record.get("metadata").and_then(|m| m.get("managedFields")).map_or(0, |list| count(list, MAX_DEPTH, key))
+}
+
+fn invalid(path: &str, detail: String) -> FieldError {
+    FieldError { path: path.into(), problem: Problem::Invalid, value: None, detail }
 }
 
 fn walk(value: &Value, depth: usize, left: &mut usize) -> Result<(), String> {

@@ -22,6 +22,8 @@ pub struct Draft {
     facts: Facts,
     secrets: SecretData,
     warnings: Vec<String>,
+    /// The server chose the name, so it may choose another.
+    generated: bool,
 }
 
 impl Draft {
@@ -46,15 +48,18 @@ impl Draft {
             let error = "Required value: name or generateName is required";
             ApiError::unprocessable(format!("{} \"\" is invalid: metadata.name: {error}", request.served.def.kind))
         })?;
+        let generated = meta_str(&record, "name").is_empty();
         let uid = uuid::Uuid::new_v4().to_string();
         born(request, &mut record, &name, &uid);
-        if !secrets.is_empty() {
-            secrets.list_keys(None, &mut record);
+        if request.served.is_secret() {
+            secrets.refuse_too_many(request, &[])?;
+            secrets.list_keys(&[], &mut record);
         }
         if !tracked && !request.served.is_event() {
             track_update(None, &mut record, &request.manager, "", &request.served.def.schema, request.now);
         }
-        Ok(Self { record, facts, secrets, warnings })
+        schema::check_owned(None, &record).map_err(|error| ApiError::invalid(request.served.def, &name, &[error]))?;
+        Ok(Self { record, facts, secrets, warnings, generated })
     }
 }
 
@@ -128,10 +133,9 @@ pub fn check_identity(request: &WriteRequest, record: &Value) -> Result<(), ApiE
 /// # Errors
 /// 409 when it exists, and whatever admission says.
 pub async fn create(tx: &mut Tx, request: &WriteRequest, draft: Draft) -> Result<Written, ApiError> {
-    let Draft { mut record, facts, secrets, warnings } = draft;
+    let Draft { mut record, facts, secrets, warnings, generated } = draft;
     let served = request.served;
     let mut key = served.key(&request.namespace, meta_str(&record, "name"));
-    let generated = !meta_str(&record, "generateName").is_empty() && request.name.is_empty();
     for _ in 0..DRAWS {
         if tx.get(&key).await?.is_none() {
             break;

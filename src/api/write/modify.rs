@@ -1,7 +1,7 @@
 //! Changing a record: update, patch and apply, of the record or of its status.
 
 use super::super::admission::{self, Subject};
-use super::super::deletion::Sweep;
+use super::super::deletion::{Sweep, moved_owners};
 use super::super::events;
 use super::super::facts::{Facts, facts, put, selection_changed};
 use super::super::fail;
@@ -61,6 +61,11 @@ pub async fn modify(tx: &mut Tx, request: &WriteRequest, change: Change) -> Resu
     check_version(request, &old, &next.record)?;
     restore(&old, &mut next.record);
     confine(request, &old, &mut next);
+    if served.is_secret() {
+        let held = tx.secret_keys(&stored.uid).await?;
+        next.secrets.list_keys(&held, &mut next.record);
+        next.secrets.refuse_too_many(request, &held)?;
+    }
     if next.secrets.is_empty() && same(&old, &next.record) {
         return Ok(unchanged(stored, next.warnings));
     }
@@ -70,6 +75,7 @@ pub async fn modify(tx: &mut Tx, request: &WriteRequest, change: Change) -> Resu
         return Err(ApiError::invalid(served.def, &request.name, &[error]));
     }
     finish(request, &old, &mut next);
+    schema::check_owned(Some(&old), &next.record).map_err(|error| ApiError::invalid(served.def, &request.name, &[error]))?;
     if next.secrets.is_empty() && same(&old, &next.record) {
         return Ok(unchanged(stored, next.warnings));
     }
@@ -91,13 +97,15 @@ async fn commit(
     let tell_previous = selection_changed(served, old, &next.record);
     let deleting = is_deleting(old);
     let uid = meta_str(old, "uid");
-    let dropped: Vec<Key> = before.references.into_iter().map(|(_, k)| k).filter(|k| !facts.names(k)).collect();
+    let mut waiting = moved_owners(old, &next.record);
+    let kept = facts.keys();
+    waiting.extend(before.references.into_iter().map(|(_, k)| k).filter(|k| !kept.contains(k)));
     let mut stored = tx.put(put(served, next.record, &facts, tell_previous)).await?;
     next.secrets.keep(tx, uid).await?;
     let mut gone = false;
-    if deleting || !dropped.is_empty() {
-        let own = deleting.then(|| key.clone());
-        Sweep::new(tx, &request.time()).settle(dropped.into_iter().chain(own)).run().await?;
+    waiting.extend(deleting.then(|| key.clone()));
+    if !waiting.is_empty() {
+        Sweep::new(tx, &request.time()).settle(waiting).run().await?;
     }
     if deleting {
         match tx.get(key).await? {
@@ -115,6 +123,14 @@ fn unchanged(record: Stored, warnings: Vec<String>) -> Written {
 async fn create_by_apply(tx: &mut Tx, request: &WriteRequest, mut config: Value) -> Result<Written, ApiError> {
     let secrets = if request.served.is_secret() { SecretData::take(&mut config) } else { SecretData::default() };
     check_applied(request, &config)?;
+    for field in ["uid", "resourceVersion"] {
+        let given = meta_str(&config, field);
+        if !given.is_empty() {
+            let why =
+                format!("{field} mismatch: the provided object specified {field} {given}, and no existing object was found");
+            return Err(ApiError::conflict(request.served.def, &request.name, why));
+        }
+    }
     let pruned = prune(request, &mut config)?;
     let merged = apply(None, &config, &request.manager, "", false, &request.served.def.schema, request.now)
         .map_err(|conflicts| ApiError::apply_conflict(&conflicts))?;
@@ -161,6 +177,7 @@ fn next_state(request: &WriteRequest, old: &Value, change: Change) -> Result<Nex
                 next.secrets = SecretData::take(&mut config);
             }
             check_applied(request, &config)?;
+            check_preconditions(request, old, &config)?;
             next.warnings = prune(request, &mut config)?;
             next.record =
                 apply(Some(old), &config, &request.manager, request.subresource, force, &request.served.def.schema, request.now)
@@ -187,23 +204,34 @@ fn check_applied(request: &WriteRequest, config: &Value) -> Result<(), ApiError>
     if config["metadata"].get("managedFields").is_some_and(|m| !m.is_null()) {
         return Err(ApiError::bad_request("metadata.managedFields must be nil in an apply: leave it out"));
     }
+    for field in ["uid", "resourceVersion"] {
+        // As a number it would be no precondition at all.
+        if config["metadata"].get(field).is_some_and(|v| !v.is_null() && !v.is_string()) {
+            return Err(ApiError::bad_request(format!("metadata.{field} must be a string: put it in quotes, or leave it out")));
+        }
+    }
     check_identity(request, config)
 }
 
-/// Optimistic concurrency: a body that names a version or uid must name the current one.
+/// Optimistic concurrency: an update or patch says what version it is of.
 fn check_version(request: &WriteRequest, old: &Value, new: &Value) -> Result<(), ApiError> {
-    let def = request.served.def;
-    let given = new["metadata"].get("resourceVersion").and_then(Value::as_str).unwrap_or("");
-    if given.is_empty() {
+    if meta_str(new, "resourceVersion").is_empty() {
         let error = FieldError {
             path: "metadata.resourceVersion".into(),
             problem: Problem::Invalid,
             value: Some(json!("")),
             detail: "must be specified for an update".into(),
         };
-        return Err(ApiError::invalid(def, &request.name, &[error]));
+        return Err(ApiError::invalid(request.served.def, &request.name, &[error]));
     }
-    if given != meta_str(old, "resourceVersion") {
+    check_preconditions(request, old, new)
+}
+
+/// A body that names a version or uid must name the current one.
+fn check_preconditions(request: &WriteRequest, old: &Value, new: &Value) -> Result<(), ApiError> {
+    let def = request.served.def;
+    let version = meta_str(new, "resourceVersion");
+    if !version.is_empty() && version != meta_str(old, "resourceVersion") {
         return Err(ApiError::modified(def, &request.name));
     }
     let (uid, held) = (meta_str(new, "uid"), meta_str(old, "uid"));
@@ -216,7 +244,9 @@ fn check_version(request: &WriteRequest, old: &Value, new: &Value) -> Result<(),
 
 /// A write of the record leaves the status alone, and a write of the status everything else.
 fn confine(request: &WriteRequest, old: &Value, next: &mut Next) {
-    if !next.tracked {
+    let sent = next.record["metadata"].get("managedFields").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+    // Callers may correct the entries (`track_update` reads them), but not in passing.
+    if !next.tracked && (!sent || !request.subresource.is_empty() || request.served.is_event()) {
         copy(&old["metadata"], "managedFields", meta_mut(&mut next.record));
     }
     if !request.served.def.has_status {
@@ -228,6 +258,7 @@ fn confine(request: &WriteRequest, old: &Value, next: &mut Next) {
         }
         return;
     }
+    next.secrets = SecretData::default();
     let written = std::mem::replace(&mut next.record, old.clone());
     if let Some(record) = next.record.as_object_mut() {
         copy(&written, "status", record);
@@ -259,9 +290,6 @@ fn forbidden_change(request: &WriteRequest, old: &Value, new: &Value) -> Option<
 /// Moves the generation and the managed fields.
 fn finish(request: &WriteRequest, old: &Value, next: &mut Next) {
     let served = request.served;
-    if !next.secrets.is_empty() {
-        next.secrets.list_keys(Some(old), &mut next.record);
-    }
     if !next.secrets.is_empty() || !same_intent(old, &next.record) {
         let generation = old["metadata"].get("generation").and_then(Value::as_i64).unwrap_or(0);
         meta_mut(&mut next.record).insert("generation".into(), json!(generation + 1));

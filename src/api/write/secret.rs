@@ -2,6 +2,8 @@
 
 use super::super::record::meta_mut;
 use super::super::status::ApiError;
+use super::WriteRequest;
+use crate::resource::{FieldError, MAX_SECRET_KEYS, Problem};
 use crate::store::Tx;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,10 +48,35 @@ impl SecretData {
         whole
     }
 
-    /// Sets `status.keys` to what will be held.
-    pub fn list_keys(&self, old: Option<&Value>, record: &mut Value) {
-        let held = old.and_then(|o| o["status"]["keys"].as_array()).into_iter().flatten().filter_map(Value::as_str);
-        let mut keys: BTreeSet<&str> = held.collect();
+    /// Sets `status.keys` to what will be held, whatever the record says of it.
+    pub fn list_keys(&self, held: &[String], record: &mut Value) {
+        let keys = self.keys_after(held);
+        let told = record.get("status").is_some_and(|status| status.get("keys").is_some());
+        if keys.is_empty() && !told {
+            return;
+        }
+        if !record["status"].is_object() {
+            record["status"] = json!({});
+        }
+        record["status"]["keys"] = json!(keys);
+    }
+
+    /// Refuses more keys than a secret may hold. One that holds more already may lose some.
+    ///
+    /// # Errors
+    /// 422 with both numbers.
+    pub fn refuse_too_many(&self, request: &WriteRequest, held: &[String]) -> Result<(), ApiError> {
+        let after = self.keys_after(held).len();
+        if after <= MAX_SECRET_KEYS || after <= held.len() {
+            return Ok(());
+        }
+        let detail = format!("a secret holds {MAX_SECRET_KEYS} keys at most, and this would make {after}: use several secrets");
+        let error = FieldError { path: "spec.data".into(), problem: Problem::Invalid, value: None, detail };
+        Err(ApiError::invalid(request.served.def, &request.name, &[error]))
+    }
+
+    fn keys_after<'k>(&'k self, held: &'k [String]) -> BTreeSet<&'k str> {
+        let mut keys: BTreeSet<&str> = held.iter().map(String::as_str).collect();
         for (key, value) in &self.0 {
             if value.is_some() {
                 keys.insert(key);
@@ -57,10 +84,7 @@ impl SecretData {
                 keys.remove(key.as_str());
             }
         }
-        if !record["status"].is_object() {
-            record["status"] = json!({});
-        }
-        record["status"]["keys"] = json!(keys);
+        keys
     }
 
     /// Keeps the values.
@@ -75,18 +99,17 @@ impl SecretData {
     }
 }
 
+/// Keeps of the manifest what can hold no value: a field of any name may, however wrong its name.
 fn redact_last_applied(record: &mut Value) {
     let meta = meta_mut(record);
     let Some(annotations) = meta.get_mut("annotations").and_then(Value::as_object_mut) else { return };
-    let Some(text) = annotations.get(LAST_APPLIED).and_then(Value::as_str) else { return };
-    let redacted = serde_json::from_str::<Value>(text).ok().and_then(|mut applied| {
-        applied.get_mut("spec")?.as_object_mut()?.remove("data");
-        Some(applied.to_string())
-    });
-    match redacted {
-        Some(text) => annotations.insert(LAST_APPLIED.into(), text.into()),
-        None => annotations.remove(LAST_APPLIED),
-    };
+    let Some(held) = annotations.remove(LAST_APPLIED) else { return };
+    let Some(Value::Object(mut applied)) = held.as_str().and_then(|text| serde_json::from_str(text).ok()) else { return };
+    applied.retain(|field, _| matches!(field.as_str(), "apiVersion" | "kind" | "metadata"));
+    if let Some(inner) = applied.get_mut("metadata").and_then(|m| m.get_mut("annotations")).and_then(Value::as_object_mut) {
+        inner.remove(LAST_APPLIED);
+    }
+    annotations.insert(LAST_APPLIED.into(), Value::Object(applied).to_string().into());
 }
 
 #[cfg(test)]
@@ -95,14 +118,27 @@ mod tests {
 
     #[test]
     fn no_value_stays_in_the_record() {
-        let applied = r#"{"spec":{"data":{"token":"hunter2"}}}"#;
+        let annotation = format!(
+            r#"{{"kind":"Secret","metadata":{{"name":"git","annotations":{{"{LAST_APPLIED}":"hunter2","a":"b"}}}},
+            "spec":{{"data":{{"token":"hunter2"}},"x":"hunter2"}},"data":{{"token":"hunter2"}},"stringData":"hunter2"}}"#
+        );
         let mut record = json!({
-            "metadata": {"annotations": {LAST_APPLIED: applied}},
+            "metadata": {"annotations": {LAST_APPLIED: annotation}},
             "spec": {"data": {"token": "hunter2", "old": null}},
         });
         let data = SecretData::take(&mut record);
         assert!(!record.to_string().contains("hunter2") && !format!("{data:?}").contains("hunter2"));
-        data.list_keys(Some(&json!({"status": {"keys": ["old", "other"]}})), &mut record);
+        assert_eq!(
+            record["metadata"]["annotations"][LAST_APPLIED],
+            r#"{"kind":"Secret","metadata":{"annotations":{"a":"b"},"name":"git"}}"#
+        );
+        record["status"] = json!({"keys": ["made-up"]});
+        data.list_keys(&["old".into(), "other".into()], &mut record);
         assert_eq!(record["status"]["keys"], json!(["other", "token"]));
+        for unreadable in ["hunter2", "[\"hunter2\"]"] {
+            let mut record = json!({"metadata": {"annotations": {LAST_APPLIED: unreadable}}});
+            SecretData::take(&mut record);
+            assert_eq!(record, json!({"metadata": {"annotations": {}}}));
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! Two stores on one PostgreSQL.
 
 use super::harness::*;
-use devsanctum::store::Store;
+use devsanctum::store::{Store, StoreError};
+use std::time::Duration;
 
 async fn write_some(store: &Store, who: &str) {
     let callers = (0..8).map(|c| {
@@ -61,4 +62,44 @@ async fn a_store_goes_on_after_the_database_has_cut_its_connections() {
     assert_eq!(next_change(&mut watch).await.1, "before");
     assert_eq!(next_change(&mut watch).await, (done.expect("a write works again").revision, "after".into()));
     assert!(store.get(&workspace("after")).await.unwrap().is_some());
+}
+
+/// Reads a workspace in a job of its own, which takes a while.
+async fn read(store: Store, slow: bool) -> bool {
+    let job = store.write::<_, StoreError>(Box::new(move |tx| {
+        Box::pin(async move {
+            let found = tx.get(&workspace("x")).await?.is_some();
+            if slow {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            Ok(found)
+        })
+    }));
+    job.await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_read_before_a_failed_read_is_read_again() {
+    let db = Db::postgres().await;
+    let (a, b) = (db.open().await, db.open().await);
+    // Three jobs in one batch: the first holds it open until the others are there.
+    let before = tokio::spawn(read(a.clone(), true));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let store = a.clone();
+    let failing = tokio::spawn(async move {
+        let job = store.write::<(), StoreError>(Box::new(move |tx| {
+            Box::pin(async move {
+                // The other replica waits for the lock that the failure lets go.
+                tokio::spawn(async move { create(&b, "x").await });
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                tx.claim_holder("scope", "\0").await.map(|_| ())
+            })
+        }));
+        job.await
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let after = tokio::spawn(read(a, false));
+    assert!(!before.await.unwrap());
+    assert!(failing.await.unwrap().is_err());
+    assert!(after.await.unwrap(), "another replica has written meanwhile");
 }

@@ -9,6 +9,7 @@ use devsanctum::api::{ApiConfig, ApiState, NoObserver, bootstrap, client, router
 use devsanctum::store::{SecretKey, Store, StoreConfig};
 use http::{Method, Request};
 use serde_json::{Value, json};
+use sqlx::Connection;
 use std::sync::Arc;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +27,7 @@ pub struct Api {
     /// As the administrator.
     pub router: Router,
     pub dir: TempDir,
-    _database: Option<postgres::Database>,
+    database: Option<postgres::Database>,
 }
 
 impl Api {
@@ -66,7 +67,30 @@ impl Api {
         let open = router(state);
         let identity = Identity::administrator("admin");
         let router = open.clone().layer(axum::Extension(identity));
-        Self { store, shutdown, open, router, dir, _database: database }
+        Self { store, shutdown, open, router, dir, database }
+    }
+
+    /// True when the database holds this text somewhere, in whatever form it keeps bytes.
+    pub async fn database_holds(&self, text: &str) -> bool {
+        let Some(database) = &self.database else {
+            let holds = |file: std::fs::DirEntry| {
+                std::fs::read(file.path()).is_ok_and(|bytes| bytes.windows(text.len()).any(|w| w == text.as_bytes()))
+            };
+            return std::fs::read_dir(self.dir.path()).unwrap().any(|file| holds(file.unwrap()));
+        };
+        let mut conn = sqlx::PgConnection::connect(&database.url).await.unwrap();
+        let tables =
+            "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'public' AND table_type = 'BASE TABLE'";
+        let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut conn).await.unwrap();
+        let hex: String = text.bytes().map(|b| format!("{b:02x}")).collect();
+        let mut rows = 0;
+        for table in tables {
+            let sql = format!("SELECT count(*) FROM \"{table}\" t WHERE strpos(t::text, $1) > 0 OR strpos(t::text, $2) > 0");
+            // A row as text doubles the quotes within a field.
+            let query = sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(sql)).bind(text.replace('"', "\"\"")).bind(&hex);
+            rows += query.fetch_one(&mut conn).await.unwrap();
+        }
+        rows > 0
     }
 
     pub fn client(&self) -> kube::Client {

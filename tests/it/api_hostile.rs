@@ -1,0 +1,85 @@
+//! Requests that would make the API panic, stand still or answer 500.
+
+use crate::support::api::{GROUP, user, workspace, workspaces};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+fn feature(name: &str, needs: &[String]) -> Value {
+    json!({"apiVersion": "devsanctum.io/v1", "kind": "Feature", "metadata": {"name": name}, "spec": {"requires": needs}})
+}
+
+#[tokio::test]
+async fn a_review_that_is_none_is_refused() {
+    let api = super::fresh_api().await;
+    for kind in ["selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"] {
+        let group = if kind == "selfsubjectreviews" { "authentication" } else { "authorization" };
+        let path = format!("/apis/{group}.k8s.io/v1/{kind}");
+        for body in [json!([]), json!({}), json!({"spec": "x"}), json!({"spec": []}), json!({"spec": {"resourceAttributes": 1}})]
+        {
+            let (code, answer) = api.post(&path, &body).await;
+            assert!(code < 500, "{kind} {body}: {answer}");
+        }
+    }
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    assert_eq!(api.post(path, &json!({"spec": "x"})).await.0, 400);
+    let asked = json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "users"}}});
+    let (code, answer) = api.post(path, &asked).await;
+    assert_eq!((code, &answer["spec"], &answer["status"]["allowed"]), (201, &asked["spec"], &json!(true)));
+}
+
+#[tokio::test]
+async fn a_name_with_a_nul_is_no_record() {
+    let api = super::fresh_api().await;
+    api.project().await;
+    for (kind, namespace, name) in [("User", None, "a\0"), ("Workspace", Some("te\0am"), "a"), ("Workspace", Some("team"), "\0")]
+    {
+        let mut document = if kind == "User" { user("x") } else { workspace("x") };
+        document["metadata"] = json!({"name": name, "namespace": namespace});
+        let documents = json!({"manager": "m", "documents": [document]});
+        let (code, answer) = api.post("/devsanctum/apply", &documents).await;
+        assert!(code == 422 && answer["message"].as_str().unwrap().contains("NUL"), "{answer}");
+    }
+    for selector in ["metadata.name=%00", "metadata.name=a%00b"] {
+        let (code, found) = api.get(&format!("{GROUP}/users?fieldSelector={selector}")).await;
+        assert_eq!((code, &found["items"]), (200, &json!([])), "{found}");
+    }
+    let token = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, r#"{"rv":1,"ns":"","name":"\u0000"}"#);
+    assert_eq!(api.get(&format!("{GROUP}/users?limit=1&continue={token}")).await.0, 400);
+}
+
+#[tokio::test]
+async fn thousands_of_unknown_names_are_refused_at_once() {
+    let api = super::fresh_api().await;
+    let path = format!("{GROUP}/features");
+    for i in 0..20 {
+        api.create(&path, &feature(&format!("f{i}"), &[])).await;
+    }
+    let names: Vec<String> = (0..90_000).map(|i| format!("unknown-{i}")).collect();
+    let body = feature("greedy", &names);
+    let answer = tokio::time::timeout(Duration::from_secs(20), api.post(&path, &body)).await;
+    let (code, refused) = answer.expect("the writer is held for a moment only");
+    assert_eq!((code, refused["details"]["causes"].as_array().unwrap().len()), (422, 50));
+    let text = refused["message"].as_str().unwrap();
+    assert!(text.contains("\"unknown-49\": no Feature of this name; there are: f0, f1, f10, f11, f12 and 15 more"), "{text}");
+    let owner =
+        |i: usize| json!({"apiVersion": "devsanctum.io/v1", "kind": "User", "name": format!("u{i}"), "uid": format!("u{i}")});
+    let mut owned = user("ada");
+    owned["metadata"]["ownerReferences"] = (0..5_000).map(owner).collect();
+    let (code, refused) = api.post(&format!("{GROUP}/users"), &owned).await;
+    assert_eq!((code, refused["details"]["causes"].as_array().unwrap().len()), (422, 50));
+}
+
+#[tokio::test]
+async fn all_projects_together_can_only_be_read() {
+    let api = super::fresh_api().await;
+    api.project().await;
+    api.create(&workspaces(), &workspace("web")).await;
+    let everywhere = format!("{GROUP}/workspaces");
+    let (code, refused) = api.delete(&everywhere).await;
+    assert!(code == 405 && refused["message"].as_str().unwrap().contains("namespaces/NAMESPACE"), "{refused}");
+    assert_eq!(api.post(&everywhere, &workspace("other")).await.0, 405);
+    let (code, list) = api.get(&everywhere).await;
+    assert_eq!((code, list["items"].as_array().unwrap().len()), (200, 1));
+    assert_eq!(api.delete(&workspaces()).await.0, 200);
+    assert_eq!(api.get(&everywhere).await.1["items"], json!([]));
+}

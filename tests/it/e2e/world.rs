@@ -3,31 +3,22 @@
 use super::equality::host;
 use super::records;
 use crate::support::dockerd::{Dockerd, TINY};
-use crate::support::traefik::{find_traefik, free_address, request};
+use crate::support::ports::free_address;
+use crate::support::traefik::{find_traefik, request};
+use crate::support::watchdog::Watchdog;
+use crate::support::{client, devsanctum};
 use devsanctum::resource::{DockerServer, Route, Workspace, labels};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longest wait for the world to come to rest.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Ends every process that names the folder, and removes it, once the test process has ended, however that was.
-const WATCHDOG: &str = r#"
-read -r _
-for pid in $(grep -ls -- "$1" /proc/[0-9]*/cmdline | cut -d/ -f3); do
-  [ "$pid" != "$$" ] && kill -KILL "$pid" 2>/dev/null
-done
-sleep 0.1
-rm -rf "$1"
-"#;
 
 /// Runs a test in a world on the engine that all tests share.
 pub fn in_world(test: impl AsyncFnOnce(World<'static>)) {
@@ -59,27 +50,20 @@ pub struct World<'d> {
     pub sidecars: usize,
     listen: SocketAddr,
     feed: SocketAddr,
-    dir: PathBuf,
+    dir: Watchdog,
     child: Option<Child>,
-    watchdog: Option<(Child, ChildStdin)>,
     /// What is somebody else's, and how it was.
     pub foreign: BTreeMap<String, String>,
 }
 
 impl<'d> World<'d> {
     async fn start(daemon: &'d Dockerd) -> Self {
-        let dir = tempfile::Builder::new().prefix("ds-e2e-").tempdir().unwrap().keep();
-        let mut watchdog = Command::new("setsid");
-        watchdog.args(["sh", "-c", WATCHDOG, "watchdog"]).arg(&dir);
-        let mut watchdog = watchdog.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let stdin = watchdog.stdin.take().unwrap();
+        let dir = Watchdog::new("ds-e2e-");
         let (listen, web, traefik_api, feed) = (free_address(), free_address(), free_address(), free_address());
-        let child = Some(launch(&dir, listen, web, traefik_api, feed));
-        let watchdog = Some((watchdog, stdin));
-        let client = connect(&dir).await;
+        let child = Some(launch(dir.path(), listen, web, traefik_api, feed));
+        let client = connect(dir.path()).await;
         let (sidecars, foreign, instance) = (0, BTreeMap::new(), String::new());
-        let mut world =
-            Self { daemon, client, web, traefik_api, instance, sidecars, listen, feed, dir, child, watchdog, foreign };
+        let mut world = Self { daemon, client, web, traefik_api, instance, sidecars, listen, feed, dir, child, foreign };
         world.ready().await;
         let status: Value = world.client.request(http::Request::get("/devsanctum/status").body(vec![]).unwrap()).await.unwrap();
         world.instance = status["instance"].as_str().unwrap().to_owned();
@@ -87,7 +71,7 @@ impl<'d> World<'d> {
     }
 
     pub fn state_dir(&self) -> &std::path::Path {
-        &self.dir
+        self.dir.path()
     }
 
     /// Waits until it is ready.
@@ -108,7 +92,7 @@ impl<'d> World<'d> {
 
     /// Starts it again on the same state.
     pub fn launch(&mut self) {
-        self.child = Some(launch(&self.dir, self.listen, self.web, self.traefik_api, self.feed));
+        self.child = Some(launch(self.dir.path(), self.listen, self.web, self.traefik_api, self.feed));
     }
 
     /// Starts it again and waits until it is ready.
@@ -137,7 +121,7 @@ impl<'d> World<'d> {
     }
 
     pub fn log_tail(&self) -> String {
-        let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(25)..].join("\n")
     }
@@ -250,10 +234,6 @@ impl Drop for World<'_> {
             let _ = child.kill();
             let _ = child.wait();
         }
-        if let Some((mut watchdog, stdin)) = self.watchdog.take() {
-            drop(stdin);
-            let _ = watchdog.wait();
-        }
         if self.instance.is_empty() {
             return;
         }
@@ -276,7 +256,7 @@ impl Drop for World<'_> {
 
 fn launch(dir: &std::path::Path, listen: SocketAddr, web: SocketAddr, traefik_api: SocketAddr, feed: SocketAddr) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_devsanctum"));
+    let mut command = devsanctum();
     command.arg("--state-dir").arg(dir).arg("serve").arg("--traefik").arg(find_traefik());
     for (flag, address) in [("--listen", listen), ("--web", web), ("--traefik-api", traefik_api), ("--feed", feed)] {
         command.arg(flag).arg(address.to_string());
@@ -286,16 +266,14 @@ fn launch(dir: &std::path::Path, listen: SocketAddr, web: SocketAddr, traefik_ap
 }
 
 async fn connect(dir: &std::path::Path) -> Client {
-    let mut client = None;
+    let mut connected = None;
     until("the kubeconfig", PATIENCE, async || {
         let text = std::fs::read_to_string(dir.join("kubeconfig")).map_err(|e| e.to_string())?;
-        let config = Kubeconfig::from_yaml(&text).map_err(|e| e.to_string())?;
-        let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await;
-        client = Some(Client::try_from(config.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?);
+        connected = Some(client(&text).await?);
         Ok(())
     })
     .await;
-    client.unwrap()
+    connected.unwrap()
 }
 
 /// Asks again and again until it is so.

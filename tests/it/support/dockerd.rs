@@ -12,10 +12,16 @@ use std::time::{Duration, Instant};
 pub const TINY: &str = "ds-test/busybox:1";
 
 /// Starts a containerd, then the daemon: one that is not given a containerd takes the machine's where there is one.
-/// Arguments: the folder; the daemon's command.
-const LAUNCH: &str = r#"d=$1; shift; rm -f "$d/containerd.sock"; \
-containerd --config "$d/containerd.toml" >>"$d/log" 2>&1 & echo $! >"$d/containerd.pid"; \
-i=0; while [ $i -lt 600 ] && ! [ -S "$d/containerd.sock" ]; do sleep 0.05; i=$((i + 1)); done; exec "$@""#;
+/// Lies in the folder; its arguments are the daemon's command.
+const LAUNCH: &str = r#"
+dir=${0%/*}
+rm -f "$dir/containerd.sock"
+containerd --config "$dir/containerd.toml" >>"$dir/log" 2>&1 &
+echo $! >"$dir/containerd.pid"
+i=0
+while [ $i -lt 600 ] && ! [ -S "$dir/containerd.sock" ]; do sleep 0.05; i=$((i + 1)); done
+exec "$@"
+"#;
 
 /// How a daemon is to be started.
 #[derive(Default)]
@@ -55,6 +61,7 @@ impl Dockerd {
             "version = 2\nroot = \"{root}\"\nstate = \"{state}\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"{socket}\"\n"
         );
         std::fs::write(dir.join("containerd.toml"), config).unwrap();
+        std::fs::write(dir.join("launch"), LAUNCH).unwrap();
         let unshare = ["unshare", "--net", "--", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"].map(str::to_owned);
         let outer = if options.shared_network { Vec::new() } else { unshare.to_vec() };
         let mut command = vec!["dockerd".to_owned()];
@@ -82,7 +89,7 @@ impl Dockerd {
 
     fn launch(&self, outer: Vec<String>) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.home.path().join("log")).unwrap();
-        let inner = ["sh", "-c", LAUNCH, "sh", &self.home.path().display().to_string()].map(str::to_owned);
+        let inner = ["sh", &self.home.path().join("launch").display().to_string()].map(str::to_owned);
         let words: Vec<&String> = outer.iter().chain(&inner).chain(&self.command).collect();
         let mut command = bare(words[0]);
         command.args(&words[1..]).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);

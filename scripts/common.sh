@@ -10,6 +10,9 @@ export DOCKER_HOST=unix:///var/run/docker.sock
 # dockerd and iptables live in sbin, which a plain user's PATH lacks.
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
+# As in src/proxy/traefik.rs.
+oldest_traefik=3.7.9
+
 say() { printf '%s\n' "$*"; }
 die() {
   printf 'error: %s\n' "$*" >&2
@@ -32,6 +35,13 @@ step() {
     die "$words: failed; the whole output is in $log"
   fi
   ((SECONDS - began < 2)) || say "$words: done in $((SECONDS - began)) s"
+}
+
+# fits FILE: it is a Traefik that can be used.
+fits() {
+  local version
+  version=$("$1" version 2>/dev/null | sed -n 's/^Version: *v\{0,1\}//p')
+  [[ $version = [0-9]* ]] && printf '%s\n' "$oldest_traefik" "$version" | sort -CV
 }
 
 engine_answers() { docker version >/dev/null 2>&1; }

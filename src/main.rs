@@ -8,8 +8,15 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> std::io::Result<ExitCode> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let code = runtime.block_on(run());
+    // A read of standard input cannot be called off: waiting for it would keep `exec -i` after its command has ended.
+    runtime.shutdown_background();
+    Ok(code)
+}
+
+async fn run() -> ExitCode {
     // A second installation of the same provider is the only way this fails.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let hooks = Hooks {

@@ -58,8 +58,13 @@ build_tiny() {
   local root=$work/root lib
   lib=lib/$(uname -m)-linux-gnu
   say "fetching ${#tiny_packages[@]} packages"
-  (mkdir "$work/debs" && cd "$work/debs" && apt-get -qq -o APT::Sandbox::User=root download "${tiny_packages[@]}") ||
-    die "cannot fetch Debian's packages; try 'apt-get update'"
+  if ! (mkdir "$work/debs" && cd "$work/debs" && apt-get -qq -o APT::Sandbox::User=root download "${tiny_packages[@]}"); then
+    # Lists that are too old name packages that are no longer there. What is made is then made from other inputs, so from
+    # the beginning.
+    if [[ -n ${LISTS_UPDATED:-} ]] || ! apt-get -qq update; then die "cannot fetch Debian's packages"; fi
+    rm -rf "$work"
+    LISTS_UPDATED=1 exec ./build.sh "$flavour" "$tag"
+  fi
   say "unpacking"
   mkdir -p "$work/all" "$root"/{bin,dev,etc,home/dev,lib,proc,root,run,sys,tmp,usr/bin,usr/lib,var}
   for deb in "$work"/debs/*.deb; do dpkg-deb -x "$deb" "$work/all"; done

@@ -120,7 +120,9 @@ fn progress(spent: Duration) {
 async fn ready(kubeconfig: &Path) -> Result<(), String> {
     let text = std::fs::read_to_string(kubeconfig).map_err(|_| "it has not written its kubeconfig".to_owned())?;
     let config = kube::config::Kubeconfig::from_yaml(&text).map_err(|e| e.to_string())?;
-    let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await.map_err(|e| e.to_string())?;
+    let mut config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await.map_err(|e| e.to_string())?;
+    // This machine's own control plane is reached directly, whatever HTTPS_PROXY says.
+    config.proxy_url = None;
     let client = kube::Client::try_from(config).map_err(|e| e.to_string())?;
     let request = http::Request::get("/readyz").body(Vec::new()).map_err(|e| e.to_string())?;
     match tokio::time::timeout(Duration::from_secs(2), client.request_text(request)).await {

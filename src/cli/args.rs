@@ -122,7 +122,7 @@ pub enum DryRun {
     /// Nothing is dry: the change is made.
     #[default]
     None,
-    /// Checked here against the kinds' own rules; nothing is sent.
+    /// Checked here; nothing to be done is sent.
     Client,
     /// Checked by the server; nothing is stored.
     Server,
@@ -252,9 +252,9 @@ pub struct DeleteArgs {
     /// Succeed when a record does not exist
     #[arg(long)]
     pub ignore_not_found: bool,
-    /// Change nothing
-    #[arg(long)]
-    pub dry_run: bool,
+    /// Change nothing: only look whether the records exist (client), or let the server say what it would do (server)
+    #[arg(long, value_enum, default_value_t, num_args = 0..=1, default_missing_value = "server", require_equals = true)]
+    pub dry_run: DryRun,
 }
 
 /// `wait`.
@@ -377,9 +377,9 @@ pub struct DoctorArgs {
     /// Docker engine to check
     #[arg(long, env = "DOCKER_HOST", default_value = "unix:///var/run/docker.sock", value_name = "URL")]
     pub docker: String,
-    /// Traefik binary to check
-    #[arg(long, env = "DEVSANCTUM_TRAEFIK", default_value = "traefik", value_name = "FILE")]
-    pub traefik: PathBuf,
+    /// Traefik binary to check [default: the one `serve` takes, from PATH or the state folder's venv]
+    #[arg(long, env = "DEVSANCTUM_TRAEFIK", value_name = "FILE")]
+    pub traefik: Option<PathBuf>,
     /// Ports that must be free, or be held by the control plane
     #[arg(long, value_delimiter = ',', default_values_t = [6443, 80, 443], value_name = "PORTS")]
     pub ports: Vec<u16>,

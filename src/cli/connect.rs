@@ -60,6 +60,8 @@ pub async fn config(globals: &Globals) -> Result<Config, Failure> {
         config.auth_info = AuthInfo { token_file: Some(file.display().to_string()), ..AuthInfo::default() };
     }
     config.connect_timeout = Some(Duration::from_secs(10));
+    // A control plane on a private address is reached directly. kube takes HTTPS_PROXY, but knows no NO_PROXY.
+    config.proxy_url = None;
     Ok(config)
 }
 

@@ -1,6 +1,6 @@
 //! `delete`: records go, and what they own with them.
 
-use super::args::DeleteArgs;
+use super::args::{DeleteArgs, DryRun};
 use super::connect::Context;
 use super::events;
 use super::failure::{Failure, TIMED_OUT};
@@ -26,6 +26,12 @@ struct Doomed {
 /// When a record does not exist, the API refuses, or a record stays longer than `--timeout`.
 pub async fn run(context: &Context, args: DeleteArgs) -> Result<(), Failure> {
     let (mut missing, mut waiting) = (Vec::new(), Vec::new());
+    let real = args.dry_run == DryRun::None;
+    let how = match args.dry_run {
+        DryRun::None => "",
+        DryRun::Client => " (client dry run)",
+        DryRun::Server => " (server dry run)",
+    };
     for doomed in doomed(context, &args).await? {
         let namespace = doomed.namespace.as_deref();
         let Some(object) = context.get(doomed.def, namespace, &doomed.name).await? else {
@@ -33,11 +39,10 @@ pub async fn run(context: &Context, args: DeleteArgs) -> Result<(), Failure> {
             continue;
         };
         let uid = object["metadata"]["uid"].as_str();
-        if context.delete(doomed.def, namespace, &doomed.name, uid, args.dry_run).await? {
-            let dry = if args.dry_run { " (server dry run)" } else { "" };
-            ui::say(&format!("{} deleted{dry}", title(doomed.def, &doomed.name)))?;
+        if args.dry_run == DryRun::Client || context.delete(doomed.def, namespace, &doomed.name, uid, !real).await? {
+            ui::say(&format!("{} deleted{how}", title(doomed.def, &doomed.name)))?;
         }
-        if args.force_abandon && !args.dry_run {
+        if args.force_abandon && real {
             abandon(context, &doomed).await?;
         }
         waiting.push((doomed, object));
@@ -45,7 +50,7 @@ pub async fn run(context: &Context, args: DeleteArgs) -> Result<(), Failure> {
     if waiting.is_empty() && missing.is_empty() {
         ui::note("no record matches, so nothing is deleted");
     }
-    for (doomed, object) in waiting.iter().filter(|_| (args.wait || args.force_abandon) && !args.dry_run) {
+    for (doomed, object) in waiting.iter().filter(|_| (args.wait || args.force_abandon) && real) {
         let last = gone(context, doomed, object, &args).await?;
         if args.force_abandon {
             left_behind(context, doomed, &last).await?;

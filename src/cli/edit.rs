@@ -22,7 +22,7 @@ const HEAD: &str = "# Save to send the changes; leave the file as it is, or empt
 /// Runs `edit`.
 ///
 /// # Errors
-/// When the record does not exist, the editor fails, or the same text is refused twice.
+/// When the record does not exist, the editor fails, the API is not reached, or the same text is refused twice.
 pub async fn run(context: &Context, args: EditArgs) -> Result<(), Failure> {
     let (def, name) = record(&args.what)?;
     let namespace = context.scope(false);
@@ -48,9 +48,13 @@ pub async fn run(context: &Context, args: EditArgs) -> Result<(), Failure> {
             return Err(Failure::new(format!("the same text was refused again; it is kept in {}", kept.display())));
         }
         text = edited;
-        match send(context, def, &name, &object, &text).await? {
-            Ok(()) => return ui::say(&format!("{} edited", title(def, &name))),
-            Err(why) => trouble = why.lines().map(|line| format!("# {line}\n")).collect(),
+        match send(context, def, &name, &object, &text).await {
+            Ok(Ok(())) => return ui::say(&format!("{} edited", title(def, &name))),
+            Ok(Err(why)) => trouble = why.lines().map(|line| format!("# {line}\n")).collect(),
+            Err(failure) => {
+                let message = format!("{}; the edited text is kept in {}", failure.message, file.keep().display());
+                return Err(Failure { message, ..failure });
+            }
         }
     }
 }

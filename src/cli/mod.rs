@@ -33,7 +33,8 @@ pub use connect::state_dir;
 use clap::CommandFactory;
 use failure::Failure;
 use futures::future::BoxFuture;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 /// A command that lives outside this module: it gets the global flags and its own arguments as they are.
@@ -51,14 +52,33 @@ pub struct Hooks {
 
 /// Runs a command to its end and gives its exit code.
 pub async fn run(cli: Cli, hooks: Hooks) -> ExitCode {
-    let Cli { globals, command } = cli;
-    let hook = match command {
+    let Cli { mut globals, command } = cli;
+    let (hook, args) = match command {
         Command::Serve(args) => (hooks.serve, args.args),
         Command::Up(args) => (hooks.up, args.args),
         Command::Down(args) => (hooks.down, args.args),
         command => return finish(&globals, ask(&globals, command).await).await,
     };
-    hook.0(globals, hook.1).await
+    let args = take_state_dir(&mut globals, args);
+    hook(globals, args).await
+}
+
+/// Takes `--state-dir`, the global flag that hooks heed, out of a hook's own arguments: it may stand after them, too.
+fn take_state_dir(globals: &mut Globals, args: Vec<OsString>) -> Vec<OsString> {
+    let (mut rest, mut args) = (Vec::new(), args.into_iter().peekable());
+    while let Some(arg) = args.next() {
+        if arg == "--" {
+            rest.push(arg);
+            rest.extend(args.by_ref());
+        } else if arg == "--state-dir" && args.peek().is_some() {
+            globals.state_dir = args.next().map(Into::into);
+        } else if let Some(dir) = arg.as_encoded_bytes().strip_prefix(b"--state-dir=") {
+            globals.state_dir = Some(OsStr::from_bytes(dir).into());
+        } else {
+            rest.push(arg);
+        }
+    }
+    rest
 }
 
 async fn ask(globals: &Globals, command: Command) -> Result<(), Failure> {
@@ -121,6 +141,27 @@ mod tests {
     }
 
     #[test]
+    fn the_state_folder_may_be_named_before_and_after_arguments_of_hooks() {
+        let at = |words: &[&str]| {
+            let cli = Cli::try_parse_from([&["devsanctum"], words].concat()).unwrap();
+            let (mut globals, Command::Serve(args) | Command::Up(args)) = (cli.globals, cli.command) else { panic!() };
+            let rest = take_state_dir(&mut globals, args.args);
+            (globals.state_dir.unwrap().display().to_string(), rest)
+        };
+        let listen = ["--listen", "x"].map(OsString::from).to_vec();
+        for words in [
+            "--state-dir d serve --listen x",
+            "serve --state-dir d --listen x",
+            "serve --listen x --state-dir d",
+            "up --listen x --state-dir=d",
+        ] {
+            assert_eq!(at(&words.split(' ').collect::<Vec<_>>()), ("d".to_owned(), listen.clone()), "{words}");
+        }
+        let (dir, rest) = at(&["up", "--state-dir", "d", "--timeout", "1s", "--", "--state-dir", "e"]);
+        assert!(dir == "d" && rest.ends_with(&["--state-dir".into(), "e".into()]), "what follows -- is another's: {rest:?}");
+    }
+
+    #[test]
     fn a_dry_run_without_a_value_asks_the_server() {
         let parse = |words: &[&str]| Cli::try_parse_from(words);
         let Command::Apply(args) = parse(&["devsanctum", "apply", "-f", "x", "--dry-run"]).unwrap().command else { panic!() };
@@ -130,7 +171,11 @@ mod tests {
         };
         assert_eq!(args.dry_run, args::DryRun::Client);
         let Command::Delete(args) = parse(&["devsanctum", "delete", "ws/a", "--wait=false"]).unwrap().command else { panic!() };
-        assert!(!args.wait);
+        assert!(!args.wait && args.dry_run == args::DryRun::None);
+        for (flag, is) in [("--dry-run", args::DryRun::Server), ("--dry-run=client", args::DryRun::Client)] {
+            let Command::Delete(args) = parse(&["devsanctum", "delete", "ws/a", flag]).unwrap().command else { panic!() };
+            assert_eq!(args.dry_run, is);
+        }
         assert!(parse(&["devsanctum", "delete"]).is_err());
         assert!(parse(&["devsanctum", "apply"]).is_err());
     }

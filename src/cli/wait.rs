@@ -84,7 +84,7 @@ fn condition<'v>(object: &'v Value, name: &str) -> Option<&'v Value> {
 /// With the exit code 4 when the time is up.
 pub async fn run(context: &Context, args: WaitArgs) -> Result<(), Failure> {
     let until = Until::parse(&args.until)?;
-    let end = Instant::now() + args.timeout;
+    let begun = Instant::now();
     for Target { def, name } in targets(&args.what)? {
         let Some(name) = name else { return Err(Failure::usage("name the records, as KIND/NAME")) };
         let mut last = None;
@@ -93,10 +93,13 @@ pub async fn run(context: &Context, args: WaitArgs) -> Result<(), Failure> {
             until.met(object)
         };
         let target = Watched { def, namespace: context.scope(false), name: &name };
-        let waited = tokio::time::timeout_at(end, target.wait(context, &until, &mut look)).await;
-        match waited {
-            Ok(result) => result?,
-            Err(_) => return Err(late(&title(def, &name), &args, last.as_ref(), context)),
+        // The first look takes the time it takes: with --timeout=0 it is the only one, as with kubectl.
+        if target.look(context, &until, &mut look).await?.is_some() {
+            let left = args.timeout.saturating_sub(begun.elapsed());
+            match tokio::time::timeout(left, target.wait(context, &until, &mut look)).await {
+                Ok(result) => result?,
+                Err(_) => return Err(late(&title(def, &name), &args, last.as_ref(), context)),
+            }
         }
         let done = if matches!(until, Until::Gone) { "deleted" } else { "condition met" };
         ui::say(&format!("{} {done}", title(def, &name)))?;
@@ -138,15 +141,8 @@ impl Watched<'_> {
         until: &Until,
         met: &mut impl FnMut(Option<&Value>) -> bool,
     ) -> Result<(), Failure> {
-        let query = vec![("fieldSelector", format!("metadata.name={}", self.name))];
-        loop {
-            let (found, version) = context.list(self.def, self.namespace, &query).await?;
-            if met(found.first()) {
-                return Ok(());
-            }
-            if found.is_empty() && !matches!(until, Until::There | Until::Gone) {
-                return Err(Failure::new(format!("{} does not exist", title(self.def, self.name))));
-            }
+        while let Some(version) = self.look(context, until, met).await? {
+            let query = self.query();
             let mut stream = context.watch(self.def, self.namespace, &query, &version, false).await?;
             while let Some(change) = stream.next().await {
                 let object = match change? {
@@ -161,6 +157,28 @@ impl Watched<'_> {
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+        Ok(())
+    }
+
+    fn query(&self) -> Vec<(&'static str, String)> {
+        vec![("fieldSelector", format!("metadata.name={}", self.name))]
+    }
+
+    /// Looks at the record once; gives the version to go on from when `met` says it is not enough.
+    async fn look(
+        &self,
+        context: &Context,
+        until: &Until,
+        met: &mut impl FnMut(Option<&Value>) -> bool,
+    ) -> Result<Option<String>, Failure> {
+        let (found, version) = context.list(self.def, self.namespace, &self.query()).await?;
+        if met(found.first()) {
+            return Ok(None);
+        }
+        if found.is_empty() && !matches!(until, Until::There | Until::Gone) {
+            return Err(Failure::new(format!("{} does not exist", title(self.def, self.name))));
+        }
+        Ok(Some(version))
     }
 }
 

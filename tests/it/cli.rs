@@ -2,6 +2,7 @@
 
 use crate::support::api::{Api, GROUP, user};
 use crate::support::cli::{Cli, Served};
+use crate::support::{bare, kubectl};
 use async_trait::async_trait;
 use bytes::Bytes;
 use devsanctum::api::streams::{
@@ -11,7 +12,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const TEAM: &str = "\
 apiVersion: devsanctum.io/v1
@@ -153,8 +154,11 @@ async fn a_record_is_described_waited_for_and_deleted() {
     let held = cli.run(&["delete", "ws/web", "-n", "team", "--timeout=300ms"]).await;
     assert!(held.code == 4 && held.err.contains("example.com/hold"), "{held:?}");
     let waiting = cli.spawn(&["delete", "ws/web", "-n", "team", "--force-abandon"]);
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(served.api.get(&path).await.1["metadata"]["annotations"]["devsanctum.io/abandon"], "true");
+    let begun = Instant::now();
+    while served.api.get(&path).await.1["metadata"]["annotations"]["devsanctum.io/abandon"] != "true" {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the record is not marked");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     served.api.merge(&path, &json!({"metadata": {"finalizers": null}})).await;
     let gone = waiting.await;
     assert!(gone.ok().contains("web deleted") && gone.err.contains("left behind on"), "{gone:?}");
@@ -183,6 +187,8 @@ async fn records_are_deleted_by_label_and_all_at_once_and_never_by_a_bare_kind()
             .ok()
             .contains("group.devsanctum.io/c deleted (server dry run)")
     );
+    let client = cli.run(&["delete", "group/a", "--dry-run=client"]).await;
+    assert_eq!(client.ok(), "group.devsanctum.io/a deleted (client dry run)\n");
     assert_eq!(
         cli.run(&["delete", "groups", "-l", "tier=x"]).await.ok(),
         "group.devsanctum.io/a deleted\ngroup.devsanctum.io/b deleted\n"
@@ -206,22 +212,75 @@ async fn an_edit_that_is_refused_comes_back_with_the_reason() {
     assert!(refused.code == 1 && refused.err.contains("refused again; it is kept in"), "{refused:?}");
     let kept = refused.err.split("kept in ").nth(1).unwrap().trim();
     std::fs::remove_file(kept).unwrap();
+    // Nor is it lost when it cannot be sent, here because the record goes meanwhile.
+    let group = "apiVersion: devsanctum.io/v1\nkind: Group\nmetadata: {name: g}\nspec: {}\n";
+    cli.run(&["apply", "-f", &cli.file("group.yaml", group)]).await.ok();
+    let binary = env!("CARGO_BIN_EXE_devsanctum");
+    let slow = format!("sed -i 's/^  name: g$/&\\n  labels: {{a: b}}/' \"$1\"\n'{binary}' delete group/g >/dev/null\n");
+    let lost = cli.with("EDITOR", &cli.script("slow.sh", &slow)).run(&["edit", "group/g"]).await;
+    assert!(lost.code == 1 && lost.err.contains("(NotFound)"), "{lost:?}");
+    let kept = lost.err.split("kept in ").nth(1).unwrap().lines().next().unwrap();
+    assert!(std::fs::read_to_string(kept).unwrap().contains("labels: {a: b}"), "{lost:?}");
+    std::fs::remove_file(kept).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_secret_is_not_shown() {
+    let (_served, cli) = served().await;
+    cli.run(&["apply", "-f", &cli.file("team.yaml", TEAM)]).await.ok();
+    let secret = |data: &str| {
+        format!("apiVersion: devsanctum.io/v1\nkind: Secret\nmetadata: {{name: s, namespace: team}}\nspec:\n  data:\n{data}")
+    };
+    for data in ["    pin: 7123987\n", "    pin: 07123987\n", "    pin: [text7123987]\n", "    not ok: text7123987\n    pin: 1\n"]
+    {
+        let file = cli.file("secret.yaml", &secret(data));
+        for dry in ["--dry-run=none", "--dry-run=client"] {
+            let run = cli.run(&["apply", "-f", &file, dry]).await;
+            assert!(run.code == 1 && run.err.contains(&format!("{file}:")), "{run:?}");
+            assert!(!run.err.contains("7123987") && !run.out.contains("7123987"), "{data}: {run:?}");
+        }
+    }
+    cli.run(&["apply", "-f", &cli.file("secret.yaml", &secret("    pin: '7123987'\n"))]).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_looks_at_least_once_and_bears_any_timeout() {
+    let (_served, cli) = served().await;
+    cli.run(&["apply", "-f", &cli.file("team.yaml", TEAM)]).await.ok();
+    let there = ["wait", "user/ada", "--for=create", "--timeout=0s"];
+    assert_eq!(cli.run(&there).await.ok(), "user.devsanctum.io/ada condition met\n");
+    let not = cli.run(&["wait", "user/ada", "--for=condition=Ready", "--timeout=0s"]).await;
+    assert_eq!(not.code, 4, "{not:?}");
+    cli.run(&["wait", "user/ada", "--for=create", "--timeout=500000000000y"]).await.ok();
+    let long = cli.spawn(&["wait", "group/later", "--for=create", "--timeout=500000000000y"]);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let group = "apiVersion: devsanctum.io/v1\nkind: Group\nmetadata: {name: later}\nspec: {}\n";
+    cli.run(&["apply", "-f", &cli.file("group.yaml", group)]).await.ok();
+    long.await.ok();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn watching_prints_what_changes() {
     let (served, cli) = served().await;
-    let watching = cli.spawn_for(&["get", "users", "-w", "-o", "name"], Duration::from_millis(1500));
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    served.api.create(&format!("{GROUP}/users"), &user("ada")).await;
-    served.api.merge(&format!("{GROUP}/users/ada"), &json!({"metadata": {"labels": {"a": "b"}}})).await;
-    assert_eq!(watching.await.unwrap(), "user.devsanctum.io/ada\nuser.devsanctum.io/ada\n");
-    let watching = cli.spawn_for(&["get", "users", "-w"], Duration::from_millis(1500));
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    served.api.create(&format!("{GROUP}/users"), &user("eve")).await;
-    let text = watching.await.unwrap();
-    let names: Vec<&str> = text.lines().filter_map(|l| l.split_whitespace().next()).collect();
-    assert_eq!(names, ["NAME", "ada", "eve"], "{text}");
+    let users = format!("{GROUP}/users");
+    let mut watching = cli.follow(&["get", "users", "-w", "-o", "name"]);
+    // Listed or watched: once its line is there, what follows is seen by the watch.
+    served.api.create(&users, &user("marker")).await;
+    assert_eq!(watching.line().await, "user.devsanctum.io/marker");
+    served.api.create(&users, &user("ada")).await;
+    served.api.merge(&format!("{users}/ada"), &json!({"metadata": {"labels": {"a": "b"}}})).await;
+    served.api.create(&users, &user("zoe")).await;
+    for expected in ["ada", "ada", "zoe"] {
+        assert_eq!(watching.line().await, format!("user.devsanctum.io/{expected}"));
+    }
+    let mut watching = cli.follow(&["get", "users", "-w"]);
+    for expected in ["NAME", "ada", "marker", "zoe", "eve"] {
+        if expected == "eve" {
+            served.api.create(&users, &user("eve")).await;
+        }
+        let line = watching.line().await;
+        assert_eq!(line.split_whitespace().next(), Some(expected), "{line}");
+    }
 }
 
 /// Echoes, and ends with the exit code its first word asks for.
@@ -235,7 +294,7 @@ impl WorkspaceStreams for Echo {
         tokio::spawn(async move {
             let _ = said.unbounded_send(ExecOutput::Stdout(Bytes::from(request.command.join(" ") + "\n")));
             let _ = said.unbounded_send(ExecOutput::Stderr(Bytes::from_static(b"warned\n")));
-            if request.stdin {
+            if request.stdin && request.command.last().is_none_or(|word| word != "leave") {
                 while let Some(ExecInput::Stdin(bytes)) = received.recv().await {
                     let _ = said.unbounded_send(ExecOutput::Stdout(bytes));
                 }
@@ -265,6 +324,8 @@ async fn commands_and_logs_pass_through_with_input_and_exit_code() {
     assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (7, "7 --flag\n", "warned\n"));
     let piped = cli.run_with(&["exec", "-i", "-n", "team", "ws/web", "--", "0"], "hello\n".repeat(20_000).as_bytes()).await;
     assert_eq!(piped.ok().len(), 2 + 6 * 20_000, "all of the input came back");
+    let left = cli.run_with_open_input(&["exec", "-i", "-n", "team", "web", "--", "3", "leave"]).await;
+    assert_eq!((left.code, left.out.as_str()), (3, "3 leave\n"), "it ends with the command: {left:?}");
     let terminal = cli.run(&["exec", "-it", "-n", "team", "web", "--", "0"]).await;
     assert!(terminal.code == 2 && terminal.err.contains("-t needs a terminal"), "{terminal:?}");
     let missing = cli.run(&["exec", "-n", "team", "none", "--", "0"]).await;
@@ -284,12 +345,14 @@ async fn what_stands_in_the_way_of_a_connection_is_named() {
     let foreign = cli.run(&["get", "users", "--ca-file", &authority]).await;
     assert!(foreign.code == 1 && foreign.err.contains("does not have the certificate expected"), "{foreign:?}");
     assert!(foreign.err.contains("hint: ") && foreign.err.contains(&served.address), "{foreign:?}");
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = crate::support::ports::free_address();
     let nobody = cli.run(&["get", "users", "--server", &format!("https://{closed}")]).await;
     assert!(nobody.code == 1 && nobody.err.contains(&format!("nothing listens at https://{closed}")), "{nobody:?}");
     assert!(nobody.err.contains("devsanctum up"), "{nobody:?}");
     let plain = cli.run(&["get", "users", "--server", "http://127.0.0.1:1"]).await;
     assert!(plain.code == 2 && plain.err.contains("must be an https address"), "{plain:?}");
+    // Ours is on a private address, or this machine: reached directly, whatever proxy is exported.
+    cli.with("HTTPS_PROXY", "http://127.0.0.1:1").run(&["get", "users"]).await.ok();
     let fresh = tempfile::tempdir().unwrap();
     let none = cli.run(&["get", "users", "--state-dir", &fresh.path().display().to_string()]).await;
     assert!(none.code == 1 && none.err.contains("kubeconfig cannot be read"), "{none:?}");
@@ -301,20 +364,16 @@ async fn the_kubeconfig_works_for_kubectl() {
     let file = cli.path("kube/config");
     let merged = cli.with("KUBECONFIG", &file).run(&["kubeconfig", "--merge"]).await;
     assert!(merged.ok().contains("context \"devsanctum\" written to"), "{merged:?}");
-    if std::process::Command::new("kubectl").arg("version").arg("--client").output().is_err() {
-        eprintln!("skipped in part: there is no kubectl here");
-        return;
-    }
-    let kubectl = tokio::process::Command::new("kubectl").args(["get", "users"]).env("KUBECONFIG", &file).output().await.unwrap();
+    let mut kubectl = tokio::process::Command::from(bare(kubectl::new()));
+    let kubectl = kubectl.args(["get", "users"]).env("KUBECONFIG", &file).env("HOME", cli.path("")).output().await.unwrap();
     assert!(kubectl.status.success(), "{}", String::from_utf8_lossy(&kubectl.stderr));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_leaves_is_no_error() {
     let (_served, cli) = served().await;
-    let binary = env!("CARGO_BIN_EXE_devsanctum");
-    let run = tokio::process::Command::new("sh")
-        .args(["-c", &format!("{binary} schema | head -c 10 >/dev/null; echo ok")])
+    let run = tokio::process::Command::from(bare("sh"))
+        .args(["-c", r#""$1" schema | head -c 10 >/dev/null; echo ok"#, "sh", env!("CARGO_BIN_EXE_devsanctum")])
         .output()
         .await
         .unwrap();

@@ -102,7 +102,7 @@ fn a_kinds_page_names_all_of_its_fields() {
 #[test]
 fn the_schemas_are_those_of_the_kinds() {
     let fresh = tempfile::tempdir().unwrap();
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_devsanctum"));
+    let mut command = crate::support::devsanctum();
     assert!(command.args(["schema", "--out"]).arg(fresh.path()).status().unwrap().success());
     let read = |folder: &Path| -> BTreeMap<String, String> {
         let entries = [folder.to_owned(), folder.join("crds")].map(|f| std::fs::read_dir(f).unwrap());
@@ -125,4 +125,26 @@ fn the_readme_says_why_each_dependency_is_there() {
     let told: BTreeSet<&str> = rows.flat_map(|l| l.split('|').nth(1).unwrap_or("").split('`').skip(1).step_by(2)).collect();
     assert_eq!(names.difference(&told).collect::<Vec<_>>(), Vec::<&&str>::new(), "say in README.md why they are there");
     assert_eq!(told.difference(&names).collect::<Vec<_>>(), Vec::<&&str>::new(), "in README.md, but no longer used");
+}
+
+#[test]
+fn scripts_and_doctor_want_the_same_traefik_as_the_proxy() {
+    let (a, b, c) = devsanctum::proxy::traefik::OLDEST;
+    let text = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    assert!(text("scripts/common.sh").contains(&format!("oldest_traefik={a}.{b}.{c}\n")));
+    assert!(text("src/cli/doctor/host.rs").contains(&format!("OLDEST_TRAEFIK: [u64; 3] = [{a}, {b}, {c}]")));
+    for script in ["scripts/up.sh", "scripts/test-tools.sh"] {
+        assert!(text(script).contains("fits ") && !text(script).contains("Version:"), "{script}");
+    }
+}
+
+#[test]
+fn bases_that_can_be_made_and_those_that_cannot_are_told() {
+    let text = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let (script, page) = (text("images/base/build.sh"), text("docs/kinds/template.md"));
+    for base in ["alpine", "debian"] {
+        let makeable = script.contains(&format!("build_{base}()"));
+        assert!(page.contains(&format!("devsanctum/base:{base}")), "{base}");
+        assert_eq!(page.contains(&format!("images/base/build.sh {base}")), makeable, "{base}");
+    }
 }

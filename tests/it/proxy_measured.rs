@@ -1,6 +1,7 @@
 //! Figures of the proxy port. Run alone: `cargo test --test it proxy_measured -- --ignored --nocapture`.
 
-use crate::support::traefik::{PATIENCE, Rig, Upstream, free_address, public};
+use crate::support::ports::free_address;
+use crate::support::traefik::{PATIENCE, Rig, Upstream, public};
 use devsanctum::proxy::{Proxy, RouteTable};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};

@@ -1,8 +1,9 @@
 //! The proxy port on a real Traefik.
 
-use crate::support::traefik::{
-    Gate, PATIENCE, Rig, Upstream, find_traefik, free_address, private, public, request, spawn, table,
-};
+use crate::support::bare;
+use crate::support::ports::free_address;
+use crate::support::traefik::{Gate, PATIENCE, Rig, Upstream, find_traefik, private, public, request, spawn, table};
+use crate::support::watchdog::Watchdog;
 use axum::routing::get;
 use devsanctum::proxy::{
     Certificate, ManagedError, ManagedSettings, ManagedTraefik, Proxy, ProxyError, RenderSettings, RouteEntry, RouteTable,
@@ -259,7 +260,7 @@ fn leave_behind(settings: &ManagedSettings) -> Left {
     let dir = settings.state_dir.join("traefik");
     let config = format!("--configfile={}", dir.join("traefik.yml").display());
     let quiet = std::process::Stdio::null;
-    let child = std::process::Command::new(find_traefik()).arg(config).stdout(quiet()).stderr(quiet()).spawn().unwrap();
+    let child = bare(find_traefik()).arg(config).stdout(quiet()).stderr(quiet()).spawn().unwrap();
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
     let started = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap();
     std::fs::write(dir.join("traefik.pid"), format!("{} {started}\n", child.id())).unwrap();
@@ -268,7 +269,7 @@ fn leave_behind(settings: &ManagedSettings) -> Left {
 
 #[tokio::test]
 async fn what_keeps_traefik_from_starting_is_named_with_the_mend() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Watchdog::new("ds-traefik-");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let good = ManagedSettings {
         binary: Some(find_traefik()),

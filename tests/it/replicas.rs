@@ -1,16 +1,16 @@
 //! Two control planes on one PostgreSQL database and one Docker Engine: one acts, the other takes over.
 
 use crate::support::dockerd::{Dockerd, Options, TINY};
-use crate::support::postgres;
-use crate::support::traefik::free_address;
+use crate::support::ports::free_address;
+use crate::support::watchdog::Watchdog;
+use crate::support::{bare, devsanctum, postgres};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
 const LEASE: Duration = Duration::from_secs(3);
 /// A busy machine may be slow to notice.
@@ -33,12 +33,11 @@ impl Replica {
         let _ = std::fs::remove_file(dir.join("kubeconfig"));
         let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
         let web = free_address().to_string();
-        let process = Command::new(env!("CARGO_BIN_EXE_devsanctum"))
+        let process = devsanctum()
             .args(["--state-dir", &dir.display().to_string(), "serve", "--listen", "127.0.0.1:0", "--web", &web])
             // No page is asked for here, so no Traefik is needed; nothing listens at port 1.
             .args(["--database", database, "--lease", "3s", "--external-traefik", "http://127.0.0.1:1"])
             .args(more)
-            .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -53,8 +52,7 @@ impl Replica {
     }
 
     fn run(&self, words: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_devsanctum"));
-        command.args(["--state-dir", &self.dir.display().to_string()]).args(words).stdin(Stdio::null()).output().unwrap()
+        devsanctum().args(["--state-dir", &self.dir.display().to_string()]).args(words).stdin(Stdio::null()).output().unwrap()
     }
 
     #[track_caller]
@@ -79,7 +77,7 @@ impl Replica {
     }
 
     fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([name, &self.process.id().to_string()]).status().unwrap();
+        let sent = bare("kill").args([name, &self.process.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
@@ -129,7 +127,7 @@ fn record(kind: &str, name: &str, spec: Value) -> Value {
 
 /// The whole scene, and what is applied to it.
 struct Scene {
-    dir: TempDir,
+    dir: Watchdog,
     dockerd: Dockerd,
 }
 
@@ -137,7 +135,7 @@ impl Scene {
     fn new() -> Self {
         let dockerd = Dockerd::start(&Options::default());
         dockerd.tiny_image();
-        Self { dir: tempfile::tempdir().unwrap(), dockerd }
+        Self { dir: Watchdog::new("ds-replicas-"), dockerd }
     }
 
     fn apply(&self, to: &Replica, records: &[Value]) {
@@ -214,11 +212,11 @@ fn story(url: &str) {
     eventually(LEASE + SLACK, "the only replica leads", || first.leads());
     twin(&dir("one"), &dir("two"));
     let second = Replica::start(&dir("two"), url);
-    assert!(first.leads() && !second.leads());
+    eventually(LEASE + SLACK, "the first leads, and it alone", || first.leads() && !second.leads());
     second.ok(&["status"]);
 
     // What is written at one replica is seen by a watch at the other, and done by the one that leads.
-    let mut watch = Command::new(env!("CARGO_BIN_EXE_devsanctum"));
+    let mut watch = devsanctum();
     watch.args(["--state-dir", &dir("two").display().to_string(), "get", "ws", "-A", "-w", "-o", "name"]);
     let mut watch = Ended(watch.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
     scene.apply(&first, &scene.ground());
@@ -244,7 +242,7 @@ fn story(url: &str) {
 
     // A leader that sleeps too long does not act when it wakes up.
     let first = Replica::start(&one, url);
-    assert!(!first.leads());
+    eventually(LEASE + SLACK, "the second leads, and it alone", || second.leads() && !first.leads());
     second.signal("-STOP");
     let took = eventually(LEASE + SLACK, "the first takes over", || first.leads());
     println!("taken over {took:?} after the stop");
@@ -255,7 +253,7 @@ fn story(url: &str) {
     eventually(PATIENCE, "it is made anew", || scene.containers().get(&name).is_some_and(|ids| !ids.contains(&id)));
     scene.all_run(&first, 8);
     eventually(SLACK, "the sleeper follows", || second.try_status().is_some_and(|s| s["leads"] == false));
-    assert!(first.leads(), "{}", first.log());
+    eventually(LEASE + SLACK, "the first leads on", || first.leads());
     std::thread::sleep(LEASE);
     let creates = scene.creates();
     assert!(creates.iter().all(|(n, count)| *count == if *n == name { 2 } else { 1 }), "{name}: {creates:?}");

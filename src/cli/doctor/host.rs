@@ -1,14 +1,21 @@
 //! Is this machine fit: Traefik, ports, the state folder, the kernel?
 
 use super::Check;
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::process::Command;
 
 /// Oldest Traefik worked with: the one whose HTTP provider can be asked with a long poll as we do.
 const OLDEST_TRAEFIK: [u64; 3] = [3, 7, 9];
+
+/// The Traefik that `serve` takes where none is named.
+pub fn find_traefik(paths: &OsStr, state: &Path) -> PathBuf {
+    let mut found = std::env::split_paths(paths).chain([state.join("venv/bin")]).map(|dir| dir.join("traefik"));
+    found.find(|program| program.is_file()).unwrap_or_else(|| "traefik".into())
+}
 
 /// Checks the Traefik binary.
 pub async fn traefik(binary: &Path) -> Check {
@@ -139,6 +146,16 @@ mod tests {
         assert!(numbers("3.7.10").unwrap() >= OLDEST_TRAEFIK && numbers("v3.10.0").unwrap() >= OLDEST_TRAEFIK);
         assert!(numbers("3.7.8").unwrap() < OLDEST_TRAEFIK && numbers("2.11.30").unwrap() < OLDEST_TRAEFIK);
         assert_eq!(numbers("dev"), None);
+    }
+
+    #[test]
+    fn the_traefik_that_make_up_installed_is_found() {
+        let state = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(state.path().join("venv/bin")).unwrap();
+        let program = state.path().join("venv/bin/traefik");
+        std::fs::write(&program, "").unwrap();
+        assert_eq!(find_traefik("/nonexistent".as_ref(), state.path()), program);
+        assert_eq!(find_traefik("/nonexistent".as_ref(), Path::new("/nonexistent")), Path::new("traefik"));
     }
 
     #[tokio::test]

@@ -66,9 +66,11 @@ pub async fn run(globals: &Globals, args: DoctorArgs) -> Result<(), Failure> {
     let (api, client) = api::check(globals).await;
     let up = client.is_some();
     let mut checks = engine::check(&args, client.as_ref()).await;
-    checks.push(host::traefik(&args.traefik).await);
+    let state = super::state_dir(globals);
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    checks.push(host::traefik(&args.traefik.unwrap_or_else(|| host::find_traefik(&paths, &state))).await);
     checks.extend(args.ports.iter().map(|port| host::port(*port, up)));
-    checks.extend(host::state(&super::state_dir(globals)));
+    checks.extend(host::state(&state));
     checks.extend(host::kernel().await);
     checks.extend(api);
     let lines: Vec<String> = checks.iter().map(|c| c.line(ui)).collect();

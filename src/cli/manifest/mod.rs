@@ -29,8 +29,12 @@ pub struct Document {
 }
 
 impl Document {
-    /// A complaint about a field of this record.
+    /// A complaint about a field of this record. Whoever words it may repeat the value: a Secret's is taken out.
     pub fn complaint(&self, path: &str, message: impl Into<String>) -> Complaint {
+        let mut message = message.into();
+        if self.def.kind == "Secret" {
+            hide(&self.value["spec"], &mut message);
+        }
         Complaint::at(&self.source, self.node.find(path), message)
     }
 
@@ -73,6 +77,21 @@ pub fn parse(source: &Arc<Source>) -> (Vec<Document>, Vec<Complaint>) {
         }
     }
     (documents, complaints)
+}
+
+/// Takes a value and all that is in it out of a message, in the ways the server and serde write values: whole, cut
+/// short, or in backticks.
+fn hide(value: &Value, message: &mut String) {
+    let whole = value.to_string();
+    let cut: String = whole.chars().take(120).collect();
+    for written in [format!(" {whole}"), format!("`{whole}`"), format!(" {cut}…")] {
+        *message = message.replace(&written, " (not shown)");
+    }
+    match value {
+        Value::Object(fields) => fields.values().for_each(|v| hide(v, message)),
+        Value::Array(entries) => entries.iter().for_each(|v| hide(v, message)),
+        _ => {}
+    }
 }
 
 /// Takes the items out of a `kind: List`.

@@ -22,6 +22,35 @@ pub struct Source {
     pub text: String,
 }
 
+impl Source {
+    /// The text from the beginning of the document that a line is in.
+    fn document(&self, line: usize) -> &str {
+        let (mut begin, mut offset) = (0, 0);
+        for (number, text) in self.text.split_inclusive('\n').enumerate().take(line) {
+            if number > 0 && is_marker(text) {
+                begin = offset;
+            }
+            offset += text.len();
+        }
+        &self.text[begin..]
+    }
+}
+
+/// True when the first document of a text may be a Secret: none of its text is shown then. A document that cannot be
+/// read has no kind yet, so the word alone decides, and rather once too often.
+pub fn may_be_secret(text: &str) -> bool {
+    let document = text.split_inclusive('\n').enumerate().take_while(|(i, line)| *i == 0 || !is_marker(line));
+    document.into_iter().any(|(_, line)| {
+        let kind = line.find("kind").map(|at| line[at..].to_lowercase());
+        line.contains("Secret") || kind.is_some_and(|rest| rest.contains("secret"))
+    })
+}
+
+/// A line that begins a document.
+fn is_marker(line: &str) -> bool {
+    line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
+}
+
 /// The places of a value and of everything in it; the same shape as the value.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -122,11 +151,12 @@ impl Complaint {
         }
     }
 
-    /// The headline, then the line of the file it speaks of with a caret below the column.
+    /// The headline, then the line of the file it speaks of with a caret below the column; never a line of a Secret.
     pub fn render(&self) -> String {
         let mut text = self.headline();
         let line = self.at.and_then(|at| Some((at, self.source.text.lines().nth(at.line - 1)?)));
-        if let Some((at, line)) = line.filter(|(_, line)| !line.trim().is_empty()) {
+        let line = line.filter(|(at, line)| !line.trim().is_empty() && !may_be_secret(self.source.document(at.line)));
+        if let Some((at, line)) = line {
             let start = window_start(at.column);
             let shown: String = line.chars().skip(start).take(WINDOW).map(printable).collect();
             let caret = at.column.saturating_sub(1) - start;

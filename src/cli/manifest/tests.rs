@@ -211,3 +211,44 @@ proptest::proptest! {
         let _ = parse(&source(&text));
     }
 }
+
+#[test]
+fn nothing_of_a_secret_is_repeated() {
+    let head = "apiVersion: devsanctum.io/v1\nkind: Secret\nmetadata:\n  name: a\nspec:\n  data:\n";
+    let wrong = [
+        "    pin: 0123987\n",
+        "    pin: !0123987\n",
+        "    0123987: x\n",
+        "    pin: x\n    pin: 0123987\n",
+        "    pin: 'x' 0123987\n",
+        "    pin: x: 0123987\n",
+        "    pin: *0123987\n",
+    ];
+    for text in wrong {
+        // Before, after and among others; as an item of a list it is part of a document that may be a Secret.
+        for text in
+            [format!("{head}{text}"), format!("a: 1\n---\n{head}{text}---\na: 1\n"), head.replacen("Secret", "secrets", 1) + text]
+        {
+            let found = parse(&source(&text)).1;
+            let said: Vec<String> = found.iter().map(Complaint::render).collect();
+            assert!(!said.is_empty() && said.iter().all(|s| !s.contains("0123987")), "{text}: {said:?}");
+        }
+    }
+    let other = parse(&source(&format!("{head}    pin: x\n---\na: 0123987\n"))).1;
+    assert!(other[0].render().contains("a: 0123987"), "a document beside it is shown: {}", other[0].render());
+}
+
+#[test]
+fn a_field_of_a_secret_is_named_without_its_line() {
+    let text = "apiVersion: devsanctum.io/v1\nkind: Secret\nmetadata: {name: a}\nspec: {data: {pin: 123987}}\n";
+    let (documents, complaints) = parse(&source(text));
+    assert!(complaints.is_empty());
+    for (worded, shown) in [
+        ("must be text", "must be text"),
+        ("Invalid value: 123987: must be text", "Invalid value: (not shown): must be text"),
+        ("invalid type: integer `123987`", "invalid type: integer  (not shown)"),
+        ("Invalid value: {\"pin\":123987}", "Invalid value: (not shown)"),
+    ] {
+        assert_eq!(documents[0].complaint("spec.data.pin", worded).render(), format!("f.yaml:4:20: {shown}"));
+    }
+}

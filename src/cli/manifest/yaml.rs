@@ -4,7 +4,7 @@
 //! (nested aliases, endless depth) nor mean something other than what a reader sees (duplicate keys,
 //! tags, merge keys, ambiguous numbers).
 
-use super::position::{Children, Complaint, Mark, Node, Source};
+use super::position::{Children, Complaint, Mark, Node, Source, may_be_secret};
 use super::scalar;
 use granit_parser::{Event, Parser, ScalarStyle, Span, options};
 use serde_json::{Map, Value};
@@ -54,13 +54,15 @@ struct Reader<'s> {
     anchors: BTreeMap<usize, Built>,
     complaints: Vec<Complaint>,
     document_start: usize,
+    /// What is read may be a Secret.
+    secret: bool,
     values: usize,
     bytes: usize,
 }
 
 /// Reads all documents of a text. Complaints that do not make the rest unreadable are collected.
 pub fn read(source: &Arc<Source>) -> (Vec<Raw>, Vec<Complaint>) {
-    let text = source.text.strip_prefix('\u{feff}').unwrap_or(&source.text);
+    let text = bare(source);
     let options = options! { emit_comments: false };
     let mut reader = Reader {
         parser: Parser::new_from_str_with_options(text, options),
@@ -68,6 +70,7 @@ pub fn read(source: &Arc<Source>) -> (Vec<Raw>, Vec<Complaint>) {
         anchors: BTreeMap::new(),
         complaints: Vec::new(),
         document_start: 0,
+        secret: true,
         values: 0,
         bytes: 0,
     };
@@ -76,6 +79,10 @@ pub fn read(source: &Arc<Source>) -> (Vec<Raw>, Vec<Complaint>) {
         reader.complaints.push(stop);
     }
     (documents, reader.complaints)
+}
+
+fn bare(source: &Source) -> &str {
+    source.text.strip_prefix('\u{feff}').unwrap_or(&source.text)
 }
 
 fn mark(span: &Span) -> Mark {
@@ -114,6 +121,7 @@ impl<'s> Reader<'s> {
     fn begin(&mut self, span: &Span) {
         self.anchors.clear();
         self.document_start = span.start.byte_offset().unwrap_or_default();
+        self.secret = bare(self.source).get(self.document_start..).is_none_or(may_be_secret);
         (self.values, self.bytes) = (0, 0);
     }
 
@@ -141,6 +149,11 @@ impl<'s> Reader<'s> {
         self.complaints.push(Complaint::at(self.source, at, message));
     }
 
+    /// A scalar's text, as it may be repeated in a complaint.
+    fn shown<'t>(&self, text: &'t str) -> &'t str {
+        if self.secret { "(not shown)" } else { text }
+    }
+
     fn spend(&mut self, span: &Span, values: usize, bytes: usize) -> Result<(), Stop> {
         self.values += values;
         self.bytes += bytes;
@@ -157,7 +170,8 @@ impl<'s> Reader<'s> {
         if let Some(tag) = event.tag() {
             let at = span.tag_start().map_or(mark(&span), place);
             let tag = span.tag_span().and_then(|s| s.slice(&self.source.text).map(str::to_owned)).unwrap_or(tag.suffix().into());
-            self.complain(at, format!("tags are not allowed (found {tag}); quote a text, leave other values plain"));
+            let message = format!("tags are not allowed (found {}); quote a text, leave other values plain", self.shown(&tag));
+            self.complain(at, message);
         }
         let (anchor, built) = match event {
             Event::Alias(id) => return self.alias(id, &span, depth),
@@ -194,7 +208,7 @@ impl<'s> Reader<'s> {
         self.spend(span, 1, text.len())?;
         let value = match style {
             ScalarStyle::Plain => scalar::plain(text).unwrap_or_else(|message| {
-                self.complain(mark(span), message);
+                self.complain(mark(span), message.replace(text, self.shown(text)));
                 Value::Null
             }),
             _ => Value::String(text.to_owned()),
@@ -237,7 +251,9 @@ impl<'s> Reader<'s> {
             entry.node.key = Some(at);
             whole.add(&entry, key.len());
             if let Some(first) = nodes.get(&key).and_then(|n| n.key) {
-                self.complain(at, format!("the key \"{key}\" stands here and on line {}; keep one of them", first.line));
+                let message =
+                    format!("the key \"{}\" stands here and on line {}; keep one of them", self.shown(&key), first.line);
+                self.complain(at, message);
                 continue;
             }
             fields.insert(key.clone(), entry.value);
@@ -261,7 +277,7 @@ impl<'s> Reader<'s> {
             if text == "<<" {
                 self.complain(mark(&span), "merge keys are not supported; write the fields out");
             } else if !matches!(scalar::plain(&text), Ok(Value::String(_))) {
-                self.complain(mark(&span), format!("a key must be text; write \"{text}\" in quotes"));
+                self.complain(mark(&span), format!("a key must be text; write \"{}\" in quotes", self.shown(&text)));
             }
         }
         Ok(text.into_owned())

@@ -9,7 +9,7 @@ use serde_json::json;
 use std::time::Duration;
 
 /// Bound on putting one thing right.
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Makes a change, and the world equals the records again in bounded time, with the same files.
 async fn mended(world: &World<'_>, what: &str, change: impl FnOnce()) {

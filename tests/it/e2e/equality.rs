@@ -77,7 +77,9 @@ impl World<'_> {
         let names = routes.iter().map(|r| r.spec.workspace.clone()).collect();
         same("routes", all.iter().map(|w| w.name_any()).collect(), names)?;
         let url = format!("http://{}/api/http/routers?per_page=1000", self.traefik().api);
-        let routers: Value = reqwest::get(&url).await.map_err(|e| e.to_string())?.json().await.map_err(|e| e.to_string())?;
+        let direct = reqwest::Client::builder().no_proxy().build().map_err(|e| e.to_string())?;
+        let routers = direct.get(&url).send().await.map_err(|e| e.to_string())?;
+        let routers: Value = routers.json().await.map_err(|e| e.to_string())?;
         let served =
             routers.as_array().into_iter().flatten().filter(|r| r["rule"].as_str().is_some_and(|r| r.contains(".localhost")));
         let rules = served.map(|r| r["rule"].as_str().unwrap_or_default().to_owned()).collect();

@@ -8,7 +8,7 @@ use kube::api::{Patch, PatchParams};
 use sqlx::Connection;
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(60);
 
 #[test]
 fn look_alikes_are_never_touched_and_a_stray_of_a_deleted_record_goes() {

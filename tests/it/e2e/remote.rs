@@ -3,6 +3,7 @@
 use super::records;
 use super::world::{World, on, until};
 use crate::engine_tls::{authority, client, server_pem};
+use crate::support::devsanctum;
 use crate::support::dockerd::{Dockerd, Options, TINY};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -66,7 +67,7 @@ fn a_server_over_mutual_tls_runs_workspaces_and_says_what_is_wrong_with_its_cert
             if format!("{:?}", status.phase) == "Running" { Ok(()) } else { Err(format!("{:?}", status.conditions)) }
         })
         .await;
-        let said = Command::new(env!("CARGO_BIN_EXE_devsanctum"))
+        let said = devsanctum()
             .arg("--state-dir")
             .arg(world.state_dir())
             .args(["exec", "-n", "team", "w0", "--", "hostname"])

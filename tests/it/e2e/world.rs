@@ -3,32 +3,23 @@
 use super::equality::host;
 use super::records;
 use crate::support::dockerd::{Dockerd, TINY};
-use crate::support::traefik::{find_traefik, free_address, request};
+use crate::support::ports::free_address;
+use crate::support::traefik::{find_traefik, request};
+use crate::support::watchdog::Watchdog;
+use crate::support::{client, devsanctum};
 use devsanctum::proxy::Earlier;
 use devsanctum::resource::{DockerServer, Route, Workspace, labels};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longest wait for the world to come to rest.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Ends every process that names the folder, and removes it, once the test process has ended, however that was.
-const WATCHDOG: &str = r#"
-read -r _
-for pid in $(grep -ls -- "$1" /proc/[0-9]*/cmdline | cut -d/ -f3); do
-  [ "$pid" != "$$" ] && kill -KILL "$pid" 2>/dev/null
-done
-sleep 0.1
-rm -rf "$1"
-"#;
 
 /// Runs a test in a world on the engine that all tests share.
 pub fn in_world(test: impl AsyncFnOnce(World<'static>)) {
@@ -58,26 +49,20 @@ pub struct World<'d> {
     /// Containers each workspace has beside its own.
     pub sidecars: usize,
     listen: SocketAddr,
-    dir: PathBuf,
+    dir: Watchdog,
     child: Option<Child>,
-    watchdog: Option<(Child, ChildStdin)>,
     /// What is somebody else's, and how it was.
     pub foreign: BTreeMap<String, String>,
 }
 
 impl<'d> World<'d> {
     async fn start(daemon: &'d Dockerd) -> Self {
-        let dir = tempfile::Builder::new().prefix("ds-e2e-").tempdir().unwrap().keep();
-        let mut watchdog = Command::new("setsid");
-        watchdog.args(["sh", "-c", WATCHDOG, "watchdog"]).arg(&dir);
-        let mut watchdog = watchdog.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let stdin = watchdog.stdin.take().unwrap();
+        let dir = Watchdog::new("ds-e2e-");
         let (listen, web) = (free_address(), free_address());
-        let child = Some(launch(&dir, listen, web));
-        let watchdog = Some((watchdog, stdin));
-        let client = connect(&dir).await;
+        let child = Some(launch(dir.path(), listen, web));
+        let client = connect(dir.path()).await;
         let (sidecars, foreign, instance) = (0, BTreeMap::new(), String::new());
-        let mut world = Self { daemon, client, web, instance, sidecars, listen, dir, child, watchdog, foreign };
+        let mut world = Self { daemon, client, web, instance, sidecars, listen, dir, child, foreign };
         world.ready().await;
         let status: Value = world.client.request(http::Request::get("/devsanctum/status").body(vec![]).unwrap()).await.unwrap();
         world.instance = status["instance"].as_str().unwrap().to_owned();
@@ -85,17 +70,17 @@ impl<'d> World<'d> {
     }
 
     pub fn state_dir(&self) -> &std::path::Path {
-        &self.dir
+        self.dir.path()
     }
 
     /// Where Traefik's own API is, and where Traefik asks for its routes.
     pub fn traefik(&self) -> Earlier {
-        Earlier::read(&self.dir).unwrap()
+        Earlier::read(self.dir.path()).unwrap()
     }
 
     /// The process of Traefik.
     pub fn traefik_pid(&self) -> Option<String> {
-        let note = std::fs::read_to_string(self.dir.join("traefik/traefik.pid")).ok()?;
+        let note = std::fs::read_to_string(self.dir.path().join("traefik/traefik.pid")).ok()?;
         let pid = note.split(' ').next()?.to_owned();
         std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with("traefik")).then_some(pid)
     }
@@ -118,7 +103,7 @@ impl<'d> World<'d> {
 
     /// Starts it again on the same state.
     pub fn launch(&mut self) {
-        self.child = Some(launch(&self.dir, self.listen, self.web));
+        self.child = Some(launch(self.dir.path(), self.listen, self.web));
     }
 
     /// Starts it again and waits until it is ready.
@@ -147,7 +132,7 @@ impl<'d> World<'d> {
     }
 
     pub fn log_tail(&self) -> String {
-        let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(25)..].join("\n")
     }
@@ -260,10 +245,6 @@ impl Drop for World<'_> {
             let _ = child.kill();
             let _ = child.wait();
         }
-        if let Some((mut watchdog, stdin)) = self.watchdog.take() {
-            drop(stdin);
-            let _ = watchdog.wait();
-        }
         if self.instance.is_empty() {
             return;
         }
@@ -286,7 +267,7 @@ impl Drop for World<'_> {
 
 fn launch(dir: &std::path::Path, listen: SocketAddr, web: SocketAddr) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_devsanctum"));
+    let mut command = devsanctum();
     command.arg("--state-dir").arg(dir).arg("serve").arg("--traefik").arg(find_traefik());
     command.arg("--listen").arg(listen.to_string()).arg("--web").arg(web.to_string());
     command.env("RUST_LOG", "info,devsanctum=debug").stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
@@ -294,16 +275,14 @@ fn launch(dir: &std::path::Path, listen: SocketAddr, web: SocketAddr) -> Child {
 }
 
 async fn connect(dir: &std::path::Path) -> Client {
-    let mut client = None;
+    let mut connected = None;
     until("the kubeconfig", PATIENCE, async || {
         let text = std::fs::read_to_string(dir.join("kubeconfig")).map_err(|e| e.to_string())?;
-        let config = Kubeconfig::from_yaml(&text).map_err(|e| e.to_string())?;
-        let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await;
-        client = Some(Client::try_from(config.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?);
+        connected = Some(client(&text).await?);
         Ok(())
     })
     .await;
-    client.unwrap()
+    connected.unwrap()
 }
 
 /// Asks again and again until it is so.

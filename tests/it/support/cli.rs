@@ -1,6 +1,7 @@
 //! The real binary, and the API behind TLS on a loopback port.
 
 use super::api::Api;
+use super::devsanctum;
 use devsanctum::api::tls;
 use sha2::{Digest, Sha256};
 use std::net::TcpListener;
@@ -8,8 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
 const TOKEN: &str = "test-token-0123456789";
@@ -109,9 +110,8 @@ impl Cli {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_devsanctum"));
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("DEVSANCTUM_STATE", &self.state);
-        command.envs(self.env.iter().cloned()).args(words).kill_on_drop(true);
+        let mut command = Command::from(devsanctum());
+        command.env("DEVSANCTUM_STATE", &self.state).envs(self.env.iter().cloned()).args(words).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -135,18 +135,36 @@ impl Cli {
         finish(self.command(words).spawn().unwrap())
     }
 
-    /// Starts a command that never ends by itself, ends it after a while and gives what it printed.
-    pub fn spawn_for(&self, words: &[&str], time: Duration) -> JoinHandle<String> {
+    /// Runs a command whose standard input stays open and silent.
+    pub async fn run_with_open_input(&self, words: &[&str]) -> Ran {
+        let mut child = self.command(words).stdin(Stdio::piped()).spawn().unwrap();
+        let _open = child.stdin.take();
+        finish(child).await
+    }
+
+    /// Starts a command that goes on by itself; ended when dropped.
+    pub fn follow(&self, words: &[&str]) -> Following {
         let mut child = self.command(words).spawn().unwrap();
-        tokio::spawn(async move {
-            tokio::time::sleep(time).await;
-            child.start_kill().unwrap();
-            String::from_utf8(child.wait_with_output().await.unwrap().stdout).unwrap()
-        })
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Following { lines, _child: child }
     }
 }
 
-async fn finish(child: tokio::process::Child) -> Ran {
+/// A command that goes on.
+pub struct Following {
+    lines: Lines<BufReader<ChildStdout>>,
+    _child: Child,
+}
+
+impl Following {
+    /// What it prints next.
+    pub async fn line(&mut self) -> String {
+        let next = tokio::time::timeout(Duration::from_secs(20), self.lines.next_line()).await;
+        next.expect("it prints nothing more").unwrap().expect("it has ended")
+    }
+}
+
+async fn finish(child: Child) -> Ran {
     let out = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await.expect("it takes too long").unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { code: out.status.code().unwrap_or(-1), out: text(out.stdout), err: text(out.stderr) }

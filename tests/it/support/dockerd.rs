@@ -1,33 +1,26 @@
 //! A real Docker Engine of the tests' own: own folders, own sockets, own network namespace; gone when the tests are.
 
-use std::io::Write;
+use super::bare;
+use super::watchdog::Watchdog;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// A busybox root with its applets, as [`Dockerd::tiny_image`] puts it on the engine.
 pub const TINY: &str = "ds-test/busybox:1";
 
-/// Ends a daemon and cleans up when its standard input closes: that is, when the test process ends, however it ends.
-/// Arguments: pid file, folder.
-const WATCHDOG: &str = r#"
-read -r _
-pid=$(cat "$1" 2>/dev/null)
-if [ -n "$pid" ]; then
-  kill -TERM "$pid" 2>/dev/null
-  i=0
-  while [ $i -lt 150 ] && kill -0 "$pid" 2>/dev/null; do sleep 0.1; i=$((i+1)); done
-  kill -KILL "$pid" 2>/dev/null
-fi
-for p in "$2"/exec/containerd/containerd.pid; do kill -KILL "$(cat "$p" 2>/dev/null)" 2>/dev/null; done
-for pid in $(grep -ls -- "$2" /proc/[0-9]*/cmdline | cut -d/ -f3); do
-  [ "$pid" != "$$" ] && grep -q "containerd-shim" "/proc/$pid/cmdline" 2>/dev/null && kill -KILL $(pgrep -P "$pid") "$pid" 2>/dev/null
-done
-sleep 0.2
-grep -o " $2[^ ]*" /proc/mounts | sort -r | while read -r m; do umount -l "$m" 2>/dev/null; done
-rm -rf "$2"
+/// Starts a containerd, then the daemon: one that is not given a containerd takes the machine's where there is one.
+/// Lies in the folder; its arguments are the daemon's command.
+const LAUNCH: &str = r#"
+dir=${0%/*}
+rm -f "$dir/containerd.sock"
+containerd --config "$dir/containerd.toml" >>"$dir/log" 2>&1 &
+echo $! >"$dir/containerd.pid"
+i=0
+while [ $i -lt 600 ] && ! [ -S "$dir/containerd.sock" ]; do sleep 0.05; i=$((i + 1)); done
+exec "$@"
 "#;
 
 /// How a daemon is to be started.
@@ -43,10 +36,8 @@ pub struct Options {
 
 /// A running dockerd.
 pub struct Dockerd {
-    dir: PathBuf,
+    home: Watchdog,
     command: Vec<String>,
-    // Closing it lets the watchdog clean up.
-    watchdog: Option<(Child, ChildStdin)>,
 }
 
 impl Dockerd {
@@ -62,15 +53,24 @@ impl Dockerd {
 
     /// Starts a daemon and waits until it answers.
     pub fn start(options: &Options) -> Self {
-        let dir = tempfile::Builder::new().prefix("ds-dockerd-").tempdir().unwrap().keep();
+        let home = Watchdog::asking("ds-dockerd-", "pid", "TERM");
+        let dir = home.path();
+        let of = |name: &str| dir.join(name).display().to_string();
+        let (root, state, socket) = (of("containerd/root"), of("containerd/state"), of("containerd.sock"));
+        let config = format!(
+            "version = 2\nroot = \"{root}\"\nstate = \"{state}\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"{socket}\"\n"
+        );
+        std::fs::write(dir.join("containerd.toml"), config).unwrap();
+        std::fs::write(dir.join("launch"), LAUNCH).unwrap();
         let unshare = ["unshare", "--net", "--", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"].map(str::to_owned);
         let outer = if options.shared_network { Vec::new() } else { unshare.to_vec() };
         let mut command = vec!["dockerd".to_owned()];
         let fixed = ["--bridge=none", "--shutdown-timeout=2", "--default-address-pool=base=10.64.0.0/12,size=24"];
         command.extend(fixed.map(str::to_owned));
-        command.push(format!("--host=unix://{}", dir.join("s").display()));
-        for (flag, name) in [("data-root", "data"), ("exec-root", "exec"), ("pidfile", "pid")] {
-            command.push(format!("--{flag}={}", dir.join(name).display()));
+        command.push(format!("--host=unix://{}", of("s")));
+        for (flag, name) in [("data-root", "data"), ("exec-root", "exec"), ("pidfile", "pid"), ("containerd", "containerd.sock")]
+        {
+            command.push(format!("--{flag}={}", of(name)));
         }
         if let Some((pem, port)) = &options.tls {
             let host = if options.shared_network { "127.0.0.1" } else { "0.0.0.0" };
@@ -82,16 +82,16 @@ impl Dockerd {
         if options.no_firewall || options.shared_network {
             command.push("--iptables=false".to_owned());
         }
-        let watchdog = watch(&dir);
-        let daemon = Self { dir, command, watchdog: Some(watchdog) };
+        let daemon = Self { home, command };
         daemon.launch(outer);
         daemon
     }
 
     fn launch(&self, outer: Vec<String>) {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log")).unwrap();
-        let words: Vec<&String> = outer.iter().chain(&self.command).collect();
-        let mut command = Command::new(words[0]);
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.home.path().join("log")).unwrap();
+        let inner = ["sh", &self.home.path().join("launch").display().to_string()].map(str::to_owned);
+        let words: Vec<&String> = outer.iter().chain(&inner).chain(&self.command).collect();
+        let mut command = bare(words[0]);
         command.args(&words[1..]).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let mut child = command.spawn().unwrap();
         // Nobody asks how it ended, but it must not stay a zombie that `kill -0` finds alive.
@@ -101,10 +101,10 @@ impl Dockerd {
 
     /// Kills it with SIGKILL, its containers left to themselves, and waits until it is gone.
     pub fn kill(&self) {
-        // The containerd of its own that a daemon begins goes with it; one that lingered would hold the data's lock.
-        let containerd = std::fs::read_to_string(self.dir.join("exec/containerd/containerd.pid")).unwrap_or_default();
+        // Its containerd goes with it; one that lingered would hold the data's lock.
+        let containerd = std::fs::read_to_string(self.home.path().join("containerd.pid")).unwrap_or_default();
         for pid in [self.pid().to_string(), containerd.trim().to_owned()].iter().filter(|p| !p.is_empty()) {
-            let _ = Command::new("kill").args(["-KILL", pid]).stderr(Stdio::null()).status();
+            let _ = bare("kill").args(["-KILL", pid]).stderr(Stdio::null()).status();
             let begun = Instant::now();
             while Path::new("/proc").join(pid).exists() && begun.elapsed() < Duration::from_secs(10) {
                 std::thread::sleep(Duration::from_millis(10));
@@ -114,14 +114,14 @@ impl Dockerd {
 
     /// Starts it again on the same data, in the network namespace of the calling thread.
     pub fn restart(&self) {
-        let _ = std::fs::remove_file(self.dir.join("pid"));
+        let _ = std::fs::remove_file(self.home.path().join("pid"));
         self.launch(Vec::new());
     }
 
     fn await_ready(&self) {
         let begun = Instant::now();
         while !self.try_docker(&["version"]).status.success() {
-            let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+            let log = std::fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
             let tail: Vec<_> = log.lines().rev().take(20).collect();
             assert!(begun.elapsed() < Duration::from_secs(60), "dockerd does not answer; its log, newest first: {tail:#?}");
             std::thread::sleep(Duration::from_millis(100));
@@ -130,12 +130,12 @@ impl Dockerd {
 
     /// Its socket.
     pub fn socket(&self) -> PathBuf {
-        self.dir.join("s")
+        self.home.path().join("s")
     }
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        std::fs::read_to_string(self.dir.join("pid")).unwrap().trim().parse().unwrap()
+        std::fs::read_to_string(self.home.path().join("pid")).unwrap().trim().parse().unwrap()
     }
 
     /// Runs `docker` against it, as a person at the host would. Fails the test when that fails.
@@ -148,7 +148,7 @@ impl Dockerd {
     /// As [`Dockerd::docker`], with whatever comes of it.
     pub fn try_docker(&self, args: &[&str]) -> Output {
         let host = format!("unix://{}", self.socket().display());
-        Command::new("docker").args(["--host", &host]).args(args).stdin(Stdio::null()).output().unwrap()
+        bare("docker").args(["--host", &host]).args(args).stdin(Stdio::null()).output().unwrap()
     }
 
     /// Puts [`TINY`] on the engine and gives its name.
@@ -166,12 +166,12 @@ impl Dockerd {
         std::fs::write(root.path().join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\ndev:x:1000:1000::/home:/bin/sh\n")
             .unwrap();
         std::fs::write(root.path().join("etc/group"), "root:x:0:\ndev:x:1000:\n").unwrap();
-        let applets = Command::new("/bin/busybox").arg("--list").output().unwrap().stdout;
+        let applets = bare("/bin/busybox").arg("--list").output().unwrap().stdout;
         for applet in String::from_utf8(applets).unwrap().lines().filter(|a| *a != "busybox") {
             symlink("busybox", root.path().join("bin").join(applet)).unwrap();
         }
         let tar = root.path().with_extension("tar");
-        let packed = Command::new("tar").arg("-C").arg(root.path()).arg("-cf").arg(&tar).arg(".").status().unwrap();
+        let packed = bare("tar").arg("-C").arg(root.path()).arg("-cf").arg(&tar).arg(".").status().unwrap();
         assert!(packed.success());
         self.docker(&["import", &tar.display().to_string(), TINY]);
         std::fs::remove_file(&tar).unwrap();
@@ -179,20 +179,18 @@ impl Dockerd {
     }
 }
 
-fn watch(dir: &Path) -> (Child, ChildStdin) {
-    let mut command = Command::new("setsid");
-    command.args(["sh", "-c", WATCHDOG, "watchdog"]).arg(dir.join("pid")).arg(dir);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let stdin = child.stdin.take().unwrap();
-    (child, stdin)
-}
-
-impl Drop for Dockerd {
-    fn drop(&mut self) {
-        if let Some((mut child, mut stdin)) = self.watchdog.take() {
-            let _ = stdin.write_all(b"\n");
-            drop(stdin);
-            let _ = child.wait();
-        }
-    }
+#[test]
+fn a_daemon_has_a_containerd_of_its_own_and_leaves_nothing() {
+    let daemon = Dockerd::start(&Options::default());
+    daemon.docker(&["run", "-d", "--network=none", daemon.tiny_image(), "sleep", "1000"]);
+    let dir = daemon.home.path().to_owned();
+    let words = std::fs::read_to_string(format!("/proc/{}/cmdline", daemon.pid())).unwrap();
+    assert!(words.contains(&format!("--containerd={}", dir.display())), "{words:?}");
+    drop(daemon);
+    assert!(!dir.exists());
+    let named = |entry: std::fs::DirEntry| {
+        std::fs::read(entry.path().join("cmdline")).is_ok_and(|c| String::from_utf8_lossy(&c).contains(dir.to_str().unwrap()))
+    };
+    assert!(!std::fs::read_dir("/proc").unwrap().flatten().any(named), "processes are left");
+    assert!(!std::fs::read_to_string("/proc/mounts").unwrap().contains(dir.to_str().unwrap()), "mounts are left");
 }

@@ -1,5 +1,6 @@
 //! Two kubectls, the oldest that must work and a new one, speaking to an API served here.
 
+use super::bare;
 use super::cli::{Ran, Served};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -45,7 +46,7 @@ fn unpacked() -> PathBuf {
     program
 }
 
-fn new() -> PathBuf {
+pub fn new() -> PathBuf {
     in_path("kubectl").expect("no kubectl in PATH: run scripts/test-tools.sh, which puts one into target/tools/bin")
 }
 
@@ -82,8 +83,7 @@ impl Kubectl {
 
     /// Starts `kubectl WORDS…`; awaiting the answer waits for its end.
     pub fn spawn(&self, words: &[&str], env: &[(&str, &str)]) -> impl Future<Output = Ran> + use<> {
-        let mut command = Command::new(&self.program);
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let mut command = Command::from(bare(&self.program));
         command.env("HOME", self.dir.path()).env("KUBECONFIG", &self.kubeconfig).envs(env.iter().copied());
         command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let child = command.spawn().unwrap();

@@ -4,6 +4,30 @@ pub mod api;
 pub mod cli;
 pub mod dockerd;
 pub mod kubectl;
+pub mod ports;
 pub mod postgres;
 pub mod source;
 pub mod traefik;
+pub mod watchdog;
+
+/// A command without this process's environment, but for where programs are: a proxy, a database or an engine that
+/// somebody has exported is not what is tested.
+pub fn bare(program: impl AsRef<std::ffi::OsStr>) -> std::process::Command {
+    let mut command = std::process::Command::new(program);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+}
+
+/// The program that is tested.
+pub fn devsanctum() -> std::process::Command {
+    bare(env!("CARGO_BIN_EXE_devsanctum"))
+}
+
+/// A client for the control plane of this kubeconfig: on this machine, so reached directly, whatever proxy is exported.
+pub async fn client(kubeconfig: &str) -> Result<kube::Client, String> {
+    let config = kube::config::Kubeconfig::from_yaml(kubeconfig).map_err(|e| e.to_string())?;
+    let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await;
+    let mut config = config.map_err(|e| e.to_string())?;
+    config.proxy_url = None;
+    kube::Client::try_from(config).map_err(|e| e.to_string())
+}

@@ -1,20 +1,20 @@
 //! A real PostgreSQL for the whole test binary, with a fresh database for each test.
 
+use super::bare;
+use super::ports::free_address;
+use super::watchdog::Watchdog;
 use sqlx::{Connection, Executor};
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::sync::{Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 /// A running server; stopped and removed with the last test that holds it.
 pub struct Postgres {
-    server: Child,
     port: u16,
-    _folder: tempfile::TempDir,
+    _folder: Watchdog,
 }
 
 /// A database of one test.
@@ -34,7 +34,7 @@ fn programs() -> PathBuf {
 
 /// A command that does not run as root, which PostgreSQL refuses.
 fn command(program: &Path, folder: &Path) -> Command {
-    let mut command = Command::new(program);
+    let mut command = bare(program);
     command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     if let Some((uid, gid)) = postgres_user() {
         command.uid(uid).gid(gid);
@@ -67,7 +67,8 @@ impl Postgres {
     }
 
     fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        // SIGINT is the server's "fast shutdown". Its children end with it.
+        let folder = Watchdog::asking("ds-postgres-", "data/postmaster.pid", "INT");
         if let Some((uid, gid)) = postgres_user() {
             std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid)).expect("chown");
         }
@@ -77,37 +78,21 @@ impl Postgres {
             .arg(&data)
             .status();
         assert!(init.expect("initdb").success(), "initdb failed");
-        // The port is free now; should somebody take it in between, the server does not start and the test says so.
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
-        let server = command(&programs().join("postgres"), folder.path())
+        let port = free_address().port();
+        let mut server = command(&programs().join("postgres"), folder.path())
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200"])
             .args(["-p", &port.to_string(), "-D"])
             .arg(&data)
             .process_group(0)
             .spawn()
             .expect("postgres");
-        Self { server, port, _folder: folder }
+        // Nobody asks how it ended, but it must not stay a zombie that looks alive.
+        std::thread::spawn(move || server.wait());
+        Self { port, _folder: folder }
     }
 
     fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        // SIGINT is the server's "fast shutdown". Its children end with it.
-        let pid = self.server.id().to_string();
-        let _ = Command::new("kill").args(["-INT", &pid]).status();
-        let limit = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < limit {
-            if let Ok(Some(_)) = self.server.try_wait() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let _ = self.server.kill();
-        let _ = self.server.wait();
     }
 }
 

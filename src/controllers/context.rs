@@ -57,8 +57,14 @@ pub trait SecretReader: Send + Sync + 'static {
     async fn read(&self, uid: &str, key: &str) -> Result<Option<Vec<u8>>, String>;
 }
 
-/// An engine, or `None` when the last try to reach it failed.
-type Tried = Option<Arc<dyn Engine>>;
+/// What came of trying to reach a server.
+#[derive(Clone, Default)]
+struct Tried {
+    /// `None` when the last try failed.
+    engine: Option<Arc<dyn Engine>>,
+    /// All that is on it was listed once, or could not be.
+    listed: bool,
+}
 
 /// Engines by server, as far as this process has tried them.
 #[derive(Clone, Default)]
@@ -67,15 +73,23 @@ pub struct Engines(Arc<Mutex<BTreeMap<String, Tried>>>);
 impl Engines {
     /// The engine of a server, if it is connected.
     pub fn get(&self, server: &str) -> Option<Arc<dyn Engine>> {
-        self.lock().get(server).cloned().flatten()
+        self.lock().get(server).and_then(|t| t.engine.clone())
     }
     /// Whether this process has tried to connect to the server at all.
     pub fn tried(&self, server: &str) -> bool {
         self.lock().contains_key(server)
     }
+    /// Whether all that is on the server was listed once, so that what waits for that can go on.
+    pub fn listed(&self, server: &str) -> bool {
+        self.lock().get(server).is_some_and(|t| t.listed)
+    }
     /// Notes what came of trying.
-    pub fn set(&self, server: &str, engine: Tried) {
-        self.lock().insert(server.to_owned(), engine);
+    pub fn set(&self, server: &str, engine: Option<Arc<dyn Engine>>) {
+        self.lock().entry(server.to_owned()).or_default().engine = engine;
+    }
+    /// Notes that the server was listed, or could not be.
+    pub fn set_listed(&self, server: &str) {
+        self.lock().entry(server.to_owned()).or_default().listed = true;
     }
     /// Forgets a server that is gone.
     pub fn forget(&self, server: &str) {

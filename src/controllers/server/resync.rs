@@ -32,6 +32,7 @@ pub async fn resync(ctx: &Context, server: &str, server_uid: &str, engine: &Arc<
     let on = |w: &Workspace| w.status.as_ref().is_some_and(|s| s.docker_server.as_deref() == Some(server));
     let members = ctx.caches.workspaces.state_filter(|w| on(w));
     let names = names(ctx, &members);
+    ctx.engines.set_listed(server);
     wake_drifted(ctx, server, &containers, &members, &names);
     wake_unprepared(ctx, server, server_uid, &containers, &networks);
     let mut all: Vec<Owned> =

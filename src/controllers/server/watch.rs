@@ -93,6 +93,7 @@ async fn follow(ctx: &Context, server: &str, server_uid: &str, engine: Arc<dyn E
         Ok(events) => events,
         Err(e) => {
             tracing::warn!(server, error = %e, "the server does not tell its events; asking again");
+            ctx.engines.set_listed(server);
             return;
         }
     };
@@ -111,6 +112,7 @@ async fn follow(ctx: &Context, server: &str, server_uid: &str, engine: Arc<dyn E
                     }
                     Err(e) => {
                         failures += 1;
+                        ctx.engines.set_listed(server);
                         tracing::warn!(server, error = %e, "cannot list the server's objects; trying again");
                         // Whether it is to be had at all is the server loop's to say.
                         ctx.triggers.servers.fire_named(None, server);

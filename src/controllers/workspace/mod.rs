@@ -32,6 +32,8 @@ use std::time::Duration;
 /// Containers are compared with their records by their server's full list, each minute. What a list does not show,
 /// whether services still take connections, is asked this often.
 const RESYNC: Duration = Duration::from_secs(3600);
+/// The first list of a server saves asking about each of its containers.
+const A_MOMENT: Duration = Duration::from_millis(100);
 /// A server that comes back wakes its workspaces; this is in case nobody does.
 const SOME_TIME: Duration = Duration::from_secs(15);
 
@@ -148,6 +150,9 @@ fn site(ctx: &Context, server: &str) -> Result<Site, PassError> {
         let message = format!("server {server:?} does not answer; see `describe dockerserver {server}`");
         return Err(PassError::waiting("Scheduled", "ServerUnreachable", message, SOME_TIME));
     };
+    if !ctx.engines.listed(server) {
+        return Err(PassError::unknown(format!("server {server:?} is being listed"), A_MOMENT));
+    }
     let Some(network) = record.status.as_ref().and_then(|s| s.network_mode) else {
         let message = format!("server {server:?} is still being prepared");
         return Err(PassError::waiting("Scheduled", "ServerNotReady", message, Duration::from_secs(5)));

@@ -22,14 +22,14 @@ const ROUNDS: usize = 6;
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Brings the engine to where the record says. What is seen on the way is noted at once: where the workspace is
-/// reached, and whether its container is up to date.
+/// reached, and whether its container is up to date. Gives what holds a companion back, where the workspace itself runs.
 pub async fn settle(
     ctx: &Context,
     record: &Workspace,
     site: &Site,
     wanted: &Wanted,
     pass: &mut Pass<WorkspaceStatus>,
-) -> Result<(), PassError> {
+) -> Result<Option<PassError>, PassError> {
     let owner = owner(ctx, record);
     let mut listed = ctx.listings.take(&owner.uid);
     for _ in 0..ROUNDS {
@@ -44,7 +44,10 @@ pub async fn settle(
         }
         let (steps, held) = hold_back(ctx, &owner.uid, &observed, steps);
         if steps.is_empty() {
-            return held.map_or_else(|| settled(&observed, wanted, pass), Err);
+            return match held {
+                Some(held) if observed.address(wanted).is_none() => Err(held),
+                held => settled(&observed, wanted, pass).map(|()| held),
+            };
         }
         images::have(ctx, site, &made(wanted, &steps), pass).await?;
         announce(wanted, pass);

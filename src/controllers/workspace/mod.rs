@@ -63,7 +63,7 @@ impl Loop for Workspaces {
         let server = placement::place(&self.0, record, &project, &env, pass).await?;
         let site = site(&self.0, &server)?;
         let wanted = wanted_of(&self.0, record, &project, &env, &site, pass);
-        execute::settle(&self.0, record, &site, &wanted, pass).await?;
+        let held = execute::settle(&self.0, record, &site, &wanted, pass).await?;
         if !record.spec.running {
             stopped(&self.0, record, pass);
             return Ok(());
@@ -76,6 +76,9 @@ impl Loop for Workspaces {
         pass.holds("ServicesAnswering", "Answering");
         routes::live(&self.0, record, pass)?;
         pass.status.phase = WorkspacePhase::Running;
+        if let Some(held) = held {
+            return Err(held);
+        }
         pass.requeue = Some(RESYNC.mul_f64(0.75 + 0.5 * self.0.frame.clock.jitter()));
         Ok(())
     }

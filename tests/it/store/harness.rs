@@ -56,6 +56,18 @@ impl Db {
         self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()").await;
     }
 
+    /// Returns once somebody waits for a lock that another holds.
+    pub async fn until_a_lock_is_waited_for(&self) {
+        let waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        for _ in 0..400 {
+            if !self.sql(waiting).await.is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("nobody waits for a lock");
+    }
+
     pub async fn open(&self) -> Store {
         Store::open(&self.config()).await.unwrap()
     }

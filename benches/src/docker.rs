@@ -1,9 +1,15 @@
 //! A Docker Engine of the bench's own.
 
+#[path = "../../tests/it/support/command.rs"]
+mod command;
 #[path = "../../tests/it/support/dockerd.rs"]
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 mod dockerd;
+#[path = "../../tests/it/support/watchdog.rs"]
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+mod watchdog;
 
+use command::bare;
 pub use dockerd::{Dockerd, TINY};
 
 /// A daemon in this network namespace with the image on it.

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod cli;
+mod command;
 pub mod dockerd;
 pub mod kubectl;
 pub mod ports;
@@ -10,13 +11,7 @@ pub mod source;
 pub mod traefik;
 pub mod watchdog;
 
-/// A command without this process's environment, but for where programs are: a proxy, a database or an engine that
-/// somebody has exported is not what is tested.
-pub fn bare(program: impl AsRef<std::ffi::OsStr>) -> std::process::Command {
-    let mut command = std::process::Command::new(program);
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    command
-}
+pub use command::bare;
 
 /// The program that is tested.
 pub fn devsanctum() -> std::process::Command {

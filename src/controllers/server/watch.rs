@@ -20,6 +20,10 @@ const RESYNC: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// An event that does not say whose object it is about brings a list this soon.
 const SOON: Duration = Duration::from_millis(200);
+/// So does one that comes with everything we make ourselves, and means something only when somebody else did it.
+const LATER: Duration = Duration::from_secs(10);
+/// A list may take this part of the time: with many containers it is the engine's dearest answer.
+const LISTING_SHARE: u32 = 20;
 /// Actions that cannot change what a record should look like.
 const NOISE: [&str; 9] =
     ["exec_create", "exec_start", "exec_die", "exec_detach", "attach", "detach", "resize", "top", "archive-path"];
@@ -99,13 +103,16 @@ async fn follow(ctx: &Context, server: &str, server_uid: &str, engine: Arc<dyn E
     };
     let mut lists = ctx.triggers.lists.subscribe();
     let mut due = Instant::now();
-    let mut failures = 0;
+    let (mut failures, mut took) = (0, Duration::ZERO);
     loop {
         tokio::select! {
             // The sender is in our hands, so this cannot fail.
-            Ok(()) = lists.changed() => due = due.min(Instant::now() + SOON),
+            Ok(()) = lists.changed() => due = due.min(Instant::now() + SOON.max(took * LISTING_SHARE)),
             () = tokio::time::sleep_until(due) => {
-                due = Instant::now() + match resync(ctx, server, server_uid, &engine).await {
+                let begun = Instant::now();
+                let listed = resync(ctx, server, server_uid, &engine).await;
+                took = begun.elapsed();
+                due = Instant::now() + match listed {
                     Ok(()) => {
                         failures = 0;
                         RESYNC.mul_f64(0.9 + 0.2 * ctx.frame.clock.jitter())
@@ -123,7 +130,9 @@ async fn follow(ctx: &Context, server: &str, server_uid: &str, engine: Arc<dyn E
             event = events.next() => match event {
                 Some(Ok(event)) => {
                     if wake(ctx, server, server_uid, &event) == Whose::Unknown {
-                        due = due.min(Instant::now() + SOON);
+                        let ours = matches!((event.kind.as_str(), event.action.as_str()), ("network", "connect" | "create") | ("volume", "create"));
+                        let wait = if ours { LATER } else { SOON };
+                        due = due.min(Instant::now() + wait.max(took * LISTING_SHARE));
                     }
                 }
                 Some(Err(_)) | None => return,

@@ -12,11 +12,7 @@ pub async fn run(flags: Flags) {
     let count = flags.count.unwrap_or(200);
     let daemon = docker::start();
     let dir = system::state();
-    let system = System::start(dir.path()).await;
-    let mut ground = records::ground(true);
-    ground.push(records::server("local", &daemon.socket()));
-    system.apply(&ground);
-    system.await_server("local").await;
+    let system = System::with_engine(dir.path(), &daemon).await;
     system.apply(&(0..count).map(|i| records::workspace(&format!("w{i}"))).collect::<Vec<_>>());
     system.await_running(count).await;
     look(&system, &format!("{count} workspaces"), flags.seconds, "≤ 1 %", "≤ 64 MB").await;

@@ -19,11 +19,7 @@ pub async fn run(flags: Flags) {
     let (count, runs) = (flags.count.unwrap_or(50), flags.runs.unwrap_or(20));
     let daemon = docker::start();
     let dir = system::state();
-    let system = System::start(dir.path()).await;
-    let mut ground = records::ground(true);
-    ground.push(records::server("local", &daemon.socket()));
-    system.apply(&ground);
-    system.await_server("local").await;
+    let system = System::with_engine(dir.path(), &daemon).await;
     system.apply(&(0..count).map(|i| records::workspace(&format!("w{i}"))).collect::<Vec<_>>());
     system.await_running(count).await;
     let instance = daemon.docker(&["ps", "-q", "--filter", "label=devsanctum.io/role=main"]);

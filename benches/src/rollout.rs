@@ -61,11 +61,7 @@ async fn floor(daemon: &Dockerd, count: usize) -> f64 {
 
 async fn product(daemon: &Dockerd, count: usize) -> f64 {
     let dir = system::state();
-    let system = System::start(dir.path()).await;
-    let mut ground = records::ground(true);
-    ground.push(records::server("local", &daemon.socket()));
-    system.apply(&ground);
-    system.await_server("local").await;
+    let system = System::with_engine(dir.path(), daemon).await;
     let all: Vec<Value> = (0..count).map(|i| records::workspace(&format!("w{i}"))).collect();
     let (ours, traefik) = (system.pid(), system.traefik());
     let before = [daemon.pid(), ours, traefik].map(cpu_seconds);

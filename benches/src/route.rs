@@ -16,11 +16,7 @@ pub async fn run(flags: Flags) {
     let (count, runs) = (flags.count.unwrap_or(200), flags.runs.unwrap_or(20));
     let daemon = docker::start();
     let dir = system::state();
-    let system = System::start(dir.path()).await;
-    let mut ground = records::ground(true);
-    ground.push(records::server("local", &daemon.socket()));
-    system.apply(&ground);
-    system.await_server("local").await;
+    let system = System::with_engine(dir.path(), &daemon).await;
     system.apply(&[records::workspace("w0")]);
     system.await_running(1).await;
     let mut wire = system.target.connect().await.unwrap();

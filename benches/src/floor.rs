@@ -60,14 +60,14 @@ impl Bare {
         (id, found.networks[NETWORK].unwrap())
     }
 
-    /// Many, at the best number in flight.
-    pub async fn make_all(&self, count: usize) -> BTreeMap<String, (ContainerId, IpAddr)> {
+    /// Many, with so many in flight.
+    pub async fn make_all(&self, count: usize, in_flight: usize) -> BTreeMap<String, (ContainerId, IpAddr)> {
         let names = (0..count).map(|i| format!("bare-{i}"));
         let each = futures::stream::iter(names).map(|name| async move {
             let made = self.make(&name).await;
             (name, made)
         });
-        each.buffer_unordered(IN_FLIGHT).collect().await
+        each.buffer_unordered(in_flight).collect().await
     }
 }
 

@@ -35,16 +35,19 @@ pub struct Flags {
     pub seconds: u64,
     /// Leave Docker Compose out.
     pub no_compose: bool,
+    /// Bare calls in flight.
+    pub in_flight: Option<usize>,
 }
 
 fn flags(args: &[String]) -> Option<Flags> {
-    let mut flags = Flags { count: None, runs: None, seconds: 60, no_compose: false };
+    let mut flags = Flags { count: None, runs: None, seconds: 60, no_compose: false, in_flight: None };
     let mut rest = args.iter();
     while let Some(flag) = rest.next() {
         match flag.as_str() {
             "--count" => flags.count = Some(rest.next()?.parse().ok()?),
             "--runs" => flags.runs = Some(rest.next()?.parse().ok()?),
             "--seconds" => flags.seconds = rest.next()?.parse().ok()?,
+            "--in-flight" => flags.in_flight = Some(rest.next()?.parse().ok()?),
             "--no-compose" => flags.no_compose = true,
             _ => return None,
         }

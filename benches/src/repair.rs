@@ -1,6 +1,6 @@
 //! A container's process is killed: how long until it runs again.
 
-use super::floor::Bare;
+use super::floor::{Bare, IN_FLIGHT};
 use super::system::{self, System};
 use super::tool::{median, ms, note, row, spread};
 use super::{Flags, docker, records};
@@ -31,7 +31,7 @@ pub async fn run(flags: Flags) {
     assert_eq!(theirs.len(), count, "{theirs:?}");
 
     let bare = Arc::new(Bare::prepare(&daemon).await.0);
-    let made = Bare(DockerEngine::at(Endpoint::Unix(daemon.socket()), "bare").unwrap()).make_all(BARE).await;
+    let made = Bare(DockerEngine::at(Endpoint::Unix(daemon.socket()), "bare").unwrap()).make_all(BARE, IN_FLIGHT).await;
     tokio::spawn(restart(bare.clone()));
     let ours_seen = starts(watched).await;
     let bare_seen = starts(DockerEngine::at(Endpoint::Unix(daemon.socket()), "bare").unwrap()).await;

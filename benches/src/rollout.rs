@@ -1,7 +1,7 @@
 //! Many workspaces with a volume and a route each: from nothing to all answering through Traefik.
 
 use super::docker::{self, Dockerd};
-use super::floor::{Bare, BareTraefik};
+use super::floor::{Bare, BareTraefik, IN_FLIGHT};
 use super::system::{self, System};
 use super::tool::{cpu_seconds, find, median, note, row, spread};
 use super::wire::until_ok;
@@ -15,16 +15,17 @@ const BETWEEN: Duration = Duration::from_millis(50);
 
 pub async fn run(flags: Flags) {
     let (count, runs) = (flags.count.unwrap_or(50), flags.runs.unwrap_or(3));
+    let in_flight = flags.in_flight.unwrap_or(IN_FLIGHT);
     let daemon = docker::start();
     let (mut bare, mut ours, mut compose) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..runs {
         // The order turns round, so that neither always has the warmer machine.
         if run % 2 == 0 {
-            bare.push(floor(&daemon, count).await);
+            bare.push(floor(&daemon, count, in_flight).await);
         }
         ours.push(product(&daemon, count).await);
         if run % 2 == 1 {
-            bare.push(floor(&daemon, count).await);
+            bare.push(floor(&daemon, count, in_flight).await);
         }
         if !flags.no_compose && (count <= 50 || run == 0) {
             compose.extend(composed(&daemon, count));
@@ -40,12 +41,12 @@ pub async fn run(flags: Flags) {
     }
 }
 
-async fn floor(daemon: &Dockerd, count: usize) -> f64 {
+async fn floor(daemon: &Dockerd, count: usize, in_flight: usize) -> f64 {
     let bare = Bare::prepare(daemon).await;
     let traefik = BareTraefik::start().await;
     let before = cpu_seconds(daemon.pid());
     let begun = Instant::now();
-    let made = bare.make_all(count).await;
+    let made = bare.make_all(count, in_flight).await;
     let created = begun.elapsed().as_secs_f64();
     let host = |name: &String| format!("{name}.localhost");
     let routes = made.iter().map(|(name, (_, at))| (name.clone(), (host(name), SocketAddr::new(*at, 8080)))).collect();
@@ -88,9 +89,27 @@ async fn product(daemon: &Dockerd, count: usize) -> f64 {
     for one in system.status().await["loops"].as_array().into_iter().flatten() {
         note(&format!("  {} passes {} total {} ms {}", one["kind"], one["passes"], one["totalMs"], one["outcomes"]));
     }
+    for (what, metric) in [("engine calls", "engine_call_seconds"), ("API requests", "api_request_seconds")] {
+        note(&format!("  {what}: {}", told(&system, metric).await));
+    }
     drop(system);
     docker::clear(daemon);
     took
+}
+
+/// A histogram of the product's metrics in a line: what, how often, seconds in all.
+async fn told(system: &System, metric: &str) -> String {
+    let (_, text) = system.target.connect().await.unwrap().call("GET", "/metrics", "").await.unwrap();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let value = |line: &str| line.rsplit(' ').next().and_then(|v| v.parse::<f64>().ok()).unwrap_or(0.0);
+    let counts = text.lines().filter_map(|line| Some((line.strip_prefix(&format!("devsanctum_{metric}_count"))?, value(line))));
+    let lines = counts.map(|(rest, count)| {
+        let labels = rest.split('}').next().unwrap_or_default();
+        let sum = text.lines().find(|l| l.starts_with(&format!("devsanctum_{metric}_sum{labels}}}"))).map_or(0.0, value);
+        let quoted: Vec<&str> = labels.split('"').skip(1).step_by(2).collect();
+        format!("{} {count}/{sum:.1} s", quoted.join(" "))
+    });
+    lines.collect::<Vec<_>>().join(", ")
 }
 
 /// The newest revision of all.

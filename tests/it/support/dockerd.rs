@@ -30,7 +30,7 @@ pub struct Options {
     pub shared_network: bool,
     /// Listen on TCP with TLS (on loopback alone in the test's own network namespace): folder with `ca.pem`, `server.pem`, `server-key.pem`, and the port.
     pub tls: Option<(PathBuf, u16)>,
-    /// Set no firewall rules; always so in the test's own network namespace.
+    /// Set no firewall rules: a must in a network namespace that is not the test's alone.
     pub no_firewall: bool,
 }
 
@@ -79,7 +79,7 @@ impl Dockerd {
                 command.push(format!("--{flag}={}", pem.join(name).display()));
             }
         }
-        if options.no_firewall || options.shared_network {
+        if options.no_firewall {
             command.push("--iptables=false".to_owned());
         }
         let daemon = Self { home, command };

@@ -11,7 +11,7 @@ use super::view::json_response;
 use super::write::{Change, WriteRequest, modify, transact};
 use super::{ApiState, record};
 use crate::access::{Action, Identity, authorize};
-use crate::store::Tx;
+use crate::store::{Tx, Wants};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
@@ -64,8 +64,10 @@ async fn answer(state: &ApiState, identity: &Identity, body: Body) -> Result<Res
     if !refused.is_empty() {
         return Err(ApiError::of_documents(refused, count));
     }
-    let results =
-        transact(state.store(), asked.dry_run, move |tx| Box::pin(async move { apply_all(tx, documents, force).await })).await?;
+    let results = transact(state.store(), asked.dry_run, Wants::default(), move |tx| {
+        Box::pin(async move { apply_all(tx, documents, force).await })
+    })
+    .await?;
     Ok(json_response(StatusCode::OK, json!({"results": results}).to_string(), &[]))
 }
 

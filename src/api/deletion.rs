@@ -131,8 +131,12 @@ impl<'t> Sweep<'t> {
         }
         let before = record.clone();
         let uid = record::meta_str(&record, "uid").to_owned();
-        if record::finalizers(&record).contains(&FOREGROUND) && !self.is_blocked(&record, &uid).await? {
-            record::remove_finalizer(&mut record, FOREGROUND);
+        if record::finalizers(&record).contains(&FOREGROUND) {
+            if self.is_blocked(&record, &uid).await? {
+                self.delete_newcomers(&uid).await?;
+            } else {
+                record::remove_finalizer(&mut record, FOREGROUND);
+            }
         }
         // Also put back: a caller may have taken it off although others still refer to the record.
         if self.in_use(&key, &uid).await? {
@@ -227,6 +231,18 @@ impl<'t> Sweep<'t> {
         Ok(blocked)
     }
 
+    /// Deletes dependents that came after their owner's deletion began: it would wait for them for ever.
+    async fn delete_newcomers(&mut self, uid: &str) -> Result<(), ApiError> {
+        for dependent in self.tx.dependents(uid).await? {
+            let record = record::parse(&dependent.body).map_err(fail::damaged)?;
+            let stays = record::is_deleting(&record) || record::owners(&record).iter().any(|o| o.uid != uid);
+            if !stays && dependent.key.kind != "namespaces" {
+                self.steps.push_back(Step::Delete(dependent.key, dependent.uid, Propagation::Foreground));
+            }
+        }
+        Ok(())
+    }
+
     async fn is_blocked(&mut self, owner: &Value, uid: &str) -> Result<bool, ApiError> {
         let mut blocking = BTreeSet::new();
         for dependent in self.tx.dependents(uid).await? {
@@ -291,12 +307,13 @@ impl<'t> Sweep<'t> {
     }
 }
 
-/// The owners of a record whose owners change: one of them may have waited for that.
+/// The owners of a record whose owners change, before and after: one of them may have waited for that, or be about to go
+/// and take the record along.
 pub fn moved_owners(old: &Value, new: &Value) -> Vec<Key> {
     if owner_refs(old).eq(owner_refs(new)) {
         return Vec::new();
     }
-    owner_refs(old).filter_map(owner_key(record::meta_str(old, "namespace"))).collect()
+    [old, new].into_iter().flat_map(|r| owner_refs(r).filter_map(owner_key(record::meta_str(r, "namespace")))).collect()
 }
 
 fn owner_refs(record: &Value) -> impl Iterator<Item = &Value> {

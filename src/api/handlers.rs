@@ -12,7 +12,7 @@ use super::view::{Form, View, json_response, negotiate};
 use super::write::{Change, Draft, SecretData, WriteRequest, Written, create, modify, transact};
 use super::{ApiState, events, exec, fail, list, logs, watch};
 use crate::access::{Action, Identity, authorize};
-use crate::store::{Key, Stored, Tx};
+use crate::store::{Key, Stored, Tx, Wants};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -125,7 +125,8 @@ async fn post(call: &Call, body: Bytes) -> Result<Response, ApiError> {
     let mut record = call.record(&body)?;
     let secrets = if request.served.is_secret() { SecretData::take(&mut record) } else { SecretData::default() };
     let draft = Draft::new(&request, record, secrets, false)?;
-    let written = transact(call.state.store(), dry_run, move |tx| Box::pin(async move { create(tx, &request, draft).await }));
+    let (store, wants) = (call.state.store(), draft.wants(&request));
+    let written = transact(store, dry_run, wants, move |tx| Box::pin(async move { create(tx, &request, draft).await }));
     call.written(&written.await?, dry_run)
 }
 
@@ -167,6 +168,11 @@ impl Call {
         self.target.served.key(self.target.namespace.as_deref().unwrap_or(""), self.name())
     }
 
+    /// A write begins with the record as it is.
+    fn wants(&self) -> Wants {
+        Wants { keys: vec![self.key()], claims: Vec::new() }
+    }
+
     fn write_request(&self) -> Result<WriteRequest, ApiError> {
         // Both spellings of an event are stored, and so checked, in the core one.
         let stored_as = super::served::by_id(self.target.served.id).unwrap_or(self.target.served);
@@ -195,8 +201,9 @@ impl Call {
 
     async fn modify(&self, change: Change) -> Result<Response, ApiError> {
         let (request, dry_run) = (self.write_request()?, self.params.dry_run()?);
-        let written =
-            transact(self.state.store(), dry_run, move |tx| Box::pin(async move { modify(tx, &request, change).await }));
+        let written = transact(self.state.store(), dry_run, self.wants(), move |tx| {
+            Box::pin(async move { modify(tx, &request, change).await })
+        });
         self.written(&written.await?, dry_run)
     }
 
@@ -229,9 +236,10 @@ async fn delete(call: &Call, body: Bytes) -> Result<Response, ApiError> {
         deletable(&call.target, call.name())?;
     }
     let dry_run = options.dry_run;
-    let written =
-        transact(call.state.store(), dry_run, move |tx| Box::pin(async move { delete_in(tx, &request, &key, &options).await }))
-            .await?;
+    let written = transact(call.state.store(), dry_run, call.wants(), move |tx| {
+        Box::pin(async move { delete_in(tx, &request, &key, &options).await })
+    })
+    .await?;
     if !written.gone {
         return Ok(json_response(StatusCode::OK, call.view.one(&written.record.body, true)?, &[]));
     }
@@ -284,7 +292,8 @@ async fn delete_batch(
     request: WriteRequest,
 ) -> Result<(), ApiError> {
     let Some(last) = batch.last().cloned() else { return Ok(()) };
-    transact(call.state.store(), options.dry_run, move |tx| {
+    let wants = Wants { keys: batch.iter().map(|s| s.key.clone()).collect(), claims: Vec::new() };
+    transact(call.state.store(), options.dry_run, wants, move |tx| {
         Box::pin(async move {
             let mut sweep = Sweep::new(tx, &request.time());
             for stored in &batch {

@@ -4,7 +4,7 @@ use super::record::parse;
 use super::status::ApiError;
 use super::write::transact;
 use super::{ApiState, fail};
-use crate::store::{Key, ListQuery, Stored, Tx};
+use crate::store::{Key, ListQuery, Stored, Tx, Wants};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use std::convert::Infallible;
@@ -42,7 +42,10 @@ pub async fn prune(state: &ApiState, limit: Timestamp) -> Result<usize, ApiError
         let now = Timestamp::now();
         let old: Vec<Key> = page.items.iter().filter(|s| seen(s, now) < limit).map(|s| s.key.clone()).collect();
         if !old.is_empty() {
-            removed += transact(state.store(), false, move |tx| Box::pin(async move { remove(tx, old, limit).await })).await?;
+            removed += transact(state.store(), false, Wants { keys: old.clone(), claims: Vec::new() }, move |tx| {
+                Box::pin(async move { remove(tx, old, limit).await })
+            })
+            .await?;
         }
         if page.remaining == 0 {
             return Ok(removed);

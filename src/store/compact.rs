@@ -7,7 +7,7 @@
 use super::feed::Feed;
 use super::tx::{Tx, run};
 use super::writer::{self, Task};
-use super::{Job, StoreError};
+use super::{Job, StoreError, Wants};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::WeakSender;
@@ -33,7 +33,7 @@ pub(super) async fn run(feed: Arc<Feed>, jobs: WeakSender<Box<dyn Task>>, keep: 
                 continue;
             }
             let Some(sender) = jobs.upgrade() else { return };
-            let (task, answer) = writer::task(job(goal));
+            let (task, answer) = writer::task(Wants::default(), job(goal));
             if sender.send(task).await.is_err() {
                 return;
             }

@@ -127,29 +127,22 @@ impl Database {
             .connect_lazy_with(self.options.clone())
     }
 
-    /// Starts a batch of writes.
+    /// Starts a batch of writes and reads the newest revision. On PostgreSQL the row lock makes the next batch wait for
+    /// this one's commit, whichever replica it comes from: revisions are in commit order.
     pub fn begin(&self) -> &'static str {
         match self.dialect {
-            Dialect::Sqlite => "BEGIN IMMEDIATE",
-            Dialect::Postgres => "BEGIN",
+            Dialect::Sqlite => "BEGIN IMMEDIATE; SELECT revision FROM meta WHERE one = 1",
+            Dialect::Postgres => "BEGIN; SELECT revision FROM meta WHERE one = 1 FOR UPDATE",
         }
     }
 
-    /// Reads the newest revision. On PostgreSQL the row lock makes the next batch wait for this one's
-    /// commit, whichever replica it comes from: revisions are in commit order.
-    pub fn take_revision(&self) -> &'static str {
-        match self.dialect {
-            Dialect::Sqlite => "SELECT revision FROM meta WHERE one = $1",
-            Dialect::Postgres => "SELECT revision FROM meta WHERE one = $1 FOR UPDATE",
-        }
-    }
-
-    /// Ends a batch of writes. The notification is a hint for other replicas.
-    pub fn commit(&self) -> &'static str {
-        match self.dialect {
-            Dialect::Sqlite => "COMMIT",
-            Dialect::Postgres => "NOTIFY devsanctum_changes; COMMIT",
-        }
+    /// Ends a batch of writes, after which this is the newest revision. The notification is a hint for other replicas.
+    pub fn commit(&self, revision: i64) -> String {
+        let hint = match self.dialect {
+            Dialect::Sqlite => "",
+            Dialect::Postgres => "NOTIFY devsanctum_changes; ",
+        };
+        format!("UPDATE meta SET revision = {revision} WHERE one = 1; {hint}COMMIT")
     }
 
     /// Starts a reading transaction that sees one state throughout.

@@ -48,7 +48,9 @@ impl Tx {
     pub(super) async fn check_claims(&mut self, uid: &str, held: &str, links: &Links) -> Result<(), StoreError> {
         let held = Links::read(held).claims;
         for (scope, value) in links.claims.difference(&held) {
-            self.flush_for_claim(value).await?;
+            if self.is_free(scope, value).await? {
+                continue;
+            }
             let query = sqlx::query_scalar::<_, String>("SELECT uid FROM claims WHERE scope = $1 AND value = $2");
             let holder = run!(self, query.bind(scope.as_str()).bind(value.as_str()), fetch_optional)?;
             if holder.is_some_and(|h| h != uid) {

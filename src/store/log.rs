@@ -15,8 +15,8 @@ use std::sync::Arc;
 /// Changes read at a time.
 const PIECE: i64 = 256;
 
-/// Writes a batch's changes and its newest revision.
-pub(super) async fn append(conn: &mut AnyConnection, changes: &[Change], revision: i64) -> Result<(), StoreError> {
+/// Writes a batch's changes.
+pub(super) async fn append(conn: &mut AnyConnection, changes: &[Change]) -> Result<(), StoreError> {
     let at = Timestamp::now().to_string();
     for piece in pieces(changes) {
         let sql = format!(
@@ -25,9 +25,6 @@ pub(super) async fn append(conn: &mut AnyConnection, changes: &[Change], revisio
         );
         let query = piece.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, change| bind(query, change, &at));
         query.execute(&mut *conn).await?;
-    }
-    if !changes.is_empty() {
-        sqlx::query("UPDATE meta SET revision = $1 WHERE one = 1").bind(revision).execute(conn).await?;
     }
     Ok(())
 }

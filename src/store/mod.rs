@@ -10,6 +10,7 @@
 //! - A reader that stands still holds compaction back, up to a limit (see `compact.rs`), then it gets
 //!   [`StoreError::Expired`].
 
+mod ahead;
 mod compact;
 mod database;
 mod feed;
@@ -27,6 +28,7 @@ mod types;
 mod watch;
 mod writer;
 
+pub use ahead::Wants;
 pub use tx::Tx;
 pub use types::*;
 
@@ -131,8 +133,17 @@ impl Store {
 
     /// Runs a write job on the one writer; several jobs share one commit. `Ok` means durable.
     pub async fn write<T: Send + 'static, E: From<StoreError> + Send + 'static>(&self, job: Job<T, E>) -> Result<T, E> {
+        self.write_wanting(Wants::default(), job).await
+    }
+
+    /// As [`Store::write`]; what the job will ask for is read for many jobs at once.
+    pub async fn write_wanting<T, E>(&self, wants: Wants, job: Job<T, E>) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
         let stopped = || StoreError::Database("the store is closed".into());
-        let (task, answer) = writer::task(job);
+        let (task, answer) = writer::task(wants, job);
         self.inner.jobs.send(task).await.map_err(|_| stopped())?;
         let (result, revision) = answer.await.map_err(|_| stopped())?;
         self.caught_up(revision).await;

@@ -75,14 +75,9 @@ impl Pending {
     }
 }
 
-/// Cuts rows into pieces of few different sizes, so that each size of statement is prepared once.
-pub(super) fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
-    std::iter::from_fn(move || {
-        let size = [16, 8, 4, 2, 1].into_iter().find(|n| *n <= rows.len())?;
-        let (piece, rest) = rows.split_at(size);
-        rows = rest;
-        Some(piece)
-    })
+/// Cuts rows into pieces of no more sizes than a connection keeps prepared statements of.
+pub(super) fn pieces<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
+    rows.chunks(10)
 }
 
 impl Tx {
@@ -97,13 +92,15 @@ impl Tx {
         self.write(mine).await
     }
 
-    /// As [`Tx::flush`], where a query about a claim of this value would not be right otherwise. Records with unlike
-    /// claims, as almost all are, stay together in few statements.
-    pub(super) async fn flush_for_claim(&mut self, value: &str) -> Result<(), StoreError> {
+    /// True when it is known that nobody holds the claim. Otherwise the database is to be asked; what is held back has
+    /// been written by then, if the answer would not be right without. Records with unlike claims, as almost all are,
+    /// stay together in few statements.
+    pub(super) async fn is_free(&mut self, scope: &str, value: &str) -> Result<bool, StoreError> {
         if self.earlier.may_concern(value) || self.mine.may_concern(value) {
-            return self.flush().await;
+            self.flush().await?;
+            return Ok(false);
         }
-        Ok(())
+        Ok(self.free.contains(scope, value))
     }
 
     /// Must come before a statement that writes at once: makes it possible to take back this job's writes alone.
@@ -139,6 +136,7 @@ impl Tx {
 
     /// Deletes come first: a name may have passed from a deleted record to a new one.
     async fn write(&mut self, pending: Pending) -> Result<(), StoreError> {
+        self.free.forget();
         let mut rows = Vec::new();
         for (uid, op) in pending.0 {
             match op {
@@ -188,7 +186,7 @@ mod tests {
     fn pieces_hold_every_row_once() {
         let rows: Vec<_> = (0..61).collect();
         let sizes: Vec<_> = pieces(&rows).map(<[i32]>::len).collect();
-        assert_eq!(sizes, [16, 16, 16, 8, 4, 1]);
+        assert_eq!(sizes, [10, 10, 10, 10, 10, 10, 1]);
         assert_eq!(pieces(&rows).flatten().copied().collect::<Vec<_>>(), rows);
     }
 

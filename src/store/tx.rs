@@ -1,5 +1,6 @@
 //! What a write job works with.
 
+use super::ahead::Free;
 use super::database::Dialect;
 use super::links::Links;
 use super::pending::{Pending, Row};
@@ -32,6 +33,8 @@ pub struct Tx {
     /// Records as earlier jobs of this batch left them, and as this job knows them.
     pub(super) known: HashMap<Key, Option<Seen>>,
     pub(super) seen: HashMap<Key, Option<Seen>>,
+    /// Claims read ahead.
+    pub(super) free: Free,
     /// This batch has written something to the database.
     pub(super) wrote: bool,
     /// This job has, after a savepoint.
@@ -113,7 +116,9 @@ impl Tx {
 
     /// Who holds a claimed value.
     pub async fn claim_holder(&mut self, scope: &str, value: &str) -> Result<Option<Key>, StoreError> {
-        self.flush_for_claim(value).await?;
+        if self.is_free(scope, value).await? {
+            return Ok(None);
+        }
         let query = sqlx::query(
             "SELECT r.kind, r.namespace, r.name FROM claims c JOIN resources r ON r.uid = c.uid \
              WHERE c.scope = $1 AND c.value = $2",
@@ -236,7 +241,7 @@ pub(super) fn text(body: &Bytes) -> &str {
     std::str::from_utf8(body).unwrap_or_default()
 }
 
-fn seen(key: &Key, row: &AnyRow) -> Result<Seen, sqlx::Error> {
+pub(super) fn seen(key: &Key, row: &AnyRow) -> Result<Seen, sqlx::Error> {
     let body = Bytes::copy_from_slice(row.try_get::<&str, _>(2)?.as_bytes());
     let stored = Stored { key: key.clone(), uid: row.try_get(0)?, revision: row.try_get(1)?, body };
     Ok(Seen { stored, links: row.try_get(3)? })

@@ -4,15 +4,16 @@
 //! commit). A job that fails or panics is taken back alone. Callers are answered after the commit, and the
 //! feed is told before them. A caller that goes away changes nothing: its job runs here.
 
+use super::ahead::Free;
 use super::database::{Database, Dialect};
 use super::feed::Feed;
 use super::pending::Pending;
 use super::seal::Sealer;
 use super::tx::Tx;
-use super::{Job, StoreError, log};
+use super::{Job, StoreError, Wants, log};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use sqlx::{AnyConnection, Connection, Executor};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, Row};
 use std::collections::HashMap;
 use std::mem::take;
 use std::panic::AssertUnwindSafe;
@@ -30,6 +31,8 @@ pub(super) trait Task: Send {
     fn run<'t>(&'t mut self, tx: &'t mut Tx) -> BoxFuture<'t, bool>;
     /// Tells that what it answered cannot be kept.
     fn fail(&mut self, error: &str);
+    /// What it will ask for.
+    fn wants(&self) -> &Wants;
     /// Answers the caller: its batch has ended with this newest revision.
     fn answer(self: Box<Self>, revision: i64);
 }
@@ -37,6 +40,7 @@ pub(super) trait Task: Send {
 /// A job, its result and who waits for it.
 struct Waiting<T, E> {
     job: Option<Job<T, E>>,
+    wants: Wants,
     result: Option<Result<T, E>>,
     caller: oneshot::Sender<(Result<T, E>, i64)>,
 }
@@ -45,13 +49,13 @@ struct Waiting<T, E> {
 pub(super) type Answer<T, E> = oneshot::Receiver<(Result<T, E>, i64)>;
 
 /// Wraps a job for the writer.
-pub(super) fn task<T, E>(job: Job<T, E>) -> (Box<dyn Task>, Answer<T, E>)
+pub(super) fn task<T, E>(wants: Wants, job: Job<T, E>) -> (Box<dyn Task>, Answer<T, E>)
 where
     T: Send + 'static,
     E: From<StoreError> + Send + 'static,
 {
     let (caller, answer) = oneshot::channel();
-    (Box::new(Waiting { job: Some(job), result: None, caller }), answer)
+    (Box::new(Waiting { job: Some(job), wants, result: None, caller }), answer)
 }
 
 impl<T: Send, E: From<StoreError> + Send> Task for Waiting<T, E> {
@@ -74,6 +78,10 @@ impl<T: Send, E: From<StoreError> + Send> Task for Waiting<T, E> {
 
     fn fail(&mut self, error: &str) {
         self.result = Some(Err(StoreError::Database(error.to_owned()).into()));
+    }
+
+    fn wants(&self) -> &Wants {
+        &self.wants
     }
 
     fn answer(self: Box<Self>, revision: i64) {
@@ -148,6 +156,7 @@ impl Writer {
             mine: Pending::default(),
             known: HashMap::new(),
             seen: HashMap::new(),
+            free: Free::default(),
             wrote: false,
             touched: false,
             savepoint: false,
@@ -172,23 +181,28 @@ impl Writer {
 
     async fn write_all(&mut self, tx: &mut Tx, tasks: &mut Vec<Box<dyn Task>>) -> Result<(), StoreError> {
         self.begin(tx).await?;
-        let mut next = 0;
-        while next < tasks.len() {
-            self.run_one(tx, &mut tasks[next]).await?;
-            next += 1;
-            if next == tasks.len() && next < BATCH {
-                // Jobs that came meanwhile ride along.
-                while tasks.len() < BATCH
-                    && let Ok(more) = self.jobs.try_recv()
-                {
-                    tasks.push(more);
-                }
+        let mut done = 0;
+        loop {
+            // Jobs that came meanwhile ride along.
+            while tasks.len() < BATCH
+                && let Ok(more) = self.jobs.try_recv()
+            {
+                tasks.push(more);
             }
+            let new = &mut tasks[done..];
+            if new.is_empty() {
+                break;
+            }
+            tx.read_ahead(&new.iter().map(|t| t.wants()).collect::<Vec<_>>()).await?;
+            for task in new {
+                self.run_one(tx, task).await?;
+            }
+            done = tasks.len();
         }
         tx.flush_earlier().await?;
         if tx.wrote {
-            log::append(&mut tx.conn, &tx.changes, tx.revision).await?;
-            tx.conn.execute(self.database.commit()).await?;
+            log::append(&mut tx.conn, &tx.changes).await?;
+            tx.conn.execute(AssertSqlSafe(self.database.commit(tx.revision))).await?;
         } else {
             tx.conn.execute("ROLLBACK").await?;
         }
@@ -196,8 +210,9 @@ impl Writer {
     }
 
     async fn begin(&self, tx: &mut Tx) -> Result<(), StoreError> {
-        tx.conn.execute(self.database.begin()).await?;
-        let newest = sqlx::query_scalar(self.database.take_revision()).bind(1).fetch_one(&mut tx.conn).await?;
+        // Not `fetch_one`, which sees the first statement's answer only.
+        let found = tx.conn.fetch_all(self.database.begin()).await?;
+        let newest = found.first().ok_or_else(|| StoreError::Database("the table meta is empty".into()))?.try_get(0)?;
         tx.revision = newest;
         if self.database.dialect == Dialect::Sqlite {
             // Only after a failed commit, or when another process has written: otherwise there is nothing to do.
@@ -234,6 +249,7 @@ impl Writer {
         tx.conn.execute("ROLLBACK").await?;
         // Between the two another replica may write: nothing read before is known any more.
         tx.known.clear();
+        tx.free.forget();
         self.begin(tx).await
     }
 }

@@ -86,6 +86,32 @@ async fn foreground_waits_for_dependents_that_block() {
     assert!(!exists(&api, &path).await && !exists(&api, &format!("{}/own", routes())).await);
 }
 
+#[tokio::test]
+async fn a_dependent_that_comes_while_its_owner_goes_goes_too() {
+    let api = super::fresh_api().await;
+    let (users, at) = (format!("{GROUP}/users"), |name: &str| format!("{GROUP}/users/{name}"));
+    let owner = api.create(&users, &user("owner")).await;
+    let held = |name: &str| {
+        let mut record = owned_by(&owner, user(name), true);
+        record["metadata"]["finalizers"] = json!(["example.com/a"]);
+        record
+    };
+    api.create(&users, &held("first")).await;
+    api.create(&users, &user("moved")).await;
+    delete_in(&api, &at("owner"), "Foreground").await;
+    api.create(&users, &owned_by(&owner, user("late"), true)).await;
+    assert!(!exists(&api, &at("late")).await);
+    add_owner(&api, "moved", &owner).await;
+    assert!(!exists(&api, &at("moved")).await);
+    api.create(&users, &held("last")).await;
+    for name in ["first", "last"] {
+        assert!(exists(&api, &at("owner")).await);
+        assert!(api.get(&at(name)).await.1["metadata"]["deletionTimestamp"].is_string());
+        api.merge(&at(name), &json!({"metadata": {"finalizers": []}})).await;
+    }
+    assert!(!exists(&api, &at("owner")).await);
+}
+
 /// Makes one user also owned by another, beside the owners it has.
 async fn add_owner(api: &Api, name: &str, owner: &Value) {
     let path = format!("{GROUP}/users/{name}");

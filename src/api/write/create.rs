@@ -1,15 +1,17 @@
 //! Creating a record.
 
 use super::super::admission::{self, Subject};
+use super::super::deletion::{Sweep, moved_owners};
 use super::super::facts::{Facts, facts, put};
 use super::super::managed_fields::track_update;
 use super::super::record::{meta_mut, meta_str};
 use super::super::schema;
+use super::super::served::by_kind;
 use super::super::status::ApiError;
 use super::metadata::{born, wanted_name};
 use super::{SecretData, WriteRequest, Written};
-use crate::resource::{FieldError, FieldErrors};
-use crate::store::Tx;
+use crate::resource::{FieldError, FieldErrors, GROUP};
+use crate::store::{Tx, Wants};
 use serde_json::Value;
 
 /// How often another name is drawn for `generateName`.
@@ -60,6 +62,16 @@ impl Draft {
         }
         schema::check_owned(None, &record).map_err(|error| ApiError::invalid(request.served.def, &name, &[error]))?;
         Ok(Self { record, facts, secrets, warnings, generated })
+    }
+
+    /// What [`create`] will ask the store for.
+    pub fn wants(&self, request: &WriteRequest) -> Wants {
+        let own = request.served.key(&request.namespace, meta_str(&self.record, "name"));
+        let space = request.served.def.namespaced.then(|| by_kind("Namespace")).flatten();
+        let space = space.filter(|_| request.served.def.group != GROUP).map(|s| s.key("", &request.namespace));
+        let named = self.facts.references.iter().map(|(_, key)| key.clone());
+        let claims = self.facts.claims.iter().map(|c| (c.scope.to_owned(), c.value.clone()));
+        Wants { keys: named.chain([own]).chain(space).collect(), claims: claims.collect() }
     }
 }
 
@@ -152,11 +164,15 @@ pub async fn create(tx: &mut Tx, request: &WriteRequest, draft: Draft) -> Result
     }
     admission::admit(tx, &Subject { request, key: &key, old: None, new: &record, before: None, facts: &facts }).await?;
     let uid = meta_str(&record, "uid").to_owned();
+    let owners = moved_owners(&Value::Null, &record);
     let namespace = admission::namespace_of(served, &record, request);
     let stored = tx.put(put(served, record, &facts, false)).await?;
     secrets.keep(tx, &uid).await?;
     if let Some(namespace) = namespace {
         tx.put(namespace).await?;
+    }
+    if !owners.is_empty() {
+        Sweep::new(tx, &request.time()).settle(owners).run().await?;
     }
     Ok(Written { record: stored, created: true, gone: false, warnings })
 }

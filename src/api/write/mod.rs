@@ -12,7 +12,7 @@ pub use secret::SecretData;
 use super::schema::FieldValidation;
 use super::served::Served;
 use super::status::ApiError;
-use crate::store::{Store, StoreError, Stored, Tx};
+use crate::store::{Store, StoreError, Stored, Tx, Wants};
 use futures::future::BoxFuture;
 use k8s_openapi::jiff::Timestamp;
 
@@ -74,18 +74,21 @@ impl<T> From<StoreError> for Abort<T> {
 ///
 /// # Errors
 /// What the job says, or the store's own troubles.
-pub async fn transact<T, F>(store: &Store, dry_run: bool, job: F) -> Result<T, ApiError>
+pub async fn transact<T, F>(store: &Store, dry_run: bool, wants: Wants, job: F) -> Result<T, ApiError>
 where
     T: Send + 'static,
     F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T, ApiError>> + Send + 'static,
 {
     let outcome = store
-        .write::<T, Abort<T>>(Box::new(move |tx| {
-            Box::pin(async move {
-                let written = job(tx).await.map_err(Abort::Refused)?;
-                if dry_run { Err(Abort::DryRun(Box::new(written))) } else { Ok(written) }
-            })
-        }))
+        .write_wanting::<T, Abort<T>>(
+            wants,
+            Box::new(move |tx| {
+                Box::pin(async move {
+                    let written = job(tx).await.map_err(Abort::Refused)?;
+                    if dry_run { Err(Abort::DryRun(Box::new(written))) } else { Ok(written) }
+                })
+            }),
+        )
         .await;
     match outcome {
         Ok(written) => Ok(written),

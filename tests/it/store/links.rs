@@ -2,12 +2,15 @@
 
 use super::harness::*;
 use super::on_both;
-use devsanctum::store::{Key, Put, SecretKey, Store, StoreConfig, StoreError};
+use devsanctum::store::{Key, Put, SecretKey, Store, StoreConfig, StoreError, Tx, Wants};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 on_both! {
     a_claimed_value_has_one_holder
     a_claim_passes_on_within_one_commit
+    what_is_read_ahead_is_as_the_jobs_before_left_it
     dependents_and_referrers_are_found
     deleting_a_record_takes_all_that_hangs_on_it
     secrets_open_only_with_their_key
@@ -60,6 +63,70 @@ async fn a_claim_passes_on_within_one_commit(db: &Db) {
     one.unwrap();
     two.unwrap();
     assert_eq!(holder(&store, "a.example.com").await.as_deref(), Some("three"));
+}
+
+/// Which record holds which host, kept by the jobs themselves: they run one after the other.
+type Model = Arc<Mutex<BTreeMap<String, String>>>;
+
+/// Looks, compares with the model, and then deletes, writes, or writes and fails.
+async fn step(tx: &mut Tx, model: &Model, name: &str, host: &str, what: usize) -> Result<(), StoreError> {
+    let known = model.lock().unwrap().clone();
+    let found = tx.get(&workspace(name)).await?;
+    assert_eq!(found.is_some(), known.contains_key(name), "{name}: {known:?}");
+    let holder = tx.claim_holder("host", host).await?.map(|key| key.name);
+    let expected = known.iter().find(|(_, h)| *h == host).map(|(n, _)| n.clone());
+    assert_eq!(holder, expected, "{host}: {known:?}");
+    match (what, found) {
+        (0, Some(found)) => {
+            tx.delete(&workspace(name), json_of(&found)).await?;
+            model.lock().unwrap().remove(name);
+        }
+        (1, _) if expected.is_none() => {
+            tx.put(claiming(name, host)).await?;
+            return Err(StoreError::Database("on purpose".into()));
+        }
+        (2, _) if expected.is_none() => {
+            tx.put(claiming(name, host)).await?;
+            // Has what was held back written before the next job.
+            tx.list(WORKSPACES, None).await?;
+            model.lock().unwrap().insert(name.into(), host.into());
+        }
+        _ => {
+            let put = tx.put(claiming(name, host)).await;
+            assert_eq!(put.is_ok(), expected.is_none_or(|e| e == name), "{name} {host}: {known:?}");
+            if put.is_ok() {
+                model.lock().unwrap().insert(name.into(), host.into());
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn what_is_read_ahead_is_as_the_jobs_before_left_it(db: &Db) {
+    let (store, model) = (db.open().await, Model::default());
+    for round in 0..40 {
+        let jobs = (0..16).map(|i| {
+            let pick = |salt: usize, of: usize| (round * 31 + i * 17 + salt * (round + 7) * (i + 3)) % of;
+            let (name, host, what) = (format!("w{}", pick(1, 6)), format!("h{}.example.com", pick(2, 5)), pick(3, 7));
+            let wants = Wants { keys: vec![workspace(&name)], claims: vec![("host".into(), host.clone())] };
+            let (store, model) = (store.clone(), model.clone());
+            tokio::spawn(async move {
+                store
+                    .write_wanting::<_, StoreError>(
+                        wants,
+                        Box::new(move |tx| Box::pin(async move { step(tx, &model, &name, &host, what).await })),
+                    )
+                    .await
+            })
+        });
+        for job in jobs.collect::<Vec<_>>() {
+            match job.await.unwrap() {
+                Err(e) if !e.to_string().contains("on purpose") => panic!("{e}"),
+                _ => {}
+            }
+        }
+    }
+    assert!(store.revision() > 100, "much was written");
 }
 
 async fn dependents_and_referrers_are_found(db: &Db) {

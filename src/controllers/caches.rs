@@ -1,6 +1,8 @@
 //! The controllers' view of the records: one watch a kind, one copy in memory, and the rules for which change
 //! wakes which loop.
 
+use super::own_routes::OwnRoutes;
+use super::reserved::{Reserved, placed};
 use super::triggers::Triggers;
 use crate::resource::{DockerServer, Feature, Project, Route, Settings, Template, Workspace};
 use futures::StreamExt;
@@ -12,10 +14,11 @@ use kube::runtime::reflector::{Store, store::Writer};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// A kind the controllers keep a copy of.
@@ -39,6 +42,17 @@ pub struct Caches {
     pub servers: Store<DockerServer>,
     /// Settings.
     pub settings: Store<Settings>,
+    /// Which routes a workspace owns.
+    pub own_routes: OwnRoutes,
+    /// What workspaces reserve on servers.
+    pub reserved: Reserved,
+}
+
+/// Whether a record is there, as the copy has it by now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Is {
+    There,
+    Gone,
 }
 
 /// What a change of a record may have changed for others; two equal prints mean nothing of interest did.
@@ -77,15 +91,27 @@ fn slim<K: Cached>(record: &mut K) {
 
 /// Keeps a copy of a kind up to date until the watch ends, telling `wake` of each record whose print changed or
 /// that is gone.
-async fn feed<K: Cached>(client: Client, mut writer: Writer<K>, listed: Listed, print: impl Fn(&K) -> u64, wake: impl Fn(&K)) {
+async fn feed<K: Cached>(
+    client: Client,
+    mut writer: Writer<K>,
+    listed: Listed,
+    print: impl Fn(&K) -> u64,
+    wake: impl Fn(&K, Is),
+) {
     let mut first = true;
     let mut prints: HashMap<String, u64> = HashMap::new();
+    let mut before = Vec::new();
     let store = writer.as_reader();
     let mut events = watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff().modify(slim).boxed();
     let changed = |record: &K, prints: &mut HashMap<String, u64>| {
         let new = print(record);
         if prints.insert(record.uid().unwrap_or_default(), new) != Some(new) {
-            wake(record);
+            wake(record, Is::There);
+        }
+    };
+    let gone = |record: &K, prints: &mut HashMap<String, u64>| {
+        if prints.remove(&record.uid().unwrap_or_default()).is_some() {
+            wake(record, Is::Gone);
         }
     };
     while let Some(event) = events.next().await {
@@ -99,18 +125,20 @@ async fn feed<K: Cached>(client: Client, mut writer: Writer<K>, listed: Listed, 
         writer.apply_watcher_event(&event);
         match &event {
             watcher::Event::Apply(record) => changed(record, &mut prints),
-            watcher::Event::Delete(record) => {
-                prints.remove(&record.uid().unwrap_or_default());
-                wake(record);
-            }
-            // Only now does the copy hold what the list brought.
+            watcher::Event::Delete(record) => gone(record, &mut prints),
+            watcher::Event::Init => before = store.state(),
+            watcher::Event::InitApply(_) => {}
+            // Only now does the copy hold what the list brought, and no longer what went while nobody watched.
             watcher::Event::InitDone => {
-                store.state().iter().for_each(|r| changed(r, &mut prints));
+                let now = store.state();
+                let left: HashSet<_> = now.iter().filter_map(|r| r.meta().uid.as_deref()).collect();
+                let went = |r: &&Arc<K>| r.meta().uid.as_deref().is_none_or(|uid| !left.contains(uid));
+                std::mem::take(&mut before).iter().filter(went).for_each(|r| gone(r, &mut prints));
+                now.iter().for_each(|r| changed(r, &mut prints));
                 if std::mem::take(&mut first) {
                     listed.0.send_modify(|n| *n += 1);
                 }
             }
-            watcher::Event::Init | watcher::Event::InitApply(_) => {}
         }
     }
 }
@@ -128,18 +156,19 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
     let (features, f) = store::<Feature>();
     let (servers, s) = store::<DockerServer>();
     let (settings, g) = store::<Settings>();
-    let caches = Caches { workspaces, routes, projects, templates, features, servers, settings };
+    let (own_routes, reserved) = (OwnRoutes::default(), Reserved::default());
+    let caches = Caches { workspaces, routes, projects, templates, features, servers, settings, own_routes, reserved };
     let listed = Listed(watch::Sender::new(0));
     let feeds = Feeds::new();
     let start = Start { client, triggers, caches: &caches, listed: &listed, feeds: &feeds };
-    start.feed("workspaces", w, |x| fingerprint(&x.metadata, placement(x)), workspace_changed);
-    start.feed("routes", r, |x| fingerprint(&x.metadata, programmed(x)), |on, _, x| route_changed(on, x));
+    start.feed("workspaces", w, |x| fingerprint(&x.metadata, placed(x)), workspace_changed);
+    start.feed("routes", r, |x| fingerprint(&x.metadata, (programmed(x), owners(x))), route_changed);
     start.feed("projects", p, |x| fingerprint(&x.metadata, ()), project_changed);
     start.feed(
         "templates",
         t,
         |x| fingerprint(&x.metadata, ()),
-        |on, caches, x| {
+        |on, caches, x, _| {
             on.templates.fire(x);
             on.templates.fire_all(&caches.templates);
             on.workspaces.fire_all(&caches.workspaces);
@@ -150,7 +179,7 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
         "features",
         f,
         |x| fingerprint(&x.metadata, ()),
-        |on, caches, x| {
+        |on, caches, x, _| {
             on.features.fire(x);
             on.features.fire_all(&caches.features);
             on.templates.fire_all(&caches.templates);
@@ -163,7 +192,7 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
         "settings",
         g,
         |x| fingerprint(&x.metadata, ()),
-        |on, caches, _| {
+        |on, caches, _, _| {
             on.workspaces.fire_all(&caches.workspaces);
             on.templates.fire_all(&caches.templates);
             on.servers.fire_all(&caches.servers);
@@ -182,18 +211,22 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
-    fn feed<K: Cached>(&self, name: &'static str, writer: Writer<K>, print: fn(&K) -> u64, wake: fn(&Triggers, &Caches, &K)) {
+    fn feed<K: Cached>(&self, name: &'static str, writer: Writer<K>, print: fn(&K) -> u64, wake: fn(&Triggers, &Caches, &K, Is)) {
         let (client, on, caches, listed) = (self.client.clone(), self.triggers.clone(), self.caches.clone(), self.listed.clone());
         self.feeds.push(Box::pin(async move {
-            feed(client, writer, listed, print, move |x| wake(&on, &caches, x)).await;
+            feed(client, writer, listed, print, move |x, is| wake(&on, &caches, x, is)).await;
             name
         }));
     }
 }
 
 /// A workspace's own status writes wake nobody, except that its placement counts on a server.
-fn placement(w: &Workspace) -> Option<String> {
-    w.status.as_ref()?.docker_server.clone()
+fn server_of(w: &Workspace) -> Option<&str> {
+    w.status.as_ref()?.docker_server.as_deref()
+}
+
+fn owners(r: &Route) -> Vec<&str> {
+    r.owner_references().iter().map(|o| o.uid.as_str()).collect()
 }
 
 fn programmed(r: &Route) -> bool {
@@ -206,14 +239,18 @@ fn capacity(s: &DockerServer) -> String {
     s.status.as_ref().map(|s| format!("{:?}{:?}{:?}", s.phase, s.network_mode, s.ram_total_mb)).unwrap_or_default()
 }
 
-fn workspace_changed(on: &Triggers, caches: &Caches, w: &Workspace) {
+fn workspace_changed(on: &Triggers, caches: &Caches, w: &Workspace, is: Is) {
+    match is {
+        Is::There => caches.reserved.seen(w),
+        Is::Gone => caches.reserved.gone(&w.uid().unwrap_or_default()),
+    }
     on.workspaces.fire(w);
     on.route_table.notify_one();
     if let Some(project) = w.namespace() {
         on.projects.fire_named(None, &project);
     }
-    if let Some(server) = placement(w) {
-        on.servers.fire_named(None, &server);
+    if let Some(server) = server_of(w) {
+        on.servers.fire_named(None, server);
     }
     if w.metadata.deletion_timestamp.is_some() {
         wake_waiting(on, caches);
@@ -222,30 +259,33 @@ fn workspace_changed(on: &Triggers, caches: &Caches, w: &Workspace) {
 
 /// Capacity may have appeared: those without a server look again.
 fn wake_waiting(on: &Triggers, caches: &Caches) {
-    caches.workspaces.state().iter().filter(|w| placement(w).is_none()).for_each(|w| on.workspaces.fire(w));
+    caches.workspaces.state().iter().filter(|w| server_of(w).is_none()).for_each(|w| on.workspaces.fire(w));
 }
 
-fn route_changed(on: &Triggers, r: &Route) {
+fn route_changed(on: &Triggers, caches: &Caches, r: &Route, is: Is) {
+    match is {
+        Is::There => caches.own_routes.seen(r),
+        Is::Gone => caches.own_routes.gone(r),
+    }
     on.routes.fire(r);
     on.route_table.notify_one();
     on.workspaces.fire_named(r.namespace().as_deref(), &r.spec.workspace);
 }
 
-fn project_changed(on: &Triggers, caches: &Caches, p: &Project) {
+fn project_changed(on: &Triggers, caches: &Caches, p: &Project, _: Is) {
     on.projects.fire(p);
     // Companions that are not wanted any more are found by a list.
     on.lists.send_replace(());
-    let name = p.name_any();
     let members = caches.workspaces.state();
-    members.iter().filter(|w| w.namespace().as_deref() == Some(&name)).for_each(|w| on.workspaces.fire(w));
+    members.iter().filter(|w| w.metadata.namespace == p.metadata.name).for_each(|w| on.workspaces.fire(w));
 }
 
-fn server_changed(on: &Triggers, caches: &Caches, s: &DockerServer) {
+fn server_changed(on: &Triggers, caches: &Caches, s: &DockerServer, _: Is) {
     on.servers.fire(s);
     if s.annotations().contains_key(crate::resource::labels::REMOVE_STRAYS) {
         on.lists.send_replace(());
     }
-    let name = Some(s.name_any());
-    let placed = caches.workspaces.state();
-    placed.iter().filter(|w| placement(w).is_none() || placement(w) == name).for_each(|w| on.workspaces.fire(w));
+    let name = s.name_any();
+    let concerned = |w: &&Arc<Workspace>| server_of(w).is_none_or(|of| of == name);
+    caches.workspaces.state().iter().filter(concerned).for_each(|w| on.workspaces.fire(w));
 }

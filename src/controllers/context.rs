@@ -7,7 +7,7 @@ use super::triggers::Triggers;
 use crate::engine::{Connector, Engine};
 use crate::plan::environment::Library;
 use crate::proxy::Proxy;
-use crate::resource::{FeatureSpec, SETTINGS_NAME, SettingsSpec, TemplateSpec};
+use crate::resource::{FeatureSpec, SETTINGS_NAME, SettingsSpec, TemplateSpec, Workspace};
 use async_trait::async_trait;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeMap;
@@ -35,8 +35,6 @@ pub struct Context {
     pub engines: Engines,
     /// Where running workspaces are reached, as seen by this process.
     pub upstreams: Upstreams,
-    /// Placements made that the copies may not show yet.
-    pub assumed: Arc<tokio::sync::Mutex<BTreeMap<String, super::workspace::Assumed>>>,
     /// Port the proxy is reached at where the settings name none.
     pub public_port: Option<u16>,
     /// Containers as lists have just shown them.
@@ -87,9 +85,9 @@ impl Engines {
     pub fn set(&self, server: &str, engine: Option<Arc<dyn Engine>>) {
         self.lock().entry(server.to_owned()).or_default().engine = engine;
     }
-    /// Notes that the server was listed, or could not be.
-    pub fn set_listed(&self, server: &str) {
-        self.lock().entry(server.to_owned()).or_default().listed = true;
+    /// Notes that the server was listed, or could not be; `true` for the first time.
+    pub fn set_listed(&self, server: &str) -> bool {
+        !std::mem::replace(&mut self.lock().entry(server.to_owned()).or_default().listed, true)
     }
     /// Forgets a server that is gone.
     pub fn forget(&self, server: &str) {
@@ -131,6 +129,16 @@ impl Context {
         if self.upstreams.set(uid, address) {
             self.triggers.route_table.notify_one();
         }
+    }
+
+    /// The workspaces placed on a server.
+    pub fn members(&self, server: &str) -> Vec<Arc<Workspace>> {
+        self.caches.workspaces.state_filter(|w| w.status.as_ref().is_some_and(|s| s.docker_server.as_deref() == Some(server)))
+    }
+
+    /// Asks for a look at all workspaces placed on a server.
+    pub fn wake_members(&self, server: &str) {
+        self.members(server).iter().for_each(|w| self.triggers.workspaces.fire(w));
     }
 
     /// The settings, or the defaults where none are set.

@@ -8,8 +8,10 @@ pub mod endpoint;
 mod events;
 mod feature;
 mod listings;
+mod own_routes;
 mod project;
 mod report;
+mod reserved;
 mod retry;
 mod route;
 mod server;
@@ -80,7 +82,6 @@ pub async fn run(parts: Parts) -> Result<(), String> {
         proxy,
         engines: Engines::default(),
         upstreams: Upstreams::default(),
-        assumed: Arc::default(),
         public_port,
         listings: Arc::default(),
         pulls: Arc::default(),

@@ -21,6 +21,8 @@ impl Loop for Projects {
     type Record = Project;
     const NAME: &'static str = "project";
     const FINALIZER: Option<&'static str> = Some(labels::PROJECT_FINALIZER);
+    /// Each of its workspaces wakes it.
+    const PACE: Duration = Duration::from_millis(500);
 
     async fn reconcile(&self, record: &Project, pass: &mut Pass<ProjectStatus>) -> Result<(), PassError> {
         pass.status.workspaces = count(&self.members(record));

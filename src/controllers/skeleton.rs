@@ -44,6 +44,8 @@ pub trait Loop: Send + Sync + 'static {
     const CONCURRENCY: u16 = 64;
     /// Longest wait after transient failures.
     const LONGEST_RETRY: Duration = Duration::from_secs(500);
+    /// A record found as it should be is looked at again no sooner than this: for kinds that many others wake.
+    const PACE: Duration = Duration::ZERO;
 
     /// Brings the world to where the record says, and notes what was found.
     async fn reconcile(&self, record: &Self::Record, pass: &mut Pass<<Self::Record as Record>::S>) -> Result<(), PassError>;
@@ -82,6 +84,8 @@ struct Running<L: Loop> {
     attempts: Mutex<HashMap<String, u32>>,
     /// Revision each record had after our own last write.
     written: Mutex<HashMap<String, u64>>,
+    /// When each record was last found as it should be; kept where there is a pace.
+    settled: Mutex<HashMap<String, Instant>>,
     queue: Queue,
 }
 
@@ -89,7 +93,8 @@ struct Running<L: Loop> {
 pub async fn run<L: Loop>(it: L, frame: Frame, store: Store<L::Record>, asked: Asked<L::Record>) {
     let Asked { refs, queue } = asked;
     frame.reports.watch(L::NAME, queue.clone());
-    let running = Running { it, frame, attempts: Mutex::default(), written: Mutex::default(), queue };
+    let (attempts, written, settled) = (Mutex::default(), Mutex::default(), Mutex::default());
+    let running = Running { it, frame, attempts, written, settled, queue };
     drive(Arc::new(running), store, refs).await;
 }
 
@@ -122,6 +127,9 @@ async fn pass_over<L: Loop>(record: Arc<L::Record>, running: Arc<Running<L>>) ->
     }
     let begun = Instant::now();
     let name = key_of(&*record);
+    if let Some(wait) = running.too_soon(&record, &name, begun) {
+        return Ok(Action::requeue(wait));
+    }
     let mut pass = Pass::begin(&*record, running.frame.client.clone(), L::NAME, running.frame.clock.now());
     let work = AssertUnwindSafe(running.work(&record, &mut pass)).catch_unwind().await;
     let result = work.unwrap_or_else(|_| Err(PassError::transient("Ready", "Panicked", "this pass hit a bug; see the log")));
@@ -249,6 +257,15 @@ impl<L: Loop> Running<L> {
         }
     }
 
+    /// How much longer a record that was in order a moment ago can wait. One that is to go does not.
+    fn too_soon(&self, record: &L::Record, name: &str, now: Instant) -> Option<Duration> {
+        if L::PACE.is_zero() || record.meta().deletion_timestamp.is_some() {
+            return None;
+        }
+        let settled = *lock(&self.settled).get(name)?;
+        (settled + L::PACE).checked_duration_since(now).filter(|wait| !wait.is_zero())
+    }
+
     fn remember(&self, name: &str, revision: Option<&str>) {
         if let Some(revision) = revision.and_then(|r| r.parse().ok()) {
             lock(&self.written).insert(name.to_owned(), revision);
@@ -259,10 +276,18 @@ impl<L: Loop> Running<L> {
     fn forget(&self, name: &str) {
         lock(&self.attempts).remove(name);
         lock(&self.written).remove(name);
+        lock(&self.settled).remove(name);
     }
 
     fn next(&self, name: &str, result: &Result<(), PassError>, requeue: Option<Duration>) -> Option<Duration> {
         let mut attempts = lock(&self.attempts);
+        if !L::PACE.is_zero() {
+            let mut settled = lock(&self.settled);
+            match result {
+                Ok(()) => settled.insert(name.to_owned(), Instant::now()),
+                Err(_) => settled.remove(name),
+            };
+        }
         match result {
             Ok(()) => {
                 attempts.remove(name);
@@ -318,8 +343,8 @@ mod tests {
         let (stop, fence): (_, Fence) = (CancellationToken::new(), Arc::new(|| true));
         let frame = Frame { client, clock: Arc::new(SystemClock), reports: Arc::default(), stop: stop.clone(), fence };
         let (trigger, asked) = Trigger::<Template>::new();
-        let (attempts, written) = (Mutex::default(), Mutex::default());
-        let running = Arc::new(Running { it: Idle, frame, attempts, written, queue: asked.queue });
+        let (attempts, written, settled) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let running = Arc::new(Running { it: Idle, frame, attempts, written, settled, queue: asked.queue });
         let (store, mut writer) = reflector::store();
         for event in [watcher::Event::Init, watcher::Event::InitApply(record("1")), watcher::Event::InitDone] {
             writer.apply_watcher_event(&event);

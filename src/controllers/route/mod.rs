@@ -51,7 +51,8 @@ impl Loop for Routes {
             Standing::NoUpstream => {
                 waiting("WorkspaceNotRunning", format!("workspace {:?} is not running", record.spec.workspace))
             }
-            Standing::Unknown => waiting("Pending", "the route table is being made".into()),
+            // The table wakes it as soon as there is something to say.
+            Standing::Unknown => Err(PassError::unknown("the route table is being made", LOOK_AGAIN)),
         }
     }
 }

@@ -76,12 +76,17 @@ impl Table {
 
     /// Waits until every workspace was looked at: a table told too early would take down routes that work.
     async fn first(&self) {
-        let caches = &self.ctx.caches;
-        let begun = Instant::now();
+        let (caches, begun) = (&self.ctx.caches, Instant::now());
         // Only what is on this machine has routes.
         let near = |w: &Workspace| server(w).is_some_and(|server| self.ctx.is_near(server));
-        let unseen = |w: &Workspace| near(w) && !self.ctx.upstreams.knows(&w.uid().unwrap_or_default());
-        while caches.workspaces.state().iter().any(|w| unseen(w)) && begun.elapsed() < FIRST_TABLE {
+        let unseen = |w: &Workspace| near(w) && !self.ctx.upstreams.knows(w.metadata.uid.as_deref().unwrap_or_default());
+        let mut open = caches.workspaces.state();
+        while begun.elapsed() < FIRST_TABLE {
+            // From the end, and each once: there may be many.
+            while open.pop_if(|w| !caches.workspaces.get(&ObjectRef::from_obj(&**w)).is_some_and(|now| unseen(&now))).is_some() {}
+            if open.is_empty() {
+                return;
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -14,7 +14,7 @@ use super::skeleton::Loop;
 use super::status::Pass;
 use crate::engine::{Engine, EngineError, Labels};
 use crate::resource::conditions::condition;
-use crate::resource::{DockerServer, DockerServerStatus, NetworkMode, ServerPhase, Workspace, labels};
+use crate::resource::{DockerServer, DockerServerStatus, NetworkMode, ServerPhase, labels};
 use async_trait::async_trait;
 use kube::ResourceExt;
 use std::collections::BTreeMap;
@@ -44,6 +44,8 @@ impl Loop for Servers {
     const NAME: &'static str = "server";
     const FINALIZER: Option<&'static str> = Some(labels::SERVER_FINALIZER);
     const LONGEST_RETRY: Duration = Duration::from_secs(30);
+    /// Each workspace placed on it wakes it, and a look costs the engine a good deal.
+    const PACE: Duration = Duration::from_secs(1);
 
     async fn reconcile(&self, record: &DockerServer, pass: &mut Pass<DockerServerStatus>) -> Result<(), PassError> {
         let name = record.name_any();
@@ -51,14 +53,14 @@ impl Loop for Servers {
         if !self.ctx.engines.tried(&name) {
             // Its workspaces wait for word, good or bad.
             self.ctx.engines.set(&name, None);
-            self.wake_members(&name);
+            self.ctx.wake_members(&name);
         }
         done
     }
 
     async fn cleanup(&self, record: &DockerServer, pass: &mut Pass<DockerServerStatus>) -> Result<(), PassError> {
         let name = record.name_any();
-        let members = self.members(&name);
+        let members = self.ctx.members(&name);
         let abandoned = record.annotations().get(labels::ABANDON).is_some_and(|v| v == "true");
         if !members.is_empty() && !abandoned {
             let names: Vec<String> =
@@ -106,7 +108,7 @@ impl Servers {
     /// Reaches it, prepares it, proves it, measures it.
     async fn look_after(&self, record: &DockerServer, pass: &mut Pass<DockerServerStatus>) -> Result<(), PassError> {
         let name = record.name_any();
-        pass.status.workspaces = u32::try_from(self.members(&name).len()).unwrap_or(u32::MAX);
+        pass.status.workspaces = u32::try_from(self.ctx.members(&name).len()).unwrap_or(u32::MAX);
         let engine = match self.reach(record, pass).await {
             Ok(engine) => engine,
             Err(e) => {
@@ -134,14 +136,6 @@ impl Servers {
         Ok(())
     }
 
-    fn wake_members(&self, server: &str) {
-        self.members(server).iter().for_each(|w| self.ctx.triggers.workspaces.fire(w));
-    }
-
-    fn members(&self, server: &str) -> Vec<Arc<Workspace>> {
-        self.ctx.caches.workspaces.state_filter(|w| w.status.as_ref().is_some_and(|s| s.docker_server.as_deref() == Some(server)))
-    }
-
     /// Connects and asks who it is.
     async fn reach(&self, record: &DockerServer, pass: &mut Pass<DockerServerStatus>) -> Result<Arc<dyn Engine>, PassError> {
         let endpoint = endpoint(&self.ctx.frame.client, self.ctx.secrets.as_ref(), record).await?;
@@ -161,7 +155,7 @@ impl Servers {
         let name = record.name_any();
         let held = pass.status.engine_id.clone().filter(|held| held != id);
         if let Some(held) = held {
-            let members = self.members(&name).len();
+            let members = self.ctx.members(&name).len();
             if members > 0 && record.annotations().get(labels::ACCEPT_ENGINE).is_none_or(|accepted| accepted != id) {
                 let message = format!(
                     "another engine ({id}) answers at this address than the one that holds its {members} workspaces ({held}): nothing is \

@@ -29,10 +29,10 @@ pub async fn resync(ctx: &Context, server: &str, server_uid: &str, engine: &Arc<
     let containers = engine.containers(None).await?;
     let networks = engine.networks(None).await?;
     let volumes = engine.volumes(None).await?;
-    let on = |w: &Workspace| w.status.as_ref().is_some_and(|s| s.docker_server.as_deref() == Some(server));
-    let members = ctx.caches.workspaces.state_filter(|w| on(w));
-    let names = names(ctx, &members);
+    // Those that waited for this are among those looked at now, or are woken by their own change.
     ctx.engines.set_listed(server);
+    let members = ctx.members(server);
+    let names = names(ctx, &members);
     wake_drifted(ctx, server, &containers, &members, &names);
     wake_unprepared(ctx, server, server_uid, &containers, &networks);
     let mut all: Vec<Owned> =

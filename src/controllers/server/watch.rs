@@ -97,7 +97,7 @@ async fn follow(ctx: &Context, server: &str, server_uid: &str, engine: Arc<dyn E
         Ok(events) => events,
         Err(e) => {
             tracing::warn!(server, error = %e, "the server does not tell its events; asking again");
-            ctx.engines.set_listed(server);
+            not_listed(ctx, server);
             return;
         }
     };
@@ -119,7 +119,7 @@ async fn follow(ctx: &Context, server: &str, server_uid: &str, engine: Arc<dyn E
                     }
                     Err(e) => {
                         failures += 1;
-                        ctx.engines.set_listed(server);
+                        not_listed(ctx, server);
                         tracing::warn!(server, error = %e, "cannot list the server's objects; trying again");
                         // Whether it is to be had at all is the server loop's to say.
                         ctx.triggers.servers.fire_named(None, server);
@@ -138,6 +138,13 @@ async fn follow(ctx: &Context, server: &str, server_uid: &str, engine: Arc<dyn E
                 Some(Err(_)) | None => return,
             },
         }
+    }
+}
+
+/// Those that wait for the first list of the server go on without it.
+fn not_listed(ctx: &Context, server: &str) {
+    if ctx.engines.set_listed(server) {
+        ctx.wake_members(server);
     }
 }
 

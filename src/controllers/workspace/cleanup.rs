@@ -35,7 +35,6 @@ pub async fn destroy(ctx: &Context, record: &Workspace, pass: &mut Pass<Workspac
     ctx.upstreams.forget(&uid);
     ctx.restarts.forget(&uid);
     ctx.listings.forget(&uid);
-    ctx.assumed.lock().await.remove(&uid);
     Ok(())
 }
 

@@ -10,7 +10,6 @@ mod restarts;
 mod routes;
 
 pub use images::{Pulls, have_one};
-pub use placement::Assumed;
 pub use restarts::Restarts;
 
 use super::context::Context;
@@ -22,7 +21,7 @@ use crate::plan::environment::{Environment, resolve};
 use crate::plan::workspace::{Wanted, WantedNetwork, base_name, shared_base, wanted};
 use crate::resource::conditions::condition;
 use crate::resource::names::Slug;
-use crate::resource::{NetworkMode, Project, Workspace, WorkspacePhase, WorkspaceStatus, labels};
+use crate::resource::{DockerServer, NetworkMode, Project, Workspace, WorkspacePhase, WorkspaceStatus, labels};
 use async_trait::async_trait;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
@@ -32,9 +31,7 @@ use std::time::Duration;
 /// Containers are compared with their records by their server's full list, each minute. What a list does not show,
 /// whether services still take connections, is asked this often.
 const RESYNC: Duration = Duration::from_secs(3600);
-/// The first list of a server saves asking about each of its containers.
-const A_MOMENT: Duration = Duration::from_millis(100);
-/// A server that comes back wakes its workspaces; this is in case nobody does.
+/// A server that comes back, or was listed, wakes its workspaces; this is in case nobody does.
 const SOME_TIME: Duration = Duration::from_secs(15);
 
 /// The workspace loop.
@@ -47,6 +44,9 @@ impl Loop for Workspaces {
     const FINALIZER: Option<&'static str> = Some(labels::WORKSPACE_FINALIZER);
 
     async fn reconcile(&self, record: &Workspace, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+        if let Some(server) = pass.status.docker_server.as_deref().and_then(|s| self.0.caches.servers.get(&ObjectRef::new(s))) {
+            known(&self.0, &server)?;
+        }
         let (project, env) = match self.environment(record) {
             Ok(found) => found,
             Err(why) => {
@@ -144,18 +144,15 @@ fn site(ctx: &Context, server: &str) -> Result<Site, PassError> {
         );
         return Err(PassError::stalled("Scheduled", "ServerGone", message));
     };
+    known(ctx, &record)?;
     let Some(engine) = ctx.engines.get(server) else {
-        if record.annotations().get(labels::SUSPEND).is_some_and(|v| v == "true") {
+        if is_suspended(&record) {
             let message = format!("server {server:?} is suspended (annotation {}): nothing is done on it", labels::SUSPEND);
             return Err(PassError::waiting("Scheduled", "ServerSuspended", message, SOME_TIME));
         }
-        untried(ctx, server)?;
         let message = format!("server {server:?} does not answer; see `describe dockerserver {server}`");
         return Err(PassError::waiting("Scheduled", "ServerUnreachable", message, SOME_TIME));
     };
-    if !ctx.engines.listed(server) {
-        return Err(PassError::unknown(format!("server {server:?} is being listed"), A_MOMENT));
-    }
     let Some(network) = record.status.as_ref().and_then(|s| s.network_mode) else {
         let message = format!("server {server:?} is still being prepared");
         return Err(PassError::waiting("Scheduled", "ServerNotReady", message, Duration::from_secs(5)));
@@ -163,12 +160,21 @@ fn site(ctx: &Context, server: &str) -> Result<Site, PassError> {
     Ok(Site { server: server.to_owned(), engine, network, near: ctx.is_near(server) })
 }
 
-/// Just after a start, what the records say of a server's workspaces is likelier true than that it does not answer.
-fn untried(ctx: &Context, server: &str) -> Result<(), PassError> {
-    if ctx.engines.tried(server) {
-        return Ok(());
+/// Just after a start, what the records say of a server's workspaces is likelier true than that it does not answer; and
+/// its first list saves asking about each of its containers.
+fn known(ctx: &Context, server: &DockerServer) -> Result<(), PassError> {
+    let name = server.name_any();
+    if !ctx.engines.tried(&name) && !is_suspended(server) {
+        return Err(PassError::unknown(format!("server {name:?} was not tried yet"), SOME_TIME));
     }
-    Err(PassError::unknown(format!("server {server:?} was not tried yet"), SOME_TIME))
+    if ctx.engines.get(&name).is_some() && !ctx.engines.listed(&name) {
+        return Err(PassError::unknown(format!("server {name:?} is being listed"), SOME_TIME));
+    }
+    Ok(())
+}
+
+fn is_suspended(server: &DockerServer) -> bool {
+    server.annotations().get(labels::SUSPEND).is_some_and(|v| v == "true")
 }
 
 /// What the workspace should have on its server.

@@ -132,8 +132,9 @@ fn owned_by_same(a: &Route, b: &Route) -> bool {
 
 fn own_routes(ctx: &Context, record: &Workspace) -> Vec<std::sync::Arc<Route>> {
     let uid = record.uid().unwrap_or_default();
-    let ours = |r: &Route| r.namespace() == record.namespace() && r.owner_references().iter().any(|o| o.uid == uid);
-    ctx.caches.routes.state_filter(|r| ours(r))
+    let known = ctx.caches.own_routes.of(&uid).into_iter().filter_map(|reference| ctx.caches.routes.get(&reference));
+    let ours = |r: &Route| r.metadata.namespace == record.metadata.namespace && r.owner_references().iter().any(|o| o.uid == uid);
+    known.filter(|r| ours(r)).collect()
 }
 
 /// Asks each service whether it takes connections. One that does not is asked ever more seldom: a development server
@@ -169,8 +170,8 @@ pub async fn answering(env: &Environment, pass: &Pass<WorkspaceStatus>) -> Resul
 
 /// Whether the proxy itself says that the workspace's routes are live.
 pub fn live(ctx: &Context, record: &Workspace, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+    let routes = own_routes(ctx, record);
     for port in pass.status.services.iter().filter(|s| s.url.is_some()) {
-        let routes = own_routes(ctx, record);
         let Some(route) = routes.iter().find(|r| r.spec.port == port.port) else {
             return Err(waiting_for_route(pass, "its routes are being made"));
         };

@@ -20,6 +20,7 @@ use crate::controllers::{self, Parts, Reports, SecretReader, SystemClock};
 use crate::engine::pool::EnginePool;
 use crate::store::{Store, StoreConfig};
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use proxying::Proxying;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -48,7 +49,12 @@ impl SecretReader for StoredSecrets {
 ///
 /// # Errors
 /// In words for people: what could not be done and what to do about it.
-pub async fn serve(config: Config, state: StateDir, stop: CancellationToken) -> Result<(), String> {
+pub fn serve(config: Config, state: StateDir, stop: CancellationToken) -> BoxFuture<'static, Result<(), String>> {
+    // Boxed, so that its code is made once, with the library, and not again in each program that calls it.
+    Box::pin(serve_until(config, state, stop))
+}
+
+async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -> Result<(), String> {
     let _lock = state.lock().map_err(|e| e.to_string())?;
     let store = open_store(&config, &state).await?;
     let token = state.token("admin.token").map_err(|e| in_state(&state, "admin.token", &e))?;

@@ -3,6 +3,7 @@
 use super::StateDir;
 use crate::cli::{Globals, state_dir};
 use clap::Parser;
+use futures::future::BoxFuture;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::IsTerminal;
@@ -34,15 +35,19 @@ struct DownArgs {
 }
 
 /// Starts the control plane, unless it runs already.
-pub async fn up(globals: Globals, args: Vec<OsString>) -> ExitCode {
-    let args = UpArgs::parse_from(std::iter::once(OsString::from("up")).chain(args));
-    finish(start(&globals, &args).await)
+pub fn up(globals: Globals, args: Vec<OsString>) -> BoxFuture<'static, ExitCode> {
+    Box::pin(async move {
+        let args = UpArgs::parse_from(std::iter::once(OsString::from("up")).chain(args));
+        finish(start(&globals, &args).await)
+    })
 }
 
 /// Stops the control plane, if it runs.
-pub async fn down(globals: Globals, args: Vec<OsString>) -> ExitCode {
-    let args = DownArgs::parse_from(std::iter::once(OsString::from("down")).chain(args));
-    finish(stop(&globals, args.timeout).await)
+pub fn down(globals: Globals, args: Vec<OsString>) -> BoxFuture<'static, ExitCode> {
+    Box::pin(async move {
+        let args = DownArgs::parse_from(std::iter::once(OsString::from("down")).chain(args));
+        finish(stop(&globals, args.timeout).await)
+    })
 }
 
 fn finish(result: Result<String, String>) -> ExitCode {

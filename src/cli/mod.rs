@@ -51,7 +51,12 @@ pub struct Hooks {
 }
 
 /// Runs a command to its end and gives its exit code.
-pub async fn run(cli: Cli, hooks: Hooks) -> ExitCode {
+pub fn run(cli: Cli, hooks: Hooks) -> BoxFuture<'static, ExitCode> {
+    // Boxed, so that its code is made with the library and not in the program.
+    Box::pin(dispatch(cli, hooks))
+}
+
+async fn dispatch(cli: Cli, hooks: Hooks) -> ExitCode {
     let Cli { mut globals, command } = cli;
     let (hook, args) = match command {
         Command::Serve(args) => (hooks.serve, args.args),

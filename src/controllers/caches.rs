@@ -1,6 +1,7 @@
 //! The controllers' view of the records: one watch a kind, one copy in memory, and the rules for which change
 //! wakes which loop.
 
+use super::environments::Environments;
 use super::own_routes::OwnRoutes;
 use super::reserved::{Reserved, placed};
 use super::triggers::Triggers;
@@ -46,6 +47,8 @@ pub struct Caches {
     pub own_routes: OwnRoutes,
     /// What workspaces reserve on servers.
     pub reserved: Reserved,
+    /// What workspaces' environments are.
+    pub environments: Environments,
 }
 
 /// Whether a record is there, as the copy has it by now.
@@ -156,8 +159,9 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
     let (features, f) = store::<Feature>();
     let (servers, s) = store::<DockerServer>();
     let (settings, g) = store::<Settings>();
-    let (own_routes, reserved) = (OwnRoutes::default(), Reserved::default());
-    let caches = Caches { workspaces, routes, projects, templates, features, servers, settings, own_routes, reserved };
+    let (own_routes, reserved, environments) = (OwnRoutes::default(), Reserved::default(), Environments::default());
+    let caches =
+        Caches { workspaces, routes, projects, templates, features, servers, settings, own_routes, reserved, environments };
     let listed = Listed(watch::Sender::new(0));
     let feeds = Feeds::new();
     let start = Start { client, triggers, caches: &caches, listed: &listed, feeds: &feeds };
@@ -169,6 +173,7 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
         t,
         |x| fingerprint(&x.metadata, ()),
         |on, caches, x, _| {
+            caches.environments.forget();
             on.templates.fire(x);
             on.templates.fire_all(&caches.templates);
             on.workspaces.fire_all(&caches.workspaces);
@@ -180,6 +185,7 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
         f,
         |x| fingerprint(&x.metadata, ()),
         |on, caches, x, _| {
+            caches.environments.forget();
             on.features.fire(x);
             on.features.fire_all(&caches.features);
             on.templates.fire_all(&caches.templates);
@@ -193,6 +199,7 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
         g,
         |x| fingerprint(&x.metadata, ()),
         |on, caches, _, _| {
+            caches.environments.forget();
             on.workspaces.fire_all(&caches.workspaces);
             on.templates.fire_all(&caches.templates);
             on.servers.fire_all(&caches.servers);
@@ -273,6 +280,7 @@ fn route_changed(on: &Triggers, caches: &Caches, r: &Route, is: Is) {
 }
 
 fn project_changed(on: &Triggers, caches: &Caches, p: &Project, _: Is) {
+    caches.environments.forget();
     on.projects.fire(p);
     // Companions that are not wanted any more are found by a list.
     on.lists.send_replace(());
@@ -288,4 +296,64 @@ fn server_changed(on: &Triggers, caches: &Caches, s: &DockerServer, _: Is) {
     let name = s.name_any();
     let concerned = |w: &&Arc<Workspace>| server_of(w).is_none_or(|of| of == name);
     caches.workspaces.state().iter().filter(concerned).for_each(|w| on.workspaces.fire(w));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn template(name: &str) -> Value {
+        let meta = json!({"name": name, "uid": name, "resourceVersion": "1", "generation": 1});
+        json!({"apiVersion": "devsanctum.io/v1", "kind": "Template", "metadata": meta, "spec": {"base": "b"}})
+    }
+
+    fn listing(names: &[&str]) -> Value {
+        let items: Vec<Value> = names.iter().map(|n| template(n)).collect();
+        json!({"apiVersion": "devsanctum.io/v1", "kind": "TemplateList", "metadata": {"resourceVersion": "1"}, "items": items})
+    }
+
+    /// Lists two records; a watch that has fallen behind; then a list without the second.
+    fn client() -> Client {
+        let lists = Arc::new(AtomicUsize::new(0));
+        Client::new(
+            tower::service_fn(move |request: Request<Body>| {
+                let lists = lists.clone();
+                async move {
+                    let watching = request.uri().query().is_some_and(|q| q.contains("watch="));
+                    let answer = match (watching, lists.load(Ordering::Relaxed)) {
+                        (false, n) => {
+                            lists.store(n + 1, Ordering::Relaxed);
+                            listing(if n == 0 { &["stays", "goes"] } else { &["stays"] })
+                        }
+                        (true, 1) => {
+                            json!({"type": "ERROR", "object": {"code": 410, "message": "too old", "reason": "Expired", "status": "Failure"}})
+                        }
+                        (true, _) => std::future::pending().await,
+                    };
+                    Ok::<_, std::convert::Infallible>(Response::new(Body::from(format!("{answer}\n").into_bytes())))
+                }
+            }),
+            "default",
+        )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_that_goes_while_nobody_watches_is_told_once() {
+        let (_, writer) = kube::runtime::reflector::store::<Template>();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let wake = {
+            let told = told.clone();
+            move |t: &Template, is: Is| told.lock().unwrap().push((t.name_any(), is == Is::There))
+        };
+        let feeding = feed(client(), writer, Listed(watch::Sender::new(0)), |t| fingerprint(&t.metadata, ()), wake);
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(60), feeding).await;
+        let mut told = told.lock().unwrap().clone();
+        told.sort();
+        assert_eq!(told, [("goes".into(), false), ("goes".into(), true), ("stays".into(), true)]);
+    }
 }

@@ -5,6 +5,7 @@ mod caches;
 mod clock;
 mod context;
 pub mod endpoint;
+mod environments;
 mod events;
 mod feature;
 mod listings;

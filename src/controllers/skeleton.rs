@@ -85,7 +85,7 @@ struct Running<L: Loop> {
     /// Revision each record had after our own last write.
     written: Mutex<HashMap<String, u64>>,
     /// When each record was last found as it should be; kept where there is a pace.
-    settled: Mutex<HashMap<String, Instant>>,
+    settled: Mutex<HashMap<String, tokio::time::Instant>>,
     queue: Queue,
 }
 
@@ -127,7 +127,7 @@ async fn pass_over<L: Loop>(record: Arc<L::Record>, running: Arc<Running<L>>) ->
     }
     let begun = Instant::now();
     let name = key_of(&*record);
-    if let Some(wait) = running.too_soon(&record, &name, begun) {
+    if let Some(wait) = running.too_soon(&record, &name) {
         return Ok(Action::requeue(wait));
     }
     let mut pass = Pass::begin(&*record, running.frame.client.clone(), L::NAME, running.frame.clock.now());
@@ -258,12 +258,12 @@ impl<L: Loop> Running<L> {
     }
 
     /// How much longer a record that was in order a moment ago can wait. One that is to go does not.
-    fn too_soon(&self, record: &L::Record, name: &str, now: Instant) -> Option<Duration> {
+    fn too_soon(&self, record: &L::Record, name: &str) -> Option<Duration> {
         if L::PACE.is_zero() || record.meta().deletion_timestamp.is_some() {
             return None;
         }
         let settled = *lock(&self.settled).get(name)?;
-        (settled + L::PACE).checked_duration_since(now).filter(|wait| !wait.is_zero())
+        (settled + L::PACE).checked_duration_since(tokio::time::Instant::now()).filter(|wait| !wait.is_zero())
     }
 
     fn remember(&self, name: &str, revision: Option<&str>) {
@@ -284,7 +284,7 @@ impl<L: Loop> Running<L> {
         if !L::PACE.is_zero() {
             let mut settled = lock(&self.settled);
             match result {
-                Ok(()) => settled.insert(name.to_owned(), Instant::now()),
+                Ok(()) => settled.insert(name.to_owned(), tokio::time::Instant::now()),
                 Err(_) => settled.remove(name),
             };
         }
@@ -315,6 +315,7 @@ mod tests {
     use crate::resource::{Template, TemplateStatus};
     use kube::client::Body;
     use kube::runtime::{reflector, watcher};
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     struct Idle;
 
@@ -333,23 +334,31 @@ mod tests {
         serde_json::from_value(record).unwrap()
     }
 
-    #[tokio::test]
-    async fn nothing_is_kept_of_a_record_that_is_gone() {
+    /// A loop over one record, with what wakes it and the writer of its copy.
+    type Driven<L> = (Arc<Running<L>>, Trigger<Template>, reflector::store::Writer<Template>, tokio::task::JoinHandle<()>);
+
+    fn start<L: Loop<Record = Template>>(it: L) -> Driven<L> {
         let answer = |_: http::Request<Body>| async {
             let body = serde_json::to_vec(&record("2")).unwrap();
             Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(body)))
         };
         let client = Client::new(tower::service_fn(answer), "default");
         let (stop, fence): (_, Fence) = (CancellationToken::new(), Arc::new(|| true));
-        let frame = Frame { client, clock: Arc::new(SystemClock), reports: Arc::default(), stop: stop.clone(), fence };
+        let frame = Frame { client, clock: Arc::new(SystemClock), reports: Arc::default(), stop, fence };
         let (trigger, asked) = Trigger::<Template>::new();
         let (attempts, written, settled) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let running = Arc::new(Running { it: Idle, frame, attempts, written, settled, queue: asked.queue });
+        let running = Arc::new(Running { it, frame, attempts, written, settled, queue: asked.queue });
         let (store, mut writer) = reflector::store();
         for event in [watcher::Event::Init, watcher::Event::InitApply(record("1")), watcher::Event::InitDone] {
             writer.apply_watcher_event(&event);
         }
         let driving = tokio::spawn(drive(running.clone(), store, asked.refs));
+        (running, trigger, writer, driving)
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_a_record_that_is_gone() {
+        let (running, trigger, mut writer, driving) = start(Idle);
         let until_kept = async |kept: usize| {
             while lock(&running.written).len() != kept {
                 trigger.fire(&record("1"));
@@ -360,7 +369,42 @@ mod tests {
         tokio::time::timeout(long, until_kept(1)).await.expect("what was written is remembered");
         writer.apply_watcher_event(&watcher::Event::Delete(record("2")));
         tokio::time::timeout(long, until_kept(0)).await.expect("and forgotten");
-        stop.cancel();
+        running.frame.stop.cancel();
         driving.await.unwrap();
+    }
+
+    /// Counts its looks; the second finds something wrong.
+    struct Paced(AtomicUsize);
+
+    #[async_trait]
+    impl Loop for Paced {
+        type Record = Template;
+        const NAME: &str = "paced";
+        const PACE: Duration = Duration::from_secs(60);
+        async fn reconcile(&self, _: &Template, _: &mut Pass<TemplateStatus>) -> Result<(), PassError> {
+            match self.0.fetch_add(1, Ordering::Relaxed) {
+                1 => Err(PassError::waiting("Ready", "Wrong", "on purpose", Duration::from_secs(3600))),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_in_order_is_looked_at_once_in_a_while_however_often_it_is_asked_for() {
+        let (running, trigger, mut writer, _driving) = start(Paced(AtomicUsize::new(0)));
+        // Newer than what the loop itself writes.
+        writer.apply_watcher_event(&watcher::Event::Apply(record("3")));
+        let ask = async |times: u32| {
+            for _ in 0..times {
+                trigger.fire(&record("3"));
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        ask(50).await;
+        assert_eq!(running.it.0.load(Ordering::Relaxed), 1);
+        tokio::time::sleep(Paced::PACE).await;
+        assert_eq!(running.it.0.load(Ordering::Relaxed), 2, "what was asked for meanwhile is not forgotten");
+        ask(1).await;
+        assert_eq!(running.it.0.load(Ordering::Relaxed), 3, "what is wrong is looked at as soon as it is asked for");
     }
 }

@@ -149,6 +149,9 @@ impl<S: RecordStatus> Pass<S> {
     /// Writes the status as it is now, before effects that depend on it. Refused when the record has moved on, so
     /// that a pass over an old copy can never act on it.
     pub async fn save<K: Record<S = S>>(&mut self, record: &K) -> Result<(), PassError> {
+        if self.saved == self.status {
+            return Ok(());
+        }
         let (old, new) = (to_value(&self.saved)?, to_value(&self.status)?);
         let Some(diff) = merge_patch(&old, &new) else { return Ok(()) };
         let api: Api<K> = K::api(&self.write.client, record.namespace().as_deref());

@@ -6,7 +6,6 @@ use crate::controllers::context::Context;
 use crate::controllers::status::Record;
 use crate::engine::ownership::Ownership;
 use crate::engine::{ContainerState, ContainerSummary, Engine, EngineError, Labels, Network};
-use crate::plan::environment::{Environment, resolve};
 use crate::plan::resync::{ObjectKind, Owned, strays};
 use crate::plan::workspace::{base_name, container_names};
 use crate::resource::conditions::holds;
@@ -57,17 +56,11 @@ fn owned(kind: ObjectKind, id: &str, name: &str, found: &Labels) -> Option<Owned
 
 /// What each workspace's environment asks for; one that cannot be resolved now may have anything.
 fn names(ctx: &Context, members: &[Arc<Workspace>]) -> Names {
-    let images = ctx.settings().images;
-    let mut environments: BTreeMap<String, Option<Environment>> = BTreeMap::new();
     let mut names = Names::new();
     for w in members {
         let (project, uid) = (w.namespace().unwrap_or_default(), w.uid().unwrap_or_default());
-        let env = environments.entry(project.clone()).or_insert_with(|| {
-            let record = ctx.caches.projects.get(&ObjectRef::new(&project))?;
-            resolve(&record.spec, &images, &ctx.caches).ok()
-        });
-        if let Some(env) = env {
-            names.insert(uid.clone(), container_names(&base_name(&project, &w.name_any(), &uid), env));
+        if let Some(Ok((_, env))) = ctx.caches.environments.of(&ctx.caches, &project) {
+            names.insert(uid.clone(), container_names(&base_name(&project, &w.name_any(), &uid), &env));
         }
     }
     names

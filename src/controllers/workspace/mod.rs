@@ -17,7 +17,7 @@ use super::retry::PassError;
 use super::skeleton::Loop;
 use super::status::Pass;
 use crate::engine::Engine;
-use crate::plan::environment::{Environment, resolve};
+use crate::plan::environment::Environment;
 use crate::plan::workspace::{Wanted, WantedNetwork, base_name, shared_base, wanted};
 use crate::resource::conditions::condition;
 use crate::resource::names::Slug;
@@ -195,14 +195,11 @@ fn wanted_of(
 }
 
 impl Workspaces {
-    fn environment(&self, record: &Workspace) -> Result<(Arc<Project>, Environment), PassError> {
+    fn environment(&self, record: &Workspace) -> Result<(Arc<Project>, Arc<Environment>), PassError> {
         let name = record.namespace().unwrap_or_default();
-        let Some(project) = self.0.caches.projects.get(&ObjectRef::new(&name)) else {
-            return Err(PassError::stalled("Resolved", "ProjectNotFound", format!("project {name:?} does not exist")));
-        };
-        match resolve(&project.spec, &self.0.settings().images, &self.0.caches) {
-            Ok(env) => Ok((project, env)),
-            Err(e) => Err(PassError::stalled("Resolved", e.reason, e.message)),
+        match self.0.caches.environments.of(&self.0.caches, &name) {
+            Some(found) => found.map_err(|e| PassError::stalled("Resolved", e.reason, e.message)),
+            None => Err(PassError::stalled("Resolved", "ProjectNotFound", format!("project {name:?} does not exist"))),
         }
     }
 

@@ -170,7 +170,8 @@ hello name >/dev/null 2>&1 || step "applying examples/quickstart" quickstart
 url=$(hello 'jsonpath={.status.services[0].url}')
 phase=$(hello 'jsonpath={.status.phase}')
 # Without a file of addresses, `devsanctum up` was called by hand, and the defaults hold unless the URL says more.
-[[ -n $web || $url != http://*:* ]] || web=127.0.0.1:$(sed 's/.*:\([0-9]*\).*/\1/' <<<"$url")
+port=${url##*:}
+[[ -n $web || $url != http://*:* ]] || web=127.0.0.1:${port%%/*}
 web=${web:-127.0.0.1:80}
 listen=${listen:-$(sed -n 's/.*"server": "https:\/\/\(.*\)".*/\1/p' "$state/kubeconfig")}
 if [[ $phase = RUNNING && -n $url ]]; then

@@ -3,6 +3,7 @@
 mod isolation;
 mod prepare;
 mod resync;
+mod subnet;
 mod watch;
 
 pub use prepare::shared_network;

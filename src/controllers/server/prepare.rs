@@ -4,6 +4,7 @@ use super::super::context::Context;
 use super::super::retry::PassError;
 use super::super::status::Pass;
 use super::super::workspace::have_one;
+use super::subnet;
 use crate::engine::ownership::Ownership;
 use crate::engine::probe::{Disk, Memory, OUTPUT_LIMIT, disk_command, memory_command, parse_disk, parse_memory};
 use crate::engine::{
@@ -14,10 +15,6 @@ use crate::resource::{DockerServer, DockerServerStatus};
 use kube::ResourceExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Subnets tried for the shared bridge, one after the other: wide enough for thousands of workspaces.
-const SUBNETS: [&str; 6] =
-    ["10.213.0.0/16", "10.214.0.0/16", "10.215.0.0/16", "172.29.0.0/16", "172.30.0.0/16", "192.168.192.0/18"];
 
 /// The server, prepared.
 pub struct Prepared {
@@ -100,8 +97,9 @@ async fn network(
     if let Some(found) = engine.network(&name).await.map_err(failed)? {
         return if is_ours(ctx, &found.labels, record) { Ok((found, false)) } else { Err(taken("network", &name)) };
     }
+    let (subnets, routed) = subnet::candidates(record.spec.is_local()).await;
     let mut last = None;
-    for subnet in SUBNETS {
+    for subnet in subnets {
         let spec = NetworkSpec {
             name: name.clone(),
             labels: owner.labels(),
@@ -122,12 +120,12 @@ async fn network(
             Err(e) => return Err(failed(e)),
         }
     }
-    let words = last.map(|e| e.to_string()).unwrap_or_default();
-    Err(PassError::transient(
-        "Prepared",
-        "NoSubnet",
-        format!("no subnet of {} is free on the server: {words}", SUBNETS.join(", ")),
-    ))
+    let mut message = "no subnet for the workspaces' shared bridge is free on the server".to_owned();
+    if !routed.is_empty() {
+        message.push_str(&format!("; routes of this host (`ip route`) lead to {}", routed.join(", ")));
+    }
+    message.extend(last.map(|e| format!("; {e}")));
+    Err(PassError::transient("Prepared", "NoSubnet", message))
 }
 
 fn taken(what: &str, name: &str) -> PassError {

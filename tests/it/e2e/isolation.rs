@@ -1,6 +1,7 @@
 //! Where the shared bridge does not keep workspaces apart, each gets a network of its own.
 
 use super::world::{World, on, until};
+use crate::support::bare;
 use crate::support::dockerd::{Dockerd, Options};
 use std::time::Duration;
 
@@ -84,6 +85,21 @@ fn workspaces_get_networks_of_their_own_where_bridged_traffic_passes_no_firewall
             world.gone(name).await;
         }
         assert_eq!(world.objects(&["network", "ls"], "{{.Name}}"), vec![world.bridge()]);
+    });
+}
+
+#[test]
+fn the_shared_bridge_takes_no_subnet_that_the_host_has() {
+    let daemon = Dockerd::start(&Options::default());
+    on(&daemon, async |world| {
+        // As an engine leaves it whose data somebody removed; it might as well be a VPN.
+        for words in ["link add left type bridge", "address add 10.213.0.1/16 dev left", "link set left up"] {
+            assert!(bare("ip").args(words.split(' ')).status().unwrap().success(), "ip {words}");
+        }
+        world.with_workspaces(1).await;
+        serving(&world, &["w0"]).await;
+        let address = world.workspace("w0").await.status.unwrap().address.unwrap();
+        assert!(address.starts_with("10.214."), "{address}");
     });
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 /// Changes kept in memory at most, by number and by size in bytes.
 const KEEP: usize = 4096;
-const KEEP_BYTES: usize = 8 << 20;
+const KEEP_BYTES: usize = 4 << 20;
 /// Changes a watcher looks through at a time, so that nobody holds the lock for long.
 const LOOK: usize = 1024;
 

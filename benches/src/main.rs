@@ -21,8 +21,7 @@ mod wire;
 use std::process::{Command, ExitCode};
 
 const INSIDE: &str = "DEVSANCTUM_BENCH_INSIDE";
-const USAGE: &str =
-    "usage: devsanctum-bench rollout|repair|route|idle|many|api [--count N] [--runs N] [--seconds N] [--no-compose]";
+const USAGE: &str = "usage: devsanctum-bench rollout|repair|route|idle|many|api [--count N] [--runs N] [--seconds N] [--no-compose] [--in-flight N]";
 
 /// Flags of all benches.
 #[derive(Clone, Copy, Debug)]

@@ -63,8 +63,16 @@ new_kubectl() {
   install "$work/layer/kubectl/kubectl" "$bin/kubectl"
 }
 
+# What the quickstart's image is made of, for a test that has no mirror within reach.
+base_packages() {
+  ! compgen -G "$tools/packages/s6_*.deb" >/dev/null || return 0
+  images/base/build.sh packages "$work/packages"
+  mv "$work/packages" "$tools/packages"
+}
+
 packages
 a_traefik
 old_kubectl
 new_kubectl
+base_packages
 say "the tests' tools are there"

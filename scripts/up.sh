@@ -5,6 +5,7 @@
 #   DEVSANCTUM_LISTEN=ADDR    where the API listens [127.0.0.1:6443, or the next free port]
 #   DEVSANCTUM_WEB=ADDR       where workspaces are reached [127.0.0.1:80, or the next free port]
 #   DEVSANCTUM_BINARY=FILE    use this program rather than build one
+#   DEVSANCTUM_PACKAGES=DIR   make the base image from this folder of Debian packages (images/base/build.sh)
 #   DEVSANCTUM_FIREWALL=off   leave iptables alone
 set -euo pipefail
 # shellcheck source=scripts/common.sh
@@ -72,7 +73,7 @@ start_engine() {
 }
 
 make_image() {
-  package_lists
+  [[ -n ${DEVSANCTUM_PACKAGES:-} ]] || package_lists
   images/base/build.sh tiny
 }
 

@@ -2,18 +2,23 @@
 # Makes a base image without a registry, from Debian's packages: build.sh tiny|debian [tag]
 # tiny: busybox, s6 and execline, about 9 MB; debian: Debian with apt, git, ssh and s6, about 180 MB.
 # Does nothing when the tag already holds an image made from the same inputs.
+# For a machine without a package mirror, 'build.sh packages DIR' elsewhere puts what tiny is made of into a folder:
+#   DEVSANCTUM_PACKAGES=DIR   make tiny from the packages in this folder
 set -euo pipefail
-cd "$(dirname "$0")"
 
-flavour=${1:-}
-case $flavour in
-tiny | debian) ;;
-*)
-  echo "usage: $0 tiny|debian [tag]" >&2
+usage() {
+  echo "usage: $0 tiny|debian [tag], or $0 packages DIR" >&2
   exit 64
-  ;;
-esac
+}
+flavour=${1:-}
+[[ $flavour =~ ^(tiny|debian|packages)$ ]] || usage
+[[ $flavour != packages || -n ${2:-} ]] || usage
 tag=${2:-devsanctum/base:$flavour}
+# Absolute before the working folder changes: where packages are put, and where they are taken from.
+[[ $flavour != packages ]] || to=$(realpath -m "$2")
+from=''
+[[ $flavour != tiny || -z ${DEVSANCTUM_PACKAGES:-} ]] || from=$(realpath "$DEVSANCTUM_PACKAGES")
+cd "$(dirname "$0")"
 suite=${SUITE:-bookworm}
 # Times inside the image: a fixed moment, so that equal inputs give equal bytes.
 export SOURCE_DATE_EPOCH=1700000000
@@ -25,10 +30,12 @@ die() {
 }
 need() { command -v "$1" >/dev/null || die "needs '$1'; install it (apt-get install $2)"; }
 
-need docker docker.io
-need dpkg-deb dpkg
-[[ $flavour = tiny ]] || need mmdebstrap mmdebstrap
-docker version >/dev/null || die "no Docker engine answers; start it, or set DOCKER_HOST"
+if [[ $flavour != packages ]]; then
+  need docker docker.io
+  need dpkg-deb dpkg
+  [[ $flavour = tiny ]] || need mmdebstrap mmdebstrap
+  docker version >/dev/null || die "no Docker engine answers; start it, or set DOCKER_HOST"
+fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -40,7 +47,9 @@ debian_packages=(ca-certificates curl execline git less openssh-server procps s6
 inputs() {
   cat build.sh
   find root tiny -type f -print0 | sort -z | xargs -0 sha256sum
-  if [[ $flavour = tiny ]]; then
+  if [[ -n $from ]]; then
+    (cd "$from" && sha256sum ./*.deb)
+  elif [[ $flavour = tiny ]]; then
     apt-get --print-uris download "${tiny_packages[@]}" 2>/dev/null | awk '{print $2, $4}' | sort
   else
     apt-cache policy "${debian_packages[@]}" base-files libc6 | grep -E '^[a-z]|Candidate'
@@ -54,20 +63,26 @@ add_ours() {
   mkdir -p "$1/etc/services.d" "$1/etc/cont-init.d" "$1/run/service"
 }
 
+# fetch DIR: downloads the packages that tiny is made of.
+fetch() {
+  say "fetching ${#tiny_packages[@]} packages"
+  mkdir -p "$1"
+  local download=(apt-get -qq -o APT::Sandbox::User=root download "${tiny_packages[@]}")
+  # Lists that are too old name packages that are no longer there.
+  (cd "$1" && { "${download[@]}" || { apt-get -qq update && "${download[@]}"; }; }) || die "cannot fetch Debian's packages"
+}
+
 build_tiny() {
   local root=$work/root lib
   lib=lib/$(uname -m)-linux-gnu
-  say "fetching ${#tiny_packages[@]} packages"
-  if ! (mkdir "$work/debs" && cd "$work/debs" && apt-get -qq -o APT::Sandbox::User=root download "${tiny_packages[@]}"); then
-    # Lists that are too old name packages that are no longer there. What is made is then made from other inputs, so from
-    # the beginning.
-    if [[ -n ${LISTS_UPDATED:-} ]] || ! apt-get -qq update; then die "cannot fetch Debian's packages"; fi
-    rm -rf "$work"
-    LISTS_UPDATED=1 exec ./build.sh "$flavour" "$tag"
-  fi
+  local package packages=${from:-$work/packages}
+  [[ -n $from ]] || fetch "$packages"
+  for package in "${tiny_packages[@]}"; do
+    compgen -G "$packages/${package}_*.deb" >/dev/null || die "$packages lacks package $package"
+  done
   say "unpacking"
   mkdir -p "$work/all" "$root"/{bin,dev,etc,home/dev,lib,proc,root,run,sys,tmp,usr/bin,usr/lib,var}
-  for deb in "$work"/debs/*.deb; do dpkg-deb -x "$deb" "$work/all"; done
+  for package in "${tiny_packages[@]}"; do dpkg-deb -x "$packages/${package}"_*.deb "$work/all"; done
   cp "$work/all/bin/busybox" "$root/bin/"
   for applet in $("$root/bin/busybox" --list); do
     [[ $applet = busybox ]] || ln -s busybox "$root/bin/$applet"
@@ -110,9 +125,13 @@ pack() {
   tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --numeric-owner --format=gnu -C "$1" -cf "$work/root.tar" .
 }
 
-digest=$(inputs | sha256sum | cut -c1-64)
+if [[ $flavour = packages ]]; then
+  fetch "$to"
+  exit 0
+fi
+digest() { inputs | sha256sum | cut -c1-64; }
 label=io.devsanctum.base-inputs
-if [[ $(docker image inspect -f "{{index .Config.Labels \"$label\"}}" "$tag" 2>/dev/null) = "$digest" ]]; then
+if [[ $(docker image inspect -f "{{index .Config.Labels \"$label\"}}" "$tag" 2>/dev/null) = "$(digest)" ]]; then
   say "$tag is up to date"
   exit 0
 fi
@@ -121,6 +140,6 @@ say "importing $(($(stat -c %s "$work/root.tar") / 1000000)) MB as $tag"
 docker import \
   -c 'CMD ["/init"]' \
   -c 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
-  -c "LABEL $label=$digest" \
+  -c "LABEL $label=$(digest)" \
   "$work/root.tar" "$tag" >/dev/null
 say "made $tag ($(sha256sum "$work/root.tar" | cut -c1-12))"

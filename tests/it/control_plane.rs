@@ -1,11 +1,9 @@
 //! The whole program, as `up` and `down` run it: in the background, with a Traefik of its own.
 
-use crate::support::devsanctum;
 use crate::support::ports::free_address;
 use crate::support::traefik::find_traefik;
 use crate::support::watchdog::Watchdog;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use crate::support::{devsanctum, open_to_others};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -47,19 +45,6 @@ impl Drop for Installation {
     }
 }
 
-/// Files and folders that others could read.
-fn open_to_others(folder: &Path, found: &mut Vec<String>) {
-    for entry in std::fs::read_dir(folder).unwrap().flatten() {
-        let meta = entry.metadata().unwrap();
-        if !meta.is_symlink() && meta.permissions().mode() & 0o077 != 0 {
-            found.push(entry.path().display().to_string());
-        }
-        if meta.is_dir() {
-            open_to_others(&entry.path(), found);
-        }
-    }
-}
-
 #[test]
 fn up_and_down_can_be_repeated_and_leave_nothing_open() {
     let installation = Installation::new();
@@ -67,9 +52,7 @@ fn up_and_down_can_be_repeated_and_leave_nothing_open() {
     assert!(installation.up().contains("runs already"));
     let status: serde_json::Value = serde_json::from_str(&installation.ok(&["status", "-o", "json"])).unwrap();
     assert_eq!((&status["ready"], &status["database"]), (&true.into(), &"sqlite".into()));
-    let mut open = Vec::new();
-    open_to_others(installation.state.path(), &mut open);
-    assert_eq!(open, Vec::<String>::new());
+    assert_eq!(open_to_others(installation.state.path()), Vec::<String>::new());
     // Traefik holds a poll at our feed all the time; it must be let go, or ending takes as long as Traefik's patience.
     let begun = Instant::now();
     assert!(installation.ok(&["down"]).contains("has stopped"));

@@ -24,6 +24,7 @@ mod kubectl;
 mod on_postgres;
 mod proxy_measured;
 mod proxy_traefik;
+mod quickstart;
 mod replicas;
 mod store;
 mod support;

@@ -5,6 +5,7 @@ pub mod cli;
 mod command;
 pub mod dockerd;
 pub mod kubectl;
+pub mod machine;
 pub mod ports;
 pub mod postgres;
 pub mod source;
@@ -12,6 +13,8 @@ pub mod traefik;
 pub mod watchdog;
 
 pub use command::bare;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 /// The program that is tested.
 pub fn devsanctum() -> std::process::Command {
@@ -25,4 +28,16 @@ pub async fn client(kubeconfig: &str) -> Result<kube::Client, String> {
     let mut config = config.map_err(|e| e.to_string())?;
     config.proxy_url = None;
     kube::Client::try_from(config).map_err(|e| e.to_string())
+}
+
+/// Files and folders below this one, itself included, that others could read.
+pub fn open_to_others(path: &Path) -> Vec<String> {
+    let meta = path.symlink_metadata().unwrap();
+    if meta.is_symlink() {
+        return Vec::new();
+    }
+    let open = meta.permissions().mode() & 0o077 != 0;
+    let below = if meta.is_dir() { std::fs::read_dir(path).unwrap().flatten().collect() } else { Vec::new() };
+    let below = below.iter().flat_map(|entry| open_to_others(&entry.path()));
+    open.then(|| path.display().to_string()).into_iter().chain(below).collect()
 }

@@ -227,11 +227,6 @@ impl Start<'_> {
     }
 }
 
-/// A workspace's own status writes wake nobody, except that its placement counts on a server.
-fn server_of(w: &Workspace) -> Option<&str> {
-    w.status.as_ref()?.docker_server.as_deref()
-}
-
 fn owners(r: &Route) -> Vec<&str> {
     r.owner_references().iter().map(|o| o.uid.as_str()).collect()
 }
@@ -246,6 +241,7 @@ fn capacity(s: &DockerServer) -> String {
     s.status.as_ref().map(|s| format!("{:?}{:?}{:?}", s.phase, s.network_mode, s.ram_total_mb)).unwrap_or_default()
 }
 
+/// A workspace's own status writes wake nobody, except that its placement counts on a server.
 fn workspace_changed(on: &Triggers, caches: &Caches, w: &Workspace, is: Is) {
     match is {
         Is::There => caches.reserved.seen(w),
@@ -256,7 +252,7 @@ fn workspace_changed(on: &Triggers, caches: &Caches, w: &Workspace, is: Is) {
     if let Some(project) = w.namespace() {
         on.projects.fire_named(None, &project);
     }
-    if let Some(server) = server_of(w) {
+    if let Some(server) = w.server() {
         on.servers.fire_named(None, server);
     }
     if w.metadata.deletion_timestamp.is_some() {
@@ -266,7 +262,7 @@ fn workspace_changed(on: &Triggers, caches: &Caches, w: &Workspace, is: Is) {
 
 /// Capacity may have appeared: those without a server look again.
 fn wake_waiting(on: &Triggers, caches: &Caches) {
-    caches.workspaces.state().iter().filter(|w| server_of(w).is_none()).for_each(|w| on.workspaces.fire(w));
+    caches.workspaces.state().iter().filter(|w| w.server().is_none()).for_each(|w| on.workspaces.fire(w));
 }
 
 fn route_changed(on: &Triggers, caches: &Caches, r: &Route, is: Is) {
@@ -294,7 +290,7 @@ fn server_changed(on: &Triggers, caches: &Caches, s: &DockerServer, _: Is) {
         on.lists.send_replace(());
     }
     let name = s.name_any();
-    let concerned = |w: &&Arc<Workspace>| server_of(w).is_none_or(|of| of == name);
+    let concerned = |w: &&Arc<Workspace>| w.server().is_none_or(|of| of == name);
     caches.workspaces.state().iter().filter(concerned).for_each(|w| on.workspaces.fire(w));
 }
 

@@ -133,7 +133,7 @@ impl Context {
 
     /// The workspaces placed on a server.
     pub fn members(&self, server: &str) -> Vec<Arc<Workspace>> {
-        self.caches.workspaces.state_filter(|w| w.status.as_ref().is_some_and(|s| s.docker_server.as_deref() == Some(server)))
+        self.caches.workspaces.state_filter(|w| w.server() == Some(server))
     }
 
     /// Asks for a look at all workspaces placed on a server.

@@ -40,7 +40,7 @@ impl Amount {
 pub fn placed(w: &Workspace) -> Option<Placed> {
     let status = w.status.as_ref()?;
     let amount = Amount::new(status.reserved_ram_mb.unwrap_or(0), status.reserved_disk_gb.unwrap_or(0.0));
-    Some(Placed { server: status.docker_server.clone()?, amount })
+    Some(Placed { server: w.server()?.to_owned(), amount })
 }
 
 /// All reservations: those the records show, and those just made that they will show in a moment.

@@ -168,7 +168,7 @@ impl<L: Loop> Running<L> {
         if record.meta().deletion_timestamp.is_some() {
             return self.clean_up(record, pass).await;
         }
-        if record.annotations().get(labels::SUSPEND).is_some_and(|v| v == "true") {
+        if labels::is_suspended(record) {
             return self.it.observe(record).await;
         }
         let held = self.hold(record).await?;

@@ -1,5 +1,7 @@
 //! Names of labels, annotations and finalizers that the platform itself sets.
 
+use kube::ResourceExt;
+
 /// Label and Docker-label prefix of everything this product owns.
 pub const PREFIX: &str = "devsanctum.io/";
 /// The installation that owns a Docker object: a UUID made at the store's first start.
@@ -35,3 +37,8 @@ pub const RECREATE: &str = "devsanctum.io/recreate";
 pub const ACCEPT_ENGINE: &str = "devsanctum.io/accept-engine";
 /// Set to `"true"` on a server, allows one removal of more strays than the fuse lets pass.
 pub const REMOVE_STRAYS: &str = "devsanctum.io/remove-strays";
+
+/// Whether its loop is stopped by [`SUSPEND`].
+pub fn is_suspended(record: &impl ResourceExt) -> bool {
+    record.annotations().get(SUSPEND).is_some_and(|v| v == "true")
+}

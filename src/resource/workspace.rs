@@ -172,6 +172,13 @@ impl Rules for WorkspaceSpec {
 }
 
 /// Commands run in it through the `exec` subresource.
+impl Workspace {
+    /// The server it is placed on.
+    pub fn server(&self) -> Option<&str> {
+        self.status.as_ref()?.docker_server.as_deref()
+    }
+}
+
 impl kube::api::Execute for Workspace {}
 /// Its output is read through the `log` subresource.
 impl kube::api::Log for Workspace {}

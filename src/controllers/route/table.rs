@@ -77,8 +77,9 @@ impl Table {
     /// Waits until every workspace was looked at: a table told too early would take down routes that work.
     async fn first(&self) {
         let (caches, begun) = (&self.ctx.caches, Instant::now());
-        // Only what is on this machine has routes.
-        let near = |w: &Workspace| server(w).is_some_and(|server| self.ctx.is_near(server));
+        // Only what is on this machine, and stays, has routes.
+        let stays = |w: &Workspace| w.metadata.deletion_timestamp.is_none();
+        let near = |w: &Workspace| stays(w) && w.server().is_some_and(|server| self.ctx.is_near(server));
         let unseen = |w: &Workspace| near(w) && !self.ctx.upstreams.knows(w.metadata.uid.as_deref().unwrap_or_default());
         let mut open = caches.workspaces.state();
         while begun.elapsed() < FIRST_TABLE {
@@ -187,11 +188,6 @@ fn standing(told: Option<&RouteEntry>, live: &Result<LiveRoutes, ProxyError>, ui
 /// Whether something that was told is no longer so.
 fn takes_back(told: &RouteTable, wanted: &RouteTable) -> bool {
     told.0.iter().any(|(uid, entry)| wanted.0.get(uid) != Some(entry))
-}
-
-/// Where a workspace is, unless it goes.
-fn server(w: &Workspace) -> Option<&str> {
-    w.status.as_ref().filter(|_| w.metadata.deletion_timestamp.is_none())?.docker_server.as_deref()
 }
 
 #[cfg(test)]

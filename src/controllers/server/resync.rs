@@ -196,7 +196,7 @@ async fn living(ctx: &Context, server: &str) -> Option<BTreeSet<String>> {
     let all = ListParams::default();
     let workspaces = Api::<Workspace>::all(ctx.frame.client.clone()).list(&all).await.ok()?;
     let servers = DockerServer::api(&ctx.frame.client, None).list(&all).await.ok()?;
-    let elsewhere = |w: &Workspace| w.status.as_ref().and_then(|s| s.docker_server.as_deref()).is_some_and(|s| s != server);
+    let elsewhere = |w: &Workspace| w.server().is_some_and(|of| of != server);
     let here = workspaces.items.into_iter().filter(|w| !elsewhere(w)).filter_map(|w| w.uid());
     Some(here.chain(servers.items.into_iter().filter_map(|s| s.uid())).collect())
 }

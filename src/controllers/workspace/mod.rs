@@ -84,7 +84,7 @@ impl Loop for Workspaces {
     }
 
     async fn observe(&self, record: &Workspace) -> Result<(), PassError> {
-        match record.status.as_ref().and_then(|s| s.docker_server.as_deref()) {
+        match record.server() {
             Some(server) => kept::look(&self.0, record, &site(&self.0, server)?).await,
             None => Ok(()),
         }
@@ -146,7 +146,7 @@ fn site(ctx: &Context, server: &str) -> Result<Site, PassError> {
     };
     known(ctx, &record)?;
     let Some(engine) = ctx.engines.get(server) else {
-        if is_suspended(&record) {
+        if labels::is_suspended(&*record) {
             let message = format!("server {server:?} is suspended (annotation {}): nothing is done on it", labels::SUSPEND);
             return Err(PassError::waiting("Scheduled", "ServerSuspended", message, SOME_TIME));
         }
@@ -164,17 +164,13 @@ fn site(ctx: &Context, server: &str) -> Result<Site, PassError> {
 /// its first list saves asking about each of its containers.
 fn known(ctx: &Context, server: &DockerServer) -> Result<(), PassError> {
     let name = server.name_any();
-    if !ctx.engines.tried(&name) && !is_suspended(server) {
+    if !ctx.engines.tried(&name) && !labels::is_suspended(server) {
         return Err(PassError::unknown(format!("server {name:?} was not tried yet"), SOME_TIME));
     }
     if ctx.engines.get(&name).is_some() && !ctx.engines.listed(&name) {
         return Err(PassError::unknown(format!("server {name:?} is being listed"), SOME_TIME));
     }
     Ok(())
-}
-
-fn is_suspended(server: &DockerServer) -> bool {
-    server.annotations().get(labels::SUSPEND).is_some_and(|v| v == "true")
 }
 
 /// What the workspace should have on its server.

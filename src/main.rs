@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// 1.6 times the writes a second of the C library's, for some 20 MB more at rest (docs/PERFORMANCE.md).
+/// More writes a second than with the C library's, for no more memory (docs/PERFORMANCE.md); set in `.cargo/config.toml`.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> std::io::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new()?;

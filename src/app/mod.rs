@@ -62,7 +62,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     let tls_files = tls::load_or_create(&state.file("tls"), &config.tls_name, k8s_openapi::jiff::Timestamp::now());
     let tls_files = tls_files.map_err(|e| in_state(&state, "tls", &e))?;
     let listener = listen(config.listen, "--listen")?;
-    let proxy = Proxying::start(&config, &state, stop.clone()).await?;
+    let mut proxying = Proxying::start(&config, &state, stop.clone())?;
 
     let metrics = Arc::new(Metrics::default());
     let reports = Arc::new(Reports::observed_by(Box::new(Told(metrics.clone()))));
@@ -78,6 +78,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
         reports: reports.clone(),
         metrics: metrics.clone(),
         ready: is_ready,
+        traefik: proxying.status(),
         started: Instant::now(),
         leads: is_leading,
         replicated,
@@ -100,13 +101,14 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
 
     let serving = tls::serve(listener, api_router, &tls_files, stop.clone().cancelled_owned());
     let serving = async { serving.await.map_err(|e| format!("the API stopped: {e}")) };
+    let proxy = proxying.proxy.clone();
     let run = |stop: CancellationToken| {
         ready.send_replace(false);
         controllers::run(Parts {
             client: client.clone(),
             instance: store.instance().to_owned(),
             connector: connector.clone(),
-            proxy: proxy.proxy.clone(),
+            proxy: proxy.clone(),
             secrets: secrets.clone(),
             clock: Arc::new(SystemClock),
             reports: reports.clone(),
@@ -121,17 +123,23 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
             leads.send_replace(true);
             return run(stop.clone()).await;
         }
-        let (holder, ttl, proxy) = (uuid::Uuid::new_v4().to_string(), config.lease, proxy.proxy.clone());
+        let (holder, ttl, proxy) = (uuid::Uuid::new_v4().to_string(), config.lease, proxy.clone());
         let candidate = leader::Candidate { store: store.clone(), holder, ttl, stop: stop.clone(), leads, until, proxy };
         leader::lead(candidate, run).await
     };
-    // Whichever fails ends the other; a stop waits for both, so that the lead is given back.
+    let answers = async {
+        tokio::select! {
+            answers = proxying.answers() => answers,
+            () = stop.cancelled() => Ok(()),
+        }
+    };
+    // Whichever fails ends the others; a stop waits for all, so that the lead is given back.
     let result = tokio::select! {
-        done = async { tokio::try_join!(serving, loops) } => done.map(|_| ()),
+        done = async { tokio::try_join!(serving, loops, answers) } => done.map(|_| ()),
         never = keep_pruning(api) => match never {},
     };
     stop.cancel();
-    proxy.stop().await;
+    proxying.stop().await;
     result
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Config, StateDir, in_state, listen};
 use crate::proxy::feed::Connection;
-use crate::proxy::{Earlier, ManagedSettings, ManagedTraefik, RenderSettings, TraefikProxy};
+use crate::proxy::{Earlier, ManagedSettings, ManagedStatus, ManagedTraefik, RenderSettings, TraefikProxy};
 use crate::web::gate;
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::future::IntoFuture;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Name of Traefik's entry point for workspaces.
@@ -23,13 +24,12 @@ pub struct Proxying {
     pub proxy: Arc<TraefikProxy>,
     managed: Option<ManagedTraefik>,
 }
-
 impl Proxying {
-    /// Serves the feed and the gate, and starts a Traefik unless there is one already.
+    /// Serves the feed and the gate, and begins to start a Traefik unless there is one already.
     ///
     /// # Errors
     /// In words for people.
-    pub async fn start(config: &Config, state: &StateDir, stop: CancellationToken) -> Result<Self, String> {
+    pub fn start(config: &Config, state: &StateDir, stop: CancellationToken) -> Result<Self, String> {
         let earlier = Earlier::read(state.path());
         let left_behind = config.external_traefik.is_none() && ManagedTraefik::is_left_behind(state.path());
         let feed = listen_again(config.feed, earlier.map(|e| e.feed), "--feed")?;
@@ -73,11 +73,25 @@ impl Proxying {
                 extra: BTreeMap::new(),
                 env: BTreeMap::new(),
             };
-            let started = ManagedTraefik::start(settings, proxy.feed()).await.map_err(|e| e.to_string())?;
-            proxy.run_by(started.status());
-            managed = Some(started);
+            let starting = ManagedTraefik::start(settings, proxy.feed());
+            proxy.run_by(starting.status());
+            managed = Some(starting);
         }
         Ok(Self { proxy, managed })
+    }
+
+    /// What the Traefik that is run here says of itself.
+    pub fn status(&self) -> Option<watch::Receiver<ManagedStatus>> {
+        self.managed.as_ref().map(ManagedTraefik::status)
+    }
+
+    /// Waits until the Traefik that is run here, if one is, answers for the first time.
+    ///
+    /// # Errors
+    /// In words for people, when it does not.
+    pub async fn answers(&mut self) -> Result<(), String> {
+        let Some(managed) = &mut self.managed else { return Ok(()) };
+        managed.answers().await.map_err(|e| e.to_string())
     }
 
     /// Ends the Traefik that was started.

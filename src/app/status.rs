@@ -3,6 +3,7 @@
 use super::telemetry::Metrics;
 use crate::api::Health;
 use crate::controllers::{LoopReport, Outcome, Reports};
+use crate::proxy::ManagedStatus;
 use crate::store::Store;
 use axum::Router;
 use axum::extract::State;
@@ -22,6 +23,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Whether the loops have looked at everything once.
     pub ready: watch::Receiver<bool>,
+    /// What the Traefik that is run here says, where one is.
+    pub traefik: Option<watch::Receiver<ManagedStatus>>,
     /// When it started.
     pub started: Instant,
     /// Whether the loops run here.
@@ -32,6 +35,9 @@ pub struct App {
 
 impl Health for App {
     fn ready(&self) -> Result<(), String> {
+        if self.traefik.as_ref().is_some_and(|t| !t.borrow().started) {
+            return Err("Traefik has not answered yet".into());
+        }
         let follows = self.replicated && !*self.leads.borrow();
         if follows || *self.ready.borrow() {
             return Ok(());

@@ -77,6 +77,8 @@ pub enum ManagedError {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ManagedStatus {
+    /// Whether it has answered since we began.
+    pub started: bool,
     /// Its process; 0 while it does not run.
     pub pid: u32,
     /// How often it was started again.
@@ -85,32 +87,44 @@ pub struct ManagedStatus {
     pub error: String,
 }
 
-/// A Traefik of our own that runs. Dropping it kills the process; [`ManagedTraefik::stop`] is kinder.
+/// A Traefik of our own. Dropping it kills the process; [`ManagedTraefik::stop`] is kinder.
 pub struct ManagedTraefik {
     status: watch::Receiver<ManagedStatus>,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    task: JoinHandle<Result<(), ManagedError>>,
 }
 
 impl ManagedTraefik {
-    /// Starts Traefik, or takes over the one that an earlier run of ours left, and waits until it answers.
+    /// Begins to start Traefik, or to take over the one that an earlier run of ours left.
+    pub fn start(settings: ManagedSettings, feed: &Arc<Feed>) -> Self {
+        let (told, status) = watch::channel(ManagedStatus::default());
+        let stop = CancellationToken::new();
+        let (feed, stopped) = (Arc::clone(feed), stop.clone());
+        let task = tokio::spawn(async move {
+            let mut traefik = Traefik::prepare(settings).await?;
+            let mut running = traefik.begin().await?;
+            traefik.wait_ready(&mut running, &stopped).await?;
+            told.send_modify(|s| (s.started, s.pid) = (true, running.pid()));
+            traefik.keep(running, feed, told, stopped).await;
+            Ok(())
+        });
+        Self { status, stop, task }
+    }
+
+    /// Waits until it answers for the first time, or is told to stop.
     ///
     /// # Errors
     /// With the mend, when there is no program, an address is taken, or it ends or stays silent for 15 s.
-    pub async fn start(settings: ManagedSettings, feed: &Arc<Feed>) -> Result<Self, ManagedError> {
-        let mut traefik = Traefik::prepare(settings)?;
-        let mut running = match traefik.adopt().await? {
-            Some(process) => Running::Adopted(process),
-            None => {
-                traefik.check_addresses()?;
-                Running::Child(traefik.spawn()?)
-            }
-        };
-        traefik.wait_ready(&mut running).await?;
-        let (told, status) = watch::channel(ManagedStatus { pid: running.pid(), ..ManagedStatus::default() });
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(traefik.keep(running, Arc::clone(feed), told, stop.clone()));
-        Ok(Self { status, stop, task })
+    pub async fn answers(&mut self) -> Result<(), ManagedError> {
+        tokio::select! {
+            answers = self.status.wait_for(|s| s.started) => if answers.is_ok() { return Ok(()) },
+            () = self.stop.cancelled() => return Ok(()),
+        }
+        // Nobody will tell any more: the task has ended.
+        match (&mut self.task).await {
+            Ok(ended) => ended,
+            Err(e) => Err(ManagedError::Start(e.to_string())),
+        }
     }
 
     /// Whether one that an earlier run of ours started still runs: it holds its addresses, and gives them up when it is
@@ -127,7 +141,9 @@ impl ManagedTraefik {
     /// Ends Traefik: asks, and kills after five seconds.
     pub async fn stop(mut self) {
         self.stop.cancel();
-        let _ = (&mut self.task).await;
+        if !self.task.is_finished() {
+            let _ = (&mut self.task).await;
+        }
     }
 }
 
@@ -183,13 +199,13 @@ struct Traefik {
 }
 
 impl Traefik {
-    fn prepare(settings: ManagedSettings) -> Result<Self, ManagedError> {
+    async fn prepare(settings: ManagedSettings) -> Result<Self, ManagedError> {
         if !settings.api.ip().is_loopback() {
             return Err(ManagedError::ApiNotLoopback(settings.api));
         }
         let binary = find_binary(&settings)?;
-        let help = std::process::Command::new(&binary).arg("--help").stdin(Stdio::null()).output();
-        let help = help.map_err(|e| ManagedError::NoBinary(format!("{}: {e}", binary.display())))?;
+        let help = Command::new(&binary).arg("--help").stdin(Stdio::null()).kill_on_drop(true).output();
+        let help = help.await.map_err(|e| ManagedError::NoBinary(format!("{}: {e}", binary.display())))?;
         let aliases = String::from_utf8_lossy(&help.stdout).contains("aliasheadersstrategy");
         let config = static_config(&settings, aliases).to_string();
         let dir = settings.state_dir.join("traefik");
@@ -198,6 +214,14 @@ impl Traefik {
         let client = reqwest::Client::builder().timeout(Duration::from_secs(1)).no_proxy().build();
         let client = client.map_err(|e| ManagedError::Start(e.to_string()))?;
         Ok(Self { settings, binary, dir, config, client })
+    }
+
+    async fn begin(&mut self) -> Result<Running, ManagedError> {
+        if let Some(process) = self.adopt().await? {
+            return Ok(Running::Adopted(process));
+        }
+        self.check_addresses()?;
+        Ok(Running::Child(self.spawn()?))
     }
 
     /// The process of an earlier run of ours, when it runs what we would start; else it is ended.
@@ -254,7 +278,7 @@ impl Traefik {
         Ok(child)
     }
 
-    async fn wait_ready(&self, running: &mut Running) -> Result<(), ManagedError> {
+    async fn wait_ready(&self, running: &mut Running, stop: &CancellationToken) -> Result<(), ManagedError> {
         let url = format!("http://{}/ping", self.settings.api);
         let ready = async {
             while !self.client.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
@@ -267,6 +291,7 @@ impl Traefik {
                 Err(_) => running.terminate().await,
             },
             _ = running.ended() => {}
+            () = stop.cancelled() => running.terminate().await,
         }
         Err(ManagedError::Start(self.last_words()))
     }

@@ -77,7 +77,7 @@ impl TraefikProxy {
         &self.feed
     }
 
-    /// From now on, the one who runs the proxy says why it does not answer.
+    /// From now on, the one who runs the proxy says when it answers for the first time, and why it does not.
     pub fn run_by(&self, status: watch::Receiver<ManagedStatus>) {
         // Whoever was first runs it.
         let _ = self.runner.set(status);
@@ -124,8 +124,12 @@ impl TraefikProxy {
     }
 
     /// Looks at Traefik, unless someone did since this call began. With `only_newest`, compares nothing and answers
-    /// `None` while Traefik does not hold the newest configuration.
+    /// `None` while Traefik does not hold the newest configuration. Waits for a Traefik of ours that is being started.
     async fn look(&self, only_newest: bool) -> Result<Option<LiveRoutes>, ProxyError> {
+        // One that is being started is not one that does not answer. An error: it will not be started.
+        if let Some(status) = self.runner.get() {
+            let _ = status.clone().wait_for(|s| s.started).await;
+        }
         let asked_at = Instant::now();
         let mut known = self.known.lock().await;
         let wanted = self.feed.current();
@@ -266,7 +270,7 @@ mod tests {
     #[tokio::test]
     async fn the_one_who_runs_it_says_why_it_does_not_answer() {
         let proxy = proxy("http://127.0.0.1:1");
-        let (told, status) = watch::channel(ManagedStatus::default());
+        let (told, status) = watch::channel(ManagedStatus { started: true, ..ManagedStatus::default() });
         proxy.run_by(status);
         assert!(proxy.live().await.unwrap_err().to_string().contains("refused"));
         told.send_modify(|s| s.error = "Traefik ended: address already in use".into());

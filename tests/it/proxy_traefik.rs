@@ -2,12 +2,12 @@
 
 use crate::support::bare;
 use crate::support::ports::free_address;
-use crate::support::traefik::{Gate, PATIENCE, Rig, Upstream, find_traefik, private, public, request, spawn, table};
+use crate::support::traefik::{Gate, PATIENCE, Rig, Upstream, find_traefik, private, public, request, spawn, started, table};
 use crate::support::watchdog::Watchdog;
 use axum::routing::get;
 use devsanctum::proxy::{
-    Certificate, ManagedError, ManagedSettings, ManagedTraefik, Proxy, ProxyError, RenderSettings, RouteEntry, RouteTable,
-    TlsSettings, TraefikProxy,
+    Certificate, ManagedError, ManagedSettings, Proxy, ProxyError, RenderSettings, RouteEntry, RouteTable, TlsSettings,
+    TraefikProxy,
 };
 use devsanctum::resource::common::Protocol;
 use std::os::unix::fs::PermissionsExt;
@@ -210,7 +210,7 @@ async fn a_traefik_left_behind_is_taken_over_when_it_fits_and_ended_when_not() {
     rig.route(&table([("r1", public("a.localhost", app.address))])).await;
     rig.traefik.take().unwrap().stop().await;
     let mut left = leave_behind(&rig.settings);
-    let traefik = ManagedTraefik::start(rig.settings.clone(), rig.proxy.feed()).await.unwrap();
+    let traefik = started(rig.settings.clone(), rig.proxy.feed()).await.unwrap();
     assert_eq!(traefik.status().borrow().pid, left.0.id());
     until(&rig, "a.localhost", 200).await;
     traefik.stop().await;
@@ -218,7 +218,7 @@ async fn a_traefik_left_behind_is_taken_over_when_it_fits_and_ended_when_not() {
 
     let mut left = leave_behind(&rig.settings);
     let other = ManagedSettings { token: "another".into(), ..rig.settings.clone() };
-    let traefik = ManagedTraefik::start(other, rig.proxy.feed()).await.unwrap();
+    let traefik = started(other, rig.proxy.feed()).await.unwrap();
     assert_ne!(traefik.status().borrow().pid, left.0.id());
     left.0.wait().unwrap();
     traefik.stop().await;
@@ -234,7 +234,7 @@ async fn a_traefik_taken_over_that_does_not_ask_is_restarted() {
     // A feed that was never asked: this run's own.
     let settings = RenderSettings { entry_points: vec![], gate_url: String::new(), tls: None, default_certificate: None };
     let unasked = TraefikProxy::new("http://127.0.0.1:1", "t".into(), settings).unwrap();
-    let traefik = ManagedTraefik::start(rig.settings.clone(), unasked.feed()).await.unwrap();
+    let traefik = started(rig.settings.clone(), unasked.feed()).await.unwrap();
     assert_eq!(traefik.status().borrow().pid, left.0.id());
     sleep(Duration::from_secs(4)).await;
     assert!(left.0.try_wait().unwrap().is_none(), "while there is no table, the routes it has are kept");
@@ -294,13 +294,13 @@ async fn what_keeps_traefik_from_starting_is_named_with_the_mend() {
         default_certificate: None,
     };
     let proxy = TraefikProxy::new("http://127.0.0.1:1", "t".into(), settings).unwrap();
-    let start = async |settings| ManagedTraefik::start(settings, proxy.feed()).await.err().unwrap();
+    let start = async |settings| started(settings, proxy.feed()).await.err().unwrap();
     assert!(matches!(start(port).await, ManagedError::Address { .. }));
     assert!(matches!(start(binary).await, ManagedError::NoBinary(_)));
     assert!(matches!(start(open).await, ManagedError::ApiNotLoopback(_)));
     let error = start(wrong).await.to_string();
     assert!(error.contains("nonsense"), "{error}");
-    let traefik = ManagedTraefik::start(good.clone(), proxy.feed()).await.unwrap();
+    let traefik = started(good.clone(), proxy.feed()).await.unwrap();
     assert_eq!(request(good.api, "localhost", "/metrics", &[]).await.0, 200);
     for file in ["traefik/traefik.yml", "traefik/traefik.log", "traefik/traefik.pid", "traefik"] {
         let mode = std::fs::metadata(dir.path().join(file)).unwrap().permissions().mode();

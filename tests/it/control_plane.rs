@@ -53,6 +53,8 @@ fn up_and_down_can_be_repeated_and_leave_nothing_open() {
     let status: serde_json::Value = serde_json::from_str(&installation.ok(&["status", "-o", "json"])).unwrap();
     assert_eq!((&status["ready"], &status["database"]), (&true.into(), &"sqlite".into()));
     assert_eq!(open_to_others(installation.state.path()), Vec::<String>::new());
+    let log = std::fs::read_to_string(installation.state.path().join("devsanctum.log")).unwrap();
+    assert!(log.contains("serving") && !log.contains('\x1b'), "{log}");
     // Traefik holds a poll at our feed all the time; it must be let go, or ending takes as long as Traefik's patience.
     let begun = Instant::now();
     assert!(installation.ok(&["down"]).contains("has stopped"));

@@ -6,6 +6,7 @@ pub mod access;
 pub mod api;
 pub mod app;
 pub mod cli;
+pub mod clock;
 pub mod controllers;
 pub mod engine;
 pub mod plan;

@@ -11,15 +11,16 @@ use super::view::json_response;
 use super::write::{Change, WriteRequest, modify, transact};
 use super::{ApiState, record};
 use crate::access::{Action, Identity, authorize};
+use crate::clock::Clock;
 use crate::store::{Tx, Wants};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Documents taken at once.
@@ -59,7 +60,7 @@ async fn answer(state: &ApiState, identity: &Identity, body: Body) -> Result<Res
         return Err(ApiError::bad_request(format!("documents: must be 1 to {MAX_DOCUMENTS}, got {count}")));
     }
     let (manager, force) = (asked.manager, asked.force);
-    let placed = asked.documents.into_iter().map(|config| place(identity, &manager, config));
+    let placed = asked.documents.into_iter().map(|config| place(state.clock(), identity, &manager, config));
     let (documents, refused) = sorted(placed);
     if !refused.is_empty() {
         return Err(ApiError::of_documents(refused, count));
@@ -84,7 +85,7 @@ fn sorted<T>(results: impl Iterator<Item = Result<T, ApiError>>) -> (Vec<T>, Vec
 }
 
 /// Finds out which record a document is about, and whether the caller may write it.
-fn place(identity: &Identity, manager: &str, config: Value) -> Result<Document, ApiError> {
+fn place(clock: &Arc<dyn Clock>, identity: &Identity, manager: &str, config: Value) -> Result<Document, ApiError> {
     if !config.is_object() {
         return Err(ApiError::bad_request("must be an object"));
     }
@@ -118,7 +119,8 @@ fn place(identity: &Identity, manager: &str, config: Value) -> Result<Document, 
         manager: manager.to_owned(),
         subresource: "",
         validation: FieldValidation::Strict,
-        now: Timestamp::now(),
+        now: clock.now(),
+        clock: clock.clone(),
     };
     Ok(Document { request, config })
 }

@@ -1,8 +1,10 @@
 //! What must be there before the first request: the namespaces that belong to no project.
 
 use super::facts::{Facts, put};
+use super::fail;
 use super::served::by_kind;
 use super::status::ApiError;
+use crate::clock::Clock;
 use crate::store::{Put, Store};
 use serde_json::{Value, json};
 
@@ -14,15 +16,19 @@ const EXISTING: [&str; 2] = ["default", "devsanctum-system"];
 /// Makes the reserved namespaces where they are missing. To be called at every start.
 ///
 /// # Errors
-/// When the store fails.
-pub async fn bootstrap(store: &Store) -> Result<(), ApiError> {
-    let now = k8s_openapi::jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+/// When the store fails, or there are no random bytes.
+pub async fn bootstrap(store: &Store, clock: &dyn Clock) -> Result<(), ApiError> {
+    let now = clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let mut named = Vec::new();
+    for name in EXISTING {
+        named.push((name, clock.uuid().map_err(fail::no_chance)?));
+    }
     store
         .write::<(), ApiError>(Box::new(move |tx| {
             Box::pin(async move {
-                for name in EXISTING {
+                for (name, uid) in named {
                     let labels = json!({"kubernetes.io/metadata.name": name});
-                    let Some(put) = namespace_put(name, labels, None, &now) else { continue };
+                    let Some(put) = namespace_put(name, &uid, labels, None, &now) else { continue };
                     if tx.get(&put.key).await?.is_none() {
                         tx.put(put).await?;
                     }
@@ -34,13 +40,13 @@ pub async fn bootstrap(store: &Store) -> Result<(), ApiError> {
 }
 
 /// A namespace ready for the store.
-pub fn namespace_put(name: &str, labels: Value, owner: Option<Value>, now: &str) -> Option<Put> {
+pub fn namespace_put(name: &str, uid: &str, labels: Value, owner: Option<Value>, now: &str) -> Option<Put> {
     let served = by_kind("Namespace")?;
     let mut record = json!({
         "apiVersion": served.api_version,
         "kind": served.def.kind,
         "metadata": {
-            "name": name, "uid": uuid::Uuid::new_v4().to_string(), "creationTimestamp": now, "generation": 1, "labels": labels,
+            "name": name, "uid": uid, "creationTimestamp": now, "generation": 1, "labels": labels,
         },
         "spec": {},
         "status": {"phase": "Active"},

@@ -7,6 +7,11 @@ use crate::store::StoreError;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
+/// The operating system gives no random bytes.
+pub fn no_chance(error: getrandom::Error) -> ApiError {
+    ApiError::internal(format!("no random bytes: {error}"))
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {

@@ -20,7 +20,6 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, StatusCode};
-use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use std::time::Instant;
 
@@ -184,7 +183,8 @@ impl Call {
             manager: field_manager(&self.params, &self.parts.headers, &self.identity)?,
             subresource: self.target.subresource.name(),
             validation: self.params.validation()?,
-            now: Timestamp::now(),
+            now: self.state.clock().now(),
+            clock: self.state.clock().clone(),
         })
     }
 

@@ -21,7 +21,7 @@ const BATCH: u32 = 200;
 pub async fn keep_pruning(state: ApiState) -> Infallible {
     loop {
         tokio::time::sleep(EVERY).await;
-        match prune(&state, Timestamp::now() - KEEP).await {
+        match prune(&state, state.clock().now() - KEEP).await {
             Ok(0) => {}
             Ok(count) => tracing::debug!(count, "removed old events"),
             Err(e) => tracing::warn!(error = %e, "old events could not be removed; tried again later"),
@@ -39,11 +39,11 @@ pub async fn prune(state: &ApiState, limit: Timestamp) -> Result<usize, ApiError
     loop {
         let page = state.store().list(&query).await?;
         let Some(last) = page.items.last().map(|s| s.key.clone()) else { return Ok(removed) };
-        let now = Timestamp::now();
+        let now = state.clock().now();
         let old: Vec<Key> = page.items.iter().filter(|s| seen(s, now) < limit).map(|s| s.key.clone()).collect();
         if !old.is_empty() {
             removed += transact(state.store(), false, Wants { keys: old.clone(), claims: Vec::new() }, move |tx| {
-                Box::pin(async move { remove(tx, old, limit).await })
+                Box::pin(async move { remove(tx, old, now, limit).await })
             })
             .await?;
         }
@@ -55,11 +55,11 @@ pub async fn prune(state: &ApiState, limit: Timestamp) -> Result<usize, ApiError
 }
 
 /// Looks once more: an event may have been seen again in between.
-async fn remove(tx: &mut Tx, keys: Vec<Key>, limit: Timestamp) -> Result<usize, ApiError> {
+async fn remove(tx: &mut Tx, keys: Vec<Key>, now: Timestamp, limit: Timestamp) -> Result<usize, ApiError> {
     let mut removed = 0;
     for key in keys {
         let Some(stored) = tx.get(&key).await? else { continue };
-        if seen(&stored, Timestamp::now()) < limit {
+        if seen(&stored, now) < limit {
             tx.delete(&key, parse(&stored.body).map_err(fail::damaged)?).await?;
             removed += 1;
         }
@@ -82,6 +82,7 @@ mod tests {
     use super::super::{ApiConfig, NoObserver, bootstrap, client, router, streams::NoStreams};
     use super::*;
     use crate::access::Identity;
+    use crate::clock::SystemClock;
     use crate::store::{SecretKey, Store, StoreConfig};
     use k8s_openapi::api::core::v1::Event;
     use kube::api::{Api, PostParams};
@@ -92,9 +93,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", dir.path().join("a.db").display());
         let store = Store::open(&StoreConfig { url, secret_key: SecretKey([1; 32]), keep_changes: 100 }).await.unwrap();
-        bootstrap(&store).await.unwrap();
+        bootstrap(&store, &SystemClock).await.unwrap();
         let (health, observer) = (Arc::new(NoObserver), Arc::new(NoObserver));
-        let config = ApiConfig { store, streams: Arc::new(NoStreams), health, observer, shutdown: Default::default() };
+        let config = ApiConfig {
+            store,
+            streams: Arc::new(NoStreams),
+            health,
+            observer,
+            clock: SystemClock::shared(),
+            shutdown: Default::default(),
+        };
         let state = ApiState::new(config);
         let events: Api<Event> = Api::namespaced(client(router(state.clone()), Identity::system("test")), "default");
         for i in 0..BATCH + 1 {

@@ -2,6 +2,7 @@
 
 use super::streams::WorkspaceStreams;
 use crate::access::Authenticator;
+use crate::clock::Clock;
 use crate::store::Store;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +46,8 @@ pub struct ApiConfig {
     pub health: Arc<dyn Health>,
     /// Is told of requests.
     pub observer: Arc<dyn RequestObserver>,
+    /// Time and chance.
+    pub clock: Arc<dyn Clock>,
     /// Ends watches and sessions when the program stops.
     pub shutdown: CancellationToken,
 }
@@ -88,6 +91,11 @@ impl ApiState {
     /// Ends watches and sessions when it is cancelled.
     pub fn shutdown(&self) -> &CancellationToken {
         &self.0.config.shutdown
+    }
+
+    /// Time and chance.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.config.clock
     }
 
     /// Turns tokens into identities.

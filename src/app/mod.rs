@@ -16,7 +16,8 @@ pub use up::{down, up};
 
 use crate::access::Identity;
 use crate::api::{ApiConfig, ApiState, bootstrap, client, guarded, keep_pruning, router, tls};
-use crate::controllers::{self, Parts, Reports, SecretReader, SystemClock};
+use crate::clock::SystemClock;
+use crate::controllers::{self, Parts, Reports, SecretReader};
 use crate::engine::pool::EnginePool;
 use crate::store::{Store, StoreConfig};
 use async_trait::async_trait;
@@ -56,7 +57,7 @@ pub fn serve(config: Config, state: StateDir, stop: CancellationToken) -> BoxFut
 
 async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -> Result<(), String> {
     let _lock = state.lock().map_err(|e| e.to_string())?;
-    let store = open_store(&config, &state).await?;
+    let (clock, store) = (SystemClock::shared(), open_store(&config, &state).await?);
     let token = admin_token(&state, &store).await?;
     let tls_files = certificates(&config, &state)?;
     let listener = listen(config.listen, "--listen")?;
@@ -69,8 +70,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     let connector = Arc::new(EnginePool::new(store.instance(), Arc::new(Told(metrics.clone())), fence.clone()));
     let secrets: Arc<dyn SecretReader> = Arc::new(StoredSecrets(store.clone()));
     let proxy = proxying.proxy.clone();
-    let (ready, is_ready) = watch::channel(false);
-    let (leads, is_leading) = watch::channel(false);
+    let ((ready, is_ready), (leads, is_leading)) = (watch::channel(false), watch::channel(false));
     let app = Arc::new(App {
         store: store.clone(),
         reports: reports.clone(),
@@ -88,6 +88,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
         streams: later.clone(),
         health: app.clone(),
         observer: Arc::new(Told(metrics)),
+        clock: clock.clone(),
         shutdown: stop.clone(),
     });
     let api_router = router(api.clone()).merge(guarded(&api, status::routes(app)));
@@ -107,7 +108,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
             connector: connector.clone(),
             proxy: proxy.clone(),
             secrets: secrets.clone(),
-            clock: Arc::new(SystemClock),
+            clock: clock.clone(),
             reports: reports.clone(),
             public_port: config.external_traefik.is_none().then_some(config.web.port()),
             ready: ready.clone(),
@@ -156,7 +157,7 @@ async fn open_store(config: &Config, state: &StateDir) -> Result<Store, String> 
     let url = config.database.clone().unwrap_or_else(|| format!("sqlite://{}", state.file("db/devsanctum.db").display()));
     let secret_key = state.secret_key().map_err(|e| in_state(state, "secret.key", &e))?;
     let store = Store::open(&StoreConfig { url, secret_key, keep_changes: KEEP_CHANGES }).await.map_err(|e| e.to_string())?;
-    bootstrap(&store).await.map_err(|e| format!("the store cannot be prepared: {e}"))?;
+    bootstrap(&store, SystemClock::shared().as_ref()).await.map_err(|e| format!("the store cannot be prepared: {e}"))?;
     Ok(store)
 }
 

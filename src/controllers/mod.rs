@@ -2,7 +2,6 @@
 //! runs in process, beside another replica, or against a real cluster.
 
 mod caches;
-mod clock;
 mod context;
 pub mod endpoint;
 mod environments;
@@ -22,11 +21,11 @@ mod template;
 mod triggers;
 mod workspace;
 
-pub use clock::{Clock, SystemClock};
 pub use context::SecretReader;
 pub use report::{LoopReport, Outcome, PassObserver, PassReport, Reports};
 pub use triggers::Queue;
 
+use crate::clock::Clock;
 use crate::engine::{Connector, Fence};
 use crate::proxy::Proxy;
 use context::{Context, Engines, Upstreams};

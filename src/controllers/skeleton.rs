@@ -8,11 +8,11 @@
 //! # Caveats
 //! A pass can be cut at any `.await` when the process ends; every step must bear being done again.
 
-use super::clock::Clock;
 use super::report::{Outcome, PassReport, Reports};
 use super::retry::{Class, PassError, delay};
 use super::status::{Pass, Record};
 use super::triggers::{Asked, Queue};
+use crate::clock::Clock;
 use crate::engine::Fence;
 use crate::resource::labels;
 use async_trait::async_trait;
@@ -309,9 +309,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::SystemClock;
     use super::super::triggers::Trigger;
     use super::*;
+    use crate::clock::SystemClock;
     use crate::resource::{Template, TemplateStatus};
     use kube::client::Body;
     use kube::runtime::{reflector, watcher};

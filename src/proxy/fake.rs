@@ -2,6 +2,8 @@
 
 use super::types::{LiveRoute, LiveRoutes, ProxyError, RouteTable};
 use super::{Proxy, async_trait};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -86,6 +88,11 @@ impl Proxy for FakeProxy {
             state.due = Some(Instant::now() + state.latency);
             state.publishes += 1;
         }
+    }
+
+    /// Upstreams of a simulation are no addresses of this machine.
+    async fn reaches(&self, _: SocketAddr) -> io::Result<()> {
+        Ok(())
     }
 
     async fn live(&self) -> Result<LiveRoutes, ProxyError> {

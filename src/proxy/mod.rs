@@ -24,6 +24,8 @@ pub use traefik::TraefikProxy;
 pub use types::*;
 
 use async_trait::async_trait;
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A reverse proxy that is told all routes at once and says which ones it holds.
@@ -36,4 +38,8 @@ pub trait Proxy: Send + Sync + 'static {
     async fn live(&self) -> Result<LiveRoutes, ProxyError>;
     /// Waits until the proxy holds what was published last, at most `patience`, then answers as [`Proxy::live`].
     async fn wait_live(&self, patience: Duration) -> Result<LiveRoutes, ProxyError>;
+    /// Whether an address takes connections from where the proxy is: on this machine.
+    async fn reaches(&self, upstream: SocketAddr) -> io::Result<()> {
+        tokio::net::TcpStream::connect(upstream).await.map(drop)
+    }
 }

@@ -91,7 +91,7 @@ pub fn folder_path(value: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A workspace's public name: 8 characters of base 36 from the operating system's random source.
+/// A workspace's public name: 8 random characters of base 36.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slug(String);
 
@@ -99,12 +99,11 @@ impl Slug {
     /// Draws a new slug.
     ///
     /// # Errors
-    /// When the operating system gives no random bytes.
-    pub fn random() -> Result<Self, getrandom::Error> {
+    /// When there are no random bytes.
+    pub fn drawn<E>(mut draw: impl FnMut() -> Result<[u8; 16], E>) -> Result<Self, E> {
         let mut text = String::with_capacity(8);
         while text.len() < 8 {
-            let mut bytes = [0u8; 16];
-            getrandom::fill(&mut bytes)?;
+            let bytes = draw()?;
             // 252 is the largest multiple of 36 below 256: rejecting the rest keeps all characters equally likely.
             text.extend(bytes.iter().filter(|b| **b < 252).map(|b| ALPHABET[usize::from(*b) % 36] as char).take(8 - text.len()));
         }
@@ -159,8 +158,16 @@ mod tests {
 
     #[test]
     fn slugs_are_eight_of_base_36_and_differ() {
-        let a = Slug::random().unwrap();
-        let b = Slug::random().unwrap();
+        let mut next = 0u8;
+        let mut drawn = || {
+            Slug::drawn(|| {
+                next += 1;
+                // A byte above 251 would make some characters likelier than others.
+                Ok::<_, ()>([255, next, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14])
+            })
+        };
+        let (a, b) = (drawn().unwrap(), drawn().unwrap());
+        assert_eq!((a.to_string(), b.to_string()), ("bbcdefgh".to_owned(), "cbcdefgh".to_owned()));
         assert_ne!(a, b);
         assert_eq!(Slug::parse(&a.to_string()), Ok(a));
         assert!(Slug::parse("ABCDEFGH").is_err());

@@ -65,6 +65,7 @@ impl Store {
     /// The name a token's hash stands under.
     pub async fn token_holder(&self, sha256: [u8; 32]) -> Result<Option<String>, StoreError> {
         let query = sqlx::query_scalar("SELECT name FROM tokens WHERE hash = $1").bind(sha256.to_vec());
-        Ok(query.fetch_optional(&self.inner.pool).await?)
+        let pool = self.inner.pool.clone();
+        Ok(self.aside(async move { query.fetch_optional(&pool).await }).await??)
     }
 }

@@ -62,9 +62,9 @@ pub(super) async fn catch_up(feed: &Feed, newest: i64, conn: &mut AnyConnection)
 }
 
 /// What a watcher asks the log for.
-pub(super) struct Asked<'a> {
+pub(super) struct Asked {
     pub kind: KindId,
-    pub namespace: Option<&'a str>,
+    pub namespace: Option<String>,
     /// Changes after this revision ...
     pub after: i64,
     /// ... up to this one.
@@ -75,7 +75,7 @@ pub(super) struct Asked<'a> {
 ///
 /// # Errors
 /// [`StoreError::Expired`] when changes after `after` have been compacted away.
-pub(super) async fn read(pool: &AnyPool, asked: &Asked<'_>) -> Result<(Vec<SharedChange>, i64), StoreError> {
+pub(super) async fn read(pool: AnyPool, asked: Asked) -> Result<(Vec<SharedChange>, i64), StoreError> {
     let within = if asked.namespace.is_some() { "AND namespace = $4" } else { "" };
     let sql = format!(
         "SELECT {CHANGE} FROM changes WHERE revision > $1 AND revision <= $2 AND kind = $3 {within} ORDER BY revision LIMIT {PIECE}"

@@ -11,6 +11,7 @@
 //!   [`StoreError::Expired`].
 
 mod ahead;
+mod aside;
 mod compact;
 mod database;
 mod feed;
@@ -41,6 +42,7 @@ use seal::{Sealed, Sealer, secret_place};
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection, Row};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -60,6 +62,8 @@ struct Inner {
     jobs: mpsc::Sender<Box<dyn writer::Task>>,
     closed: CancellationToken,
     tasks: TaskTracker,
+    /// Where the database works, if not here.
+    aside: Option<Handle>,
     // Ends the background tasks when the last clone goes without `close`.
     _end: DropGuard,
 }
@@ -82,6 +86,10 @@ impl Store {
     /// [`StoreError::Newer`] when a newer version has migrated the database, which is left as it is;
     /// [`StoreError::Sealed`] when the key is not the one its secrets are sealed with.
     pub async fn open(config: &StoreConfig) -> Result<Self, StoreError> {
+        Self::open_with(config, None).await
+    }
+
+    async fn open_with(config: &StoreConfig, aside: Option<Handle>) -> Result<Self, StoreError> {
         let database = Database::new(&config.url)?;
         let mut look = database.connect_to_read().await?;
         let newer = schema::refuse_newer(&mut look, database.dialect).await;
@@ -103,7 +111,7 @@ impl Store {
             tasks.spawn(follow::run(database.clone(), feed.clone(), closed.clone()));
         }
         let end = closed.clone().drop_guard();
-        let inner = Inner { instance, database, pool, sealer, feed, jobs, closed, tasks, _end: end };
+        let inner = Inner { instance, database, pool, sealer, feed, jobs, closed, tasks, aside, _end: end };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -126,8 +134,13 @@ impl Store {
             return Ok(None);
         }
         let sql = format!("SELECT {RECORD} FROM resources WHERE kind = $1 AND namespace = $2 AND name = $3");
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(key.kind).bind(key.namespace.as_str()).bind(key.name.as_str());
-        let row = query.fetch_optional(&self.inner.pool).await?;
+        let (pool, key) = (self.inner.pool.clone(), key.clone());
+        let row = self
+            .aside(async move {
+                let query = sqlx::query(AssertSqlSafe(sql)).bind(key.kind).bind(key.namespace).bind(key.name);
+                query.fetch_optional(&pool).await
+            })
+            .await??;
         Ok(row.as_ref().map(rows::stored).transpose()?)
     }
 
@@ -145,7 +158,7 @@ impl Store {
         let stopped = || StoreError::Database("the store is closed".into());
         let (task, answer) = writer::task(wants, job);
         self.inner.jobs.send(task).await.map_err(|_| stopped())?;
-        let (result, revision) = answer.await.map_err(|_| stopped())?;
+        let (result, revision) = self.aside(answer).await?.map_err(|_| stopped())?;
         self.caught_up(revision).await;
         result
     }
@@ -169,9 +182,14 @@ impl Store {
         namespace: Option<String>,
         from: i64,
     ) -> Result<BoxStream<'static, Result<WatchItem, StoreError>>, StoreError> {
-        let Inner { feed, pool, closed, .. } = &*self.inner;
-        let source = watch::Source { feed: feed.clone(), pool: pool.clone(), closed: closed.clone() };
+        let Inner { feed, pool, closed, aside, .. } = &*self.inner;
+        let source = watch::Source { feed: feed.clone(), pool: pool.clone(), closed: closed.clone(), aside: aside.clone() };
         watch::watch(source, kind, namespace, from).await
+    }
+
+    /// Does database work where it is to be done.
+    async fn aside<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, StoreError> {
+        aside::on(self.inner.aside.as_ref(), work).await
     }
 
     /// The newest revision committed and visible to readers here.
@@ -182,7 +200,8 @@ impl Store {
     /// Reads a secret's value (opened); for the composition root alone, never for an API answer.
     pub async fn secret_value(&self, uid: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let query = sqlx::query("SELECT nonce, ciphertext FROM secret_values WHERE uid = $1 AND key = $2");
-        let Some(row) = query.bind(uid).bind(key).fetch_optional(&self.inner.pool).await? else { return Ok(None) };
+        let (query, pool) = (query.bind(uid.to_owned()).bind(key.to_owned()), self.inner.pool.clone());
+        let Some(row) = self.aside(async move { query.fetch_optional(&pool).await }).await?? else { return Ok(None) };
         let sealed = Sealed { nonce: row.try_get(0)?, ciphertext: row.try_get(1)? };
         self.inner.sealer.open(&secret_place(uid, key), sealed).map(Some)
     }

@@ -4,29 +4,34 @@ use super::rows::{self, RECORD};
 use super::{ListQuery, Page, Store, StoreError, log};
 use sqlx::any::AnyArguments;
 use sqlx::query::Query;
-use sqlx::{Any, AssertSqlSafe, Row};
+use sqlx::{Any, AnyPool, AssertSqlSafe, Row};
 
 impl Store {
     /// Reads a page of a kind, ordered by namespace and name, at one revision.
     pub async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
-        // One reading transaction: the revision, the page and the count are of one state.
-        let mut tx = self.inner.pool.begin_with(self.inner.database.snapshot()).await?;
-        let revision = log::state(&mut tx).await?.revision;
-        let limit = query.limit.map(|n| format!(" LIMIT {n}")).unwrap_or_default();
-        let sql = format!("SELECT {RECORD} FROM resources WHERE {} ORDER BY namespace, name{limit}", filter(query));
-        let found = bind(sqlx::query(AssertSqlSafe(sql)), query).fetch_all(&mut *tx).await?;
-        let items: Vec<_> = found.iter().map(rows::stored).collect::<Result<_, _>>()?;
-        let full = query.limit.is_some_and(|n| items.len() >= n as usize);
-        let remaining = if full {
-            let sql = format!("SELECT count(*) FROM resources WHERE {}", filter(query));
-            let after: i64 = bind(sqlx::query(AssertSqlSafe(sql)), query).fetch_one(&mut *tx).await?.try_get(0)?;
-            after - items.len() as i64
-        } else {
-            0
-        };
-        tx.rollback().await?;
-        Ok(Page { items, revision, remaining })
+        let (pool, snapshot, query) = (self.inner.pool.clone(), self.inner.database.snapshot(), query.clone());
+        self.aside(async move { read(&pool, snapshot, &query).await }).await?
     }
+}
+
+async fn read(pool: &AnyPool, snapshot: &'static str, query: &ListQuery) -> Result<Page, StoreError> {
+    // One reading transaction: the revision, the page and the count are of one state.
+    let mut tx = pool.begin_with(snapshot).await?;
+    let revision = log::state(&mut tx).await?.revision;
+    let limit = query.limit.map(|n| format!(" LIMIT {n}")).unwrap_or_default();
+    let sql = format!("SELECT {RECORD} FROM resources WHERE {} ORDER BY namespace, name{limit}", filter(query));
+    let found = bind(sqlx::query(AssertSqlSafe(sql)), query).fetch_all(&mut *tx).await?;
+    let items: Vec<_> = found.iter().map(rows::stored).collect::<Result<_, _>>()?;
+    let full = query.limit.is_some_and(|n| items.len() >= n as usize);
+    let remaining = if full {
+        let sql = format!("SELECT count(*) FROM resources WHERE {}", filter(query));
+        let after: i64 = bind(sqlx::query(AssertSqlSafe(sql)), query).fetch_one(&mut *tx).await?.try_get(0)?;
+        after - items.len() as i64
+    } else {
+        0
+    };
+    tx.rollback().await?;
+    Ok(Page { items, revision, remaining })
 }
 
 fn filter(query: &ListQuery) -> String {

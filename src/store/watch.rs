@@ -2,13 +2,14 @@
 
 use super::feed::Feed;
 use super::log::{self, Asked};
-use super::{KindId, SharedChange, StoreError, WatchItem};
+use super::{KindId, SharedChange, StoreError, WatchItem, aside};
 use futures::stream::{self, BoxStream, StreamExt};
 use sqlx::AnyPool;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,8 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) struct Source {
     pub feed: Arc<Feed>,
     pub pool: AnyPool,
+    /// Where the database works, if not here.
+    pub aside: Option<Handle>,
     /// Ends the streams with the store.
     pub closed: CancellationToken,
 }
@@ -56,8 +59,9 @@ pub(super) async fn watch(
     if from > source.feed.revision() {
         // A list may be a moment ahead of the feed. A revision that does not exist yet comes from a database that
         // has been put back to an older state: its changes would be missed.
-        let mut conn = source.pool.acquire().await?;
-        if from > log::state(&mut conn).await?.revision {
+        let pool = source.pool.clone();
+        let newest = async move { Ok::<_, StoreError>(log::state(&mut *pool.acquire().await?).await?.revision) };
+        if from > aside::on(source.aside.as_ref(), newest).await?? {
             return Err(StoreError::Expired(from));
         }
     }
@@ -102,8 +106,9 @@ impl Watcher {
         let (found, complete) = match self.source.feed.after(from, self.kind, self.namespace.as_deref()) {
             Some(found) => found,
             None => {
-                let asked = Asked { kind: self.kind, namespace: self.namespace.as_deref(), after: from, until: newest };
-                match log::read(&self.source.pool, &asked).await {
+                let asked = Asked { kind: self.kind, namespace: self.namespace.clone(), after: from, until: newest };
+                let work = log::read(self.source.pool.clone(), asked);
+                match aside::on(self.source.aside.as_ref(), work).await? {
                     Err(StoreError::Database(e)) if !self.source.closed.is_cancelled() => {
                         // A watch outlives an outage of the database: it has lost nothing.
                         tracing::warn!(kind = self.kind, "a watch waits for the database: {e}");

@@ -4,18 +4,19 @@ use crate::support::source::{Source, files};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who may use whom. `app` is the only place that knows all parts.
-const EDGES: [(&str, &[&str]); 11] = [
+const EDGES: [(&str, &[&str]); 12] = [
+    ("clock", &[]),
     ("resource", &[]),
     ("plan", &["resource"]),
     ("store", &["resource"]),
     ("engine", &["resource"]),
     ("proxy", &["resource"]),
     ("access", &["resource", "store"]),
-    ("api", &["resource", "store", "access"]),
+    ("api", &["clock", "resource", "store", "access"]),
     ("web", &["resource", "store", "access", "api"]),
-    ("controllers", &["resource", "plan", "engine", "proxy"]),
+    ("controllers", &["clock", "resource", "plan", "engine", "proxy"]),
     ("cli", &["resource"]),
-    ("app", &["resource", "plan", "store", "engine", "proxy", "access", "api", "web", "controllers", "cli"]),
+    ("app", &["clock", "resource", "plan", "store", "engine", "proxy", "access", "api", "web", "controllers", "cli"]),
 ];
 /// Libraries only one module may name.
 const ADAPTERS: [(&str, &str); 2] = [("bollard", "engine"), ("sqlx", "store")];

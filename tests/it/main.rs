@@ -26,6 +26,7 @@ mod proxy_measured;
 mod proxy_traefik;
 mod quickstart;
 mod replicas;
+mod sim;
 mod store;
 mod support;
 

@@ -57,16 +57,20 @@ async fn project_stays(tx: &mut Tx, subject: &Subject<'_>) -> Result<(), ApiErro
 }
 
 /// The namespace that comes with a new project.
-pub fn namespace_of(served: &Served, project: &Value, request: &WriteRequest) -> Option<Put> {
+///
+/// # Errors
+/// When there are no random bytes.
+pub fn namespace_of(served: &Served, project: &Value, request: &WriteRequest) -> Result<Option<Put>, ApiError> {
     if served.def.group != GROUP || served.def.kind != "Project" {
-        return None;
+        return Ok(None);
     }
     let (name, uid) = (meta_str(project, "name"), meta_str(project, "uid"));
     let owner = json!({
         "apiVersion": served.api_version, "kind": served.def.kind, "name": name, "uid": uid, "controller": true,
     });
     let labels = json!({labels::KIND: served.def.kind, labels::NAME: name, "kubernetes.io/metadata.name": name});
-    namespace_put(name, labels, Some(owner), &request.time())
+    let own = request.clock.uuid().map_err(fail::no_chance)?;
+    Ok(namespace_put(name, &own, labels, Some(owner), &request.time()))
 }
 
 /// A project's quota, counted in the transaction that would use it up.

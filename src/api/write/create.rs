@@ -3,6 +3,7 @@
 use super::super::admission::{self, Subject};
 use super::super::deletion::{Sweep, moved_owners};
 use super::super::facts::{Facts, facts, put};
+use super::super::fail;
 use super::super::managed_fields::track_update;
 use super::super::record::{meta_mut, meta_str};
 use super::super::schema;
@@ -46,12 +47,12 @@ impl Draft {
             record.as_object_mut().map(|r| r.remove("status"));
         }
         let (facts, warnings) = check(request, &mut record, &secrets)?;
-        let name = wanted_name(&record).ok_or_else(|| {
+        let name = wanted_name(&record, request.clock.as_ref()).ok_or_else(|| {
             let error = "Required value: name or generateName is required";
             ApiError::unprocessable(format!("{} \"\" is invalid: metadata.name: {error}", request.served.def.kind))
         })?;
         let generated = meta_str(&record, "name").is_empty();
-        let uid = uuid::Uuid::new_v4().to_string();
+        let uid = request.clock.uuid().map_err(fail::no_chance)?;
         born(request, &mut record, &name, &uid);
         if request.served.is_secret() {
             secrets.refuse_too_many(request, &[])?;
@@ -154,7 +155,7 @@ pub async fn create(tx: &mut Tx, request: &WriteRequest, draft: Draft) -> Result
         }
         let generate = generated.then(|| {
             meta_mut(&mut record).remove("name");
-            wanted_name(&record)
+            wanted_name(&record, request.clock.as_ref())
         });
         match generate.flatten() {
             Some(name) => key.name = name,
@@ -165,7 +166,7 @@ pub async fn create(tx: &mut Tx, request: &WriteRequest, draft: Draft) -> Result
     admission::admit(tx, &Subject { request, key: &key, old: None, new: &record, before: None, facts: &facts }).await?;
     let uid = meta_str(&record, "uid").to_owned();
     let owners = moved_owners(&Value::Null, &record);
-    let namespace = admission::namespace_of(served, &record, request);
+    let namespace = admission::namespace_of(served, &record, request)?;
     let stored = tx.put(put(served, record, &facts, false)).await?;
     secrets.keep(tx, &uid).await?;
     if let Some(namespace) = namespace {

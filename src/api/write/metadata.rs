@@ -2,6 +2,8 @@
 
 use super::super::record::{finalizers, is_deleting, meta_mut, meta_str};
 use super::WriteRequest;
+use crate::clock::Clock;
+use crate::resource::names::Slug;
 use crate::resource::{FieldError, Problem};
 use serde_json::{Value, json};
 
@@ -52,7 +54,7 @@ pub fn new_finalizers(old: &Value, new: &Value) -> Option<FieldError> {
 }
 
 /// The name a create asks for: its own, or one made from `generateName`.
-pub fn wanted_name(record: &Value) -> Option<String> {
+pub fn wanted_name(record: &Value, clock: &dyn Clock) -> Option<String> {
     let name = meta_str(record, "name");
     if !name.is_empty() {
         return Some(name.to_owned());
@@ -61,6 +63,6 @@ pub fn wanted_name(record: &Value) -> Option<String> {
     if prefix.is_empty() {
         return None;
     }
-    let slug = crate::resource::names::Slug::random().ok()?.to_string();
+    let slug = Slug::drawn(|| clock.draw()).ok()?.to_string();
     Some(format!("{}{}", prefix.get(..prefix.len().min(58)).unwrap_or(prefix), &slug[..5]))
 }

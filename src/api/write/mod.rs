@@ -12,12 +12,14 @@ pub use secret::SecretData;
 use super::schema::FieldValidation;
 use super::served::Served;
 use super::status::ApiError;
+use crate::clock::Clock;
 use crate::store::{Store, StoreError, Stored, Tx, Wants};
 use futures::future::BoxFuture;
 use k8s_openapi::jiff::Timestamp;
+use std::sync::Arc;
 
 /// How a write was asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct WriteRequest {
     /// Kind written, in the spelling it is stored in.
     pub served: &'static Served,
@@ -35,6 +37,8 @@ pub struct WriteRequest {
     pub validation: FieldValidation,
     /// Time of the request.
     pub now: Timestamp,
+    /// Chance.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl WriteRequest {

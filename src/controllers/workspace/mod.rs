@@ -72,7 +72,7 @@ impl Loop for Workspaces {
         if !site.near && !env.ports.is_empty() {
             return Err(no_gateway(&server));
         }
-        routes::answering(&env, pass).await?;
+        routes::answering(&self.0, &env, pass).await?;
         pass.holds("ServicesAnswering", "Answering");
         routes::live(&self.0, record, pass)?;
         pass.status.phase = WorkspacePhase::Running;
@@ -202,7 +202,8 @@ impl Workspaces {
     /// Draws the workspace's public name; it is written together with the placement, before anything uses it.
     fn name_it(&self, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
         if pass.status.slug.is_none() {
-            let slug = Slug::random().map_err(|e| PassError::transient("Ready", "NoRandomness", e.to_string()))?;
+            let slug = Slug::drawn(|| self.0.frame.clock.draw())
+                .map_err(|e| PassError::transient("Ready", "NoRandomness", e.to_string()))?;
             pass.status.slug = Some(slug.to_string());
         }
         Ok(())

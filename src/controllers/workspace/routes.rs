@@ -13,7 +13,6 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use std::net::IpAddr;
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 /// A service listening is asked this often within a pass, this far apart, before the pass gives way to others.
 const ASKS: u32 = 5;
@@ -139,7 +138,7 @@ fn own_routes(ctx: &Context, record: &Workspace) -> Vec<std::sync::Arc<Route>> {
 
 /// Asks each service whether it takes connections. One that does not is asked ever more seldom: a development server
 /// may be off for days. (Its route is there all the while.)
-pub async fn answering(env: &Environment, pass: &Pass<WorkspaceStatus>) -> Result<(), PassError> {
+pub async fn answering(ctx: &Context, env: &Environment, pass: &Pass<WorkspaceStatus>) -> Result<(), PassError> {
     let Some(address) = pass.status.address.as_ref().and_then(|a| a.parse::<IpAddr>().ok()) else {
         let message = "the container runs but has no address on its network yet";
         return Err(PassError::waiting("ServicesAnswering", "NoAddress", message, Duration::from_secs(1)));
@@ -150,7 +149,7 @@ pub async fn answering(env: &Environment, pass: &Pass<WorkspaceStatus>) -> Resul
             if ask > 0 {
                 tokio::time::sleep(BETWEEN).await;
             }
-            last = tokio::time::timeout(Duration::from_secs(2), TcpStream::connect((address, port.port))).await.ok();
+            last = tokio::time::timeout(Duration::from_secs(2), ctx.proxy.reaches((address, port.port).into())).await.ok();
             if matches!(last, Some(Ok(_))) {
                 break;
             }

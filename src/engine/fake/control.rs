@@ -21,7 +21,11 @@ type Script = dyn Fn(&str, &[String]) -> Option<ExecOutput> + Send + Sync;
 pub struct FakeEngine {
     world: Arc<Mutex<World>>,
     script: Arc<Mutex<Option<Arc<Script>>>>,
+    listener: Arc<Mutex<Option<Arc<Listener>>>>,
 }
+
+/// Hears of each call, by name and path, before it is answered, and may make it go wrong.
+type Listener = dyn Fn(&str, &str) -> Option<Fault> + Send + Sync;
 
 /// The faults of a locked world.
 pub(super) struct FaultsGuard<'a>(MutexGuard<'a, World>);
@@ -42,7 +46,7 @@ impl DerefMut for FaultsGuard<'_> {
 impl FakeEngine {
     /// A new engine without images. The same seed gives the same ids. Needs a tokio runtime for its clock.
     pub fn new(seed: u64) -> Self {
-        Self { world: Arc::new(Mutex::new(World::new(seed))), script: Arc::default() }
+        Self { world: Arc::new(Mutex::new(World::new(seed))), script: Arc::default(), listener: Arc::default() }
     }
 
     /// The real client, connected to it, for an installation.
@@ -108,6 +112,17 @@ impl FakeEngine {
     }
 
     // What goes wrong.
+
+    /// Tells each call to a function before it is answered: its name, and its path without a version. What the function
+    /// gives goes wrong with it.
+    pub fn on_call(&self, listener: impl Fn(&str, &str) -> Option<Fault> + Send + Sync + 'static) {
+        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(listener));
+    }
+
+    pub(super) fn told(&self, call: &str, path: &str) -> Option<Fault> {
+        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        listener(call, path)
+    }
 
     /// Makes every call take this long.
     pub fn set_latency(&self, latency: Duration) {

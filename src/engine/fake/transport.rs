@@ -96,11 +96,12 @@ async fn answer(fake: &FakeEngine, routes: axum::Router, request: Request<Incomi
         Ok(request) => request,
         Err(refusal) => return Ok(refusal.into_response()),
     };
-    let (latency, silent, fault) = {
-        let call = call_name(request.method(), request.uri().path());
+    let call = call_name(request.method(), request.uri().path());
+    let (latency, silent, planned) = {
         let mut faults = fake.faults();
         (faults.latency, faults.silent, faults.count(&call))
     };
+    let fault = fake.told(&call, request.uri().path()).or(planned);
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }

@@ -9,7 +9,7 @@ mod foreign;
 mod isolation;
 mod kept;
 mod looping;
-mod records;
+pub mod records;
 mod remote;
 mod replaced;
 mod sidecars;

@@ -6,6 +6,7 @@ use axum::body::{Body, to_bytes};
 use devsanctum::access::Identity;
 use devsanctum::api::streams::{NoStreams, WorkspaceStreams};
 use devsanctum::api::{ApiConfig, ApiState, NoObserver, bootstrap, client, router};
+use devsanctum::clock::SystemClock;
 use devsanctum::store::{SecretKey, Store, StoreConfig};
 use http::{Method, Request};
 use serde_json::{Value, json};
@@ -55,13 +56,14 @@ impl Api {
         keep_changes: u32,
     ) -> Self {
         let store = Store::open(&StoreConfig { url, secret_key: SecretKey([7; 32]), keep_changes }).await.unwrap();
-        bootstrap(&store).await.unwrap();
+        bootstrap(&store, &SystemClock).await.unwrap();
         let shutdown = CancellationToken::new();
         let state = ApiState::new(ApiConfig {
             store: store.clone(),
             streams,
             health: Arc::new(NoObserver),
             observer: Arc::new(NoObserver),
+            clock: SystemClock::shared(),
             shutdown: shutdown.clone(),
         });
         let open = router(state);

@@ -157,7 +157,7 @@ async fn open_store(config: &Config, state: &StateDir) -> Result<Store, String> 
     let url = config.database.clone().unwrap_or_else(|| format!("sqlite://{}", state.file("db/devsanctum.db").display()));
     let secret_key = state.secret_key().map_err(|e| in_state(state, "secret.key", &e))?;
     let store = Store::open(&StoreConfig { url, secret_key, keep_changes: KEEP_CHANGES }).await.map_err(|e| e.to_string())?;
-    bootstrap(&store, SystemClock::shared().as_ref()).await.map_err(|e| format!("the store cannot be prepared: {e}"))?;
+    bootstrap(&store, &SystemClock).await.map_err(|e| format!("the store cannot be prepared: {e}"))?;
     Ok(store)
 }
 

@@ -111,14 +111,13 @@ impl ManagedTraefik {
         Self { status, stop, task }
     }
 
-    /// Waits until it answers for the first time, or is told to stop.
+    /// Waits until it answers for the first time.
     ///
     /// # Errors
     /// With the mend, when there is no program, an address is taken, or it ends or stays silent for 15 s.
     pub async fn answers(&mut self) -> Result<(), ManagedError> {
-        tokio::select! {
-            answers = self.status.wait_for(|s| s.started) => if answers.is_ok() { return Ok(()) },
-            () = self.stop.cancelled() => return Ok(()),
+        if self.status.wait_for(|s| s.started).await.is_ok() {
+            return Ok(());
         }
         // Nobody will tell any more: the task has ended.
         match (&mut self.task).await {

@@ -1,6 +1,6 @@
 # `make help` lists what there is. Needs Debian 12 (or like it), root and Rust; the rest is installed.
 .DEFAULT_GOAL := help
-.PHONY: help up down test bench check schemas
+.PHONY: help up down test sim proof bench check schemas
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -15,6 +15,13 @@ down: ## Stop the control plane; workspaces stay (ALL=1: stop the engine as well
 test: export PATH := $(CURDIR)/target/tools/bin:$(PATH):/usr/sbin:/sbin
 test: ## Run every test (.ci/run installs what they need)
 	cargo test --locked
+
+sim: ## Play a simulation again: PLAN='…' as a failure printed it, or SEED=n for a day by chance
+	PLAN='$(or $(PLAN),{"workload":"day","seed":$(SEED)})' cargo test --locked --test it -- sim::again --exact --ignored --nocapture
+
+proof: export PATH := $(CURDIR)/target/tools/bin:$(PATH):/usr/sbin:/sbin
+proof: ## Play every fault there is, for hours, and write docs/PROOF.md
+	scripts/proof.sh
 
 bench: ## Measure, and print a table
 	benches/run.sh

@@ -111,6 +111,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
             clock: clock.clone(),
             reports: reports.clone(),
             public_port: config.external_traefik.is_none().then_some(config.web.port()),
+            resync: controllers::RESYNC,
             ready: ready.clone(),
             stop,
             fence: fence.clone(),

@@ -26,6 +26,24 @@ use tokio::sync::watch;
 pub trait Cached: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
 impl<K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static> Cached for K {}
 
+/// Reading a copy in the order of names; it has its records in another order in each process, and what is done should
+/// not depend on that.
+pub trait InOrder<K> {
+    /// The records wanted, by namespace and name.
+    fn in_order(&self, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>>;
+}
+
+impl<K: Cached> InOrder<K> for Store<K> {
+    fn in_order(&self, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        let mut all = self.state_filter(wanted);
+        all.sort_by(|a, b| {
+            let (a, b) = (a.meta(), b.meta());
+            (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name))
+        });
+        all
+    }
+}
+
 /// Copies of all records the loops look at.
 #[derive(Clone)]
 pub struct Caches {
@@ -129,11 +147,11 @@ async fn feed<K: Cached>(
         match &event {
             watcher::Event::Apply(record) => changed(record, &mut prints),
             watcher::Event::Delete(record) => gone(record, &mut prints),
-            watcher::Event::Init => before = store.state(),
+            watcher::Event::Init => before = store.in_order(|_| true),
             watcher::Event::InitApply(_) => {}
             // Only now does the copy hold what the list brought, and no longer what went while nobody watched.
             watcher::Event::InitDone => {
-                let now = store.state();
+                let now = store.in_order(|_| true);
                 let left: HashSet<_> = now.iter().filter_map(|r| r.meta().uid.as_deref()).collect();
                 let went = |r: &&Arc<K>| r.meta().uid.as_deref().is_none_or(|uid| !left.contains(uid));
                 std::mem::take(&mut before).iter().filter(went).for_each(|r| gone(r, &mut prints));
@@ -262,7 +280,7 @@ fn workspace_changed(on: &Triggers, caches: &Caches, w: &Workspace, is: Is) {
 
 /// Capacity may have appeared: those without a server look again.
 fn wake_waiting(on: &Triggers, caches: &Caches) {
-    caches.workspaces.state().iter().filter(|w| w.server().is_none()).for_each(|w| on.workspaces.fire(w));
+    caches.workspaces.in_order(|w| w.server().is_none()).iter().for_each(|w| on.workspaces.fire(w));
 }
 
 fn route_changed(on: &Triggers, caches: &Caches, r: &Route, is: Is) {
@@ -280,8 +298,8 @@ fn project_changed(on: &Triggers, caches: &Caches, p: &Project, _: Is) {
     on.projects.fire(p);
     // Companions that are not wanted any more are found by a list.
     on.lists.send_replace(());
-    let members = caches.workspaces.state();
-    members.iter().filter(|w| w.metadata.namespace == p.metadata.name).for_each(|w| on.workspaces.fire(w));
+    let members = caches.workspaces.in_order(|w| w.metadata.namespace == p.metadata.name);
+    members.iter().for_each(|w| on.workspaces.fire(w));
 }
 
 fn server_changed(on: &Triggers, caches: &Caches, s: &DockerServer, _: Is) {
@@ -290,8 +308,8 @@ fn server_changed(on: &Triggers, caches: &Caches, s: &DockerServer, _: Is) {
         on.lists.send_replace(());
     }
     let name = s.name_any();
-    let concerned = |w: &&Arc<Workspace>| w.server().is_none_or(|of| of == name);
-    caches.workspaces.state().iter().filter(concerned).for_each(|w| on.workspaces.fire(w));
+    let concerned = caches.workspaces.in_order(|w| w.server().is_none_or(|of| of == name));
+    concerned.iter().for_each(|w| on.workspaces.fire(w));
 }
 
 #[cfg(test)]

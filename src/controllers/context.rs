@@ -1,6 +1,6 @@
 //! What the loops share.
 
-use super::caches::Caches;
+use super::caches::{Caches, InOrder};
 use super::listings::Listings;
 use super::skeleton::Frame;
 use super::triggers::Triggers;
@@ -13,6 +13,7 @@ use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// What all loops are given.
 #[derive(Clone)]
@@ -37,6 +38,8 @@ pub struct Context {
     pub upstreams: Upstreams,
     /// Port the proxy is reached at where the settings name none.
     pub public_port: Option<u16>,
+    /// How often everything on a server is listed although no event said so.
+    pub resync: Duration,
     /// Containers as lists have just shown them.
     pub listings: Arc<Listings>,
     /// Images being pulled.
@@ -133,7 +136,7 @@ impl Context {
 
     /// The workspaces placed on a server.
     pub fn members(&self, server: &str) -> Vec<Arc<Workspace>> {
-        self.caches.workspaces.state_filter(|w| w.server() == Some(server))
+        self.caches.workspaces.in_order(|w| w.server() == Some(server))
     }
 
     /// Asks for a look at all workspaces placed on a server.

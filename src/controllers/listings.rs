@@ -3,7 +3,8 @@
 use crate::engine::Container;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// A list is believed this long; an event about a container ends it at once.
 const FRESH: Duration = Duration::from_secs(10);

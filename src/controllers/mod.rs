@@ -34,8 +34,12 @@ use futures::future::BoxFuture;
 use kube::Client;
 use skeleton::Frame;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// How often everything on a server is listed although no event said so.
+pub const RESYNC: Duration = Duration::from_secs(60);
 
 /// What the loops need from outside.
 pub struct Parts {
@@ -55,6 +59,8 @@ pub struct Parts {
     pub reports: Arc<Reports>,
     /// Port the proxy is reached at where the settings name none.
     pub public_port: Option<u16>,
+    /// How often everything on a server is listed although no event said so; [`RESYNC`] unless there is a reason.
+    pub resync: Duration,
     /// Set to true once every record was seen and the first route table is published.
     pub ready: watch::Sender<bool>,
     /// Ends the loops.
@@ -69,7 +75,7 @@ pub struct Parts {
 /// # Errors
 /// The name of the loop that ended.
 pub async fn run(parts: Parts) -> Result<(), String> {
-    let Parts { client, instance, connector, proxy, secrets, clock, reports, public_port, ready, stop, fence } = parts;
+    let Parts { client, instance, connector, proxy, secrets, clock, reports, public_port, resync, ready, stop, fence } = parts;
     let (triggers, listening) = triggers::Triggers::new();
     let (caches, mut feeds, listed) = caches::start(&client, &triggers);
     let ctx = Context {
@@ -83,6 +89,7 @@ pub async fn run(parts: Parts) -> Result<(), String> {
         engines: Engines::default(),
         upstreams: Upstreams::default(),
         public_port,
+        resync,
         listings: Arc::default(),
         pulls: Arc::default(),
         restarts: Arc::default(),

@@ -1,5 +1,6 @@
 //! The project loop: a project's namespace is there, and a project with workspaces does not go.
 
+use super::caches::InOrder;
 use super::context::Context;
 use super::retry::PassError;
 use super::skeleton::Loop;
@@ -56,13 +57,13 @@ fn count(members: &[Arc<Workspace>]) -> u32 {
 
 impl Projects {
     fn members(&self, record: &Project) -> Vec<Arc<Workspace>> {
-        self.0.caches.workspaces.state_filter(|w| w.metadata.namespace == record.metadata.name)
+        self.0.caches.workspaces.in_order(|w| w.metadata.namespace == record.metadata.name)
     }
 
     /// Deleting a project deletes no work: folders its workspaces shared stay, and somebody should know.
     async fn tell_of_folders(&self, record: &Project) {
         let uid = record.uid().unwrap_or_default();
-        for server in self.0.caches.servers.state() {
+        for server in self.0.caches.servers.in_order(|_| true) {
             let Some(engine) = self.0.engines.get(&server.name_any()) else { continue };
             let mut found = engine.volumes(Some(&uid)).await.unwrap_or_default();
             found.retain(|v| Ownership::of_record(&v.labels, "Project", &uid));

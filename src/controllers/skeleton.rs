@@ -25,7 +25,8 @@ use serde_json::json;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How long a copy of a record is given to catch up with our own write.
@@ -85,7 +86,7 @@ struct Running<L: Loop> {
     /// Revision each record had after our own last write.
     written: Mutex<HashMap<String, u64>>,
     /// When each record was last found as it should be; kept where there is a pace.
-    settled: Mutex<HashMap<String, tokio::time::Instant>>,
+    settled: Mutex<HashMap<String, Instant>>,
     queue: Queue,
 }
 
@@ -263,7 +264,7 @@ impl<L: Loop> Running<L> {
             return None;
         }
         let settled = *lock(&self.settled).get(name)?;
-        (settled + L::PACE).checked_duration_since(tokio::time::Instant::now()).filter(|wait| !wait.is_zero())
+        (settled + L::PACE).checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero())
     }
 
     fn remember(&self, name: &str, revision: Option<&str>) {
@@ -284,7 +285,7 @@ impl<L: Loop> Running<L> {
         if !L::PACE.is_zero() {
             let mut settled = lock(&self.settled);
             match result {
-                Ok(()) => settled.insert(name.to_owned(), tokio::time::Instant::now()),
+                Ok(()) => settled.insert(name.to_owned(), Instant::now()),
                 Err(_) => settled.remove(name),
             };
         }

@@ -1,6 +1,6 @@
 //! Ways to wake the loops, and what is asked of them and not begun.
 
-use super::caches::Cached;
+use super::caches::{Cached, InOrder};
 use crate::resource::{DockerServer, Feature, Project, Route, Template, Workspace};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -73,7 +73,7 @@ impl<K: Cached> Trigger<K> {
     }
     /// Asks for a look at all records of a cache.
     pub fn fire_all(&self, store: &Store<K>) {
-        store.state().iter().for_each(|r| self.fire(r));
+        store.in_order(|_| true).iter().for_each(|r| self.fire(r));
     }
     fn fire_ref(&self, reference: ObjectRef<K>) {
         self.queue.asked(reference.namespace.as_deref(), &reference.name);

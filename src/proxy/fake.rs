@@ -87,6 +87,7 @@ impl Proxy for FakeProxy {
             state.published = Some(table.clone());
             state.due = Some(Instant::now() + state.latency);
             state.publishes += 1;
+            state.settle();
         }
     }
 

@@ -1,6 +1,7 @@
 //! The one route table: made from the records and from what was seen running, told to the proxy as a whole, and
 //! compared with what the proxy says it holds.
 
+use crate::controllers::caches::InOrder;
 use crate::controllers::context::Context;
 use crate::proxy::{LiveRoutes, ProxyError, RouteEntry, RouteTable};
 use crate::resource::{Route, Workspace};
@@ -9,8 +10,9 @@ use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Changes that come together are told together.
 const GATHER: Duration = Duration::from_millis(5);
@@ -160,7 +162,7 @@ impl Table {
         if let Err(e) = live {
             tracing::warn!(error = %e, "cannot compare the proxy's routes");
         }
-        let routes = self.ctx.caches.routes.state();
+        let routes = self.ctx.caches.routes.in_order(|_| true);
         let mut standings = self.lock();
         let mut before = std::mem::take(&mut *standings);
         for route in &routes {

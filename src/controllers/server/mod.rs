@@ -20,7 +20,8 @@ use async_trait::async_trait;
 use kube::ResourceExt;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long isolation is believed before it is proved again.
 const PROVED_FOR: Duration = Duration::from_secs(3600);

@@ -97,7 +97,7 @@ async fn network(
     if let Some(found) = engine.network(&name).await.map_err(failed)? {
         return if is_ours(ctx, &found.labels, record) { Ok((found, false)) } else { Err(taken("network", &name)) };
     }
-    let (subnets, routed) = subnet::candidates(record.spec.is_local()).await;
+    let (subnets, routed) = subnet::candidates(record.spec.is_local());
     let mut last = None;
     for subnet in subnets {
         let spec = NetworkSpec {

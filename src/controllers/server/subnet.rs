@@ -13,8 +13,9 @@ const ROUTES: &str = "/proc/net/route";
 
 /// Those to try, and those that routes of this host stand in the way of. On another machine (`near` is false) nothing is
 /// known of its routes.
-pub async fn candidates(near: bool) -> (Vec<&'static str>, Vec<&'static str>) {
-    let table = if near { tokio::fs::read_to_string(ROUTES).await.unwrap_or_default() } else { String::new() };
+pub fn candidates(near: bool) -> (Vec<&'static str>, Vec<&'static str>) {
+    // The kernel's memory, not a disk: read before another thread could be asked to.
+    let table = if near { std::fs::read_to_string(ROUTES).unwrap_or_default() } else { String::new() };
     let routed = routed(&table);
     SUBNETS.into_iter().partition(|subnet| is_free(subnet, &routed))
 }

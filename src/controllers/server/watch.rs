@@ -13,11 +13,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// How often everything is listed although no event said so.
-const RESYNC: Duration = Duration::from_secs(60);
 /// First pause before an engine that would not tell its events, or not list its objects, is asked again; doubles up to
-/// [`RESYNC`].
+/// [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// An event that does not say whose object it is about brings a list this soon.
 const SOON: Duration = Duration::from_millis(200);
 /// So does one that comes with everything we make ourselves, and means something only when somebody else did it.
@@ -44,7 +43,7 @@ struct Watch {
 impl Watch {
     /// How many have ended early when this one has ended now.
     fn failed(&self) -> u32 {
-        if self.begun.elapsed() < RESYNC * 2 { self.failures + 1 } else { 0 }
+        if self.begun.elapsed() < LONGEST_PAUSE * 2 { self.failures + 1 } else { 0 }
     }
 }
 
@@ -52,7 +51,7 @@ impl Watch {
 fn pause(failures: u32) -> Duration {
     match failures {
         0 | 1 => Duration::ZERO,
-        n => FIRST_PAUSE.saturating_mul(1 << (n - 2).min(10)).min(RESYNC),
+        n => FIRST_PAUSE.saturating_mul(1 << (n - 2).min(10)).min(LONGEST_PAUSE),
     }
 }
 
@@ -115,7 +114,7 @@ async fn follow(ctx: &Context, server: &str, server_uid: &str, engine: Arc<dyn E
                 due = Instant::now() + match listed {
                     Ok(()) => {
                         failures = 0;
-                        RESYNC.mul_f64(0.9 + 0.2 * ctx.frame.clock.jitter())
+                        ctx.resync.mul_f64(0.9 + 0.2 * ctx.frame.clock.jitter())
                     }
                     Err(e) => {
                         failures += 1;

@@ -14,7 +14,8 @@ use crate::resource::{Workspace, WorkspacePhase, WorkspaceStatus, labels};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Rounds of one pass; more than any plan needs, so that two who disagree cannot keep a pass for ever.
 const ROUNDS: usize = 6;
@@ -91,7 +92,12 @@ fn note(ctx: &Context, uid: &str, site: &Site, wanted: &Wanted, observed: &Obser
 /// Says when the container was made from an older environment than the records now describe.
 fn up_to_date(wanted: &Wanted, made_from: &str, pass: &mut Pass<WorkspaceStatus>) {
     pass.status.environment = Some(made_from.to_owned());
-    pass.notice(if made_from == wanted.main.digest {
+    let current = made_from == wanted.main.digest;
+    if current {
+        // Whoever made it may have ended before writing this down.
+        pass.status.image = Some(wanted.main.image.clone());
+    }
+    pass.notice(if current {
         condition("UpToDate", true, "UpToDate", "")
     } else {
         let message = format!(

@@ -1,6 +1,7 @@
 //! Images on servers: a pull runs beside the passes, so that it never holds one up.
 
 use super::Site;
+use crate::controllers::caches::InOrder;
 use crate::controllers::context::Context;
 use crate::controllers::retry::PassError;
 use crate::controllers::status::Pass;
@@ -9,7 +10,8 @@ use crate::plan::workspace::WantedContainer;
 use crate::resource::{WorkspacePhase, WorkspaceStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// First wait after a failed pull; doubles with each failure.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
@@ -107,7 +109,7 @@ async fn pull(ctx: Context, key: (String, String), engine: Arc<dyn Engine>, fail
         },
     );
     let placed = |w: &crate::resource::Workspace| w.status.as_ref().is_some_and(|s| s.docker_server.as_ref() == Some(&key.0));
-    ctx.caches.workspaces.state().iter().filter(|w| placed(w)).for_each(|w| ctx.triggers.workspaces.fire(w));
+    ctx.caches.workspaces.in_order(placed).iter().for_each(|w| ctx.triggers.workspaces.fire(w));
     ctx.triggers.servers.fire_named(None, &key.0);
 }
 

@@ -9,7 +9,8 @@ use crate::engine::ownership::Ownership;
 use crate::engine::{ContainerState, ContainerSummary, EngineError};
 use crate::plan::workspace::base_name;
 use crate::resource::{Workspace, WorkspacePhase, WorkspaceStatus};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long a container has to end by itself.
 const GRACE: Duration = Duration::from_secs(10);

@@ -1,5 +1,6 @@
 //! Where a workspace goes, once and for good.
 
+use crate::controllers::caches::InOrder;
 use crate::controllers::context::Context;
 use crate::controllers::reserved::{Amount, Placed, Sums, placed};
 use crate::controllers::retry::PassError;
@@ -71,7 +72,7 @@ fn confirm(ctx: &Context, record: &Workspace, saved: bool) {
 
 /// All servers with what is reserved on them.
 fn candidates(ctx: &Context, sums: &Sums<'_>) -> Vec<Candidate> {
-    ctx.caches.servers.state().iter().map(|s| candidate(s, sums.on(&s.name_any()))).collect()
+    ctx.caches.servers.in_order(|_| true).iter().map(|s| candidate(s, sums.on(&s.name_any()))).collect()
 }
 
 fn candidate(server: &DockerServer, reserved: Amount) -> Candidate {

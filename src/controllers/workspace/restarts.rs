@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Starts in quick succession that are nobody's fault: somebody kills it by hand, a daemon restarts.
 const FREE: u32 = 5;

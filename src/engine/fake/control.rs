@@ -1,9 +1,9 @@
 //! The fake's handle: engines to it, and everything a test can do to it behind its clients' backs.
 
-use super::faults::{Fault, Faults};
+use super::faults::{Call, Fault, Faults};
 use super::shell::Step;
 use super::transport;
-use super::world::{Life, World};
+use super::world::{Life, Watch, World};
 use crate::engine::docker::DockerEngine;
 use crate::engine::{EngineError, ExecOutput, Labels};
 use serde_json::json;
@@ -24,8 +24,8 @@ pub struct FakeEngine {
     listener: Arc<Mutex<Option<Arc<Listener>>>>,
 }
 
-/// Hears of each call, by name and path, before it is answered, and may make it go wrong.
-type Listener = dyn Fn(&str, &str) -> Option<Fault> + Send + Sync;
+/// Hears of each call twice and may make it go wrong.
+type Listener = dyn Fn(&Call<'_>) -> Option<Fault> + Send + Sync;
 
 /// The faults of a locked world.
 pub(super) struct FaultsGuard<'a>(MutexGuard<'a, World>);
@@ -106,6 +106,11 @@ impl FakeEngine {
     pub fn set_reachable(&self, address: &str, port: u16) {
         self.world().reachable.insert((address.to_owned(), port.to_string()));
     }
+    /// Lets its clock show what the function tells: time since it was made. For an engine that outlives a runtime, whose
+    /// clock it would otherwise go by.
+    pub fn set_watch(&self, watch: impl Fn() -> Duration + Send + 'static) {
+        self.world().watch = Watch(Box::new(watch));
+    }
     /// Answers commands by a function; `None` leaves one to the tiny shell.
     pub fn on_exec(&self, script: impl Fn(&str, &[String]) -> Option<ExecOutput> + Send + Sync + 'static) {
         *self.script.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(script));
@@ -113,15 +118,14 @@ impl FakeEngine {
 
     // What goes wrong.
 
-    /// Tells each call to a function before it is answered: its name, and its path without a version. What the function
-    /// gives goes wrong with it.
-    pub fn on_call(&self, listener: impl Fn(&str, &str) -> Option<Fault> + Send + Sync + 'static) {
+    /// Tells each call to a function, when it arrives and when it is done. What the function gives goes wrong with it; of a
+    /// call that is done, what comes after it.
+    pub fn on_call(&self, listener: impl Fn(&Call<'_>) -> Option<Fault> + Send + Sync + 'static) {
         *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(listener));
     }
 
-    pub(super) fn told(&self, call: &str, path: &str) -> Option<Fault> {
-        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        listener(call, path)
+    pub(super) fn listener(&self) -> Option<Arc<Listener>> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Makes every call take this long.
@@ -143,6 +147,11 @@ impl FakeEngine {
         if refusing {
             world.events.cut();
         }
+    }
+    /// Whether it cannot be asked: it refuses connections, or is silent.
+    pub fn is_away(&self) -> bool {
+        let faults = self.faults();
+        faults.refusing || faults.silent
     }
     /// How often each call was made so far.
     pub fn calls(&self) -> BTreeMap<String, u64> {
@@ -223,6 +232,14 @@ impl FakeEngine {
     /// Names of all containers, foreign ones too, and whether they run.
     pub fn containers(&self) -> BTreeMap<String, bool> {
         self.world().containers.values().map(|c| (c.name.clone(), matches!(c.life, Life::Running))).collect()
+    }
+    /// How often each thing was done: what kind of object, its name, and the action as Docker's events call it.
+    pub fn tally(&self) -> BTreeMap<(String, String, String), u64> {
+        self.world().tally.clone()
+    }
+    /// All containers as an inspect shows them, by name.
+    pub fn inspected(&self) -> BTreeMap<String, serde_json::Value> {
+        self.world().containers.values().map(|c| (c.name.clone(), c.inspected())).collect()
     }
     /// Names of all networks.
     pub fn networks(&self) -> Vec<String> {

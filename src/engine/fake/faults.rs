@@ -16,6 +16,24 @@ pub enum Fault {
     LostRequest,
     /// It happens, and no answer ever comes.
     Hang,
+    /// Nothing happens, and no answer ever comes.
+    Silence,
+    /// It happens, and is answered with this status and JSON in place of its own.
+    Answer(u16, Vec<u8>),
+}
+
+/// A call as a listener is told of it.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// Counts the engine's calls: the same when it arrives and when it is done.
+    pub number: u64,
+    /// The port's name of it.
+    pub name: &'a str,
+    /// What is asked for, without a version; with the query.
+    pub path: &'a str,
+    /// `None` when it has arrived; when it is done and its answer has not left yet, the status and, of lists and looks at
+    /// one object, the body.
+    pub done: Option<(u16, &'a [u8])>,
 }
 
 /// Faults to come, latency, and how often each call was made. Calls have the names of the port's methods.
@@ -27,12 +45,14 @@ pub(super) struct Faults {
     pub(super) silent: bool,
     pub(super) refusing: bool,
     pub(super) calls: BTreeMap<String, u64>,
+    pub(super) count: u64,
 }
 
 impl Faults {
     /// Counts a call and gives the fault that was planned for it.
     pub(super) fn count(&mut self, call: &str) -> Option<Fault> {
         *self.calls.entry(call.to_owned()).or_default() += 1;
+        self.count += 1;
         let mut due = None;
         for (at, (of, after, _)) in self.planned.iter_mut().enumerate() {
             if of != call {

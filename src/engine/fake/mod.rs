@@ -27,7 +27,7 @@ mod volumes;
 mod world;
 
 pub use control::FakeEngine;
-pub use faults::Fault;
+pub use faults::{Call, Fault};
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use super::answers::{Refusal, refuse};
 use super::control::FakeEngine;
-use super::faults::{Fault, call_name};
+use super::faults::{Call, Fault, call_name};
 use super::http::router;
 use crate::engine::docker::{Body, HttpClient};
 use axum::body::Body as AxumBody;
@@ -96,16 +96,20 @@ async fn answer(fake: &FakeEngine, routes: axum::Router, request: Request<Incomi
         Ok(request) => request,
         Err(refusal) => return Ok(refusal.into_response()),
     };
-    let call = call_name(request.method(), request.uri().path());
-    let (latency, silent, planned) = {
+    let name = call_name(request.method(), request.uri().path());
+    let path = request.uri().path_and_query().map_or("/", |p| p.as_str()).to_owned();
+    let (latency, silent, planned, number) = {
         let mut faults = fake.faults();
-        (faults.latency, faults.silent, faults.count(&call))
+        let planned = faults.count(&name);
+        (faults.latency, faults.silent, planned, faults.count)
     };
-    let fault = fake.told(&call, request.uri().path()).or(planned);
+    let listener = fake.listener();
+    let tell = |done| listener.as_ref().and_then(|tell| tell(&Call { number, name: &name, path: &path, done }));
+    let fault = tell(None).or(planned);
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
-    if silent {
+    if silent || fault == Some(Fault::Silence) {
         std::future::pending::<()>().await;
     }
     match fault {
@@ -113,13 +117,35 @@ async fn answer(fake: &FakeEngine, routes: axum::Router, request: Request<Incomi
         Some(Fault::LostRequest) => return Err(io::ErrorKind::ConnectionReset.into()),
         _ => {}
     }
-    let Ok(answer) = routes.oneshot(request).await;
-    match fault {
+    let Ok(mut answer) = routes.oneshot(request).await;
+    let mut late = None;
+    if listener.is_some() {
+        let status = answer.status().as_u16();
+        let body = if LOOKS.contains(&name.as_str()) { take_body(&mut answer).await } else { Vec::new() };
+        late = tell(Some((status, &body)));
+        if !body.is_empty() {
+            *answer.body_mut() = AxumBody::from(body);
+        }
+    }
+    match late.or(fault) {
         Some(Fault::StatusAfter(status, message)) => Ok(refuse(status, &message)),
         Some(Fault::LostAnswer) => Err(io::ErrorKind::ConnectionReset.into()),
         Some(Fault::Hang) => std::future::pending().await,
+        Some(Fault::Answer(status, body)) => {
+            *answer.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
+            *answer.body_mut() = AxumBody::from(body);
+            Ok(answer)
+        }
         _ => Ok(answer),
     }
+}
+
+/// Calls whose answers a listener is shown: short ones that end.
+const LOOKS: [&str; 7] = ["containers", "inspect", "networks", "network", "volumes", "volume", "info"];
+
+async fn take_body(answer: &mut Response<AxumBody>) -> Vec<u8> {
+    let body = std::mem::take(answer.body_mut());
+    axum::body::to_bytes(body, usize::MAX).await.map(|b| b.to_vec()).unwrap_or_default()
 }
 
 /// Takes the `/v1.41` off a path; a newer version is refused as Docker 20.10 does.

@@ -5,7 +5,9 @@ use super::faults::Faults;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -91,6 +93,15 @@ pub(super) struct FakeExec {
     pub(super) size: (u16, u16),
 }
 
+/// What the fake's clock shows: time since it was made.
+pub(super) struct Watch(pub(super) Box<dyn Fn() -> Duration + Send>);
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", (self.0)())
+    }
+}
+
 /// The engine's whole state.
 #[derive(Debug)]
 pub(super) struct World {
@@ -103,8 +114,10 @@ pub(super) struct World {
     /// What the probe finds open, as `address port`.
     pub(super) reachable: BTreeSet<(String, String)>,
     pub(super) made: u64,
-    pub(super) begun: Instant,
+    pub(super) watch: Watch,
     pub(super) ticks: i64,
+    /// How often each thing was done to each object, by what it is, its name and the event's action.
+    pub(super) tally: BTreeMap<(String, String, String), u64>,
     pub(super) containers: BTreeMap<String, FakeContainer>,
     /// Container ids by name.
     pub(super) names: BTreeMap<String, String>,
@@ -129,7 +142,11 @@ impl World {
             disk: (100 << 30, 80 << 30),
             reachable: BTreeSet::new(),
             made: 0,
-            begun: Instant::now(),
+            watch: Watch({
+                let begun = Instant::now();
+                Box::new(move || begun.elapsed())
+            }),
+            tally: BTreeMap::new(),
             ticks: 0,
             containers: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -152,7 +169,7 @@ impl World {
     /// Now. No two calls give the same time, so that two starts can be told apart.
     pub(super) fn now(&mut self) -> jiff::Timestamp {
         self.ticks += 1;
-        let elapsed = jiff::SignedDuration::try_from(self.begun.elapsed()).unwrap_or_default();
+        let elapsed = jiff::SignedDuration::try_from((self.watch.0)()).unwrap_or_default();
         let since = elapsed + jiff::SignedDuration::from_nanos(self.ticks);
         jiff::Timestamp::new(EPOCH_SECONDS, 0).and_then(|epoch| epoch.checked_add(since)).unwrap_or_default()
     }
@@ -173,6 +190,7 @@ impl World {
     /// Emits a container's event, with its labels as Docker does.
     pub(super) fn tell_of_container(&mut self, action: &str, id: &str, more: &[(&str, String)]) {
         let Some(container) = self.containers.get(id) else { return };
+        *self.tally.entry(("container".into(), container.name.clone(), action.into())).or_default() += 1;
         let mut attributes = container.labels.clone();
         attributes.insert("name".into(), container.name.clone());
         attributes.insert("image".into(), container.config["Image"].as_str().unwrap_or_default().to_owned());
@@ -183,7 +201,9 @@ impl World {
 
     /// Emits an event of a network or a volume: without labels.
     pub(super) fn tell(&mut self, kind: &str, action: &str, id: &str, attributes: &[(&str, String)]) {
-        let attributes = attributes.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
+        let attributes: BTreeMap<_, _> = attributes.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
+        let name = attributes.get("name").map_or(id, String::as_str).to_owned();
+        *self.tally.entry((kind.into(), name, action.into())).or_default() += 1;
         let at = self.now();
         self.events.push(kind, action, id, attributes, at);
     }

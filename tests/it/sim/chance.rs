@@ -56,6 +56,7 @@ impl Clock for SimClock {
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, and good enough to choose with.
+#[derive(Default)]
 pub struct SplitMix(pub u64);
 
 impl SplitMix {
@@ -65,5 +66,10 @@ impl SplitMix {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+
+    /// A number below `n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.next() % n as u64).unwrap()
     }
 }

@@ -1,17 +1,29 @@
 //! A simulated installation: the real API, store and loops on a paused clock; engines and proxy in memory.
 
 use super::chance::SimClock;
+use super::director::{Director, Fate};
+use super::hands::{Hands, IMAGE};
+use super::late;
+use super::oracles;
+use super::plan::Plan;
+use super::planted::{self, Bug};
+use super::workloads::Workload;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use devsanctum::access::Identity;
 use devsanctum::api::streams::NoStreams;
 use devsanctum::api::{ApiConfig, ApiState, NoObserver, bootstrap, client, router};
 use devsanctum::clock::Clock;
 use devsanctum::controllers::{self, Parts, Reports, SecretReader};
-use devsanctum::engine::fake::FakeEngine;
+use devsanctum::engine::fake::{FakeEngine, Fault};
 use devsanctum::engine::pool::{EnginePool, NoMetrics};
 use devsanctum::engine::{Engine, EngineError};
-use devsanctum::proxy::FakeProxy;
+use devsanctum::proxy::{FakeProxy, LiveRoutes, Proxy, ProxyError, RouteTable};
 use devsanctum::store::{SecretKey, Store, StoreConfig};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -22,27 +34,189 @@ use tokio_util::sync::CancellationToken;
 static DATABASES: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
 
+/// How often all is listed: seldom, so that a day is short.
+pub const RESYNC: Duration = Duration::from_secs(600);
+/// How often it is looked at whether what must hold does.
+const LOOK: Duration = Duration::from_secs(5);
+/// A process that ended is started again after this long.
+const DOWN: Duration = Duration::from_secs(1);
+
 /// What outlives the process: the database, the engines, the proxy.
 pub struct World {
     pub clock: Arc<SimClock>,
     pub engines: BTreeMap<String, FakeEngine>,
     pub proxy: Arc<FakeProxy>,
-    pub trace: Trace,
+    pub director: Arc<Director>,
+    /// What must hold but for a moment may be otherwise for this long.
+    patience: Duration,
+    /// Times the process was started.
+    pub starts: AtomicU64,
+    pub plan: Plan,
+    /// How many things have happened, in a day by chance.
+    pub happened: AtomicUsize,
+    /// What people have done that is not to be done again.
+    did: Mutex<BTreeSet<&'static str>>,
     store: Store,
     _dir: tempfile::TempDir,
 }
 
-/// Every call of the process to the world outside, in order.
-#[derive(Clone, Default)]
-pub struct Trace(Arc<Mutex<Vec<String>>>);
+/// A runtime whose clock stands still while there is something to do.
+pub fn paused() -> Runtime {
+    Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
 
-impl Trace {
-    pub fn note(&self, line: String) {
-        self.0.lock().unwrap().push(line);
+impl World {
+    /// An empty installation with these servers' engines, each with the image workspaces are made of.
+    pub fn new(plan: &Plan, workload: &Workload) -> Self {
+        // In memory: what is measured is not the disk.
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let url = format!("sqlite://{}", dir.path().join("sim.db").display());
+        let config = StoreConfig { url, secret_key: SecretKey([7; 32]), keep_changes: 1_000_000 };
+        let store = Store::open_aside(&config, DATABASES.handle()).unwrap();
+        let clock = Arc::new(SimClock::new(plan.seed));
+        let director = Director::new(clock.clone(), plan);
+        let engines = paused().block_on(async {
+            clock.begin();
+            bootstrap(&store, clock.as_ref()).await.unwrap();
+            clock.end();
+            let made = workload.servers.iter().enumerate().map(|(i, name)| {
+                let engine = engine(plan.seed, i as u64, clock.clone());
+                direct(&engine, name, director.clone());
+                ((*name).to_owned(), engine)
+            });
+            made.collect::<BTreeMap<_, _>>()
+        });
+        let (proxy, starts, did) = (Arc::default(), AtomicU64::new(0), Mutex::default());
+        let patience = workload.patience;
+        Self {
+            clock,
+            engines,
+            proxy,
+            director,
+            patience,
+            starts,
+            plan: plan.clone(),
+            happened: AtomicUsize::new(0),
+            did,
+            store,
+            _dir: dir,
+        }
     }
 
-    pub fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
+    /// Whether this was done before; from now on it was.
+    pub fn once(&self, what: &'static str) -> bool {
+        !self.did.lock().unwrap().insert(what)
+    }
+
+    /// Does the workload's steps, and what `after` is, starting the process anew wherever the plan ends it.
+    pub fn play<T>(&self, workload: &Workload, after: impl AsyncFn(&Hands<'_>) -> T) -> T {
+        let mut next = 0;
+        loop {
+            let told = paused().block_on(async {
+                self.clock.begin();
+                if self.starts.fetch_add(1, Ordering::Relaxed) > 0 {
+                    tokio::time::sleep(DOWN).await;
+                }
+                self.director.revive();
+                let told = self.process(workload, &mut next, &after).await;
+                self.clock.end();
+                told
+            });
+            if let Some(told) = told {
+                return told;
+            }
+        }
+    }
+
+    /// One process, from its start to its death (`None`) or the end of the simulation.
+    async fn process<T>(&self, workload: &Workload, next: &mut usize, after: &impl AsyncFn(&Hands<'_>) -> T) -> Option<T> {
+        let api = ApiState::new(ApiConfig {
+            store: self.store.clone(),
+            streams: Arc::new(NoStreams),
+            health: Arc::new(NoObserver),
+            observer: Arc::new(NoObserver),
+            clock: self.clock.clone(),
+            shutdown: CancellationToken::new(),
+        });
+        let routes = router(api);
+        let mut directed = directed(routes.clone(), self.director.clone());
+        if let Some(bug) = self.plan.bug {
+            directed = directed.layer(middleware::from_fn(move |request, next| planted::records::pass(bug, request, next)));
+        }
+        let process = tokio::spawn(controllers::run(self.parts(client(directed, Identity::system("devsanctum")))));
+        let hands = Hands { client: client(routes, Identity::administrator("admin")), world: self };
+        let script = async {
+            while let Some(step) = workload.steps.get(*next) {
+                step(&hands).await;
+                hands.wait(120).await;
+                *next += 1;
+            }
+            after(&hands).await
+        };
+        tokio::select! {
+            biased;
+            () = self.director.death() => None,
+            ended = process => panic!("the loops ended: {ended:?}"),
+            told = script => Some(told),
+            () = self.watch(&hands) => None,
+        }
+    }
+
+    /// Looks every few seconds, if anything was called since, whether what must hold does.
+    async fn watch(&self, hands: &Hands<'_>) {
+        let (mut seen, mut doubtful) = (0, BTreeMap::new());
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let calls = self.director.calls();
+            if calls == seen && doubtful.is_empty() {
+                continue;
+            }
+            seen = calls;
+            oracles::always(self).into_iter().for_each(|broken| self.director.broke(broken));
+            let mut now = oracles::routes(hands).await;
+            now.extend(oracles::orphans(hands).await);
+            let at = tokio::time::Instant::now();
+            doubtful = now.into_iter().map(|w| (w.clone(), *doubtful.get(&w).unwrap_or(&at))).collect();
+            let long = doubtful.iter().filter(|(_, since)| since.elapsed() >= self.patience);
+            long.for_each(|(broken, _)| self.director.broke(broken.clone()));
+        }
+    }
+
+    fn parts(&self, client: kube::Client) -> Parts {
+        let (engines, instance, bug) = (self.engines.clone(), self.store.instance().to_owned(), self.plan.bug);
+        let fence: devsanctum::engine::Fence = Arc::new(|| true);
+        let make = move |server: &str, _: &devsanctum::engine::Endpoint| {
+            let engine = engines.get(server).ok_or_else(|| EngineError::Unreachable(format!("no engine {server}")))?;
+            let right: Arc<dyn Engine> = Arc::new(engine.engine(&instance)?);
+            Ok(match bug {
+                Some(bug) => Arc::new(planted::engine::Wrong { inner: right, bug, seen: Mutex::default() }),
+                None => right,
+            })
+        };
+        let (inner, director) = (self.proxy.clone(), self.director.clone());
+        let proxy = DirectedProxy { inner, director, calls: AtomicU64::new(0), bug };
+        Parts {
+            client,
+            instance: self.store.instance().to_owned(),
+            connector: Arc::new(EnginePool::making(Arc::new(NoMetrics), fence.clone(), make)),
+            proxy: Arc::new(proxy),
+            secrets: Arc::new(NoSecrets),
+            clock: match bug {
+                Some(bug) => Arc::new(planted::records::WrongClock { inner: self.clock.clone(), bug }),
+                None => self.clock.clone() as Arc<dyn Clock>,
+            },
+            reports: Arc::new(Reports::default()),
+            public_port: None,
+            resync: RESYNC,
+            ready: watch::channel(false).0,
+            stop: CancellationToken::new(),
+            fence,
+        }
+    }
+
+    /// The installation's identity.
+    pub fn instance(&self) -> &str {
+        self.store.instance()
     }
 }
 
@@ -55,92 +229,102 @@ impl SecretReader for NoSecrets {
     }
 }
 
-/// A runtime whose clock stands still while there is something to do.
-pub fn paused() -> Runtime {
-    Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
-}
-
-impl World {
-    /// An empty installation with these servers' engines, each with the image workspaces are made of.
-    pub fn new(seed: u64, servers: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}", dir.path().join("sim.db").display());
-        let config = StoreConfig { url, secret_key: SecretKey([7; 32]), keep_changes: 1_000_000 };
-        let store = Store::open_aside(&config, DATABASES.handle()).unwrap();
-        let clock = Arc::new(SimClock::new(seed));
-        let trace = Trace::default();
-        let runtime = paused();
-        let engines = runtime.block_on(async {
-            clock.begin();
-            bootstrap(&store, clock.as_ref()).await.unwrap();
-            let made = servers.iter().enumerate().map(|(i, name)| ((*name).to_owned(), engine(seed, i as u64)));
-            made.collect::<BTreeMap<_, _>>()
-        });
-        for (name, engine) in &engines {
-            let (trace, clock, name) = (trace.clone(), clock.clone(), name.clone());
-            engine.on_call(move |call, path| {
-                trace.note(format!("{:?} {name} {call} {path}", clock.elapsed()));
-                None
-            });
-        }
-        runtime.block_on(async { clock.end() });
-        Self { clock, engines, proxy: Arc::default(), trace, store, _dir: dir }
-    }
-
-    /// Runs the process on a runtime of its own, with this script beside it, and kills it when the script has ended.
-    pub fn run<T>(&self, script: impl AsyncFnOnce(kube::Client) -> T) -> T {
-        let runtime = paused();
-        runtime.block_on(async {
-            self.clock.begin();
-            let api = ApiState::new(ApiConfig {
-                store: self.store.clone(),
-                streams: Arc::new(NoStreams),
-                health: Arc::new(NoObserver),
-                observer: Arc::new(NoObserver),
-                clock: self.clock.clone(),
-                shutdown: CancellationToken::new(),
-            });
-            let routes = router(api);
-            let process = tokio::spawn(controllers::run(self.parts(client(routes.clone(), Identity::system("devsanctum")))));
-            let person = client(routes, Identity::administrator("admin"));
-            let told = tokio::select! {
-                told = script(person) => told,
-                ended = process => panic!("the loops ended: {ended:?}"),
-            };
-            self.clock.end();
-            told
-        })
-    }
-
-    fn parts(&self, client: kube::Client) -> Parts {
-        let (engines, instance) = (self.engines.clone(), self.store.instance().to_owned());
-        let fence: devsanctum::engine::Fence = Arc::new(|| true);
-        let make = move |server: &str, _: &devsanctum::engine::Endpoint| {
-            let engine = engines.get(server).ok_or_else(|| EngineError::Unreachable(format!("no engine {server}")))?;
-            Ok(Arc::new(engine.engine(&instance)?) as Arc<dyn Engine>)
-        };
-        Parts {
-            client,
-            instance: self.store.instance().to_owned(),
-            connector: Arc::new(EnginePool::making(Arc::new(NoMetrics), fence.clone(), make)),
-            proxy: self.proxy.clone(),
-            secrets: Arc::new(NoSecrets),
-            clock: self.clock.clone() as Arc<dyn Clock>,
-            reports: Arc::new(Reports::default()),
-            public_port: None,
-            ready: watch::channel(false).0,
-            stop: CancellationToken::new(),
-            fence,
-        }
-    }
-}
-
-fn engine(seed: u64, nth: u64) -> FakeEngine {
+fn engine(seed: u64, nth: u64, clock: Arc<SimClock>) -> FakeEngine {
     let engine = FakeEngine::new(seed.wrapping_mul(31).wrapping_add(nth));
-    engine.add_image(super::IMAGE);
+    engine.set_watch(move || clock.elapsed());
+    engine.add_image(IMAGE);
     // The neighbour of the isolation proof hears itself.
     engine.set_reachable("127.0.0.1", 8080);
     engine.set_resources(4, (32 << 30, 32 << 30), (500 << 30, 500 << 30));
     engine.set_latency(Duration::from_millis(20));
     engine
+}
+
+fn direct(engine: &FakeEngine, name: &str, director: Arc<Director>) {
+    let name = name.to_owned();
+    engine.on_call(move |call| {
+        let fate = match call.done {
+            None => director.asked(&name, call.number, call.name, call.path),
+            Some((status, body)) => director.done(&name, call.number, status, body),
+        };
+        match (fate, call.done) {
+            (Fate::Goes, _) => None,
+            (Fate::Lost, None) => Some(Fault::Silence),
+            (Fate::Lost, Some(_)) => Some(Fault::Hang),
+            (Fate::Fails, None) => Some(Fault::Status(500, "something is wrong".into())),
+            (Fate::Fails, Some(_)) => Some(Fault::StatusAfter(500, "something is wrong".into())),
+            (Fate::Answers((status, body)), _) => Some(Fault::Answer(status, body)),
+            (Fate::Breaks, None) => Some(Fault::LostRequest),
+            (Fate::Breaks, Some(_)) => Some(Fault::LostAnswer),
+        }
+    });
+}
+
+/// The API as the loops see it.
+fn directed(routes: axum::Router, director: Arc<Director>) -> axum::Router {
+    let calls = Arc::new(AtomicU64::new(0));
+    routes.layer(middleware::from_fn(move |request: Request, next: Next| {
+        let (director, number) = (director.clone(), calls.fetch_add(1, Ordering::Relaxed));
+        async move { pass(&director, number, request, next).await }
+    }))
+}
+
+/// The kind whose changes are asked for, by its plural.
+fn watched(request: &Request) -> Option<String> {
+    let watching = request.uri().query().is_some_and(|q| q.contains("watch=true"));
+    watching.then(|| request.uri().path().rsplit('/').next().unwrap_or_default().to_owned())
+}
+
+async fn pass(director: &Arc<Director>, number: u64, request: Request, next: Next) -> Response {
+    let what = request.uri().path_and_query().map_or("/", |p| p.as_str()).to_owned();
+    match director.asked("api", number, request.method().as_str(), &what) {
+        Fate::Goes | Fate::Answers(_) => {}
+        Fate::Lost => std::future::pending().await,
+        Fate::Fails | Fate::Breaks => return unavailable(),
+    }
+    let kind = watched(&request);
+    let answer = next.run(request).await;
+    match director.done("api", number, answer.status().as_u16(), &[]) {
+        Fate::Goes | Fate::Answers(_) => match kind {
+            Some(kind) => answer.map(|body| late::told(director.clone(), kind, body)),
+            None => answer,
+        },
+        Fate::Lost => std::future::pending().await,
+        Fate::Fails | Fate::Breaks => unavailable(),
+    }
+}
+
+fn unavailable() -> Response {
+    (http::StatusCode::SERVICE_UNAVAILABLE, "something is wrong").into_response()
+}
+
+struct DirectedProxy {
+    inner: Arc<FakeProxy>,
+    director: Arc<Director>,
+    calls: AtomicU64,
+    bug: Option<Bug>,
+}
+
+#[async_trait::async_trait]
+impl Proxy for DirectedProxy {
+    fn publish(&self, table: &RouteTable) {
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        let hosts: Vec<String> = table.0.values().map(|e| format!("{}={:?}", e.host, e.visibility)).collect();
+        if self.director.asked("proxy", number, "publish", &hosts.join(",")) != Fate::Lost {
+            match self.bug {
+                Some(bug) => self.inner.publish(&planted::proxy::table(bug, &self.inner.routes(), table)),
+                None => self.inner.publish(table),
+            }
+            self.director.done("proxy", number, 200, &[]);
+        }
+    }
+    async fn reaches(&self, upstream: SocketAddr) -> std::io::Result<()> {
+        self.inner.reaches(upstream).await
+    }
+    async fn live(&self) -> Result<LiveRoutes, ProxyError> {
+        self.inner.live().await
+    }
+    async fn wait_live(&self, patience: Duration) -> Result<LiveRoutes, ProxyError> {
+        self.inner.wait_live(patience).await
+    }
 }

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Plays every fault there is, for hours, and writes docs/PROOF.md: what was really played, and how it ended.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+export DEVSANCTUM_POINTS=all
+export DEVSANCTUM_DOUBLES=${DOUBLES:-10000} DEVSANCTUM_SEEDS=${SEEDS:-100000}
+export DEVSANCTUM_KILLS=${KILLS:-1000} DEVSANCTUM_MODEL_STEPS=${STEPS:-1000000} DEVSANCTUM_REAL_PLANS=all
+log=target/proof.log
+begun=$(date +%s)
+cargo test --locked --test it -- --nocapture ${PROOF:-sim:: model:: durability:: faults:: engine_contract::} 2>&1 | tee "$log" | grep -E '^proof:|^planted|FAILED|^test result'
+took=$(( $(date +%s) - begun ))
+{
+  echo '# Proof'
+  echo
+  echo "What \`make proof\` played on $(date -u +%F), commit $(git rev-parse --short HEAD), in $((took / 60)) minutes on $(nproc) cores."
+  echo 'What each line means is in [TESTING](TESTING.md).'
+  echo
+  echo '| what | played | failed |'
+  echo '|---|---|---|'
+  sed -n 's/^.*proof: \([a-z -]*\) \([0-9]*\) played, \([0-9]*\) failed.*/\1|\2|\3/p' "$log" |
+    awk -F'|' '{n[$1] += $2; f[$1] += $3} END {for (w in n) printf "| %s | %d | %d |\n", w, n[w], f[w]}' | sort
+  echo
+  grep -E '^planted bugs found' "$log" | sed 's/; missed.*//'
+} > docs/PROOF.md
+cat docs/PROOF.md
+! grep -q '^test result: FAILED' "$log"

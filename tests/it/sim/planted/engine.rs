@@ -1,0 +1,197 @@
+//! Mistakes made with an engine.
+
+use super::Bug;
+use async_trait::async_trait;
+use bytes::Bytes;
+use devsanctum::engine::*;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// An engine that is used wrongly.
+pub struct Wrong {
+    pub inner: Arc<dyn Engine>,
+    pub bug: Bug,
+    pub seen: Mutex<BTreeMap<String, Option<Container>>>,
+}
+
+type Result<T> = std::result::Result<T, EngineError>;
+
+impl Wrong {
+    fn is(&self, bug: Bug) -> bool {
+        self.bug == bug
+    }
+
+    fn spec(&self, spec: &ContainerSpec) -> ContainerSpec {
+        let mut spec = spec.clone();
+        let main = spec.labels.values().any(|v| v == "main");
+        match self.bug {
+            Bug::ForgetsLabels if main => spec.labels.clear(),
+            Bug::WrongLimit if main => spec.memory *= 2,
+            Bug::ForgetsMounts => spec.mounts.clear(),
+            Bug::ForgetsEnv => drop(spec.env.remove("COLOUR")),
+            Bug::WrongNetwork if matches!(spec.attach, Attach::Container(_)) => spec.attach = Attach::None,
+            _ => {}
+        }
+        spec
+    }
+
+    async fn id_of(&self, name: &str) -> Result<ContainerId> {
+        let found = self.inner.inspect(name).await?;
+        found.map(|c| c.id).ok_or_else(|| EngineError::NotFound(name.into()))
+    }
+}
+
+#[async_trait]
+impl Engine for Wrong {
+    async fn info(&self) -> Result<EngineInfo> {
+        self.inner.info().await
+    }
+    async fn containers(&self, uid: Option<&str>) -> Result<Vec<ContainerSummary>> {
+        match self.inner.containers(uid).await {
+            Err(_) if self.is(Bug::IgnoresListErrors) => Ok(Vec::new()),
+            found => found,
+        }
+    }
+    async fn inspect(&self, name: &str) -> Result<Option<Container>> {
+        if self.is(Bug::LooksOnce)
+            && let Some(seen) = self.seen.lock().unwrap().get(name)
+        {
+            return Ok(seen.clone());
+        }
+        let found = match self.inner.inspect(name).await {
+            Err(_) if self.is(Bug::IgnoresListErrors) => None,
+            found => found?,
+        };
+        if found.as_ref().is_some_and(|c| c.state == ContainerState::Running) {
+            self.seen.lock().unwrap().insert(name.to_owned(), found.clone());
+        }
+        Ok(found)
+    }
+    async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId> {
+        match self.inner.create(&self.spec(spec)).await {
+            Err(EngineError::Conflict(_)) if self.is(Bug::CreatesUnderAnotherName) => {
+                self.inner.create(&ContainerSpec { name: format!("{}-2", spec.name), ..spec.clone() }).await
+            }
+            Err(EngineError::Conflict(_)) if self.is(Bug::AdoptsByName) => {
+                let id = self.id_of(&spec.name).await?;
+                self.inner.stop(&id, Duration::ZERO).await?;
+                Ok(id)
+            }
+            Err(EngineError::Conflict(_)) if self.is(Bug::EvictsByName) => {
+                self.inner.remove(&self.id_of(&spec.name).await?).await?;
+                self.inner.create(spec).await
+            }
+            Ok(id) if self.is(Bug::CreatesTwice) => {
+                self.inner.remove(&id).await?;
+                self.inner.create(spec).await
+            }
+            made => made,
+        }
+    }
+    async fn start(&self, id: &ContainerId) -> Result<()> {
+        self.inner.start(id).await?;
+        if self.is(Bug::StartsTwice) {
+            self.inner.stop(id, Duration::ZERO).await?;
+            self.inner.start(id).await?;
+        }
+        Ok(())
+    }
+    async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<()> {
+        match self.bug {
+            Bug::ForgetsToStop => return Ok(()),
+            Bug::StopsByRemoving => return self.inner.remove(id).await,
+            Bug::StopsOthers => {
+                for other in self.inner.containers(None).await? {
+                    self.inner.stop(&other.id, Duration::ZERO).await?;
+                }
+            }
+            _ => {}
+        }
+        self.inner.stop(id, grace).await
+    }
+    async fn unpause(&self, id: &ContainerId) -> Result<()> {
+        self.inner.unpause(id).await
+    }
+    async fn remove(&self, id: &ContainerId) -> Result<()> {
+        if self.is(Bug::LeavesContainers) {
+            return Ok(());
+        }
+        let volumes = match self.bug {
+            Bug::RemovesFolders => self.inner.inspect(id.as_str()).await?.map(|c| c.mounts).unwrap_or_default(),
+            _ => BTreeMap::new(),
+        };
+        self.inner.remove(id).await?;
+        for volume in volumes.keys() {
+            self.inner.remove_volume(volume).await?;
+        }
+        Ok(())
+    }
+    async fn networks(&self, uid: Option<&str>) -> Result<Vec<Network>> {
+        self.inner.networks(uid).await
+    }
+    async fn network(&self, name: &str) -> Result<Option<Network>> {
+        self.inner.network(name).await
+    }
+    async fn create_network(&self, spec: &NetworkSpec) -> Result<String> {
+        self.inner.create_network(spec).await
+    }
+    async fn connect(&self, network: &str, id: &ContainerId) -> Result<()> {
+        self.inner.connect(network, id).await
+    }
+    async fn disconnect(&self, network: &str, id: &ContainerId) -> Result<()> {
+        self.inner.disconnect(network, id).await
+    }
+    async fn remove_network(&self, id: &str) -> Result<()> {
+        if self.is(Bug::LeavesNetworks) { Ok(()) } else { self.inner.remove_network(id).await }
+    }
+    async fn volumes(&self, uid: Option<&str>) -> Result<Vec<Volume>> {
+        self.inner.volumes(uid).await
+    }
+    async fn volume(&self, name: &str) -> Result<Option<Volume>> {
+        match self.inner.volume(name).await? {
+            None if self.is(Bug::ForgetsVolumes) => Ok(Some(Volume { name: name.into(), labels: Labels::new() })),
+            found => Ok(found),
+        }
+    }
+    async fn create_volume(&self, spec: &VolumeSpec) -> Result<()> {
+        if self.is(Bug::ForgetsVolumes) { Ok(()) } else { self.inner.create_volume(spec).await }
+    }
+    async fn remove_volume(&self, name: &str) -> Result<()> {
+        if self.is(Bug::LeavesVolumes) { Ok(()) } else { self.inner.remove_volume(name).await }
+    }
+    async fn image(&self, reference: &str) -> Result<Option<String>> {
+        self.inner.image(reference).await
+    }
+    async fn pull(&self, reference: &str) -> Result<()> {
+        if self.is(Bug::BelievesPulls) { Ok(()) } else { self.inner.pull(reference).await }
+    }
+    async fn events(&self) -> Result<BoxStream<'static, Result<EngineEvent>>> {
+        let events = self.inner.events().await?;
+        Ok(match self.bug {
+            Bug::Deaf => futures::stream::pending().boxed(),
+            Bug::Echoes => events
+                .flat_map(|event| {
+                    let again = event.clone();
+                    let echo = futures::stream::unfold(again, |event| async {
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                        Some((event.clone(), event))
+                    });
+                    futures::stream::iter([event]).chain(echo)
+                })
+                .boxed(),
+            _ => events,
+        })
+    }
+    async fn exec_output(&self, id: &ContainerId, argv: &[String], limit: usize) -> Result<ExecOutput> {
+        self.inner.exec_output(id, argv, limit).await
+    }
+    async fn exec(&self, id: &ContainerId, request: &ExecRequest) -> Result<ExecSession> {
+        self.inner.exec(id, request).await
+    }
+    async fn logs(&self, id: &ContainerId, request: &LogRequest) -> Result<BoxStream<'static, Result<Bytes>>> {
+        self.inner.logs(id, request).await
+    }
+}

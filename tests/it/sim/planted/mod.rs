@@ -1,0 +1,165 @@
+//! Wrong versions, for testing the harness: each is a small mistake that a control plane can make, put in where it meets
+//! the world. The oracles must find at least 28 of the 30; what found each is printed.
+//!
+//! A new one is a variant, a line in [`ALL`] with the workloads in which it does harm, and the mistake itself in
+//! [`engine`], [`records`] or [`proxy`].
+
+pub mod engine;
+pub mod proxy;
+pub mod records;
+
+use super::child::{self, Asked};
+use super::plan::{Moment, Plan};
+use super::points::{Reference, points};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Bug {
+    // At an engine.
+    /// A name that is taken: makes the container under another one.
+    CreatesUnderAnotherName,
+    /// A name that is taken: takes what is there for its own.
+    AdoptsByName,
+    /// A name that is taken: removes what is there.
+    EvictsByName,
+    /// Makes a container once more when it is started.
+    CreatesTwice,
+    /// Containers do not say whose they are.
+    ForgetsLabels,
+    /// The memory limit is doubled.
+    WrongLimit,
+    /// Folders are not mounted.
+    ForgetsMounts,
+    /// Variables are left out.
+    ForgetsEnv,
+    /// A companion has a network of its own.
+    WrongNetwork,
+    /// Volumes are left to Docker, and belong to nobody.
+    ForgetsVolumes,
+    /// Removes the folders with the container.
+    RemovesFolders,
+    /// Does not remove folders.
+    LeavesVolumes,
+    /// Does not remove networks.
+    LeavesNetworks,
+    /// Does not remove containers.
+    LeavesContainers,
+    /// Does not wait for a container to stop, and never stops it.
+    ForgetsToStop,
+    /// Removes where it should stop.
+    StopsByRemoving,
+    /// Stops whatever else runs there.
+    StopsOthers,
+    /// Believes an image is there once it has asked for it.
+    BelievesPulls,
+    /// Starts, ends and starts again.
+    StartsTwice,
+    /// Takes an error in a list for an empty list.
+    IgnoresListErrors,
+    /// Never hears of events.
+    Deaf,
+    /// Hears of the same event again and again.
+    Echoes,
+    /// Looks once, and believes what it saw for ever.
+    LooksOnce,
+    // At the records.
+    /// Does not let go of a record.
+    KeepsFinalizers,
+    /// Does not hold a record while it clears up.
+    ForgetsFinalizers,
+    /// Writes the status without what was there.
+    ClobbersStatus,
+    /// Draws the same name each time.
+    DrawsTheSame,
+    // At the proxy.
+    /// Never takes a route back.
+    KeepsRoutes,
+    /// Opens what is private.
+    OpensPrivate,
+    /// Looks again at once instead of later.
+    Hot,
+}
+
+/// Each mistake, and workloads in which it does harm.
+pub const ALL: [(Bug, &[&str]); 30] = [
+    (Bug::CreatesUnderAnotherName, &["squatted", "create"]),
+    (Bug::AdoptsByName, &["squatted"]),
+    (Bug::EvictsByName, &["squatted"]),
+    (Bug::CreatesTwice, &["create"]),
+    (Bug::ForgetsLabels, &["create"]),
+    (Bug::WrongLimit, &["create"]),
+    (Bug::ForgetsMounts, &["create"]),
+    (Bug::ForgetsEnv, &["recreate"]),
+    (Bug::WrongNetwork, &["companion"]),
+    (Bug::ForgetsVolumes, &["create", "delete"]),
+    (Bug::RemovesFolders, &["recreate", "removed"]),
+    (Bug::LeavesVolumes, &["delete"]),
+    (Bug::LeavesNetworks, &["server-gone"]),
+    (Bug::LeavesContainers, &["delete"]),
+    (Bug::ForgetsToStop, &["stop-start"]),
+    (Bug::StopsByRemoving, &["stop-start"]),
+    (Bug::StopsOthers, &["five-on-two", "stop-start", "delete"]),
+    (Bug::BelievesPulls, &["pull"]),
+    (Bug::StartsTwice, &["create"]),
+    (Bug::IgnoresListErrors, &["daemon-restart", "create"]),
+    (Bug::Deaf, &["killed", "removed"]),
+    (Bug::Echoes, &["create"]),
+    (Bug::LooksOnce, &["killed", "removed"]),
+    (Bug::KeepsFinalizers, &["delete"]),
+    (Bug::ForgetsFinalizers, &["delete", "project-gone"]),
+    (Bug::ClobbersStatus, &["stop-start", "killed"]),
+    (Bug::DrawsTheSame, &["five-on-two"]),
+    (Bug::KeepsRoutes, &["private-route", "delete"]),
+    (Bug::OpensPrivate, &["private-route"]),
+    (Bug::Hot, &["create"]),
+];
+
+/// Points tried of each workload where the mistake does no harm without faults.
+const POINTS: usize = 24;
+
+/// What finds a mistake, if anything does.
+fn found(bug: Bug, workloads: &[&str], references: &BTreeMap<&str, Reference>) -> Option<String> {
+    for name in workloads {
+        let reference = &references[name];
+        let sound = Plan { bug: Some(bug), ..Plan::of(name, 1) };
+        let all = points(&reference.outcome);
+        let some = all.iter().filter(|(_, m)| *m != Moment::Before).step_by((all.len() / POINTS).max(1));
+        let plans = [sound.clone()].into_iter().chain(some.map(|(call, moment)| sound.crash(*call, *moment)));
+        for (tried, plan) in plans.enumerate() {
+            let told = child::play(&Asked { plan, reference: Some(reference.file.clone()), outcome: None });
+            // A point may be another call where the mistake has changed the course of things.
+            if let Some(wrong) = told.wrong.iter().find(|w| !w.starts_with("the plan")) {
+                let oracle = wrong.split(':').next().unwrap_or_default();
+                return Some(format!(
+                    "{oracle}, in {name}, after {tried} crash points: {}",
+                    wrong.chars().take(160).collect::<String>()
+                ));
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn planted_bugs_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut references = BTreeMap::new();
+    for name in ALL.iter().flat_map(|(_, workloads)| workloads.iter()) {
+        references.entry(*name).or_insert_with(|| {
+            let own = folder.path().join(name);
+            std::fs::create_dir(&own).unwrap();
+            Reference::of(&Plan::of(name, 1), &own)
+        });
+    }
+    let mut missed = Vec::new();
+    for (bug, workloads) in ALL {
+        match found(bug, workloads, &references) {
+            Some(how) => println!("{bug:?}: {how}"),
+            None => missed.push(bug),
+        }
+    }
+    println!("planted bugs found: {} of {}; missed: {missed:?}", ALL.len() - missed.len(), ALL.len());
+    assert!(missed.len() <= 2, "{missed:?}");
+}

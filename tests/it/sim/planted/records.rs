@@ -1,0 +1,55 @@
+//! Mistakes made with the records, as requests to the API that are not as they should be; and with time and chance.
+
+use super::Bug;
+use crate::sim::chance::SimClock;
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use devsanctum::clock::Clock;
+use http::{Method, header};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Passes a request on as the mistake has it.
+pub async fn pass(bug: Bug, request: Request, next: Next) -> Response {
+    if *request.method() != Method::PATCH {
+        return next.run(request).await;
+    }
+    let (mut head, body) = request.into_parts();
+    let bytes = to_bytes(body, usize::MAX).await.unwrap();
+    let Ok(mut patch) = serde_json::from_slice::<Value>(&bytes) else {
+        return next.run(Request::from_parts(head, bytes.into())).await;
+    };
+    let finalizers = patch["metadata"]["finalizers"].as_array().map(Vec::len);
+    match (bug, finalizers) {
+        (Bug::KeepsFinalizers, Some(0)) => drop(patch["metadata"].as_object_mut().unwrap().remove("finalizers")),
+        (Bug::ForgetsFinalizers, Some(1..)) => patch["metadata"]["finalizers"] = json!([]),
+        (Bug::ClobbersStatus, _) if patch["status"].is_object() => patch["status"]["slug"] = Value::Null,
+        _ => {}
+    }
+    head.headers.remove(header::CONTENT_LENGTH);
+    next.run(Request::from_parts(head, Body::from(patch.to_string()))).await
+}
+
+/// Time and chance, wrong.
+pub struct WrongClock {
+    pub inner: Arc<SimClock>,
+    pub bug: Bug,
+}
+
+impl Clock for WrongClock {
+    fn now(&self) -> Timestamp {
+        self.inner.now()
+    }
+
+    fn draw(&self) -> Result<[u8; 16], getrandom::Error> {
+        if self.bug == Bug::DrawsTheSame { Ok([7; 16]) } else { self.inner.draw() }
+    }
+
+    fn jitter(&self) -> f64 {
+        // So that a wait of `0.75 + 0.5 * jitter` is none.
+        if self.bug == Bug::Hot { -1.499 } else { self.inner.jitter() }
+    }
+}

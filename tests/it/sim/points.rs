@@ -1,0 +1,135 @@
+//! The process ends at every point of every workload, is started again, and all must be as if it never had.
+//!
+//! Each commit plays a part of the points, spread evenly; `DEVSANCTUM_POINTS=all` plays them all, and
+//! `DEVSANCTUM_DOUBLES=N` ends the process a second time at N further points.
+
+use super::chance::SplitMix;
+use super::child::{self, Asked};
+use super::oracles::Outcome;
+use super::plan::{Moment, Plan};
+use std::path::{Path, PathBuf};
+
+/// Of all points, each commit plays one in this many.
+const ONE_IN: usize = 3;
+/// A second end comes within this many calls of the first.
+const SOON: usize = 60;
+/// Chance is the same for all: what differs is where the process ends.
+const SEED: u64 = 1;
+
+/// A workload's run without faults, and where its outcome lies.
+pub struct Reference {
+    pub outcome: Outcome,
+    pub file: PathBuf,
+}
+
+impl Reference {
+    /// Plays the plan without faults. It must end well.
+    pub fn of(plan: &Plan, folder: &Path) -> Self {
+        let file = folder.join("reference.json");
+        let told = child::play(&Asked { plan: plan.clone(), reference: None, outcome: Some(file.clone()) });
+        assert!(told.wrong.is_empty(), "{} without faults: {:#?}", plan.workload, told.wrong);
+        let outcome = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        Self { outcome, file }
+    }
+}
+
+/// Every point at which a process that does this can end.
+pub fn points(reference: &Outcome) -> Vec<(usize, Moment)> {
+    let mut all = Vec::new();
+    for (call, (_, acts, _)) in reference.calls.iter().enumerate().take(reference.busy) {
+        // Before it is read, a look has changed nothing.
+        let moments: &[_] = if *acts { &[Moment::Before, Moment::Applied, Moment::Unrecorded] } else { &[Moment::Unrecorded] };
+        all.extend(moments.iter().map(|m| (call, *m)));
+    }
+    all
+}
+
+/// Plays a part of a workload's plans, and all of them when asked to.
+pub fn play_all(workload: &str, what: &str, one_in: usize, plans: impl Fn(&Plan, &Reference) -> Vec<(String, Plan)>) {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = Plan::of(workload, SEED);
+    let reference = Reference::of(&plan, folder.path());
+    let all = plans(&plan, &reference);
+    let one_in = if std::env::var("DEVSANCTUM_POINTS").is_ok_and(|v| v == "all") { 1 } else { one_in };
+    let (mut played, mut failed) = (0, Vec::new());
+    for (label, plan) in all.iter().step_by(one_in) {
+        let told = child::play(&Asked { plan: plan.clone(), reference: Some(reference.file.clone()), outcome: None });
+        played += 1;
+        if !told.wrong.is_empty() {
+            failed.push(format!("{label}\n    {}\n    again: {}", told.wrong.join("\n    "), child::again(plan)));
+        }
+    }
+    println!("proof: {what} {played} played, {} failed, of {} in {workload}", failed.len(), all.len());
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// Ends the process a second time, soon after it was started again.
+fn play_doubles(workload: &str, count: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = Plan::of(workload, SEED);
+    let reference = Reference::of(&plan, folder.path());
+    let (all, mut chance) = (points(&reference.outcome), SplitMix(count as u64));
+    let (mut hit, mut failed) = (0, Vec::new());
+    for _ in 0..count {
+        let (call, moment) = all[chance.below(all.len())];
+        let (later, again) = all[chance.below(all.len())];
+        let plan = plan.crash(call, moment).crash(call + 1 + later % SOON, again);
+        let told = child::play(&Asked { plan: plan.clone(), reference: Some(reference.file.clone()), outcome: None });
+        hit += usize::from(told.hit == 2);
+        if !told.wrong.is_empty() {
+            failed.push(format!("{}\n    again: {}", told.wrong.join("\n    "), child::again(&plan)));
+        }
+    }
+    println!("proof: double points {hit} played, {} failed, of {count} in {workload}", failed.len());
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+fn play(workload: &str) {
+    play_all(workload, "points", ONE_IN, |plan, reference| {
+        let label = |call: usize, moment| format!("{moment:?} {}", reference.outcome.calls[call].0);
+        points(&reference.outcome).into_iter().map(|(call, m)| (label(call, m), plan.crash(call, m))).collect()
+    });
+    if let Ok(doubles) = std::env::var("DEVSANCTUM_DOUBLES") {
+        let all: usize = doubles.parse().expect("DEVSANCTUM_DOUBLES must be a number");
+        play_doubles(workload, all.div_ceil(super::workloads::ALL.len()));
+    }
+}
+
+/// A test for each workload.
+macro_rules! each_workload {
+    ($play:ident) => {
+        $crate::sim::points::each_workload! { $play
+            create = "create"
+            five_on_two = "five-on-two"
+            stop_start = "stop-start"
+            delete = "delete"
+            delete_at_once = "delete-at-once"
+            recreate = "recreate"
+            companion = "companion"
+            killed = "killed"
+            removed = "removed"
+            no_network = "no-network"
+            squatted = "squatted"
+            pull = "pull"
+            daemon_restart = "daemon-restart"
+            private_route = "private-route"
+            project_gone = "project-gone"
+            server_gone = "server-gone"
+        }
+    };
+    ($play:ident $($test:ident = $name:literal)*) => {
+        $(#[test]
+        fn $test() {
+            $play($name);
+        })*
+
+        #[test]
+        fn no_workload_is_left_out() {
+            let named: Vec<&str> = $crate::sim::workloads::ALL.iter().map(|w| w.name).collect();
+            assert_eq!(named, [$($name),*]);
+        }
+    };
+}
+pub(super) use each_workload;
+
+each_workload!(play);

@@ -1,0 +1,86 @@
+//! Whether the world is as the records say: exactly what they ask for, nothing else of ours, and nobody else's touched.
+
+use super::hands::Hands;
+use super::world::World;
+use devsanctum::resource::labels;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// In what the world differs from the records.
+pub async fn differences(hands: &Hands<'_>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let (workspaces, routes) = (hands.list("Workspace").await, hands.list("Route").await);
+    let servers = hands.list("DockerServer").await;
+    let mut wanted: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for server in &servers {
+        let status = text(&server["status"]["phase"]);
+        if status != "ONLINE" {
+            wrong.push(format!("server {} is {status}", text(&server["metadata"]["name"])));
+        }
+        let base = format!("ds-{}", &hands.world.instance()[..8]);
+        let own = wanted.entry(text(&server["metadata"]["name"])).or_default();
+        own.extend([format!("container {base}-probe running"), format!("network {base}")]);
+    }
+    for record in &workspaces {
+        let meta = &record["metadata"];
+        let (name, runs) = (text(&meta["name"]), record["spec"]["running"] == true);
+        let (phase, is) = if runs { ("RUNNING", "running") } else { ("STOPPED", "exited") };
+        if record["status"]["phase"] != phase {
+            wrong.push(format!("{name} is {}: {}", record["status"]["phase"], record["status"]["message"]));
+        }
+        let base = format!("ds-{}-{name}-{}", text(&meta["namespace"]), &text(&meta["uid"])[..8]);
+        let Some(own) = wanted.get_mut(text(&record["status"]["dockerServer"])) else {
+            wrong.push(format!("{name} is on no server"));
+            continue;
+        };
+        own.extend([format!("container {base} {is}"), format!("volume {base}.data")]);
+        if !runs && !found(hands.world, &base) {
+            // One that never ran need not have been made.
+            own.remove(&format!("container {base} {is}"));
+            own.remove(&format!("volume {base}.data"));
+        }
+    }
+    for (server, engine) in &hands.world.engines {
+        let mut there: BTreeSet<String> = engine
+            .inspected()
+            .iter()
+            .filter(|(_, c)| c["Config"]["Labels"][labels::INSTANCE] == hands.world.instance())
+            .map(|(name, c)| format!("container {name} {}", text(&c["State"]["Status"])))
+            .collect();
+        there.extend(engine.networks().into_iter().filter(|n| n.starts_with("ds-")).map(|n| format!("network {n}")));
+        there.extend(engine.volumes().into_iter().filter(|v| v.starts_with("ds-")).map(|v| format!("volume {v}")));
+        let wanted = wanted.remove(server.as_str()).unwrap_or_default();
+        wrong.extend(wanted.difference(&there).map(|w| format!("{server}: there is no {w}")));
+        wrong.extend(there.difference(&wanted).map(|t| format!("{server}: nobody asked for {t}")));
+    }
+    wrong.extend(routed(hands.world, &workspaces, &routes));
+    wrong
+}
+
+fn found(world: &World, container: &str) -> bool {
+    world.engines.values().any(|e| e.containers().contains_key(container))
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// Each route of a workspace that runs is served, as open as its record says, and no other.
+fn routed(world: &World, workspaces: &[Value], routes: &[Value]) -> Vec<String> {
+    let runs = |route: &Value| {
+        let of = |w: &&Value| {
+            w["metadata"]["name"] == route["spec"]["workspace"] && w["metadata"]["namespace"] == route["metadata"]["namespace"]
+        };
+        workspaces.iter().find(of).is_some_and(|w| w["spec"]["running"] == true)
+    };
+    let wanted: BTreeSet<String> = routes
+        .iter()
+        .filter(|r| runs(r))
+        .map(|r| format!("{} {}", text(&r["spec"]["host"]), text(&r["spec"]["visibility"])))
+        .collect();
+    let served = world.proxy.routes().0.into_values();
+    let served: BTreeSet<String> =
+        served.map(|e| format!("{} {}", e.host, serde_json::to_value(e.visibility).unwrap().as_str().unwrap())).collect();
+    let missing = wanted.difference(&served).map(|r| format!("the proxy does not serve {r}"));
+    missing.chain(served.difference(&wanted).map(|r| format!("the proxy serves {r}"))).collect()
+}

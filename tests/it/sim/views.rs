@@ -1,0 +1,38 @@
+//! The process sees the world as it was, or not at all: every look at an engine is answered as an earlier one was, every
+//! change of a record is heard of late or, when another follows, never.
+//!
+//! Each commit plays a part of these plans, spread evenly; `DEVSANCTUM_POINTS=all` plays them all.
+
+use super::oracles::Outcome;
+use super::plan::{Held, How, Plan, Stale};
+use super::points::{self, Reference};
+
+/// Of all plans, each commit plays one in this many.
+const ONE_IN: usize = 3;
+/// How late changes are heard of: within a step of a workload, and over the next ones.
+const LATE: [u64; 2] = [45, 200];
+
+/// All there are for a workload.
+fn plans(plan: &Plan, reference: &Outcome) -> Vec<(String, Plan)> {
+    let mut all = Vec::new();
+    for (call, (label, _, earlier)) in reference.calls.iter().enumerate().take(reference.busy) {
+        for back in 1..=*earlier {
+            all.push((format!("{label}, {back} back"), Plan { stale: vec![Stale { call, back }], ..plan.clone() }));
+        }
+    }
+    for (kind, count) in &reference.events {
+        for event in 0..*count {
+            for how in LATE.map(How::Late).into_iter().chain([How::Unseen]) {
+                let held = Held { kind: kind.clone(), event, how };
+                all.push((format!("{kind} {event} {how:?}"), Plan { held: vec![held], ..plan.clone() }));
+            }
+        }
+    }
+    all
+}
+
+fn play(workload: &str) {
+    points::play_all(workload, "views", ONE_IN, |plan, reference: &Reference| plans(plan, &reference.outcome));
+}
+
+super::points::each_workload!(play);

@@ -1,0 +1,168 @@
+//! The reference workloads: what people and machines do in the life of an installation. Each step is done, then two
+//! minutes pass.
+//!
+//! A new one is a function of [`Hands`] for each step, and a line in [`ALL`].
+
+use super::days;
+use super::hands::{Hands, IMAGE};
+use crate::e2e::records;
+use devsanctum::engine::Labels;
+use devsanctum::resource::labels;
+use futures::future::BoxFuture;
+use serde_json::json;
+use std::time::Duration;
+
+/// A step. It may be begun again when the process ends meanwhile.
+pub type Step = for<'a> fn(&'a Hands<'a>) -> BoxFuture<'a, ()>;
+
+/// A name, the servers there are, and what is done one after the other.
+pub struct Workload {
+    pub name: &'static str,
+    pub servers: &'static [&'static str],
+    pub steps: &'static [Step],
+    /// How long a route may lead where it should not: as long as it takes to find out.
+    pub patience: Duration,
+}
+
+const ONE: &[&str] = &["s1"];
+const TWO: &[&str] = &["s1", "s2"];
+
+const fn short(name: &'static str, servers: &'static [&'static str], steps: &'static [Step]) -> Workload {
+    Workload { name, servers, steps, patience: Duration::from_secs(10) }
+}
+
+/// A day by chance; see [`super::days`].
+const DAY: Workload = Workload { name: "day", servers: TWO, steps: &[ground, day], patience: Duration::from_secs(1800) };
+
+/// All short ones.
+pub const ALL: [Workload; 16] = [
+    short("create", ONE, &[ground, one]),
+    short("five-on-two", TWO, &[ground, five]),
+    short("stop-start", ONE, &[ground, one, stop, start]),
+    short("delete", ONE, &[ground, one, delete]),
+    short("delete-at-once", ONE, &[ground, come_and_go]),
+    short("recreate", ONE, &[ground, one, other_env, recreate]),
+    short("companion", ONE, &[ground, companion, one, no_companion]),
+    short("killed", ONE, &[ground, one, kill]),
+    short("removed", ONE, &[ground, one, remove]),
+    short("no-network", ONE, &[ground, one, remove_network]),
+    short("squatted", ONE, &[ground, squat, unsquat]),
+    short("pull", ONE, &[ground, no_image, one]),
+    short("daemon-restart", ONE, &[ground, one, daemon_down, daemon_up]),
+    short("private-route", ONE, &[ground, one, route, private, no_route]),
+    short("project-gone", ONE, &[ground, one, project_gone, delete]),
+    short("server-gone", TWO, &[ground, one_on_s2, server_gone, delete]),
+];
+
+/// The workload so named.
+pub fn named(name: &str) -> Option<&'static Workload> {
+    const { &ALL }.iter().chain([const { &DAY }]).find(|w| w.name == name)
+}
+
+/// Steps are written as `async` blocks.
+macro_rules! steps {
+    ($($name:ident($hands:ident) $body:block)*) => {
+        $(fn $name<'a>($hands: &'a Hands<'a>) -> BoxFuture<'a, ()> {
+            Box::pin(async move $body)
+        })*
+    };
+}
+
+steps! {
+    ground(hands) { hands.ground().await; }
+    day(hands) { days::day(hands).await; }
+    one(hands) { hands.workspace("w0").await; }
+    five(hands) {
+        for name in ["w0", "w1", "w2", "w3", "w4"] {
+            hands.workspace(name).await;
+        }
+    }
+    stop(hands) { hands.merge("Workspace", "w0", json!({"spec": {"running": false}})).await; }
+    start(hands) { hands.merge("Workspace", "w0", json!({"spec": {"running": true}})).await; }
+    delete(hands) { hands.delete("Workspace", "w0").await; }
+    come_and_go(hands) {
+        if !hands.world.once("come") {
+            hands.workspace("w0").await;
+            hands.wait(0).await;
+            tokio::time::sleep(std::time::Duration::from_millis(90)).await;
+        }
+        hands.delete("Workspace", "w0").await;
+    }
+    other_env(hands) { hands.merge("Template", "page", json!({"spec": {"env": {"COLOUR": "green"}}})).await; }
+    recreate(hands) {
+        let status = hands.get("Workspace", "w0").await["status"].to_string();
+        let Some(at) = status.find(&format!("{}=", labels::RECREATE)) else { return };
+        let digest: String = status[at..].chars().skip(labels::RECREATE.len() + 1).take_while(char::is_ascii_alphanumeric).collect();
+        hands.merge("Workspace", "w0", json!({"metadata": {"annotations": {labels::RECREATE: digest}}})).await;
+    }
+    companion(hands) {
+        hands.create(records::feature("side")).await;
+        hands.merge("Project", "team", json!({"spec": {"features": [{"name": "side"}]}})).await;
+    }
+    no_companion(hands) { hands.merge("Project", "team", json!({"spec": {"features": []}})).await; }
+    kill(hands) {
+        let name = hands.container("w0").await;
+        if !hands.world.once("kill") {
+            assert!(hands.world.engines["s1"].kill(&name));
+        }
+    }
+    remove(hands) {
+        let name = hands.container("w0").await;
+        if !hands.world.once("remove") {
+            assert!(hands.world.engines["s1"].remove(&name));
+        }
+    }
+    remove_network(hands) {
+        if !hands.world.once("remove network") {
+            let engine = &hands.world.engines["s1"];
+            let ours: Vec<String> = engine.networks().into_iter().filter(|n| n.starts_with("ds")).collect();
+            assert!(!ours.is_empty());
+            ours.iter().for_each(|name| assert!(engine.remove_network(name)));
+        }
+    }
+    squat(hands) {
+        hands.workspace("w0").await;
+        let name = hands.container("w0").await;
+        if !hands.world.once("squat") {
+            assert!(hands.world.engines["s1"].add_foreign(&name, &Labels::new()));
+        }
+    }
+    unsquat(hands) {
+        let name = hands.container("w0").await;
+        if !hands.world.once("unsquat") {
+            assert!(hands.world.engines["s1"].remove(&name));
+        }
+        // Somebody who sees that the name was taken, and has freed it, would wait for the next try; so do we.
+        hands.wait(600).await;
+    }
+    no_image(hands) {
+        if !hands.world.once("no image") {
+            hands.world.engines["s1"].remove_image(IMAGE);
+            hands.world.engines["s1"].publish_image(IMAGE);
+        }
+    }
+    daemon_down(hands) {
+        if !hands.world.once("daemon down") {
+            hands.world.engines["s1"].set_refusing(true);
+            hands.world.engines["s1"].restart_daemon();
+        }
+    }
+    daemon_up(hands) { hands.world.engines["s1"].set_refusing(false); }
+    route(hands) {
+        let spec = json!({"host": "extra.example.com", "workspace": "w0", "port": 8080, "visibility": "PUBLIC"});
+        let meta = json!({"name": "extra", "namespace": "team"});
+        hands.create(json!({"apiVersion": "devsanctum.io/v1", "kind": "Route", "metadata": meta, "spec": spec})).await;
+    }
+    private(hands) {
+        hands.merge("Route", "extra", json!({"spec": {"visibility": "PRIVATE"}})).await;
+        hands.merge("Workspace", "w0", json!({"spec": {"visibility": "PRIVATE"}})).await;
+    }
+    no_route(hands) { hands.delete("Route", "extra").await; }
+    project_gone(hands) { hands.delete("Project", "team").await; }
+    one_on_s2(hands) {
+        let mut record = records::workspace("w0");
+        record["spec"]["dockerServer"] = json!("s2");
+        hands.create(record).await;
+    }
+    server_gone(hands) { hands.delete("DockerServer", "s2").await; }
+}

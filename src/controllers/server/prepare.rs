@@ -151,6 +151,12 @@ async fn probe(
         if !is_ours(ctx, &c.labels, record) {
             return Err(taken("container", &name));
         }
+        // Made by a process that ended before it could start it.
+        if c.state == ContainerState::Created && owner.proves(&c.labels) && c.networks.contains_key(&network.name) {
+            engine.start(&c.id).await.map_err(failed)?;
+            pass.did("started the probe");
+            return Ok(c.id.clone());
+        }
         if !usable(c, network) || !owner.proves(&c.labels) {
             engine.remove(&c.id).await.map_err(failed)?;
             found = None;

@@ -237,6 +237,10 @@ impl FakeEngine {
     pub fn tally(&self) -> BTreeMap<(String, String, String), u64> {
         self.world().tally.clone()
     }
+    /// How many things were done to its objects.
+    pub fn changes(&self) -> u64 {
+        self.world().tally.values().sum()
+    }
     /// All containers as an inspect shows them, by name.
     pub fn inspected(&self) -> BTreeMap<String, serde_json::Value> {
         self.world().containers.values().map(|c| (c.name.clone(), c.inspected())).collect()

@@ -1,7 +1,9 @@
 //! Hears every call of the process to the world outside, numbers them, and ends the process where the plan says.
 
 use super::chance::{SimClock, SplitMix};
+use super::history::History;
 use super::plan::{Crash, How, Moment, Plan};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -57,6 +59,8 @@ const LOOKS: [&str; 14] = [
     "events",
 ];
 
+/// A process that was told how records were hears of the changes since this many seconds later.
+const BEHIND: u64 = 60;
 /// Answers that are kept of each look.
 const EARLIER: usize = 4;
 
@@ -94,12 +98,16 @@ pub struct Director {
 #[derive(Default)]
 struct State {
     trace: Vec<Call>,
+    acts: usize,
     /// By whom and the caller's own number.
     open: BTreeMap<(String, u64), usize>,
     plan: Plan,
     events: BTreeMap<String, usize>,
     /// The last different answers to each look.
     answers: BTreeMap<(String, String), VecDeque<Answer>>,
+    past: BTreeMap<String, History>,
+    /// A kind of which the process was told how it was.
+    behind: Option<String>,
     dead: bool,
     /// The process is to end before its next write to the API.
     armed: bool,
@@ -129,7 +137,9 @@ impl Director {
         }
         let (at, nth) = (self.clock.elapsed(), state.trace.len());
         let call = Call { at, whom: whom.into(), name: name.into(), what: what.into(), status: None, earlier: 0 };
-        let (writes, label) = (whom == "api" && call.acts(), call.label());
+        let (acts, label) = (call.acts(), call.label());
+        let writes = whom == "api" && acts;
+        state.acts += usize::from(acts);
         state.trace.push(call);
         state.open.insert((whom.into(), number), nth);
         let due = state.plan.crashes.iter().any(|c| c.call == nth && c.moment == Moment::Before);
@@ -166,8 +176,13 @@ impl Director {
     }
 
     /// A change of a record is about to be told: how it is to be held back, if at all.
-    pub fn told(&self, kind: &str) -> Option<How> {
+    pub fn told(&self, kind: &str, event: &Value) -> Option<How> {
         let mut state = self.lock();
+        state.past.entry(kind.to_owned()).or_default().changed(event);
+        if state.behind.as_deref() == Some(kind) {
+            state.behind = None;
+            return Some(How::Late(BEHIND));
+        }
         let count = state.events.entry(kind.to_owned()).or_default();
         let nth = *count;
         *count += 1;
@@ -175,6 +190,23 @@ impl Director {
         let how = state.plan.held[found].how;
         state.hit.push((nth, format!("{kind} {how:?}")));
         Some(how)
+    }
+
+    /// All records of a kind are about to be told: how they were, if that is what a new process is to be told.
+    pub fn listed(&self, kind: &str, list: &Value) -> Option<Value> {
+        let mut state = self.lock();
+        let past = state.plan.past.clone().filter(|p| p.kind == kind && !state.hit.is_empty());
+        let history = state.past.entry(kind.to_owned()).or_default();
+        let old = past.and_then(|past| history.list(list, past.back));
+        match &old {
+            Some(_) => {
+                state.plan.past = None;
+                state.behind = Some(kind.to_owned());
+                state.hit.push((0, format!("{kind} as they were")));
+            }
+            None => history.listed(list),
+        }
+        old
     }
 
     /// How many changes were told, by kind.
@@ -239,6 +271,11 @@ impl Director {
 
     pub fn calls(&self) -> usize {
         self.lock().trace.len()
+    }
+
+    /// How many calls were there to change something.
+    pub fn acts(&self) -> usize {
+        self.lock().acts
     }
 
     /// The plan's points that were come to, and what was called there.

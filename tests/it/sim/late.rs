@@ -70,7 +70,7 @@ impl Held {
             if self.hidden.as_ref().is_some_and(|(_, of, _)| *of == uid) {
                 self.hidden = None;
             }
-            match self.director.told(&self.kind) {
+            match self.director.told(&self.kind, &event) {
                 Some(How::Late(seconds)) => tokio::time::sleep(Duration::from_secs(seconds)).await,
                 Some(How::Unseen) => {
                     self.hidden = Some((line, uid, Instant::now() + UNSEEN));

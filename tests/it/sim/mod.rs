@@ -6,6 +6,7 @@ mod child;
 mod days;
 mod director;
 mod hands;
+mod history;
 mod late;
 mod oracles;
 mod picture;

@@ -26,6 +26,18 @@ pub struct Plan {
     /// Which changes of records are heard of late, or never.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<Held>,
+    /// What a process that is started anew reads first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub past: Option<Past>,
+}
+
+/// Records as they were: read from a replica that has not caught up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// Plural of the kind.
+    pub kind: String,
+    /// How many changes back; it hears of them a minute later.
+    pub back: usize,
 }
 
 /// A look that is answered as an earlier one was.
@@ -76,6 +88,16 @@ pub enum Moment {
 }
 
 impl Plan {
+    /// Whether the process sees things late, or as they were.
+    pub fn is_view(&self) -> bool {
+        !self.stale.is_empty() || !self.held.is_empty() || self.past.is_some()
+    }
+
+    /// How many things are to go wrong.
+    pub fn points(&self) -> usize {
+        self.crashes.len() + self.stale.len() + self.held.len() + usize::from(self.past.is_some())
+    }
+
     pub fn of(workload: &str, seed: u64) -> Self {
         Self { workload: workload.into(), seed, ..Self::default() }
     }

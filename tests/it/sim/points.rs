@@ -10,7 +10,7 @@ use super::plan::{Moment, Plan};
 use std::path::{Path, PathBuf};
 
 /// Of all points, each commit plays one in this many.
-const ONE_IN: usize = 3;
+const ONE_IN: usize = 4;
 /// A second end comes within this many calls of the first.
 const SOON: usize = 60;
 /// Chance is the same for all: what differs is where the process ends.
@@ -54,7 +54,8 @@ pub fn play_all(workload: &str, what: &str, one_in: usize, plans: impl Fn(&Plan,
     let (mut played, mut failed) = (0, Vec::new());
     for (label, plan) in all.iter().step_by(one_in) {
         let told = child::play(&Asked { plan: plan.clone(), reference: Some(reference.file.clone()), outcome: None });
-        played += 1;
+        // One that came to nothing proves nothing.
+        played += usize::from(told.hit >= plan.points() || !told.wrong.is_empty());
         if !told.wrong.is_empty() {
             failed.push(format!("{label}\n    {}\n    again: {}", told.wrong.join("\n    "), child::again(plan)));
         }

@@ -1,14 +1,15 @@
 //! The process sees the world as it was, or not at all: every look at an engine is answered as an earlier one was, every
-//! change of a record is heard of late or, when another follows, never.
+//! change of a record is heard of late or, when another follows, never; a process that is started anew reads records as they
+//! were.
 //!
 //! Each commit plays a part of these plans, spread evenly; `DEVSANCTUM_POINTS=all` plays them all.
 
 use super::oracles::Outcome;
-use super::plan::{Held, How, Plan, Stale};
+use super::plan::{Held, How, Moment, Past, Plan, Stale};
 use super::points::{self, Reference};
 
 /// Of all plans, each commit plays one in this many.
-const ONE_IN: usize = 3;
+const ONE_IN: usize = 12;
 /// How late changes are heard of: within a step of a workload, and over the next ones.
 const LATE: [u64; 2] = [45, 200];
 
@@ -25,6 +26,17 @@ fn plans(plan: &Plan, reference: &Outcome) -> Vec<(String, Plan)> {
             for how in LATE.map(How::Late).into_iter().chain([How::Unseen]) {
                 let held = Held { kind: kind.clone(), event, how };
                 all.push((format!("{kind} {event} {how:?}"), Plan { held: vec![held], ..plan.clone() }));
+            }
+        }
+    }
+    // A process that is started anew reads the past: after each thing that was done.
+    let done = reference.calls.iter().enumerate().take(reference.busy).filter(|(_, (_, acts, _))| *acts);
+    for (call, (label, ..)) in done {
+        for kind in ["workspaces", "routes", "dockerservers", "projects"] {
+            for back in [1, 3] {
+                let past = Some(Past { kind: kind.into(), back });
+                let plan = Plan { past, ..plan.crash(call, Moment::Applied) };
+                all.push((format!("{kind} {back} back, started after {label}"), plan));
             }
         }
     }

@@ -87,7 +87,8 @@ impl World {
             made.collect::<BTreeMap<_, _>>()
         });
         let (proxy, starts, did) = (Arc::default(), AtomicU64::new(0), Mutex::default());
-        let patience = workload.patience;
+        // What is seen late is found at the next list of all.
+        let patience = if plan.is_view() { RESYNC * 2 } else { workload.patience };
         Self {
             clock,
             engines,
@@ -162,16 +163,16 @@ impl World {
         }
     }
 
-    /// Looks every few seconds, if anything was called since, whether what must hold does.
+    /// Looks every few seconds, if anything was done since, whether what must hold does.
     async fn watch(&self, hands: &Hands<'_>) {
-        let (mut seen, mut doubtful) = (0, BTreeMap::new());
+        let (mut seen, mut doubtful) = ((0, 0), BTreeMap::new());
         loop {
             tokio::time::sleep(LOOK).await;
-            let calls = self.director.calls();
-            if calls == seen && doubtful.is_empty() {
+            let changes = (self.director.acts(), self.engines.values().map(FakeEngine::changes).sum());
+            if changes == seen && doubtful.is_empty() {
                 continue;
             }
-            seen = calls;
+            seen = changes;
             oracles::always(self).into_iter().for_each(|broken| self.director.broke(broken));
             let mut now = oracles::routes(hands).await;
             now.extend(oracles::orphans(hands).await);
@@ -269,10 +270,25 @@ fn directed(routes: axum::Router, director: Arc<Director>) -> axum::Router {
     }))
 }
 
-/// The kind whose changes are asked for, by its plural.
-fn watched(request: &Request) -> Option<String> {
-    let watching = request.uri().query().is_some_and(|q| q.contains("watch=true"));
-    watching.then(|| request.uri().path().rsplit('/').next().unwrap_or_default().to_owned())
+/// The kind, by its plural, of which all records (`false`) or the changes (`true`) are asked for.
+fn watched(request: &Request) -> Option<(String, bool)> {
+    let query = request.uri().query().unwrap_or_default();
+    let (watch, list) = (query.contains("watch=true"), query.contains("limit=500"));
+    (watch || list).then(|| (request.uri().path().rsplit('/').next().unwrap_or_default().to_owned(), watch))
+}
+
+/// A list, or what the plan puts in its place.
+async fn listed(director: &Director, kind: &str, answer: Response) -> Response {
+    let (mut head, body) = answer.into_parts();
+    let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let list: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    match director.listed(kind, &list) {
+        Some(old) => {
+            head.headers.remove(http::header::CONTENT_LENGTH);
+            Response::from_parts(head, old.to_string().into())
+        }
+        None => Response::from_parts(head, bytes.into()),
+    }
 }
 
 async fn pass(director: &Arc<Director>, number: u64, request: Request, next: Next) -> Response {
@@ -286,7 +302,8 @@ async fn pass(director: &Arc<Director>, number: u64, request: Request, next: Nex
     let answer = next.run(request).await;
     match director.done("api", number, answer.status().as_u16(), &[]) {
         Fate::Goes | Fate::Answers(_) => match kind {
-            Some(kind) => answer.map(|body| late::told(director.clone(), kind, body)),
+            Some((kind, true)) => answer.map(|body| late::told(director.clone(), kind, body)),
+            Some((kind, false)) => listed(director, &kind, answer).await,
             None => answer,
         },
         Fate::Lost => std::future::pending().await,

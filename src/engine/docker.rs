@@ -268,7 +268,12 @@ impl Engine for DockerEngine {
             labels: Some(spec.labels.clone().into_iter().collect()),
             ..Default::default()
         };
-        self.within(CHANGE, self.docker.create_volume(request)).await.map(|_| ())
+        let made = translate::volume(self.within(CHANGE, self.docker.create_volume(request)).await?);
+        // Docker gives a volume of that name that is there, whosever it is.
+        if spec.labels.iter().all(|(k, v)| made.labels.get(k) == Some(v)) {
+            return Ok(());
+        }
+        Err(EngineError::Conflict(format!("a volume named {:?} is there already, and has other labels", spec.name)))
     }
 
     async fn remove_volume(&self, name: &str) -> Result<(), EngineError> {

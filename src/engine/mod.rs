@@ -58,7 +58,7 @@ pub trait Engine: Send + Sync + 'static {
     async fn volumes(&self, uid: Option<&str>) -> Result<Vec<Volume>, EngineError>;
     /// One volume by name.
     async fn volume(&self, name: &str) -> Result<Option<Volume>, EngineError>;
-    /// Creates a volume.
+    /// Creates a volume; fine when it is there already, and [`EngineError::Conflict`] when one of that name has other labels.
     async fn create_volume(&self, spec: &VolumeSpec) -> Result<(), EngineError>;
     /// Removes a volume; fine when it is gone already. (Docker knows volumes by name alone.)
     async fn remove_volume(&self, name: &str) -> Result<(), EngineError>;

@@ -1,11 +1,14 @@
 //! The port to the reverse proxy: which hosts lead where.
 //!
 //! [`TraefikProxy`] is the real one: [`render`] makes the configuration, [`Feed`] hands it out, [`live`] compares what
-//! Traefik holds. [`ManagedTraefik`] runs a Traefik of our own. [`FakeProxy`] is for tests of what stands above.
+//! Traefik holds. [`ManagedTraefik`] runs a Traefik of our own. [`FakeProxy`] is for tests of what stands above;
+//! [`FakeTraefik`] stands for Traefik itself, below.
 
+pub mod api;
 pub mod certificate;
 pub mod dynamic;
 pub mod fake;
+pub mod fake_traefik;
 pub mod feed;
 pub mod live;
 pub mod managed;
@@ -15,7 +18,9 @@ pub mod static_config;
 pub mod traefik;
 mod types;
 
+pub use api::TraefikApi;
 pub use fake::FakeProxy;
+pub use fake_traefik::FakeTraefik;
 pub use feed::{Feed, Pace};
 pub use managed::{ManagedError, ManagedStatus, ManagedTraefik};
 pub use render::{Certificate, RenderSettings, TlsSettings};

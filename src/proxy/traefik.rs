@@ -5,6 +5,7 @@
 //! tells which configuration Traefik holds. All routes are read and compared once for each digest, and again every
 //! minute; in between the last comparison holds. Simultaneous callers share one look.
 
+use super::api::{HttpApi, TraefikApi};
 use super::certificate::self_signed;
 use super::dynamic::Middleware;
 use super::feed::{Feed, Pace};
@@ -15,6 +16,8 @@ use super::types::{LiveRoutes, ProxyError, RouteTable};
 use super::{Proxy, async_trait};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
@@ -24,7 +27,6 @@ use tokio::time::{Instant, sleep};
 pub const OLDEST: (u32, u32, u32) = (3, 7, 9);
 /// How long a comparison holds while the digest stays the same.
 const COMPARISON_HOLDS: Duration = Duration::from_secs(60);
-const API_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest pause between two looks in [`Proxy::wait_live`], while the proxy takes up a change as it should.
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 /// After this long it is not about to, and the pauses grow.
@@ -34,8 +36,7 @@ const LONGEST_LATE_PAUSE: Duration = Duration::from_secs(1);
 /// A Traefik, ours or not, whose HTTP provider polls our feed.
 pub struct TraefikProxy {
     feed: Arc<Feed>,
-    api: String,
-    client: reqwest::Client,
+    api: Arc<dyn TraefikApi>,
     known: Mutex<Known>,
     runner: OnceLock<watch::Receiver<ManagedStatus>>,
 }
@@ -61,15 +62,22 @@ impl TraefikProxy {
     ///
     /// # Errors
     /// When the certificate or the HTTP client cannot be made.
-    pub fn new(api_url: &str, token: String, mut settings: RenderSettings) -> Result<Self, ProxyError> {
+    pub fn new(api_url: &str, token: String, settings: RenderSettings) -> Result<Self, ProxyError> {
+        let api = HttpApi::new(api_url).map_err(|e| ProxyError::Unusable(format!("no HTTP client: {e}")))?;
+        Self::over(Arc::new(api), token, settings)
+    }
+
+    /// As [`TraefikProxy::new`], where the API is reached in another way.
+    ///
+    /// # Errors
+    /// When the certificate cannot be made.
+    pub fn over(api: Arc<dyn TraefikApi>, token: String, mut settings: RenderSettings) -> Result<Self, ProxyError> {
         if settings.default_certificate.is_none() {
             let made = self_signed().map_err(|e| ProxyError::Unusable(format!("no default certificate: {e}")))?;
             settings.default_certificate = Some(made);
         }
-        let client = reqwest::Client::builder().timeout(API_TIMEOUT).no_proxy().build();
-        let client = client.map_err(|e| ProxyError::Unusable(format!("no HTTP client: {}", with_causes(&e))))?;
         let feed = Feed::new(settings, token, Pace::default());
-        Ok(Self { feed, api: api_url.trim_end_matches('/').into(), client, known: Mutex::default(), runner: OnceLock::new() })
+        Ok(Self { feed, api, known: Mutex::default(), runner: OnceLock::new() })
     }
 
     /// What Traefik polls; see [`Feed::serve`].
@@ -91,15 +99,14 @@ impl TraefikProxy {
 
     /// Asks the API. `None` where it says 404.
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, ProxyError> {
-        let url = format!("{}{path}", self.api);
-        let lost = |e: reqwest::Error| ProxyError::Unreachable(self.why(format!("GET {url}: {}", with_causes(&e))));
-        let answer = self.client.get(&url).send().await.map_err(lost)?;
-        match answer.status().as_u16() {
+        let url = format!("{}{path}", self.api.address());
+        let lost = |words: String| ProxyError::Unreachable(self.why(format!("GET {url}: {words}")));
+        let (status, body) = self.api.get(path).await.map_err(lost)?;
+        match status {
             404 => return Ok(None),
             200 => {}
             other => return Err(ProxyError::Unreachable(format!("GET {url}: status {other}"))),
         }
-        let body = answer.bytes().await.map_err(lost)?;
         let wrong = |e| ProxyError::Unusable(format!("GET {url} is not Traefik's API ({e}); check the address of the API"));
         serde_json::from_slice(&body).map(Some).map_err(wrong)
     }
@@ -116,7 +123,7 @@ impl TraefikProxy {
             #[serde(rename = "Version")]
             version: String,
         }
-        let api = &self.api;
+        let api = self.api.address();
         let missing =
             || ProxyError::Unusable(format!("{api} has no Traefik API; start Traefik with --api and --api.insecure there"));
         let Version { version } = self.get("/api/version").await?.ok_or_else(missing)?;
@@ -168,6 +175,10 @@ impl Proxy for TraefikProxy {
         self.feed.publish(table);
     }
 
+    async fn reaches(&self, upstream: SocketAddr) -> io::Result<()> {
+        self.api.reaches(upstream).await
+    }
+
     async fn live(&self) -> Result<LiveRoutes, ProxyError> {
         Ok(self.look(false).await?.unwrap_or_default())
     }
@@ -203,12 +214,6 @@ pub fn check_version(version: &str) -> Result<(), String> {
         [_, _, _] => Err(format!("Traefik {version} is too old; {mend}")),
         _ => Err(format!("Traefik says version {version:?}, which is not a release; {mend}")),
     }
-}
-
-/// reqwest hides the cause that helps, such as "connection refused", one or two levels down.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |e| e.source()).map(|e| format!(": {e}"));
-    std::iter::once(error.to_string()).chain(causes).collect()
 }
 
 #[cfg(test)]

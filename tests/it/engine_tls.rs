@@ -54,7 +54,7 @@ fn site() -> &'static Site {
         let start = |port: u16, expired: bool| {
             let dir = server_pem(&ca, "127.0.0.1", expired);
             let tls = Some((dir.path().to_owned(), port));
-            Dockerd::start(&Options { shared_network: true, no_firewall: true, tls })
+            Dockerd::start(&Options { shared_network: true, no_firewall: true, tls, ..Options::default() })
         };
         let (port, expired_port) = (free_address().port(), free_address().port());
         let (daemon, expired) = (start(port, false), start(expired_port, true));

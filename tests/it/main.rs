@@ -22,6 +22,7 @@ mod engine_tls;
 mod examples;
 mod kubectl;
 mod on_postgres;
+mod proxy_contract;
 mod proxy_measured;
 mod proxy_traefik;
 mod quickstart;

@@ -5,7 +5,7 @@ use crate::controllers::context::Context;
 use crate::controllers::retry::PassError;
 use crate::controllers::status::Pass;
 use crate::engine::ownership::Ownership;
-use crate::engine::{Engine, EngineError, Labels};
+use crate::engine::{ContainerState, ContainerSummary, Engine, EngineError, Labels};
 use crate::resource::{Workspace, WorkspacePhase, WorkspaceStatus, labels};
 use futures::future::try_join_all;
 use kube::ResourceExt;
@@ -41,7 +41,10 @@ pub async fn destroy(ctx: &Context, record: &Workspace, pass: &mut Pass<Workspac
 async fn remove_all(engine: &dyn Engine, uid: &str, pass: &mut Pass<WorkspaceStatus>) -> Result<(), EngineError> {
     let own = |labels: &Labels| Ownership::of_record(labels, "Workspace", uid);
     let containers: Vec<_> = engine.containers(Some(uid)).await?.into_iter().filter(|c| own(&c.labels)).collect();
-    try_join_all(containers.iter().map(|c| engine.stop(&c.id, GRACE))).await?;
+    // Where each answer is lost, what has been stopped must not be stopped again for ever.
+    let runs =
+        |c: &&ContainerSummary| !matches!(c.state, ContainerState::Created | ContainerState::Exited | ContainerState::Dead);
+    try_join_all(containers.iter().filter(runs).map(|c| engine.stop(&c.id, GRACE))).await?;
     for container in containers {
         engine.remove(&container.id).await?;
         pass.did(format!("removed container {}", container.name));

@@ -59,9 +59,15 @@ pub async fn settle(
         let mut ids = ids(&observed.seen);
         let main = observed.main(wanted).map(|m| m.id.clone());
         let hands = Hands { ctx, engine: site.engine.as_ref(), owner: &owner, wanted, main };
+        let mut looked = true;
         for step in &steps {
+            if let (false, Step::Create(name)) = (looked, step) {
+                hands.keep_volumes(name).await.map_err(|e| hands.explain(step, &e))?;
+            }
             hands.take(step, &mut ids).await?;
             pass.did(describe(step));
+            // Ending takes its time, in which what was seen before may have been removed.
+            looked &= !matches!(step, Step::Stop(_) | Step::Remove(_));
         }
     }
     Err(PassError::transient("ContainerRunning", "DoesNotSettle", "something keeps changing its containers; trying again later"))
@@ -257,6 +263,16 @@ impl Hands<'_> {
     async fn create_volume(&self, name: &str) -> Result<(), EngineError> {
         let Some(volume) = self.wanted.volumes.iter().find(|v| v.name == name) else { return Ok(()) };
         self.engine.create_volume(&VolumeSpec { name: name.to_owned(), labels: self.owner.of_volume(volume).labels() }).await
+    }
+
+    /// Makes the volumes of a container where they are missing: Docker would make them without our labels, and what is not
+    /// provably ours is never used again.
+    async fn keep_volumes(&self, name: &str) -> Result<(), EngineError> {
+        let all = self.wanted.sidecars.iter().chain([&self.wanted.main]);
+        for volume in all.filter(|c| c.name == name).flat_map(|c| c.mounts.keys()) {
+            self.create_volume(volume).await?;
+        }
+        Ok(())
     }
 
     async fn create(&self, name: &str) -> Result<ContainerId, EngineError> {

@@ -89,9 +89,9 @@ impl World {
         container.run += 1;
         container.started = Some(now);
         container.exit_code = 0;
-        container.oom_killed = false;
         container.error.clear();
         let run = container.run;
+        self.tell_of_no_network("connect", &id);
         self.tell_of_container("start", &id, &[]);
         Ok(Some((id, run)))
     }
@@ -132,21 +132,30 @@ impl World {
         }
         container.life = Life::Exited;
         container.exit_code = code;
+        container.oom_killed = false;
         container.finished = Some(now);
         container.tick();
         self.tell_of_container("die", id, &[("exitCode", code.to_string())]);
+        self.tell_of_no_network("disconnect", id);
         self.leave_all(id);
     }
 
     /// Sends a signal. `KILL` always ends a container; others end those programs that listen.
     pub(super) fn kill(&mut self, asked: &str, signal: &str) -> Outcome<()> {
-        let container = self.container(asked)?;
+        let found = self.container(asked);
+        let container =
+            found.map_err(|Refusal(status, words)| Refusal(status, format!("Cannot kill container: {asked}: {words}")))?;
         let (id, life, listens) = (container.id.clone(), container.life, container.listens());
         if !matches!(life, Life::Running | Life::Paused) {
             return Err(Refusal(409, format!("Cannot kill container: {asked}: Container {id} is not running")));
         }
-        self.tell_of_container("kill", &id, &[("signal", signal.to_owned())]);
-        if signal == "KILL" || signal == "SIGKILL" || signal == "9" {
+        let number = match signal.trim_start_matches("SIG") {
+            "KILL" => "9",
+            "TERM" => "15",
+            other => other,
+        };
+        self.tell_of_container("kill", &id, &[("signal", number.to_owned())]);
+        if number == "9" {
             self.finish(&id, 137);
         } else if listens {
             self.finish(&id, 0);
@@ -165,6 +174,20 @@ impl World {
             (false, _) => return Err(Refusal(500, format!("Container {id} is not paused"))),
         }
         self.tell_of_container(if pause { "pause" } else { "unpause" }, &id, &[]);
+        Ok(())
+    }
+
+    pub(super) fn rename(&mut self, asked: &str, to: &str) -> Outcome<()> {
+        let container = self.container(asked)?;
+        let (id, name) = (container.id.clone(), container.name.clone());
+        if let Some(owner) = self.names.get(to) {
+            let words = format!("Conflict. The container name \"/{to}\" is already in use by container \"{owner}\".");
+            return Err(Refusal(409, words));
+        }
+        self.names.remove(&name);
+        self.names.insert(to.to_owned(), id.clone());
+        self.container(&id)?.name = to.to_owned();
+        self.tell_of_container("rename", &id, &[("oldName", format!("/{name}"))]);
         Ok(())
     }
 
@@ -245,7 +268,9 @@ impl FakeContainer {
 
     /// Whether it ends by itself when asked to.
     pub(super) fn listens(&self) -> bool {
-        !self.command().first().is_some_and(|program| shell::is_known(program))
+        let command = self.command();
+        let known = command.first().is_some_and(|program| shell::is_known(program));
+        !known || command.get(2).is_some_and(|script| script.starts_with("trap "))
     }
 
     fn tick(&self) {

@@ -96,6 +96,10 @@ impl FakeEngine {
     pub fn publish_image(&self, reference: &str) {
         self.world().registry.insert(super::volumes::tagged(reference));
     }
+    /// Puts an image into the registry whose pull fails in the middle, with these words.
+    pub fn publish_broken_image(&self, reference: &str, words: &str) {
+        self.world().broken.insert(super::volumes::tagged(reference), words.to_owned());
+    }
     /// Sets its cores, and its memory and disk in bytes: all, and free.
     pub fn set_resources(&self, cores: u32, memory: (u64, u64), disk: (u64, u64)) {
         let mut world = self.world();
@@ -191,24 +195,17 @@ impl FakeEngine {
     }
     /// Renames a container.
     pub fn rename(&self, name: &str, to: &str) -> bool {
-        let mut world = self.world();
-        let Some(id) = world.names.remove(name) else { return false };
-        world.names.insert(to.to_owned(), id.clone());
-        if let Some(container) = world.containers.get_mut(&id) {
-            container.name = to.to_owned();
-        }
-        world.tell_of_container("rename", &id, &[("oldName", format!("/{name}"))]);
-        true
+        self.world().rename(name, to).is_ok()
     }
     /// Disconnects a container from a network.
     pub fn disconnect(&self, network: &str, name: &str) -> bool {
-        self.world().disconnect(network, name).is_ok()
+        self.world().disconnect(network, name, true).is_ok()
     }
     /// Removes a network by force: containers on it lose their address first.
     pub fn remove_network(&self, name: &str) -> bool {
         let mut world = self.world();
         let on_it: Vec<_> = world.containers.values().filter(|c| c.networks.contains_key(name)).map(|c| c.id.clone()).collect();
-        on_it.iter().for_each(|id| drop(world.disconnect(name, id)));
+        on_it.iter().for_each(|id| drop(world.disconnect(name, id, true)));
         world.remove_network(name).is_ok()
     }
     /// Makes and starts a container that is not ours, or pretends to be; the image is put there for it.
@@ -227,7 +224,17 @@ impl FakeEngine {
         ran.iter().for_each(|id| world.finish(id, 137));
     }
 
+    /// Restarts dockerd where it lets containers go on without it: streams end, and nothing else.
+    pub fn restart_daemon_alone(&self) {
+        self.world().events.cut();
+    }
+
     // What there is.
+
+    /// Its time.
+    pub fn now(&self) -> jiff::Timestamp {
+        self.world().time()
+    }
 
     /// Names of all containers, foreign ones too, and whether they run.
     pub fn containers(&self) -> BTreeMap<String, bool> {

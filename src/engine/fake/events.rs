@@ -41,9 +41,9 @@ impl Ring {
         let _ = self.listeners.send(event);
     }
 
-    /// What is remembered since a time (in seconds), and what is to come.
-    pub(super) fn listen(&self, since: Option<i64>) -> (Vec<Event>, broadcast::Receiver<Event>) {
-        let past = since.map(|s| self.past.iter().filter(|e| e.at.as_second() >= s).cloned().collect());
+    /// What is remembered since a time, and what is to come.
+    pub(super) fn listen(&self, since: Option<jiff::Timestamp>) -> (Vec<Event>, broadcast::Receiver<Event>) {
+        let past = since.map(|since| self.past.iter().filter(|e| e.at >= since).cloned().collect());
         (past.unwrap_or_default(), self.listeners.subscribe())
     }
 
@@ -79,6 +79,13 @@ impl Event {
             _ => true,
         })
     }
+}
+
+/// Reads a time as Docker's API takes it: seconds, and a fraction perhaps.
+pub(super) fn moment(text: &str) -> Option<jiff::Timestamp> {
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let nanos = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+    jiff::Timestamp::new(seconds.parse().ok()?, nanos).ok()
 }
 
 /// Whether labels hold `key` or `key=value`.

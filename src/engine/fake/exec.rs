@@ -36,7 +36,8 @@ impl World {
         let argv = words.filter_map(|w| w.as_str().map(str::to_owned)).collect();
         let id = self.new_id();
         let tty = body["Tty"] == true;
-        let exec = FakeExec { container, argv, tty, running: false, exit_code: None, size: (0, 0) };
+        let stdin = body["AttachStdin"] == true;
+        let exec = FakeExec { container, argv, tty, stdin, running: false, exit_code: None, size: (0, 0) };
         self.execs.insert(id.clone(), exec);
         Ok(id)
     }
@@ -170,6 +171,7 @@ async fn run_steps(
             Step::Exit(code) => return Ok(code),
             Step::RunOn => std::future::pending().await,
             Step::Sleep(time) => tokio::time::sleep(time).await,
+            Step::CatInput if !fake.world().execs.get(id).is_some_and(|e| e.stdin) => {}
             Step::CatInput => {
                 let mut buffer = [0; 1024];
                 loop {

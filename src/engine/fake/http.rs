@@ -2,7 +2,7 @@
 
 use super::answers::{Refusal, done, ok, reply};
 use super::control::FakeEngine;
-use super::events::filters;
+use super::events::{filters, moment};
 use super::exec::{LogQuery, log_stream, run_exec, run_main};
 use super::shell;
 use super::world::Life;
@@ -80,9 +80,21 @@ async fn info(State(fake): Fake) -> Response {
 
 async fn events(State(fake): Fake, Query(params): Params) -> Response {
     let wanted = filters(params.get("filters").map(String::as_str));
-    let since = params.get("since").and_then(|s| s.parse().ok());
-    let (past, listener) = fake.world().events.listen(since);
-    let begin: Vec<_> = past.iter().filter(|e| e.passes(&wanted)).map(|e| Ok::<_, io::Error>(e.line())).collect();
+    let at = |key: &str| params.get(key).and_then(|text| moment(text));
+    let (past, listener, now) = {
+        let world = fake.world();
+        let (past, listener) = world.events.listen(at("since"));
+        (past, listener, world.time())
+    };
+    let until = at("until");
+    let passed = |e: &&super::events::Event| e.passes(&wanted) && until.is_none_or(|until| e.at <= until);
+    let begin: Vec<_> = past.iter().filter(passed).map(|e| Ok::<_, io::Error>(e.line())).collect();
+    let over = async move {
+        match until {
+            Some(until) => tokio::time::sleep(until.duration_since(now).try_into().unwrap_or_default()).await,
+            None => std::future::pending().await,
+        }
+    };
     let live = stream::unfold((listener, wanted), |(mut listener, wanted)| async move {
         loop {
             match listener.recv().await {
@@ -93,7 +105,7 @@ async fn events(State(fake): Fake, Query(params): Params) -> Response {
             }
         }
     });
-    Body::from_stream(stream::iter(begin).chain(live)).into_response()
+    Body::from_stream(stream::iter(begin).chain(live.take_until(Box::pin(over)))).into_response()
 }
 
 async fn list(State(fake): Fake, Query(params): Params) -> Response {
@@ -170,6 +182,7 @@ async fn act(State(fake): Fake, Path((asked, action)): Path<(String, String)>, Q
         "kill" => world.kill(&asked, params.get("signal").map_or("KILL", String::as_str)),
         "pause" => world.set_paused(&asked, true),
         "unpause" => world.set_paused(&asked, false),
+        "rename" => world.rename(&asked, params.get("name").map_or("", String::as_str)),
         _ => Err(Refusal(404, "page not found".into())),
     })
 }

@@ -59,7 +59,7 @@ async fn connect(State(fake): Fake, Path(network): Path<String>, Json(body): Jso
 
 async fn disconnect(State(fake): Fake, Path(network): Path<String>, Json(body): Json<Value>) -> Response {
     let container = body["Container"].as_str().unwrap_or_default();
-    let left = fake.world().disconnect(&network, container);
+    let left = fake.world().disconnect(&network, container, body["Force"] == true);
     left.map_or_else(IntoResponse::into_response, |()| StatusCode::OK.into_response())
 }
 
@@ -88,6 +88,11 @@ async fn pull(State(fake): Fake, Query(params): Params) -> Response {
     let joint = if tag.contains(':') { '@' } else { ':' };
     let reference = if tag.is_empty() { tagged(&name) } else { format!("{name}{joint}{tag}") };
     let mut world = fake.world();
+    if let Some(words) = world.broken.get(&reference) {
+        let begun = json!({ "status": format!("Pulling from {name}"), "id": tag });
+        let failed = json!({ "errorDetail": { "message": words }, "error": words });
+        return format!("{begun}\r\n{failed}\r\n").into_response();
+    }
     if !world.registry.contains(&reference) {
         let words = format!("manifest for {reference} not found: manifest unknown: manifest unknown");
         return Refusal(404, words).into_response();
@@ -100,6 +105,7 @@ async fn pull(State(fake): Fake, Query(params): Params) -> Response {
 async fn image(State(fake): Fake, Path(path): Path<String>) -> Response {
     let reference = path.strip_suffix("/json").unwrap_or(&path);
     let world = fake.world();
-    let missing = || Refusal(404, format!("No such image: {}", tagged(reference))).into_response();
+    let name = tagged(reference);
+    let missing = || Refusal(404, format!("no such image: {name}: No such image: {name}")).into_response();
     world.image(reference).map_or_else(missing, |id| ok(&json!({ "Id": id, "RepoTags": [tagged(reference)] })))
 }

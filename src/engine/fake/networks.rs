@@ -104,12 +104,27 @@ impl World {
         }
     }
 
+    /// To Docker `none` is a network like others.
+    pub(super) fn tell_of_no_network(&mut self, action: &str, container: &str) {
+        if self.containers.get(container).is_some_and(|c| c.host["NetworkMode"] == "none") {
+            let told = [("container", container.to_owned()), ("name", "none".into()), ("type", "null".into())];
+            self.tell("network", action, "none", &told);
+        }
+    }
+
     pub(super) fn connect(&mut self, network: &str, asked: &str) -> Outcome<()> {
         let id = self.find(asked).ok_or_else(|| Refusal::no_container(asked))?.to_owned();
-        let Some((net, name)) = self.network_named(network).map(|n| (n.id.clone(), n.name.clone())) else {
-            return Err(Refusal(404, format!("network {network} not found")));
-        };
         let container = &self.containers[&id];
+        let Some((net, name)) = self.network_named(network).map(|n| (n.id.clone(), n.name.clone())) else {
+            if matches!(container.life, Life::Running | Life::Paused) {
+                return Err(Refusal(404, format!("network {network} not found")));
+            }
+            // Docker looks for it when the container is started.
+            if let Some(found) = self.containers.get_mut(&id) {
+                found.networks.insert(network.to_owned(), (String::new(), None));
+            }
+            return Ok(());
+        };
         if container.host["NetworkMode"].as_str().is_some_and(|m| m.starts_with("container:")) {
             let words =
                 "container sharing network namespace with another container or host cannot be connected to any other network";
@@ -131,8 +146,12 @@ impl World {
         }
     }
 
-    pub(super) fn disconnect(&mut self, network: &str, asked: &str) -> Outcome<()> {
+    pub(super) fn disconnect(&mut self, network: &str, asked: &str, force: bool) -> Outcome<()> {
         let id = self.find(asked).ok_or_else(|| Refusal::no_container(asked))?.to_owned();
+        let runs = matches!(self.containers[&id].life, Life::Running | Life::Paused);
+        if runs && !force && self.network_named(network).is_none() {
+            return Err(Refusal(404, format!("network {network} not found")));
+        }
         let name = self.network_named(network).map_or_else(|| network.to_owned(), |n| n.name.clone());
         let removed = self.containers.get_mut(&id).and_then(|c| c.networks.remove(&name));
         let Some((net, address)) = removed else {

@@ -108,7 +108,7 @@ async fn the_ring_remembers_256_events() {
         let id = engine.inspect("a").await.unwrap().unwrap().id;
         engine.unpause(&id).await.unwrap();
     }
-    assert_eq!(fake.world().events.listen(Some(0)).0.len(), 256);
+    assert_eq!(fake.world().events.listen(Some(jiff::Timestamp::UNIX_EPOCH)).0.len(), 256);
     assert_eq!(fake.world().events.listen(None).0.len(), 0);
 }
 
@@ -135,6 +135,7 @@ async fn an_out_of_memory_kill_is_told() {
     let found = engine.inspect(id.as_str()).await.unwrap().unwrap();
     assert_eq!((found.exit_code, found.oom_killed), (137, true));
     engine.start(&id).await.unwrap();
+    assert!(fake.kill("a"));
     assert!(!engine.inspect(id.as_str()).await.unwrap().unwrap().oom_killed);
 }
 

@@ -87,6 +87,8 @@ pub(super) struct FakeExec {
     pub(super) container: String,
     pub(super) argv: Vec<String>,
     pub(super) tty: bool,
+    /// Its input is attached.
+    pub(super) stdin: bool,
     pub(super) running: bool,
     pub(super) exit_code: Option<i64>,
     /// Columns and rows.
@@ -127,6 +129,8 @@ pub(super) struct World {
     pub(super) images: BTreeMap<String, String>,
     /// References a registry would have.
     pub(super) registry: BTreeSet<String>,
+    /// References whose pull fails in the middle, and with which words.
+    pub(super) broken: BTreeMap<String, String>,
     pub(super) execs: BTreeMap<String, FakeExec>,
     pub(super) events: Ring,
     pub(super) faults: Faults,
@@ -154,6 +158,7 @@ impl World {
             volumes: BTreeMap::new(),
             images: BTreeMap::new(),
             registry: BTreeSet::new(),
+            broken: BTreeMap::new(),
             execs: BTreeMap::new(),
             events: Ring::default(),
             faults: Faults::default(),
@@ -169,6 +174,11 @@ impl World {
     /// Now. No two calls give the same time, so that two starts can be told apart.
     pub(super) fn now(&mut self) -> jiff::Timestamp {
         self.ticks += 1;
+        self.time()
+    }
+
+    /// The time, as it is until something happens.
+    pub(super) fn time(&self) -> jiff::Timestamp {
         let elapsed = jiff::SignedDuration::try_from((self.watch.0)()).unwrap_or_default();
         let since = elapsed + jiff::SignedDuration::from_nanos(self.ticks);
         jiff::Timestamp::new(EPOCH_SECONDS, 0).and_then(|epoch| epoch.checked_add(since)).unwrap_or_default()

@@ -65,11 +65,15 @@ impl World<'_> {
         )?;
         same("networks", vec![self.bridge()], self.objects(&["network", "ls"], "{{.Name}}"))?;
         self.routes_equal(&all).await?;
-        for (thing, before) in &self.foreign {
-            let (kind, name) = thing.split_once(' ').unwrap_or_default();
-            assert_eq!(self.look(kind, name), *before, "the foreign {thing} was touched");
-        }
+        self.foreign.keys().try_for_each(|thing| self.still(thing)).unwrap_or_else(|e| panic!("{e}"));
         Ok(())
+    }
+
+    /// Says whether somebody else's object is as it was.
+    pub fn still(&self, thing: &str) -> Result<(), String> {
+        let (kind, name) = thing.split_once(' ').unwrap_or_default();
+        let (now, before) = (self.look(kind, name), &self.foreign[thing]);
+        if now == *before { Ok(()) } else { Err(format!("the foreign {thing} was touched: it was {before}, and is {now}")) }
     }
 
     async fn routes_equal(&self, all: &[Workspace]) -> Result<(), String> {

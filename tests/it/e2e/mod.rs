@@ -5,6 +5,7 @@ mod daemons;
 mod deletion;
 mod drift;
 mod equality;
+mod faults;
 mod foreign;
 mod isolation;
 mod kept;

@@ -114,12 +114,16 @@ impl<'d> World<'d> {
 
     /// Does something behind a control plane that is held still meanwhile: it sees the whole change at once.
     pub fn unseen<T>(&self, change: impl FnOnce() -> T) -> T {
-        let pid = self.child.as_ref().unwrap().id().to_string();
-        let signal = |s: &str| assert!(Command::new("kill").args([s, &pid]).status().unwrap().success());
-        signal("-STOP");
+        self.signal("-STOP");
         let done = change();
-        signal("-CONT");
+        self.signal("-CONT");
         done
+    }
+
+    /// Sends a signal to the control plane.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
     pub fn docker(&self, args: &[&str]) -> String {

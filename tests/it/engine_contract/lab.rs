@@ -1,13 +1,18 @@
 //! An engine to test, and a hand at its host.
 
-use crate::support::dockerd::{Dockerd, TINY};
+use crate::support::dockerd::{Dockerd, Options, TINY};
 use devsanctum::engine::docker::DockerEngine;
-use devsanctum::engine::fake::{FakeEngine, Fault};
+use devsanctum::engine::fake::FakeEngine;
 use devsanctum::engine::*;
 use devsanctum::resource::labels;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
 
 static LABS: AtomicU32 = AtomicU32::new(0);
 
@@ -15,21 +20,41 @@ static LABS: AtomicU32 = AtomicU32::new(0);
 pub struct Lab {
     pub engine: DockerEngine,
     pub instance: String,
-    fake: Option<FakeEngine>,
+    socket: PathBuf,
+    fake: Option<(FakeEngine, tempfile::TempDir)>,
+    own: Option<Dockerd>,
 }
 
 impl Lab {
     pub fn fake() -> Self {
         let fake = FakeEngine::new(7);
         fake.add_image(TINY);
-        let instance = Self::new_instance();
-        Self { engine: fake.engine(&instance).unwrap(), instance, fake: Some(fake) }
+        let (instance, dir) = (Self::new_instance(), tempfile::tempdir().unwrap());
+        let socket = dir.path().join("s");
+        let (listener, served) = (UnixListener::bind(&socket).unwrap(), fake.clone());
+        tokio::spawn(async move { served.listen(listener).await });
+        Self { engine: fake.engine(&instance).unwrap(), instance, socket, fake: Some((fake, dir)), own: None }
     }
 
     pub fn real() -> Self {
+        Self::at(Dockerd::shared().socket(), None)
+    }
+
+    /// On a daemon of its own, which may be killed.
+    pub fn own(live_restore: bool) -> Self {
+        let daemon = Dockerd::start(&Options { shared_network: true, no_firewall: true, live_restore, ..Options::default() });
+        daemon.tiny_image();
+        Self::at(daemon.socket(), Some(daemon))
+    }
+
+    fn at(socket: PathBuf, own: Option<Dockerd>) -> Self {
         let instance = Self::new_instance();
-        let endpoint = Endpoint::Unix(Dockerd::shared().socket());
-        Self { engine: DockerEngine::at(endpoint, &instance).unwrap(), instance, fake: None }
+        let engine = DockerEngine::at(Endpoint::Unix(socket.clone()), &instance).unwrap();
+        Self { engine, instance, socket, fake: None, own }
+    }
+
+    pub fn fake_engine(&self) -> Option<&FakeEngine> {
+        self.fake.as_ref().map(|(fake, _)| fake)
     }
 
     fn new_instance() -> String {
@@ -102,32 +127,64 @@ impl Lab {
     // By hand, behind the engine's back.
 
     fn docker(&self, args: &[&str]) {
-        Dockerd::shared().docker(args);
+        self.own.as_ref().unwrap_or_else(|| Dockerd::shared()).docker(args);
+    }
+
+    /// Kills the daemon and starts it again.
+    pub fn crash(&self) {
+        match (self.fake_engine(), &self.own) {
+            (Some(fake), _) => fake.restart_daemon(),
+            (None, Some(daemon)) => {
+                daemon.kill();
+                daemon.restart();
+            }
+            (None, None) => panic!("the daemon is everybody's"),
+        }
+    }
+
+    /// As [`Lab::crash`], of a daemon that lets containers go on without it.
+    pub fn crash_alone(&self) {
+        match self.fake_engine() {
+            Some(fake) => fake.restart_daemon_alone(),
+            None => self.crash(),
+        }
+    }
+
+    /// Runs a container that is killed for its memory.
+    pub async fn run_out_of_memory(&self, what: &str) -> ContainerId {
+        let Some(fake) = self.fake_engine() else {
+            // The first run only.
+            let script = "[ -e /ran ] && exec sleep 100000; : > /ran; x=x; while :; do x=$x$x; done";
+            return self.run(&ContainerSpec { memory: 8 << 20, ..self.script(what, script) }).await;
+        };
+        let id = self.run(&self.spec(what)).await;
+        assert!(fake.oom_kill(&self.name(what)));
+        id
     }
 
     pub fn kill(&self, name: &str) {
-        match &self.fake {
+        match self.fake_engine() {
             Some(fake) => assert!(fake.kill(name)),
             None => self.docker(&["kill", name]),
         }
     }
 
     pub fn pause(&self, name: &str) {
-        match &self.fake {
+        match self.fake_engine() {
             Some(fake) => assert!(fake.pause(name)),
             None => self.docker(&["pause", name]),
         }
     }
 
     pub fn rename(&self, name: &str, to: &str) {
-        match &self.fake {
+        match self.fake_engine() {
             Some(fake) => assert!(fake.rename(name, to)),
             None => self.docker(&["rename", name, to]),
         }
     }
 
     pub fn disconnect(&self, network: &str, name: &str) {
-        match &self.fake {
+        match self.fake_engine() {
             Some(fake) => assert!(fake.disconnect(network, name)),
             None => self.docker(&["network", "disconnect", "-f", network, name]),
         }
@@ -135,7 +192,7 @@ impl Lab {
 
     /// Starts a container of someone else.
     pub fn add_foreign(&self, name: &str, labels: &Labels) {
-        if let Some(fake) = &self.fake {
+        if let Some(fake) = self.fake_engine() {
             assert!(fake.add_foreign(name, labels));
             return;
         }
@@ -148,26 +205,59 @@ impl Lab {
 
     /// Asks for a container and hangs up before the answer.
     pub async fn create_and_lose(&self, spec: &ContainerSpec) {
-        if let Some(fake) = &self.fake {
-            fake.plan_fault("create", 0, Fault::LostAnswer);
-            assert!(matches!(self.engine.create(spec).await, Err(EngineError::Unreachable(_))));
-            return;
-        }
+        let body = serde_json::json!({ "Image": spec.image, "Labels": spec.labels, "Cmd": ["true"] });
+        self.ask_and_leave("POST", &format!("/containers/create?name={}", spec.name), Some(&body)).await;
+    }
+
+    /// Asks for something as another client would, and hangs up before the answer.
+    pub async fn ask_and_leave(&self, method: &str, path: &str, body: Option<&Value>) {
         use tokio::io::AsyncWriteExt;
-        let body = serde_json::json!({ "Image": spec.image, "Labels": spec.labels, "Cmd": ["true"] }).to_string();
+        let body = body.map(Value::to_string).unwrap_or_default();
         let request = format!(
-            "POST /v1.41/containers/create?name={} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            spec.name,
+            "{method} /v1.41{path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        let mut socket = tokio::net::UnixStream::connect(Dockerd::shared().socket()).await.unwrap();
+        let mut socket = UnixStream::connect(&self.socket).await.unwrap();
         socket.write_all(request.as_bytes()).await.unwrap();
+        // So that it has been read by then.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    /// What the engine answers another client: status, and the body as JSON, if it is that.
+    pub async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+        let (status, bytes) = self.ask_bytes(&format!("/v1.41{path}"), method, body).await;
+        (status, serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
+    /// As [`Lab::ask`], with the whole path and the bytes as they came.
+    pub async fn ask_bytes(&self, path: &str, method: &str, body: Option<&Value>) -> (u16, bytes::Bytes) {
+        let stream = UnixStream::connect(&self.socket).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::builder().method(method).uri(path).header("host", "x");
+        let request = request.header("content-type", "application/json");
+        let body = Full::new(bytes::Bytes::from(body.map(Value::to_string).unwrap_or_default()));
+        let answer = sender.send_request(request.body(body).unwrap()).await.unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.into_body().collect().await.unwrap().to_bytes())
+    }
+
+    /// Docker's words in an answer.
+    pub async fn refusal(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
+        let (status, answer) = self.ask(method, path, body).await;
+        (status, answer["message"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// The engine's time, as its API takes it.
+    pub fn now(&self) -> String {
+        let now = self.fake_engine().map_or_else(jiff::Timestamp::now, FakeEngine::now);
+        format!("{}.{:09}", now.as_second(), now.subsec_nanosecond())
     }
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if self.fake.is_some() {
+        if self.fake.is_some() || self.own.is_some() {
             return;
         }
         let daemon = Dockerd::shared();

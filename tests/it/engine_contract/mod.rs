@@ -1,11 +1,18 @@
 //! What every engine must do: one list of tests, run on the in-memory engine and on a real dockerd. Where they differ
 //! the in-memory one is wrong.
 
+mod answers;
+mod at_once;
 mod containers;
+mod daemon;
+mod events;
 mod hardening;
+mod images;
 mod isolation;
 mod lab;
 mod objects;
+mod registry;
+mod states;
 mod streams;
 
 use lab::Lab;
@@ -26,6 +33,29 @@ macro_rules! contract {
             })*
         }
     };
+}
+
+/// As [`contract`], on a daemon that is the test's own.
+macro_rules! contract_of_a_daemon {
+    ($($name:ident: $live_restore:literal),* $(,)?) => {
+        mod on_a_fake_daemon {
+            $(#[tokio::test]
+            async fn $name() {
+                super::daemon::$name(&super::Lab::fake()).await;
+            })*
+        }
+        mod on_a_daemon_of_its_own {
+            $(#[tokio::test]
+            async fn $name() {
+                super::daemon::$name(&super::Lab::own($live_restore)).await;
+            })*
+        }
+    };
+}
+
+contract_of_a_daemon! {
+    after_a_crash_all_that_ran_has_ended_with_137_and_nothing_is_started: false,
+    with_live_restore_containers_go_on_without_the_daemon: true,
 }
 
 contract! {
@@ -79,4 +109,56 @@ contract! {
     streams::log_lines_can_begin_with_their_time,
     streams::the_log_of_what_is_gone_is_not_found,
     streams::the_probe_s_answers_can_be_read,
+    streams::a_command_without_input_finds_its_end_at_once,
+    streams::output_comes_while_the_command_goes_on,
+    streams::a_command_in_a_frozen_container_is_refused,
+    streams::a_command_ends_with_its_container,
+    answers::a_start_of_what_runs_and_a_stop_of_what_ended_change_nothing,
+    answers::nothing_can_be_done_with_a_container_that_is_not_there,
+    answers::nothing_can_be_done_with_a_network_that_is_not_there,
+    answers::a_volume_an_image_and_a_command_that_are_not_there_are_told_as_such,
+    answers::what_runs_is_removed_only_by_force,
+    answers::what_does_not_run_cannot_be_killed_or_frozen,
+    answers::what_is_frozen_cannot_be_frozen_again,
+    answers::a_version_that_is_too_new_is_refused,
+    answers::who_asks_is_told_the_version,
+    answers::a_path_that_means_nothing_is_not_found,
+    at_once::a_start_whose_answer_was_lost_happened,
+    at_once::a_removal_whose_answer_was_lost_happened,
+    at_once::a_stop_goes_on_without_who_asked_for_it,
+    at_once::a_volume_and_a_network_whose_answers_were_lost_are_there,
+    at_once::of_two_creates_of_one_name_one_wins,
+    at_once::two_starts_at_once_are_one,
+    at_once::two_removals_at_once_are_both_fine,
+    at_once::a_removal_does_not_wait_for_a_stop,
+    events::a_container_s_life_is_told_in_order,
+    events::an_end_tells_its_code_and_a_kill_its_signal,
+    events::running_out_of_memory_is_told_before_the_end,
+    events::a_new_name_is_told_with_the_old_one,
+    events::freezing_and_thawing_are_told,
+    events::networks_and_volumes_are_told_without_labels,
+    events::a_command_is_not_told,
+    events::what_is_past_can_be_asked_for_and_only_that,
+    events::only_the_last_256_are_remembered,
+    states::a_container_never_started_has_no_times_and_no_code,
+    states::a_failed_start_is_forgotten_with_the_next_one,
+    states::a_later_start_sorts_after_an_earlier_one,
+    states::labels_and_variables_come_back_as_they_were,
+    states::every_state_is_listed,
+    states::a_program_that_listens_ends_at_once_and_well,
+    states::running_out_of_memory_is_told_until_the_next_end,
+    states::a_name_is_free_again_after_a_removal,
+    states::what_failed_to_start_can_be_removed,
+    objects::two_that_run_have_two_addresses,
+    objects::a_subnet_that_is_full_fails_the_start,
+    objects::a_network_that_only_stopped_containers_are_on_can_be_removed,
+    objects::a_container_that_is_stopped_can_be_attached,
+    objects::a_container_that_is_stopped_is_put_on_a_network_that_is_not_there,
+    objects::a_volume_that_is_somebody_else_s_is_a_conflict,
+    objects::a_volume_nobody_made_is_made_without_labels,
+    objects::a_volume_made_anew_is_empty,
+    images::a_container_is_made_of_an_image_by_its_id,
+    images::a_pull_brings_what_is_not_there,
+    images::a_pull_of_what_the_registry_has_not_is_not_found,
+    images::a_pull_that_fails_in_the_middle_fails_and_leaves_nothing,
 }

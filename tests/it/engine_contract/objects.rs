@@ -174,3 +174,101 @@ pub async fn an_image_is_known_or_not(lab: &Lab) {
     assert_eq!(lab.engine.image("ds-test/not-here:1").await, Ok(None));
     assert!(matches!(lab.engine.image("../containers").await, Err(EngineError::Invalid(_))));
 }
+
+pub async fn two_that_run_have_two_addresses(lab: &Lab) {
+    let spec = lab.network_spec("n");
+    lab.engine.create_network(&spec).await.unwrap();
+    let address = async |id: &ContainerId| lab.inspect(id).await.networks[&spec.name].unwrap();
+    let (a, b) = (lab.run(&on(&spec.name, lab.spec("a"))).await, lab.run(&on(&spec.name, lab.spec("b"))).await);
+    let was = address(&a).await;
+    assert_ne!(was, address(&b).await);
+    lab.engine.stop(&a, Duration::ZERO).await.unwrap();
+    // An address that is free may be another's at once.
+    let c = lab.run(&on(&spec.name, lab.spec("c"))).await;
+    lab.engine.start(&a).await.unwrap();
+    let all = std::collections::BTreeSet::from([address(&a).await, address(&b).await, address(&c).await]);
+    assert_eq!(all.len(), 3);
+}
+
+pub async fn a_subnet_that_is_full_fails_the_start(lab: &Lab) {
+    let spec = NetworkSpec { subnet: Some("10.213.80.0/30".into()), ..lab.network_spec("n") };
+    lab.engine.create_network(&spec).await.unwrap();
+    let first = lab.run(&on(&spec.name, lab.spec("a"))).await;
+    let second = lab.engine.create(&on(&spec.name, lab.spec("b"))).await.unwrap();
+    let error = lab.engine.start(&second).await.unwrap_err();
+    assert!(matches!(&error, EngineError::Failed(t) if t.contains("no available IPv4 addresses")), "{error:?}");
+    assert_eq!(lab.inspect(&second).await.state, ContainerState::Created);
+    lab.engine.stop(&first, Duration::ZERO).await.unwrap();
+    lab.engine.start(&second).await.unwrap();
+}
+
+pub async fn a_network_that_only_stopped_containers_are_on_can_be_removed(lab: &Lab) {
+    let spec = lab.network_spec("n");
+    let network = lab.engine.create_network(&spec).await.unwrap();
+    let made = lab.engine.create(&on(&spec.name, lab.spec("a"))).await.unwrap();
+    let ended = lab.run(&on(&spec.name, lab.spec("b"))).await;
+    lab.engine.stop(&ended, Duration::ZERO).await.unwrap();
+    lab.engine.remove_network(&network).await.unwrap();
+    assert_eq!(lab.engine.networks(None).await, Ok(vec![]));
+    for id in [&made, &ended] {
+        assert!(matches!(lab.engine.start(id).await, Err(EngineError::NotFound(t)) if t.contains("network")));
+        assert_eq!(lab.inspect(id).await.networks.get(&spec.name), Some(&None), "it stays named");
+    }
+}
+
+pub async fn a_container_that_is_stopped_can_be_attached(lab: &Lab) {
+    let (one, two) = (lab.network_spec("n"), lab.network_spec("m"));
+    lab.engine.create_network(&one).await.unwrap();
+    lab.engine.create_network(&two).await.unwrap();
+    let id = lab.run(&on(&one.name, lab.spec("a"))).await;
+    lab.engine.stop(&id, Duration::ZERO).await.unwrap();
+    lab.engine.connect(&two.name, &id).await.unwrap();
+    assert_eq!(lab.inspect(&id).await.networks.get(&two.name), Some(&None));
+    lab.engine.start(&id).await.unwrap();
+    let found = lab.inspect(&id).await.networks;
+    assert!(found[&one.name].is_some() && found[&two.name].is_some(), "{found:?}");
+}
+
+/// Docker gives a volume that is there, whatever labels it has.
+pub async fn a_volume_that_is_somebody_else_s_is_a_conflict(lab: &Lab) {
+    let ours = VolumeSpec { name: lab.name("v"), labels: lab.labels("v") };
+    let theirs = VolumeSpec { labels: Labels::from([("whose".to_owned(), "theirs".to_owned())]), ..ours.clone() };
+    lab.engine.create_volume(&theirs).await.unwrap();
+    let error = lab.engine.create_volume(&ours).await.unwrap_err();
+    assert!(matches!(&error, EngineError::Conflict(t) if t.contains(&ours.name)), "{error:?}");
+    assert_eq!(lab.engine.volume(&ours.name).await.unwrap().unwrap().labels, theirs.labels);
+    assert_eq!(lab.engine.volumes(None).await, Ok(vec![]));
+}
+
+pub async fn a_volume_nobody_made_is_made_without_labels(lab: &Lab) {
+    let name = lab.name("v");
+    let mounts = BTreeMap::from([(name.clone(), "/data".to_owned())]);
+    lab.engine.create(&ContainerSpec { mounts, ..lab.spec("a") }).await.unwrap();
+    let made = lab.engine.volume(&name).await.unwrap().unwrap();
+    assert_eq!(made.labels, Labels::new());
+    assert_eq!(lab.engine.volumes(None).await, Ok(vec![]));
+}
+
+pub async fn a_volume_made_anew_is_empty(lab: &Lab) {
+    let volume = VolumeSpec { name: lab.name("v"), labels: lab.labels("v") };
+    let spec = ContainerSpec { mounts: BTreeMap::from([(volume.name.clone(), "/data".into())]), ..lab.spec("a") };
+    for _ in 0..2 {
+        lab.engine.create_volume(&volume).await.unwrap();
+        let id = lab.run(&spec).await;
+        assert_ne!(lab.sh(&id, "cat /data/x").await.code, 0);
+        lab.sh(&id, "echo kept > /data/x").await;
+        lab.engine.remove(&id).await.unwrap();
+        lab.engine.remove_volume(&volume.name).await.unwrap();
+    }
+}
+
+/// Whoever attaches one must look for the network first.
+pub async fn a_container_that_is_stopped_is_put_on_a_network_that_is_not_there(lab: &Lab) {
+    let (id, gone) = (lab.engine.create(&lab.spec("a")).await.unwrap(), lab.name("gone"));
+    let whom = serde_json::json!({"Container": id.as_str()});
+    assert_eq!(lab.ask("POST", &format!("/networks/{gone}/connect"), Some(&whom)).await.0, 200);
+    assert_eq!(lab.inspect(&id).await.networks.get(&gone), Some(&None));
+    assert!(matches!(lab.engine.connect(&gone, &id).await, Err(EngineError::NotFound(t)) if t.contains(&gone)));
+    lab.engine.disconnect(&gone, &id).await.unwrap();
+    assert_eq!(lab.inspect(&id).await.networks.get(&gone), None);
+}

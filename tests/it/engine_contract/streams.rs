@@ -165,3 +165,41 @@ pub async fn the_probe_s_answers_can_be_read(lab: &Lab) {
     let reach = probe::reach_command(&["127.0.0.1:9".parse().unwrap()]).unwrap();
     assert_eq!(probe::parse_reach(&run(reach).await), Ok(vec![]));
 }
+
+pub async fn a_command_without_input_finds_its_end_at_once(lab: &Lab) {
+    let id = lab.run(&lab.spec("a")).await;
+    let request = ExecRequest { argv: vec!["cat".into()], ..Default::default() };
+    let mut session = lab.engine.exec(&id, &request).await.unwrap();
+    assert!(timeout(SOON, session.output.next()).await.unwrap().is_none());
+    assert_eq!(session.control.exit_code().await, Ok(0));
+}
+
+pub async fn output_comes_while_the_command_goes_on(lab: &Lab) {
+    let id = lab.run(&lab.spec("a")).await;
+    let argv = ["sh", "-c", "echo one; sleep 2; echo two"].map(str::to_owned).to_vec();
+    let mut session = lab.engine.exec(&id, &ExecRequest { argv, ..Default::default() }).await.unwrap();
+    let begun = std::time::Instant::now();
+    let first = timeout(SOON, session.output.next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(first, ExecChunk::Stdout("one\n".into()));
+    assert!(begun.elapsed() < Duration::from_millis(1800), "{:?}", begun.elapsed());
+    let second = timeout(SOON, session.output.next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(second, ExecChunk::Stdout("two\n".into()));
+}
+
+pub async fn a_command_in_a_frozen_container_is_refused(lab: &Lab) {
+    let spec = lab.spec("a");
+    let id = lab.run(&spec).await;
+    lab.pause(&spec.name);
+    let error = lab.engine.exec_output(&id, &["true".to_owned()], 10).await.unwrap_err();
+    assert!(matches!(&error, EngineError::Conflict(t) if t.contains("unpause")), "{error:?}");
+}
+
+pub async fn a_command_ends_with_its_container(lab: &Lab) {
+    let spec = lab.spec("a");
+    let id = lab.run(&spec).await;
+    let argv = ["sleep", "1000"].map(str::to_owned).to_vec();
+    let mut session = lab.engine.exec(&id, &ExecRequest { argv, ..Default::default() }).await.unwrap();
+    lab.kill(&spec.name);
+    assert!(timeout(SOON, session.output.next()).await.unwrap().is_none());
+    assert_eq!(session.control.exit_code().await, Ok(137));
+}

@@ -32,6 +32,10 @@ pub struct Options {
     pub tls: Option<(PathBuf, u16)>,
     /// Set no firewall rules: a must in a network namespace that is not the test's alone.
     pub no_firewall: bool,
+    /// Let containers go on while the daemon is away.
+    pub live_restore: bool,
+    /// Keep its data on a disk of its own of this size, in mebibytes.
+    pub disk_mb: Option<u32>,
 }
 
 /// A running dockerd.
@@ -82,6 +86,16 @@ impl Dockerd {
         if options.no_firewall {
             command.push("--iptables=false".to_owned());
         }
+        if options.live_restore {
+            command.push("--live-restore".to_owned());
+        }
+        if let Some(size) = options.disk_mb {
+            std::fs::create_dir(dir.join("data")).unwrap();
+            let size = format!("size={size}m");
+            // The watchdog unmounts what is mounted below its folder.
+            let mounted = bare("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(dir.join("data")).status().unwrap();
+            assert!(mounted.success());
+        }
         let daemon = Self { home, command };
         daemon.launch(outer);
         daemon
@@ -101,15 +115,37 @@ impl Dockerd {
 
     /// Kills it with SIGKILL, its containers left to themselves, and waits until it is gone.
     pub fn kill(&self) {
+        self.end("-KILL");
+    }
+
+    /// Asks it to end, as when its host is updated, and waits until it is gone.
+    pub fn stop(&self) {
+        self.end("-TERM");
+    }
+
+    fn end(&self, signal: &str) {
         // Its containerd goes with it; one that lingered would hold the data's lock.
         let containerd = std::fs::read_to_string(self.home.path().join("containerd.pid")).unwrap_or_default();
-        for pid in [self.pid().to_string(), containerd.trim().to_owned()].iter().filter(|p| !p.is_empty()) {
-            let _ = bare("kill").args(["-KILL", pid]).stderr(Stdio::null()).status();
+        for (signal, pid) in [(signal, self.pid().to_string()), ("-KILL", containerd.trim().to_owned())] {
+            if pid.is_empty() {
+                continue;
+            }
+            let _ = bare("kill").args([signal, &pid]).stderr(Stdio::null()).status();
             let begun = Instant::now();
-            while Path::new("/proc").join(pid).exists() && begun.elapsed() < Duration::from_secs(10) {
+            while Path::new("/proc").join(&pid).exists() && begun.elapsed() < Duration::from_secs(20) {
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
+    }
+
+    /// Sends a signal to the daemon alone.
+    pub fn signal(&self, signal: &str) {
+        assert!(bare("kill").args([signal, &self.pid().to_string()]).status().unwrap().success());
+    }
+
+    /// Where its data lies.
+    pub fn data(&self) -> PathBuf {
+        self.home.path().join("data")
     }
 
     /// Starts it again on the same data, in the network namespace of the calling thread.

@@ -88,21 +88,24 @@ impl<'t> Sweep<'t> {
     }
 
     async fn delete_one(&mut self, key: Key, uid: &str, how: Propagation) -> Result<(), ApiError> {
-        let Some((served, mut record)) = self.load(&key).await? else { return Ok(()) };
-        if record::meta_str(&record, "uid") != uid {
+        if self.tx.get(&key).await?.is_none_or(|stored| stored.uid != uid) {
             return Ok(());
         }
+        let blocked = match how {
+            Propagation::Orphan => {
+                self.orphan_dependents(uid).await?;
+                false
+            }
+            Propagation::Foreground => self.descended.insert(uid.to_owned()) && self.delete_dependents_first(uid).await?,
+            Propagation::Background => false,
+        };
+        // Not before: a record may be its own dependent, and have lost an owner just now.
+        let Some((served, mut record)) = self.load(&key).await? else { return Ok(()) };
         let before = record.clone();
         mark_deleted(&mut record, &self.now);
-        match how {
-            Propagation::Orphan => self.orphan_dependents(uid).await?,
-            Propagation::Foreground => {
-                if self.descended.insert(uid.to_owned()) && self.delete_dependents_first(uid).await? {
-                    record::add_finalizer(&mut record, FOREGROUND);
-                    self.settle_later([key.clone()]);
-                }
-            }
-            Propagation::Background => {}
+        if blocked {
+            record::add_finalizer(&mut record, FOREGROUND);
+            self.settle_later([key.clone()]);
         }
         if self.in_use(&key, uid).await? {
             record::add_finalizer(&mut record, IN_USE_FINALIZER);
@@ -133,7 +136,7 @@ impl<'t> Sweep<'t> {
         let uid = record::meta_str(&record, "uid").to_owned();
         if record::finalizers(&record).contains(&FOREGROUND) {
             if self.is_blocked(&record, &uid).await? {
-                self.delete_newcomers(&uid).await?;
+                self.delete_newcomers(&key, &uid).await?;
             } else {
                 record::remove_finalizer(&mut record, FOREGROUND);
             }
@@ -231,12 +234,18 @@ impl<'t> Sweep<'t> {
         Ok(blocked)
     }
 
-    /// Deletes dependents that came after their owner's deletion began: it would wait for them for ever.
-    async fn delete_newcomers(&mut self, uid: &str) -> Result<(), ApiError> {
+    /// Deletes dependents that came after their owner's deletion began: it would wait for them for ever. Those another
+    /// owner keeps lose this one.
+    async fn delete_newcomers(&mut self, key: &Key, uid: &str) -> Result<(), ApiError> {
         for dependent in self.tx.dependents(uid).await? {
             let record = record::parse(&dependent.body).map_err(fail::damaged)?;
-            let stays = record::is_deleting(&record) || record::owners(&record).iter().any(|o| o.uid != uid);
-            if !stays && dependent.key.kind != "namespaces" {
+            if record::is_deleting(&record) || dependent.key.kind == "namespaces" {
+                continue;
+            }
+            if record::owners(&record).iter().any(|o| o.uid != uid) {
+                self.disown(record, dependent.key.kind, uid).await?;
+                self.settle_later([key.clone()]);
+            } else {
                 self.steps.push_back(Step::Delete(dependent.key, dependent.uid, Propagation::Foreground));
             }
         }

@@ -58,6 +58,7 @@ pub fn prepare(def: &KindDef, record: &mut Value, mode: FieldValidation) -> Resu
     limits::check(record).map_err(|error| vec![error])?;
     let mut errors = FieldErrors::default();
     let unknown = clean(def, record, Pruner::defaulting());
+    metadata::drop_hollow(record);
     let warnings = judge(unknown, mode, &mut errors);
     identity(def, record, &mut errors);
     validate::validate(&def.schema, record, Path::Root, &mut errors);

@@ -51,6 +51,23 @@ async fn an_apply_keeps_the_version_and_uid_it_names() {
 }
 
 #[tokio::test]
+async fn the_last_label_goes_with_the_apply_that_names_it_no_more() {
+    let api = super::fresh_api().await;
+    let mut labelled = user("ada");
+    labelled["metadata"]["labels"] = json!({"team": "x"});
+    let (_, made) = apply(&api, "m", &labelled).await;
+    assert_eq!(made["metadata"]["labels"]["team"], "x");
+    let (code, bare) = apply(&api, "m", &user("ada")).await;
+    assert_eq!(code, 200, "{bare}");
+    assert!(bare["metadata"].get("labels").is_none(), "{bare}");
+    for field in ["uid", "creationTimestamp", "generation"] {
+        assert_eq!(bare["metadata"][field], made["metadata"][field], "{field}");
+    }
+    let (_, again) = apply(&api, "m", &user("ada")).await;
+    assert_eq!(again, bare);
+}
+
+#[tokio::test]
 async fn kubectl_can_move_from_client_side_to_server_side_apply() {
     let api = super::fresh_api().await;
     let mut body = user("ada");

@@ -73,6 +73,27 @@ async fn what_the_server_sets_cannot_be_set_by_callers() {
 }
 
 #[tokio::test]
+async fn what_is_empty_in_metadata_is_as_if_it_were_not_there() {
+    let api = super::fresh_api().await;
+    let mut body = user("ada");
+    body["metadata"]["labels"] = json!({});
+    body["metadata"]["finalizers"] = json!([]);
+    let made = api.create(&format!("{GROUP}/users"), &body).await;
+    let path = format!("{GROUP}/users/ada");
+    let hollow = [
+        json!({"labels": {"team": null}}),
+        json!({"labels": {}, "annotations": {}}),
+        json!({"finalizers": [], "ownerReferences": []}),
+    ];
+    for metadata in hollow {
+        assert_eq!(api.merge(&path, &json!({"metadata": metadata})).await, (200, made.clone()), "nothing changes");
+    }
+    api.merge(&path, &json!({"metadata": {"labels": {"team": "x"}}})).await;
+    let (_, bare) = api.merge(&path, &json!({"metadata": {"labels": {"team": null}}})).await;
+    assert!(bare["metadata"].get("labels").is_none(), "{bare}");
+}
+
+#[tokio::test]
 async fn names_are_generated_where_asked() {
     let api = super::fresh_api().await;
     let mut body = user("x");

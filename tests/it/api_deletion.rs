@@ -189,6 +189,40 @@ async fn foreground_does_not_wait_for_a_dependent_another_owner_keeps() {
 }
 
 #[tokio::test]
+async fn a_dependent_that_comes_late_and_has_another_owner_is_not_waited_for() {
+    let api = super::fresh_api().await;
+    let users = format!("{GROUP}/users");
+    let (a, b) = (api.create(&users, &user("a")).await, api.create(&users, &user("b")).await);
+    let mut held = owned_by(&a, user("held"), true);
+    held["metadata"]["finalizers"] = json!(["example.com/a"]);
+    api.create(&users, &held).await;
+    delete_in(&api, &format!("{users}/a"), "Foreground").await;
+    api.create(&users, &owned_by(&b, user("late"), true)).await;
+    add_owner(&api, "late", &a).await;
+    let (_, late) = api.get(&format!("{users}/late")).await;
+    assert_eq!(late["metadata"]["ownerReferences"].as_array().map(Vec::len), Some(1), "{late}");
+    api.merge(&format!("{users}/held"), &json!({"metadata": {"finalizers": null}})).await;
+    assert!(!exists(&api, &format!("{users}/a")).await && exists(&api, &format!("{users}/late")).await);
+}
+
+#[tokio::test]
+async fn a_record_that_owns_itself_beside_others_loses_itself() {
+    let api = super::fresh_api().await;
+    let users = format!("{GROUP}/users");
+    let a = api.create(&users, &user("a")).await;
+    for how in ["Foreground", "Orphan"] {
+        let mut own = owned_by(&a, user("own"), true);
+        own["metadata"]["finalizers"] = json!(["example.com/a"]);
+        let own = api.create(&users, &own).await;
+        add_owner(&api, "own", &own).await;
+        let waiting = delete_in(&api, &format!("{users}/own"), how).await;
+        assert_eq!(waiting["metadata"]["ownerReferences"][0]["name"], "a");
+        assert_eq!(waiting["metadata"]["ownerReferences"].as_array().map(Vec::len), Some(1), "{how}: {waiting}");
+        api.merge(&format!("{users}/own"), &json!({"metadata": {"finalizers": null}})).await;
+    }
+}
+
+#[tokio::test]
 async fn an_owner_goes_when_its_dependent_lets_go() {
     let api = super::fresh_api().await;
     let users = format!("{GROUP}/users");

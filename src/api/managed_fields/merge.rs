@@ -76,7 +76,9 @@ fn close(shape: Shape, node: &mut Node) {
     for (element, below) in node.iter_mut().filter(|(element, _)| *element != ".") {
         let Value::Object(below) = below else { continue };
         close(shape.below(element), below);
-        if field_name(element).is_some_and(|name| shape.is_field(name)) {
+        // Every record has metadata: nobody holds it in being, so it does not go with its last owned field.
+        let is_metadata = |name: &str| shape.is_root() && name == "metadata";
+        if field_name(element).is_some_and(|name| shape.is_field(name) && !is_metadata(name)) {
             set_member(below, true);
         }
     }

@@ -6,7 +6,7 @@ use crate::resource::{FieldErrors, KindDef, Problem, names};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::sync::LazyLock;
 
 /// Keys and values of all annotations together, in bytes (as in Kubernetes).
@@ -72,6 +72,18 @@ pub(super) fn schema() -> &'static JSONSchemaProps {
         )
     });
     &SCHEMA
+}
+
+/// Takes out maps and lists that hold nothing, which Kubernetes never writes: to take away the last label, or one that is
+/// not there, leaves the record as if it had never had one.
+pub(super) fn drop_hollow(record: &mut Value) {
+    let Some(metadata) = record.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    let hollow = |v: &Value| v.as_object().is_some_and(Map::is_empty) || v.as_array().is_some_and(Vec::is_empty);
+    for field in ["annotations", "finalizers", "labels", "ownerReferences"] {
+        if metadata.get(field).is_some_and(hollow) {
+            metadata.remove(field);
+        }
+    }
 }
 
 /// Checks the metadata of a record.

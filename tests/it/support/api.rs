@@ -36,6 +36,14 @@ impl Api {
         Self::with_streams(Arc::new(NoStreams), 100_000).await
     }
 
+    /// With its database in memory where there is such a folder: for tests that write much, and prove nothing of disks.
+    pub async fn quick() -> Self {
+        let memory = std::path::Path::new("/dev/shm");
+        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        let url = format!("sqlite://{}", dir.path().join("api.db").display());
+        Self::at(url, dir, None, Arc::new(NoStreams), 100_000).await
+    }
+
     pub async fn with_streams(streams: Arc<dyn WorkspaceStreams>, keep_changes: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", dir.path().join("api.db").display());

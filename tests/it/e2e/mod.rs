@@ -12,5 +12,6 @@ mod looping;
 pub mod records;
 mod remote;
 mod replaced;
+mod restored;
 mod sidecars;
 mod world;

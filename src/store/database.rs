@@ -3,7 +3,7 @@
 use super::StoreError;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AnyConnection, AnyPool, ConnectOptions, Executor};
+use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection, Executor};
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -116,9 +116,21 @@ impl Database {
     pub async fn connect_to_read(&self) -> Result<AnyConnection, StoreError> {
         let mut options = self.options.clone();
         if self.dialect == Dialect::Sqlite {
+            self.roll_back().await?;
             options.database_url.query_pairs_mut().append_pair("mode", "ro");
         }
         Ok(options.connect().await?)
+    }
+
+    /// Takes back what a first start that was killed had begun, before there was a write-ahead log: it has left a rollback
+    /// journal, and until somebody who may write has followed that, nobody who may only read is let in.
+    async fn roll_back(&self) -> Result<(), StoreError> {
+        if with_suffix(&self.file()?, "-journal").exists() {
+            let mut conn = self.options.connect().await?;
+            conn.execute("SELECT count(*) FROM sqlite_master").await?;
+            conn.close().await?;
+        }
+        Ok(())
     }
 
     /// A few connections for reading; opened as needed.

@@ -196,31 +196,35 @@ async fn a_migration_cut_off_after_any_statement_is_finished_by_the_next_start_o
     assert!(cuts > 20, "{cuts}");
 }
 
-/// What is on the disk after each statement, the transaction still open, is what a dying machine leaves.
+/// What is on the disk after each statement, the transaction still open, is what a dying machine leaves: in the
+/// write-ahead log, or in the rollback journal of the very first start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_migration_cut_off_after_any_statement_is_finished_by_the_next_start_on_sqlite() {
-    let mut cuts = 0;
-    for (at, (_, script)) in versions(&Db::sqlite()).iter().enumerate() {
-        let from = at as i64;
-        let db = Db::sqlite();
-        at_version(&db, from).await;
-        let mut conn = connect(&db).await;
-        // A cache this small is written to the log long before the commit.
-        conn.execute("PRAGMA journal_mode = WAL; PRAGMA cache_size = 1; PRAGMA cache_spill = 1; BEGIN IMMEDIATE").await.unwrap();
-        for statement in statements(script) {
-            conn.execute(AssertSqlSafe(statement)).await.unwrap();
-            let image = Db::sqlite();
-            std::fs::create_dir_all(image.file().parent().unwrap()).unwrap();
-            for suffix in ["", "-wal"] {
-                let of = |db: &Db| format!("{}{suffix}", db.file().display());
-                std::fs::copy(of(&db), of(&image)).unwrap();
+    let (mut cuts, mut journals) = (0, 0);
+    for (mode, suffix) in [("WAL", "-wal"), ("DELETE", "-journal")] {
+        for (at, (_, script)) in versions(&Db::sqlite()).iter().enumerate() {
+            let from = at as i64;
+            let db = Db::sqlite();
+            at_version(&db, from).await;
+            let mut conn = connect(&db).await;
+            // A cache this small is written out long before the commit.
+            let begin = format!("PRAGMA journal_mode = {mode}; PRAGMA cache_size = 1; PRAGMA cache_spill = 1; BEGIN IMMEDIATE");
+            conn.execute(AssertSqlSafe(begin)).await.unwrap();
+            for statement in statements(script) {
+                conn.execute(AssertSqlSafe(statement)).await.unwrap();
+                let image = Db::sqlite();
+                std::fs::create_dir_all(image.file().parent().unwrap()).unwrap();
+                let of = |db: &Db, suffix: &str| format!("{}{suffix}", db.file().display());
+                std::fs::copy(db.file(), image.file()).unwrap();
+                let _ = std::fs::copy(of(&db, suffix), of(&image, suffix));
+                journals += usize::from(std::fs::metadata(of(&image, "-journal")).is_ok_and(|m| m.len() > 512));
+                reads_well(&image.open().await, from).await;
+                cuts += 1;
             }
-            reads_well(&image.open().await, from).await;
-            cuts += 1;
         }
     }
-    println!("{cuts} cuts");
-    assert!(cuts > 20, "{cuts}");
+    println!("{cuts} cuts, {journals} with a journal");
+    assert!(cuts > 40 && journals > 0, "{cuts}, {journals}");
 }
 
 fn statements(script: &str) -> Vec<String> {

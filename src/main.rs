@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use devsanctum::app::{self, Config, StateDir};
-use devsanctum::cli::{self, Cli, Globals, Hooks};
+use devsanctum::cli::{self, Cli, Globals};
 use std::ffi::OsString;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,11 +23,7 @@ fn main() -> std::io::Result<ExitCode> {
 async fn run() -> ExitCode {
     // A second installation of the same provider is the only way this fails.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let hooks = Hooks {
-        serve: Box::new(|globals, args| Box::pin(serve(globals, args))),
-        up: Box::new(|globals, args| Box::pin(app::up(globals, args))),
-        down: Box::new(|globals, args| Box::pin(app::down(globals, args))),
-    };
+    let hooks = app::hooks(Box::new(|globals, args| Box::pin(serve(globals, args))));
     cli::run(Cli::parse(), hooks).await
 }
 

@@ -1,5 +1,6 @@
 //! The composition root: the one place that knows all parts and puts them together.
 
+mod backup;
 mod config;
 mod leader;
 mod proxying;
@@ -12,10 +13,10 @@ mod up;
 pub use config::Config;
 pub use state_dir::StateDir;
 pub use telemetry::start_logging;
-pub use up::{down, up};
 
 use crate::access::Identity;
 use crate::api::{ApiConfig, ApiState, bootstrap, client, guarded, keep_pruning, router, tls};
+use crate::cli::{Hook, Hooks};
 use crate::clock::SystemClock;
 use crate::controllers::{self, Parts, Reports, SecretReader};
 use crate::engine::pool::EnginePool;
@@ -27,6 +28,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use status::App;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use streams::{EngineStreams, LateStreams};
@@ -36,6 +38,17 @@ use tokio_util::sync::CancellationToken;
 
 /// Changes kept for watches to resume from.
 const KEEP_CHANGES: u32 = 10_000;
+
+/// The commands that run or look after the control plane itself. `serve` listens to signals, which is the program's.
+pub fn hooks(serve: Hook) -> Hooks {
+    Hooks {
+        serve,
+        up: Box::new(up::up),
+        down: Box::new(up::down),
+        backup: Box::new(backup::backup),
+        restore: Box::new(backup::restore),
+    }
+}
 
 struct StoredSecrets(Store);
 
@@ -154,8 +167,13 @@ fn in_state(state: &StateDir, name: &str, e: &std::io::Error) -> String {
     format!("{}: {e}; the state folder must be writable by this user", state.file(name).display())
 }
 
+/// Where the records are, if nothing else is said: in the state folder.
+fn database_url(given: Option<&String>, state: &Path) -> String {
+    given.cloned().unwrap_or_else(|| format!("sqlite://{}", state.join("db/devsanctum.db").display()))
+}
+
 async fn open_store(config: &Config, state: &StateDir) -> Result<Store, String> {
-    let url = config.database.clone().unwrap_or_else(|| format!("sqlite://{}", state.file("db/devsanctum.db").display()));
+    let url = database_url(config.database.as_ref(), state.path());
     let secret_key = state.secret_key().map_err(|e| in_state(state, "secret.key", &e))?;
     let store = Store::open(&StoreConfig { url, secret_key, keep_changes: KEEP_CHANGES }).await.map_err(|e| e.to_string())?;
     bootstrap(&store, &SystemClock).await.map_err(|e| format!("the store cannot be prepared: {e}"))?;

@@ -48,6 +48,22 @@ impl StateDir {
         }
     }
 
+    /// The key that seals secrets, which must be there already.
+    ///
+    /// # Errors
+    /// When it is not, or cannot be read, or is not a key.
+    pub fn present_secret_key(&self) -> io::Result<SecretKey> {
+        let file = self.file("secret.key");
+        if !file.exists() {
+            return Err(io::Error::other(format!(
+                "{} is not there: put the secret.key there that was beside the installation when the backup was made; without it \
+                 its secrets cannot be opened",
+                file.display()
+            )));
+        }
+        self.secret_key()
+    }
+
     /// The key that seals secrets, made at the first start.
     ///
     /// # Errors

@@ -50,7 +50,8 @@ pub fn down(globals: Globals, args: Vec<OsString>) -> BoxFuture<'static, ExitCod
     })
 }
 
-fn finish(result: Result<String, String>) -> ExitCode {
+/// Tells how a command went, and gives its exit code.
+pub fn finish(result: Result<String, String>) -> ExitCode {
     match result {
         Ok(text) => {
             println!("{text}");
@@ -63,7 +64,8 @@ fn finish(result: Result<String, String>) -> ExitCode {
     }
 }
 
-fn open(globals: &Globals) -> Result<StateDir, String> {
+/// The state folder that is meant.
+pub fn open(globals: &Globals) -> Result<StateDir, String> {
     let path = state_dir(globals);
     StateDir::open(&path).map_err(|e| format!("{}: {e}; choose a folder you may write with --state-dir", path.display()))
 }

@@ -97,6 +97,10 @@ pub enum Command {
     Up(HookArgs),
     /// Stop everything on this machine
     Down(HookArgs),
+    /// Write all records to a file, whether or not the control plane runs
+    Backup(HookArgs),
+    /// Put a backup's records into an empty database
+    Restore(HookArgs),
 }
 
 /// Arguments handed on as they are to a command that lives outside this module.

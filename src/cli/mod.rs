@@ -48,6 +48,10 @@ pub struct Hooks {
     pub up: Hook,
     /// `down`.
     pub down: Hook,
+    /// `backup`.
+    pub backup: Hook,
+    /// `restore`.
+    pub restore: Hook,
 }
 
 /// Runs a command to its end and gives its exit code.
@@ -62,6 +66,8 @@ async fn dispatch(cli: Cli, hooks: Hooks) -> ExitCode {
         Command::Serve(args) => (hooks.serve, args.args),
         Command::Up(args) => (hooks.up, args.args),
         Command::Down(args) => (hooks.down, args.args),
+        Command::Backup(args) => (hooks.backup, args.args),
+        Command::Restore(args) => (hooks.restore, args.args),
         command => return finish(&globals, ask(&globals, command).await).await,
     };
     let args = take_state_dir(&mut globals, args);
@@ -109,7 +115,7 @@ async fn ask(globals: &Globals, command: Command) -> Result<(), Failure> {
             clap_complete::generate(args.shell, &mut Cli::command(), "devsanctum", &mut script);
             ui::say(&String::from_utf8_lossy(&script))
         }
-        Command::Serve(_) | Command::Up(_) | Command::Down(_) => Ok(()),
+        Command::Serve(_) | Command::Up(_) | Command::Down(_) | Command::Backup(_) | Command::Restore(_) => Ok(()),
     }
 }
 

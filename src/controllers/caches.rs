@@ -222,6 +222,7 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
             on.templates.fire_all(&caches.templates);
             on.servers.fire_all(&caches.servers);
             on.routes.fire_all(&caches.routes);
+            on.lists.send_replace(());
         },
     );
     (caches, feeds, listed)

@@ -7,8 +7,9 @@ use super::triggers::Triggers;
 use crate::engine::{Connector, Engine};
 use crate::plan::environment::Library;
 use crate::proxy::Proxy;
-use crate::resource::{FeatureSpec, SETTINGS_NAME, SettingsSpec, TemplateSpec, Workspace};
+use crate::resource::{FeatureSpec, SETTINGS_NAME, SettingsSpec, TemplateSpec, Workspace, labels};
 use async_trait::async_trait;
+use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -147,6 +148,11 @@ impl Context {
     /// The settings, or the defaults where none are set.
     pub fn settings(&self) -> SettingsSpec {
         self.caches.settings.get(&ObjectRef::new(SETTINGS_NAME)).map(|s| s.spec.clone()).unwrap_or_default()
+    }
+
+    /// When the backup was made that the records were restored from, until somebody has said that they are right.
+    pub fn restored(&self) -> Option<String> {
+        self.caches.settings.get(&ObjectRef::new(SETTINGS_NAME))?.annotations().get(labels::RESTORED).cloned()
     }
 
     /// Whether a server is this machine: an address on another one may be that of a stranger's container here.

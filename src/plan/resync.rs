@@ -36,33 +36,77 @@ pub struct Strays {
     pub remove: Vec<Owned>,
     /// Containers that their record does not want (any more): a companion taken out, or one renamed by hand.
     pub extra: Vec<Owned>,
-    /// Set when there are too many to be believed: nothing is removed then.
-    pub fuse: Option<String>,
+    /// Set when they are not to be believed: nothing is removed then.
+    pub fuse: Option<Fuse>,
+}
+
+/// Why nothing is removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fuse {
+    /// In PascalCase.
+    pub reason: &'static str,
+    /// For a person.
+    pub words: String,
+}
+
+/// How far the records are believed about what is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust<'a> {
+    /// As long as not too much goes at once.
+    Usual,
+    /// Not at all: they were restored from the backup of this time, and what came after it they do not know.
+    Restored(&'a str),
+    /// Wholly: somebody has looked.
+    Allowed,
 }
 
 /// Objects whose record is gone, or is placed on another server. `known` are the uids that may have objects here;
 /// `names` limits, per uid, which container names it may have (absent: any). Shared folders stay. More than
-/// max(3, 10 %) at once blows the fuse, unless `allow` says that somebody has looked; what a record itself no longer
-/// wants is no surprise and does not count.
-pub fn strays(objects: &[Owned], known: &BTreeSet<String>, names: &BTreeMap<String, BTreeSet<String>>, allow: bool) -> Strays {
+/// max(3, 10 %) at once blows the fuse; what a record itself no longer wants is no surprise and does not count. Of records
+/// restored from a backup nothing is believed, not even what they want of their own companions.
+pub fn strays(
+    objects: &[Owned],
+    known: &BTreeSet<String>,
+    names: &BTreeMap<String, BTreeSet<String>>,
+    trust: Trust<'_>,
+) -> Strays {
     let unwanted = |o: &Owned| o.kind == ObjectKind::Container && names.get(&o.uid).is_some_and(|n| !n.contains(&o.name));
     let extra: Vec<Owned> = objects.iter().filter(|o| known.contains(&o.uid) && unwanted(o)).cloned().collect();
     let gone = |o: &Owned| !o.role.starts_with("shared.") && !known.contains(&o.uid);
     let mut remove: Vec<Owned> = objects.iter().filter(|o| gone(o)).cloned().collect();
     remove.sort();
     let most = (objects.len() / 10).max(3);
-    if remove.len() <= most || allow {
-        return Strays { remove, extra, fuse: None };
+    match trust {
+        Trust::Restored(at) if !(remove.is_empty() && extra.is_empty()) => {
+            let held: Vec<Owned> = remove.into_iter().chain(extra).collect();
+            let fuse = Some(Fuse { reason: "StraysHeld", words: held_words(&held, objects.len(), at) });
+            Strays { fuse, ..Strays::default() }
+        }
+        Trust::Usual if remove.len() > most => {
+            let words = format!(
+                "{} of {} Docker objects belong to no record, which is more than a pass may remove ({most}); nothing was removed. \
+                 If the records are right, allow it once with the annotation devsanctum.io/remove-strays=true. First: {}",
+                remove.len(),
+                objects.len(),
+                first(&remove)
+            );
+            Strays { remove: Vec::new(), extra, fuse: Some(Fuse { reason: "TooManyStrays", words }) }
+        }
+        _ => Strays { remove, extra, fuse: None },
     }
-    let example: Vec<&str> = remove.iter().take(5).map(|o| o.name.as_str()).collect();
-    let fuse = format!(
-        "{} of {} Docker objects belong to no record, which is more than a pass may remove ({most}); nothing was removed. \
-         If the records are right, allow it once with the annotation devsanctum.io/remove-strays=true. First: {}",
-        remove.len(),
-        objects.len(),
-        example.join(", ")
-    );
-    Strays { remove: Vec::new(), extra, fuse: Some(fuse) }
+}
+
+fn held_words(held: &[Owned], all: usize, at: &str) -> String {
+    format!(
+        "{} of {all} Docker objects are unknown to the records, which were restored from the backup of {at}; nothing was removed. \
+         To remove them, set the annotation devsanctum.io/remove-strays=true on this server. First: {}",
+        held.len(),
+        first(held)
+    )
+}
+
+fn first(objects: &[Owned]) -> String {
+    objects.iter().take(5).map(|o| o.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -83,7 +127,7 @@ mod tests {
             object(ObjectKind::Container, "here", "old", "sidecar.x"),
         ];
         let names = [("here".to_string(), BTreeSet::from(["d".to_string()]))].into();
-        let found = strays(&all, &BTreeSet::from(["here".to_string()]), &names, false);
+        let found = strays(&all, &BTreeSet::from(["here".to_string()]), &names, Trust::Usual);
         assert_eq!(found.remove.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["c", "v"]);
         assert_eq!(found.extra.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["old"]);
     }
@@ -91,8 +135,26 @@ mod tests {
     #[test]
     fn too_many_at_once_blow_the_fuse() {
         let all: Vec<Owned> = (0..20).map(|i| object(ObjectKind::Container, "gone", &format!("c{i}"), "main")).collect();
-        let found = strays(&all, &BTreeSet::new(), &BTreeMap::new(), false);
-        assert!(found.remove.is_empty() && found.fuse.unwrap().contains("20 of 20"));
-        assert_eq!(strays(&all, &BTreeSet::new(), &BTreeMap::new(), true).remove.len(), 20);
+        let found = strays(&all, &BTreeSet::new(), &BTreeMap::new(), Trust::Usual);
+        assert!(found.remove.is_empty() && found.fuse.unwrap().words.contains("20 of 20"));
+        assert_eq!(strays(&all, &BTreeSet::new(), &BTreeMap::new(), Trust::Allowed).remove.len(), 20);
+    }
+
+    #[test]
+    fn after_a_restore_nothing_goes_that_the_records_do_not_know() {
+        let all = [
+            object(ObjectKind::Container, "newer", "c", "main"),
+            object(ObjectKind::Volume, "newer", "v", "folder.home"),
+            object(ObjectKind::Container, "here", "here.added", "sidecar.added"),
+        ];
+        let known = BTreeSet::from(["here".to_string()]);
+        let names = [("here".to_string(), BTreeSet::from(["here".to_string()]))].into();
+        let held = strays(&all, &known, &names, Trust::Restored("2026-01-01"));
+        assert!(held.remove.is_empty() && held.extra.is_empty());
+        let fuse = held.fuse.unwrap();
+        assert!(fuse.reason == "StraysHeld" && fuse.words.contains("3 of 3") && fuse.words.contains("2026-01-01"), "{fuse:?}");
+        assert_eq!(strays(&all[..0], &known, &names, Trust::Restored("x")), Strays::default());
+        let allowed = strays(&all, &known, &names, Trust::Allowed);
+        assert_eq!((allowed.remove.len(), allowed.extra.len()), (2, 1));
     }
 }

@@ -37,6 +37,9 @@ pub const RECREATE: &str = "devsanctum.io/recreate";
 pub const ACCEPT_ENGINE: &str = "devsanctum.io/accept-engine";
 /// Set to `"true"` on a server, allows one removal of more strays than the fuse lets pass.
 pub const REMOVE_STRAYS: &str = "devsanctum.io/remove-strays";
+/// On the settings: the records come from the backup of this time. What they do not know on a server is left alone until
+/// this is taken off, or [`REMOVE_STRAYS`] is set on the server.
+pub const RESTORED: &str = "devsanctum.io/restored";
 
 /// Whether its loop is stopped by [`SUSPEND`].
 pub fn is_suspended(record: &impl ResourceExt) -> bool {

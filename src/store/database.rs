@@ -3,7 +3,7 @@
 use super::StoreError;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AnyConnection, AnyPool, ConnectOptions, Executor};
+use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection, Executor};
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -41,6 +41,23 @@ const POSTGRES_SETTINGS: &str = "SET synchronous_commit = on; SET idle_in_transa
 impl Database {
     /// Reads the address; prepares the file and its folder on SQLite.
     pub fn new(url: &str) -> Result<Self, StoreError> {
+        let it = Self::parse(url)?;
+        if it.dialect == Dialect::Sqlite {
+            private_file(&it.file()?)?;
+        }
+        Ok(it)
+    }
+
+    /// As [`Database::new`], where nothing is to be made.
+    pub fn existing(url: &str) -> Result<Self, StoreError> {
+        let it = Self::parse(url)?;
+        if it.dialect == Dialect::Sqlite && !it.file()?.exists() {
+            return Err(StoreError::Backup(format!("there is no database at {}", it.file()?.display())));
+        }
+        Ok(it)
+    }
+
+    fn parse(url: &str) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let dialect = match url.split(':').next() {
             Some("sqlite") => Dialect::Sqlite,
@@ -51,11 +68,7 @@ impl Database {
         let options: AnyConnectOptions = url
             .parse()
             .map_err(|_| StoreError::Database("the URL cannot be read: is a character in it not %-encoded?".into()))?;
-        let it = Self { dialect, url: url.to_owned(), options: options.disable_statement_logging() };
-        if dialect == Dialect::Sqlite {
-            private_file(&it.file()?)?;
-        }
-        Ok(it)
+        Ok(Self { dialect, url: url.to_owned(), options: options.disable_statement_logging() })
     }
 
     /// The database file.
@@ -103,9 +116,21 @@ impl Database {
     pub async fn connect_to_read(&self) -> Result<AnyConnection, StoreError> {
         let mut options = self.options.clone();
         if self.dialect == Dialect::Sqlite {
+            self.roll_back().await?;
             options.database_url.query_pairs_mut().append_pair("mode", "ro");
         }
         Ok(options.connect().await?)
+    }
+
+    /// Takes back what a first start that was killed had begun, before there was a write-ahead log: it has left a rollback
+    /// journal, and until somebody who may write has followed that, nobody who may only read is let in.
+    async fn roll_back(&self) -> Result<(), StoreError> {
+        if with_suffix(&self.file()?, "-journal").exists() {
+            let mut conn = self.options.connect().await?;
+            conn.execute("SELECT count(*) FROM sqlite_master").await?;
+            conn.close().await?;
+        }
+        Ok(())
     }
 
     /// A few connections for reading; opened as needed.
@@ -152,6 +177,19 @@ impl Database {
             Dialect::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
         }
     }
+}
+
+/// The address of a SQLite file, whatever signs are in its name.
+pub(super) fn file_url(path: &Path) -> String {
+    use std::fmt::Write as _;
+    let mut url = String::from("sqlite://");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => url.push(char::from(*byte)),
+            other => drop(write!(url, "%{other:02X}")),
+        }
+    }
+    url
 }
 
 impl From<sqlx::Error> for StoreError {

@@ -7,7 +7,7 @@ use sqlx::AssertSqlSafe;
 use std::time::Duration;
 
 /// Milliseconds since 1970 by the database's own clock, so that replicas need not agree on theirs. SQLite's is ours.
-fn now(dialect: Dialect) -> &'static str {
+pub(super) fn now(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Sqlite => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
         Dialect::Postgres => "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",

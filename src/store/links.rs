@@ -11,11 +11,11 @@ use std::collections::BTreeSet;
 #[derive(Default, Serialize, Deserialize, PartialEq)]
 pub(super) struct Links {
     #[serde(rename = "o", default, skip_serializing_if = "BTreeSet::is_empty")]
-    owners: BTreeSet<String>,
+    pub owners: BTreeSet<String>,
     #[serde(rename = "r", default, skip_serializing_if = "BTreeSet::is_empty")]
-    references: BTreeSet<(String, String, String)>,
+    pub references: BTreeSet<(String, String, String)>,
     #[serde(rename = "c", default, skip_serializing_if = "BTreeSet::is_empty")]
-    claims: BTreeSet<(String, String)>,
+    pub claims: BTreeSet<(String, String)>,
 }
 
 impl Links {

@@ -12,6 +12,8 @@
 
 mod ahead;
 mod aside;
+mod backup;
+mod check;
 mod compact;
 mod database;
 mod feed;
@@ -21,15 +23,20 @@ mod links;
 mod log;
 mod pending;
 mod read;
+mod restore;
 mod rows;
 mod schema;
 mod seal;
+mod tables;
 mod tx;
 mod types;
 mod watch;
 mod writer;
 
 pub use ahead::Wants;
+pub use backup::{BackupInfo, backup, verify};
+pub use check::Checked;
+pub use restore::{replace, unpack};
 pub use tx::Tx;
 pub use types::*;
 

@@ -31,8 +31,8 @@ fn known(migrator: &Migrator) -> i64 {
     migrator.iter().map(|m| m.version).max().unwrap_or(0)
 }
 
-/// Refuses a schema newer than this program. Only reads.
-pub(super) async fn refuse_newer(conn: &mut AnyConnection, dialect: Dialect) -> Result<(), StoreError> {
+/// The newest migration applied; 0 where there are none. Only reads.
+pub(super) async fn version(conn: &mut AnyConnection, dialect: Dialect) -> Result<i64, StoreError> {
     let exists = match dialect {
         Dialect::Sqlite => "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'",
         Dialect::Postgres => {
@@ -40,11 +40,22 @@ pub(super) async fn refuse_newer(conn: &mut AnyConnection, dialect: Dialect) -> 
         }
     };
     if sqlx::query_scalar::<_, i64>(exists).fetch_one(&mut *conn).await? == 0 {
-        return Ok(());
+        return Ok(0);
     }
-    let found = sqlx::query_scalar::<_, i64>("SELECT coalesce(max(version), 0) FROM _sqlx_migrations").fetch_one(conn).await?;
+    Ok(sqlx::query_scalar::<_, i64>("SELECT coalesce(max(version), 0) FROM _sqlx_migrations").fetch_one(conn).await?)
+}
+
+/// Refuses a schema newer than this program, and tells which it is. Only reads.
+pub(super) async fn refuse_newer(conn: &mut AnyConnection, dialect: Dialect) -> Result<i64, StoreError> {
+    let found = version(conn, dialect).await?;
     let known = known(&migrator(dialect));
-    if found > known { Err(StoreError::Newer { found, known }) } else { Ok(()) }
+    if found > known { Err(StoreError::Newer { found, known }) } else { Ok(found) }
+}
+
+/// Makes the tables as a schema version had them, in an empty SQLite file. Within the caller's transaction.
+pub(super) async fn create_at(conn: &mut AnyConnection, version: i64) -> Result<(), StoreError> {
+    let made = migrator(Dialect::Sqlite).run_direct(Some(version), conn, false).await;
+    made.map_err(|e| StoreError::Database(format!("making schema {version}: {e}")))
 }
 
 /// Brings the schema up to date. Two programs at once: one migrates, the other waits. On SQLite all

@@ -159,6 +159,9 @@ pub enum StoreError {
         /// Version known.
         known: i64,
     },
+    /// A backup cannot be made or restored.
+    #[error("{0}")]
+    Backup(String),
     /// The database refused or is unreachable.
     #[error("database: {0}")]
     Database(String),

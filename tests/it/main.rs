@@ -12,6 +12,7 @@ mod api_reading;
 mod api_secrets;
 mod api_server;
 mod architecture;
+mod backup;
 mod bad_input;
 mod cli;
 mod control_plane;

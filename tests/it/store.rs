@@ -1,7 +1,13 @@
 //! The store's contract, on SQLite and on a real PostgreSQL.
 
+mod backups;
+mod cut;
 mod harness;
+mod kill_model;
+mod kill_writer;
+mod kills;
 mod links;
+mod migrating;
 mod opening;
 mod records;
 mod replicas;

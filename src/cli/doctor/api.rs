@@ -3,6 +3,7 @@
 use super::Check;
 use crate::cli::args::Globals;
 use crate::cli::connect::{Context, connect};
+use crate::resource::{SETTINGS_NAME, labels};
 use serde_json::Value;
 
 /// Checks the API. Gives the connection back when it answers.
@@ -27,5 +28,20 @@ pub async fn check(globals: &Globals) -> (Vec<Check>, Option<Context>) {
         Ok(_) => Check::good("token", "accepted"),
         Err(f) => Check::bad("token", f.message, f.hint.unwrap_or_default()),
     });
+    checks.extend(restored(&context).await);
     (checks, Some(context))
+}
+
+/// After a restore, what the records do not know is left alone until somebody says that they are right.
+async fn restored(context: &Context) -> Option<Check> {
+    let settings = context.ask::<Value>(&format!("/apis/devsanctum.io/v1/settings/{SETTINGS_NAME}")).await.ok()?;
+    let at = settings["metadata"]["annotations"][labels::RESTORED].as_str()?;
+    let found = format!("restored from the backup of {at}: what they do not know on Docker hosts is left alone");
+    let mend = format!(
+        "look at the events of each DockerServer (StraysHeld names what is unknown); set {}=true on one to remove it there; then take \
+         the annotation {} off with `devsanctum edit settings/{SETTINGS_NAME}`",
+        labels::REMOVE_STRAYS,
+        labels::RESTORED
+    );
+    Some(Check::fair("records", found, mend))
 }

@@ -14,8 +14,8 @@ use super::retry::PassError;
 use super::skeleton::Loop;
 use super::status::Pass;
 use crate::engine::{Engine, EngineError, Labels};
-use crate::resource::conditions::condition;
-use crate::resource::{DockerServer, DockerServerStatus, NetworkMode, ServerPhase, labels};
+use crate::resource::conditions::{condition, find};
+use crate::resource::{DockerServer, DockerServerStatus, NetworkMode, SETTINGS_NAME, ServerPhase, labels};
 use async_trait::async_trait;
 use kube::ResourceExt;
 use std::collections::BTreeMap;
@@ -111,6 +111,7 @@ impl Servers {
     async fn look_after(&self, record: &DockerServer, pass: &mut Pass<DockerServerStatus>) -> Result<(), PassError> {
         let name = record.name_any();
         pass.status.workspaces = u32::try_from(self.ctx.members(&name).len()).unwrap_or(u32::MAX);
+        self.trust(record, pass);
         let engine = match self.reach(record, pass).await {
             Ok(engine) => engine,
             Err(e) => {
@@ -136,6 +137,24 @@ impl Servers {
         let poll = humantime::parse_duration(&record.spec.poll_interval).unwrap_or(Duration::from_secs(60));
         pass.requeue = Some(poll.mul_f64(0.9 + 0.2 * self.ctx.frame.clock.jitter()));
         Ok(())
+    }
+
+    /// Says that the records are not believed about what is to go, for as long as that is so.
+    fn trust(&self, record: &DockerServer, pass: &mut Pass<DockerServerStatus>) {
+        const TRUSTED: &str = "RecordsTrusted";
+        let said = record.status.as_ref().is_some_and(|s| find(&s.conditions, TRUSTED).is_some());
+        match self.ctx.restored() {
+            Some(at) => {
+                let message = format!(
+                    "the records were restored from the backup of {at}: what they do not know on this server stays. When all is as it \
+                     should be, take the annotation {} off Settings/{SETTINGS_NAME}",
+                    labels::RESTORED
+                );
+                pass.notice(condition(TRUSTED, false, "Restored", message));
+            }
+            None if said => pass.notice(condition(TRUSTED, true, "Released", "")),
+            None => {}
+        }
     }
 
     /// Connects and asks who it is.

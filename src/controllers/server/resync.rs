@@ -6,7 +6,7 @@ use crate::controllers::context::Context;
 use crate::controllers::status::Record;
 use crate::engine::ownership::Ownership;
 use crate::engine::{ContainerState, ContainerSummary, Engine, EngineError, Labels, Network};
-use crate::plan::resync::{ObjectKind, Owned, strays};
+use crate::plan::resync::{ObjectKind, Owned, Trust, strays};
 use crate::plan::workspace::{base_name, container_names};
 use crate::resource::conditions::holds;
 use crate::resource::{DockerServer, NetworkMode, Workspace, labels};
@@ -119,10 +119,16 @@ async fn remove_strays(
 ) {
     let record = ctx.caches.servers.get(&ObjectRef::new(server));
     let allow = record.as_ref().is_some_and(|r| r.annotations().get(labels::REMOVE_STRAYS).is_some_and(|v| v == "true"));
-    let found = strays(owned, known, names, allow);
-    if let (Some(words), Some(record)) = (&found.fuse, &record) {
-        tracing::error!(server, "{words}");
-        crate::controllers::events::tell(&ctx.frame, record.as_ref(), true, "TooManyStrays", words.clone());
+    let restored = ctx.restored();
+    let trust = match &restored {
+        _ if allow => Trust::Allowed,
+        Some(at) => Trust::Restored(at),
+        None => Trust::Usual,
+    };
+    let found = strays(owned, known, names, trust);
+    if let (Some(fuse), Some(record)) = (&found.fuse, &record) {
+        tracing::error!(server, reason = fuse.reason, "{}", fuse.words);
+        crate::controllers::events::tell(&ctx.frame, record.as_ref(), true, fuse.reason, fuse.words.clone());
     }
     for extra in found.extra {
         tokio::spawn(retire(ctx.clone(), server.to_owned(), engine.clone(), extra));

@@ -13,5 +13,6 @@ mod looping;
 pub mod records;
 mod remote;
 mod replaced;
+mod restored;
 mod sidecars;
 mod world;

@@ -5,12 +5,15 @@ use devsanctum::store::{Key, KindId, ListQuery, Put, SecretKey, Store, StoreConf
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use serde_json::{Value, json};
-use sqlx::Connection;
+use sqlx::{Connection, Row};
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub const WORKSPACES: KindId = "workspaces.devsanctum.io";
 pub const USERS: KindId = "users.devsanctum.io";
+pub const SECRETS: KindId = "secrets.devsanctum.io";
+/// Seals the secrets of all tests.
+pub const KEY: SecretKey = SecretKey([7; 32]);
 
 /// Where a test keeps its records; gone with it.
 pub enum Db {
@@ -39,7 +42,20 @@ impl Db {
             Self::Sqlite(_) => format!("sqlite://{}", self.file().display()),
             Self::Postgres(database) => database.url.clone(),
         };
-        StoreConfig { url, secret_key: SecretKey([7; 32]), keep_changes: 10_000 }
+        StoreConfig { url, secret_key: KEY, keep_changes: 10_000 }
+    }
+
+    /// Another empty database of the same sort.
+    pub async fn another(&self) -> Self {
+        match self {
+            Self::Sqlite(_) => Self::sqlite(),
+            Self::Postgres(_) => Self::postgres().await,
+        }
+    }
+
+    /// Rows of one text column.
+    pub async fn texts(&self, sql: &str) -> Vec<String> {
+        self.sql(sql).await.iter().map(|row| row.get(0)).collect()
     }
 
     /// Runs SQL beside the store.
@@ -132,4 +148,23 @@ pub async fn next_change(stream: &mut BoxStream<'static, Result<WatchItem, Store
             return (change.record.revision, change.record.key.name.clone());
         }
     }
+}
+
+/// All tables agree with each other.
+#[track_caller]
+pub fn sound(store: &Store) -> impl Future<Output = ()> {
+    let (store, caller) = (store.clone(), std::panic::Location::caller());
+    async move {
+        let found = store.check().await.unwrap();
+        assert_eq!(found.findings, Vec::<String>::new(), "{caller}");
+    }
+}
+
+/// How often a test kills something; set `DEVSANCTUM_KILLS` for more.
+pub fn kills(usual: u32) -> u32 {
+    std::env::var("DEVSANCTUM_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
+}
+
+pub fn random(below: u32) -> u32 {
+    getrandom::u32().unwrap() % below
 }

@@ -3,14 +3,10 @@
 use super::harness::*;
 use super::on_both;
 use devsanctum::store::{Store, StoreConfig, StoreError};
-use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
 
 on_both! {
     a_store_keeps_its_identity_and_goes_on_from_its_revision
-    acknowledged_writes_survive_kill_minus_nine
     a_newer_schema_is_refused_and_left_alone
     two_programs_can_open_an_empty_database_at_once
 }
@@ -25,73 +21,6 @@ async fn a_store_keeps_its_identity_and_goes_on_from_its_revision(db: &Db) {
     assert_eq!(create(&store, "more").await.revision, written.revision + 1);
 }
 
-const URL: &str = "DEVSANCTUM_TEST_WRITE_UNTIL_KILLED";
-
-/// Not a test by itself: what the test below starts and kills. It says each name once it is durable.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn write_until_killed() {
-    let Ok(url) = std::env::var(URL) else { return };
-    let store = Store::open(&StoreConfig { url, ..Db::sqlite().config() }).await.unwrap();
-    let run = uuid::Uuid::new_v4();
-    let writers = (0..8).map(|w| {
-        let store = store.clone();
-        tokio::spawn(async move {
-            for i in 0.. {
-                let name = format!("ws-{run}-{w}-{i}");
-                create(&store, &name).await;
-                println!("\nwritten {name}");
-            }
-        })
-    });
-    for writer in writers.collect::<Vec<_>>() {
-        writer.await.unwrap();
-    }
-}
-
-async fn acknowledged_writes_survive_kill_minus_nine(db: &Db) {
-    let url = db.config().url;
-    let mut written = BTreeSet::new();
-    for round in 1..=3 {
-        let url = url.clone();
-        written = tokio::task::spawn_blocking(move || write_and_kill(&url, round * 40, written)).await.unwrap();
-        let store = db.open().await;
-        let there = store.list(&all(WORKSPACES)).await.unwrap();
-        let names: BTreeSet<_> = there.items.iter().map(|i| i.key.name.clone()).collect();
-        assert!(written.is_subset(&names));
-        // No half of a write: the feed tells of exactly the records that are there.
-        let mut watch = store.watch(WORKSPACES, None, 1).await.unwrap();
-        let mut told = BTreeSet::new();
-        while told.len() < names.len() {
-            told.insert(next_change(&mut watch).await.1);
-        }
-        assert_eq!(told, names);
-        store.close().await;
-    }
-}
-
-fn write_and_kill(url: &str, count: usize, mut written: BTreeSet<String>) -> BTreeSet<String> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "store::opening::write_until_killed", "--nocapture"])
-        .env(URL, url)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut take = |n: usize| {
-        let found = lines.by_ref().map_while(Result::ok).filter_map(|l| l.strip_prefix("written ").map(str::to_owned));
-        found.take(n).collect::<Vec<_>>()
-    };
-    let first = take(count);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert_eq!(first.len(), count, "the child writes until it is killed");
-    written.extend(first);
-    // What it could still say before it died counts as well.
-    written.extend(take(usize::MAX));
-    written
-}
-
 async fn a_newer_schema_is_refused_and_left_alone(db: &Db) {
     let store = db.open().await;
     create(&store, "dev").await;
@@ -101,6 +30,7 @@ async fn a_newer_schema_is_refused_and_left_alone(db: &Db) {
         Db::Postgres(_) => "INSERT INTO _sqlx_migrations VALUES (999, 'future', now(), TRUE, '\\x00', 0)",
     };
     db.sql(newer).await;
+    let rows = super::backups::rows(db).await;
     let before = match db {
         Db::Sqlite(_) => std::fs::read(db.file()).unwrap(),
         Db::Postgres(_) => vec![],
@@ -110,6 +40,7 @@ async fn a_newer_schema_is_refused_and_left_alone(db: &Db) {
     if let Db::Sqlite(_) = db {
         assert!(std::fs::read(db.file()).unwrap() == before, "not a byte is written");
     }
+    assert_eq!(super::backups::rows(db).await, rows);
     db.sql("DELETE FROM _sqlx_migrations WHERE version = 999").await;
     assert!(db.open().await.get(&workspace("dev")).await.unwrap().is_some());
 }

@@ -64,6 +64,15 @@ impl Api {
         keep_changes: u32,
     ) -> Self {
         let store = Store::open(&StoreConfig { url, secret_key: SecretKey([7; 32]), keep_changes }).await.unwrap();
+        Self::over(store, dir, database, streams).await
+    }
+
+    /// An API over a store that is there.
+    pub async fn on(store: Store) -> Self {
+        Self::over(store, tempfile::tempdir().unwrap(), None, Arc::new(NoStreams)).await
+    }
+
+    async fn over(store: Store, dir: TempDir, database: Option<postgres::Database>, streams: Arc<dyn WorkspaceStreams>) -> Self {
         bootstrap(&store, &SystemClock).await.unwrap();
         let shutdown = CancellationToken::new();
         let state = ApiState::new(ApiConfig {

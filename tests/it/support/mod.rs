@@ -3,6 +3,7 @@
 pub mod api;
 pub mod cli;
 mod command;
+pub mod cutter;
 pub mod dockerd;
 pub mod kubectl;
 pub mod machine;

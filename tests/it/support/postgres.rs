@@ -14,7 +14,18 @@ use std::time::{Duration, Instant};
 /// A running server; stopped and removed with the last test that holds it.
 pub struct Postgres {
     port: u16,
-    _folder: Watchdog,
+    folder: Watchdog,
+}
+
+/// How a server is made to fail.
+#[derive(Clone, Copy, Debug)]
+pub enum Crash {
+    /// Told to stop at once, as at a failing of the machine's power: nothing is put in order.
+    Immediate,
+    /// One of its processes is killed that works for a client: it ends all others and recovers by itself.
+    Backend,
+    /// All of its processes are killed.
+    Everything,
 }
 
 /// A database of one test.
@@ -78,17 +89,77 @@ impl Postgres {
             .arg(&data)
             .status();
         assert!(init.expect("initdb").success(), "initdb failed");
-        let port = free_address().port();
-        let mut server = command(&programs().join("postgres"), folder.path())
+        let server = Self { port: free_address().port(), folder };
+        server.launch();
+        server
+    }
+
+    fn launch(&self) {
+        let mut server = command(&programs().join("postgres"), self.folder.path())
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200"])
-            .args(["-p", &port.to_string(), "-D"])
-            .arg(&data)
+            .args(["-p", &self.port.to_string(), "-D"])
+            .arg(self.folder.path().join("data"))
             .process_group(0)
             .spawn()
             .expect("postgres");
         // Nobody asks how it ended, but it must not stay a zombie that looks alive.
         std::thread::spawn(move || server.wait());
-        Self { port, _folder: folder }
+    }
+
+    /// A server of a test's own, to be ill-treated.
+    pub async fn private() -> Arc<Self> {
+        let server = tokio::task::spawn_blocking(Self::start).await.expect("the server starts");
+        Arc::new(server)
+    }
+
+    fn pid(&self) -> String {
+        let file = std::fs::read_to_string(self.folder.path().join("data/postmaster.pid")).expect("a pid file");
+        file.lines().next().expect("a pid").trim().to_owned()
+    }
+
+    /// Makes it fail. It does not answer then, or not for a moment; see [`Postgres::recover`].
+    pub fn crash(&self, how: Crash) {
+        let pid = self.pid();
+        let children = children(&pid);
+        // Those that are to be gone when this has worked: after the loss of one process the server ends all it has.
+        let all = [std::slice::from_ref(&pid), &children].concat();
+        let (signal, to, gone) = match how {
+            Crash::Immediate => ("-QUIT", vec![pid], all),
+            Crash::Everything => ("-KILL", all.clone(), all),
+            Crash::Backend => {
+                let serves = |pid: &&String| {
+                    std::fs::read(format!("/proc/{pid}/cmdline"))
+                        .is_ok_and(|c| String::from_utf8_lossy(&c).contains("127.0.0.1("))
+                };
+                let Some(one) = children.iter().find(serves).cloned() else { return };
+                ("-KILL", vec![one], children)
+            }
+        };
+        // One may have ended meanwhile.
+        bare("kill").arg(signal).args(to).stderr(Stdio::null()).status().expect("kill");
+        let begun = Instant::now();
+        while gone.iter().any(|pid| Path::new("/proc").join(pid).exists()) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "PostgreSQL does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Starts it again, where it does not by itself, and waits until it answers.
+    pub async fn recover(&self, how: Crash) {
+        if !matches!(how, Crash::Backend) {
+            self.launch();
+        }
+        connect(&self.url("postgres")).await.close().await.expect("closes");
+    }
+
+    /// Makes a fresh database.
+    pub async fn database(self: &Arc<Self>) -> Database {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let mut conn = connect(&self.url("postgres")).await;
+        conn.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.expect("a database");
+        conn.close().await.expect("closes");
+        Database { url: self.url(&name), _server: self.clone() }
     }
 
     fn url(&self, database: &str) -> String {
@@ -96,15 +167,16 @@ impl Postgres {
     }
 }
 
-/// Makes a fresh database.
+/// Processes that this one has started.
+fn children(pid: &str) -> Vec<String> {
+    let found = bare("pgrep").args(["-P", pid]).output().expect("pgrep").stdout;
+    String::from_utf8_lossy(&found).split_whitespace().map(str::to_owned).collect()
+}
+
+/// Makes a fresh database on the server that all tests share.
 pub async fn database() -> Database {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
     let server = tokio::task::spawn_blocking(Postgres::shared).await.expect("the server starts");
-    let name = format!("test{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-    let mut conn = connect(&server.url("postgres")).await;
-    conn.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.expect("a database");
-    conn.close().await.expect("closes");
-    Database { url: server.url(&name), _server: server }
+    server.database().await
 }
 
 /// Connects, waiting for the server to be up.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::sleep;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const A: (&str, &str, &str) = ("a", "Host(`a.localhost`)", "one");
 const B: (&str, &str, &str) = ("b", "Host(`b.localhost`)", "two");
 

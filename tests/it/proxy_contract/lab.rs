@@ -23,7 +23,8 @@ use tower::ServiceExt;
 
 const TOKEN: &str = "lab";
 const PATH: &str = "/traefik/config";
-const PATIENCE: Duration = Duration::from_secs(20);
+/// After errors Traefik waits ever longer before it polls again.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than a poll and what comes of it take.
 pub const A_WHILE: Duration = Duration::from_millis(300);
 
@@ -109,7 +110,7 @@ impl Lab {
             let feed = late.lock().unwrap().clone();
             async move { feed.oneshot(request).await }
         });
-        let provider = Provider { answer: Arc::new(Mutex::new(Answer::Status(503))), feed: asked };
+        let provider = Provider { answer: Arc::new(Mutex::new(Answer::Held)), feed: asked };
         let fake = FakeTraefik::start(FakeSettings {
             provider: provider.router(),
             path: PATH.into(),
@@ -129,7 +130,7 @@ impl Lab {
         let (web, api, listen) = (free_address(), free_address(), free_address());
         let url = format!("http://{api}");
         let proxy = TraefikProxy::new(&url, TOKEN.into(), settings()).unwrap();
-        let provider = Provider { answer: Arc::new(Mutex::new(Answer::Status(503))), feed: proxy.feed().router() };
+        let provider = Provider { answer: Arc::new(Mutex::new(Answer::Held)), feed: proxy.feed().router() };
         let settings = ManagedSettings {
             binary: Some(find_traefik()),
             state_dir: dir.path().into(),

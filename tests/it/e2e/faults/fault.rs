@@ -71,7 +71,6 @@ impl Fault {
     pub fn is_no_hindrance(self, workload: Workload) -> bool {
         match self {
             Self::Line(Mode::LoseAnswers | Mode::Slow | Mode::NoEvents) | Self::AllRemoved | Self::BridgeRemoved => true,
-            Self::Line(Mode::EmptyLists) => workload != Workload::Delete,
             Self::ImageRemoved | Self::DiskFull | Self::NameTaken | Self::VolumeTaken => workload == Workload::Delete,
             _ => false,
         }
@@ -83,7 +82,7 @@ impl Fault {
         !felt.contains(&self)
     }
 
-    /// Longest time until all is well after it is put right.
+    /// Longest time until it is told, and until all is well after it is put right.
     pub fn patience(self) -> Duration {
         match self {
             // Calls in flight are given up after a minute.

@@ -162,12 +162,14 @@ impl Ground {
         }
     }
 
-    /// The plans for it; set `DEVSANCTUM_REAL_PLANS=all` for every fault with every workload.
+    /// The plans for it; set `DEVSANCTUM_REAL_PLANS` to `all` for every fault with every workload, or to a part of a
+    /// fault's name for that one.
     pub fn plans(self) -> Vec<Plan> {
-        let all = std::env::var("DEVSANCTUM_REAL_PLANS").is_ok_and(|v| v == "all");
+        let asked = std::env::var("DEVSANCTUM_REAL_PLANS").ok();
         let mut plans: Vec<Plan> = Vec::new();
         for (fault, chosen) in self.faults() {
-            for workload in WORKLOADS.into_iter().filter(|w| all || *chosen == Some(*w)) {
+            let all = asked.as_ref().is_some_and(|a| a == "all" || format!("{fault:?}").contains(a));
+            for workload in WORKLOADS.into_iter().filter(|w| all || (asked.is_none() && *chosen == Some(*w))) {
                 let plan = Plan { ground: self, fault: *fault, workload, moment: fault.moment(workload) };
                 if !plans.contains(&plan) {
                     plans.push(plan);

@@ -16,8 +16,8 @@ use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long a fault is told of at the latest.
-const TOLD: Duration = Duration::from_secs(40);
+/// How long it takes until the first change of a workload at most.
+const CAUGHT: Duration = Duration::from_secs(40);
 /// How long a fault lasts of which nothing is said.
 const LASTS: Duration = Duration::from_secs(1);
 /// Longer than a pass takes that finds nothing to do.
@@ -90,14 +90,14 @@ impl<'d> Scene<'d> {
             Moment::During => {
                 let mut held = self.line.trap(workload.first_change(), fault.window());
                 workload.ask(self).await;
-                held.caught(TOLD).await.unwrap();
+                held.caught(CAUGHT).await.unwrap();
                 fault.strike(self).await;
                 held.release();
             }
         }
         let done = async || workload.done(self).await;
         match fault.told(workload) {
-            Some(words) => self.says(words).await,
+            Some(words) => self.says(words, fault.patience()).await,
             None if fault.is_no_hindrance(workload) => self.well("all to be well meanwhile", fault.patience(), done).await,
             None => tokio::time::sleep(LASTS).await,
         }
@@ -138,8 +138,8 @@ impl<'d> Scene<'d> {
     }
 
     /// Waits until a record says these words about what is wrong.
-    async fn says(&self, words: &str) {
-        until(&format!("{words:?} to be told"), TOLD, async || {
+    async fn says(&self, words: &str, patience: Duration) {
+        until(&format!("{words:?} to be told"), patience, async || {
             let said = self.complaints().await.map_err(|e| e.to_string())?;
             if said.iter().any(|line| line.contains(words)) { Ok(()) } else { Err(format!("{said:#?}")) }
         })

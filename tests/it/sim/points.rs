@@ -10,7 +10,7 @@ use super::plan::{Moment, Plan};
 use std::path::{Path, PathBuf};
 
 /// Of all points, each commit plays one in this many.
-const ONE_IN: usize = 4;
+const ONE_IN: usize = 8;
 /// A second end comes within this many calls of the first.
 const SOON: usize = 60;
 /// Chance is the same for all: what differs is where the process ends.

@@ -9,7 +9,7 @@ use super::plan::{Held, How, Moment, Past, Plan, Stale};
 use super::points::{self, Reference};
 
 /// Of all plans, each commit plays one in this many.
-const ONE_IN: usize = 12;
+const ONE_IN: usize = 40;
 /// How late changes are heard of: within a step of a workload, and over the next ones.
 const LATE: [u64; 2] = [45, 200];
 

@@ -81,8 +81,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     let until = leader::Until::new();
     let (replicated, fence) = (config.replicated(), until.fence(config.replicated()));
     let connector = Arc::new(EnginePool::new(store.instance(), Arc::new(Told(metrics.clone())), fence.clone()));
-    let secrets: Arc<dyn SecretReader> = Arc::new(StoredSecrets(store.clone()));
-    let proxy = proxying.proxy.clone();
+    let (secrets, proxy): (Arc<dyn SecretReader>, _) = (Arc::new(StoredSecrets(store.clone())), proxying.proxy.clone());
     let ((ready, is_ready), (leads, is_leading)) = (watch::channel(false), watch::channel(false));
     let app = Arc::new(App {
         store: store.clone(),

@@ -65,6 +65,7 @@ impl Loop for Servers {
         let members = self.ctx.members(&name);
         let abandoned = record.annotations().get(labels::ABANDON).is_some_and(|v| v == "true");
         if !members.is_empty() && !abandoned {
+            self.lend(record, pass).await;
             let names: Vec<String> =
                 members.iter().take(10).map(|w| format!("{}/{}", w.namespace().unwrap_or_default(), w.name_any())).collect();
             let message = format!(
@@ -102,6 +103,29 @@ impl Loop for Servers {
 }
 
 impl Servers {
+    /// Its workspaces go through its engine, which a process that was started after the deletion has not reached yet.
+    async fn lend(&self, record: &DockerServer, pass: &mut Pass<DockerServerStatus>) {
+        let name = record.name_any();
+        let had = self.ctx.engines.get(&name).is_some();
+        match self.reach(record, pass).await {
+            Ok(engine) => {
+                self.ctx.engines.set(&name, Some(engine.clone()));
+                self.watches.keep(&self.ctx, record, engine);
+                if !had {
+                    self.ctx.wake_members(&name);
+                }
+            }
+            Err(e) => {
+                tracing::debug!(server = name, reason = e.reason, "a server that is to go cannot be reached");
+                let tried = self.ctx.engines.tried(&name);
+                self.lost(&name, pass);
+                if had || !tried {
+                    self.ctx.wake_members(&name);
+                }
+            }
+        }
+    }
+
     /// The loop.
     pub fn new(ctx: Context) -> Self {
         Self { ctx, watches: watch::Watches::default(), looked: Mutex::default() }

@@ -186,10 +186,11 @@ pub fn live(ctx: &Context, record: &Workspace, pass: &mut Pass<WorkspaceStatus>)
     Ok(())
 }
 
-/// The route's own change brings the next pass; the wait is in case it does not.
+/// The route's own change brings the next pass; the wait is in case it does not, and grows: a proxy can be down for long.
 fn waiting_for_route(pass: &mut Pass<WorkspaceStatus>, why: &str) -> PassError {
     if pass.status.phase != WorkspacePhase::Running {
         pass.status.phase = WorkspacePhase::Starting;
     }
-    PassError::waiting("Routed", "NotLive", why, Duration::from_secs(5))
+    let wait = (pass.lasted("Routed", "False") / 10).clamp(Duration::from_secs(5), LATEST);
+    PassError::waiting("Routed", "NotLive", why, wait)
 }

@@ -1,5 +1,5 @@
 //! The API against a model of it: sequences of requests, chosen by chance, each judged by what the model says must come
-//! of it. How to run it for long, replay a seed and add a step: `docs/TESTING-model.md`.
+//! of it. How to run it for long, replay a seed and add a step: `docs/TESTING.md`.
 
 mod deletion;
 mod drive;

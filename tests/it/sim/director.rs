@@ -219,6 +219,12 @@ impl Director {
         self.lock().noise = noise;
     }
 
+    /// Whether calls go wrong by chance now.
+    pub fn is_noisy(&self) -> bool {
+        let noise = self.lock().noise;
+        noise.engines + noise.api > 0
+    }
+
     /// The process ends at a call to come, before it is done or after.
     pub fn crash_in(&self, calls: usize) {
         let mut state = self.lock();

@@ -199,6 +199,8 @@ pub async fn a_command_ends_with_its_container(lab: &Lab) {
     let id = lab.run(&spec).await;
     let argv = ["sleep", "1000"].map(str::to_owned).to_vec();
     let mut session = lab.engine.exec(&id, &ExecRequest { argv, ..Default::default() }).await.unwrap();
+    // Until it runs: one whose container ends before that says so in its output.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     lab.kill(&spec.name);
     assert!(timeout(SOON, session.output.next()).await.unwrap().is_none());
     assert_eq!(session.control.exit_code().await, Ok(137));

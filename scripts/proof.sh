@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
 # Plays every fault there is, for hours, and writes docs/PROOF.md: what was really played, and how it ended.
-set -uo pipefail
+set -euo pipefail
 cd "$(dirname "$0")/.."
 export DEVSANCTUM_POINTS=all
 export DEVSANCTUM_DOUBLES=${DOUBLES:-10000} DEVSANCTUM_SEEDS=${SEEDS:-100000}
 export DEVSANCTUM_KILLS=${KILLS:-1000} DEVSANCTUM_MODEL_STEPS=${STEPS:-1000000} DEVSANCTUM_REAL_PLANS=all
+read -ra what <<<"${PROOF:-sim:: model::the_api store::kills store::cut store::backups store::migrating e2e::faults \
+  engine_contract:: proxy_contract::}"
 log=target/proof.log
 begun=$(date +%s)
-cargo test --locked --test it -- --nocapture --include-ignored --skip a_simulation --skip sim::again ${PROOF:-sim:: model::the_api store::kills store::cut store::backups store::migrating e2e::faults engine_contract:: proxy_contract::} 2>&1 | tee "$log" | grep -E '^proof:|^planted|FAILED|^test result'
+# Optimised: a simulated day takes a fourth of the time.
+cargo test --locked --release --test it -- --nocapture --include-ignored --skip a_simulation --skip sim::again "${what[@]}" 2>&1 |
+  tee "$log" | grep --line-buffered -E '^proof:|^planted|FAILED|^test result' || true
 took=$(( $(date +%s) - begun ))
 {
   echo '# Proof'

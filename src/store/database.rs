@@ -35,7 +35,7 @@ const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode =
 
 // A commit must mean "on disk", and a writer that hangs in a transaction (a stopped process) must not keep
 // the other replicas from writing for long.
-const POSTGRES_SETTINGS: &str = "SET synchronous_commit = on; SET idle_in_transaction_session_timeout = '15s'; \
+const POSTGRES_SETTINGS: &str = "SET synchronous_commit = on; SET idle_in_transaction_session_timeout = '5s'; \
      SET lock_timeout = '30s'; SET statement_timeout = '60s'";
 
 impl Database {

@@ -1,7 +1,7 @@
 //! Two stores on one PostgreSQL.
 
 use super::harness::*;
-use devsanctum::store::{Store, StoreError};
+use devsanctum::store::{Job, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +43,28 @@ async fn a_lease_is_held_by_one_replica() {
     let minute = std::time::Duration::from_secs(60);
     let (got_a, got_b) = tokio::join!(a.lease("leader", "a", minute), b.lease("leader", "b", minute));
     assert!(got_a.unwrap() ^ got_b.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_frozen_while_it_writes_lets_the_others_write_soon() {
+    let db = Db::postgres().await;
+    let (frozen, other) = (db.open().await, db.open().await);
+    let (wrote, writes) = tokio::sync::oneshot::channel();
+    let freezing = tokio::spawn(async move {
+        let job: Job<(), StoreError> = Box::new(move |_| {
+            Box::pin(async move {
+                let _ = wrote.send(());
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                Ok(())
+            })
+        });
+        frozen.write(job).await
+    });
+    writes.await.unwrap();
+    let begun = std::time::Instant::now();
+    create(&other, "meanwhile").await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "it waited {:?}", begun.elapsed());
+    assert!(freezing.await.unwrap().is_err(), "what it had begun is not done");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -21,8 +21,8 @@ use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 use tokio_util::sync::CancellationToken;
 
-/// How often a bookmark is sent at least.
-const BOOKMARK_EVERY: Duration = Duration::from_secs(15);
+/// How often a bookmark is sent at least; kube-apiserver's own measure.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// How often at most, however much other kinds change.
 const BOOKMARK_PAUSE: Duration = Duration::from_secs(1);
 /// How long a watch lasts where the caller does not say; half of it and up to all of it, so that many watches

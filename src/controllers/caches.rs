@@ -73,16 +73,26 @@ pub struct Caches {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Is {
     There,
+    /// Only what it says of others is another.
+    Restated,
     Gone,
 }
 
 /// What a change of a record may have changed for others; two equal prints mean nothing of interest did.
-pub fn fingerprint(meta: &ObjectMeta, more: impl Hash) -> u64 {
+fn fingerprint(meta: &ObjectMeta, more: impl Hash) -> Print {
     let mut hasher = DefaultHasher::new();
     (&meta.uid, meta.generation, &meta.finalizers, &meta.annotations, &meta.labels).hash(&mut hasher);
     meta.deletion_timestamp.is_some().hash(&mut hasher);
     more.hash(&mut hasher);
-    hasher.finish()
+    Print { of: hasher.finish(), says: 0 }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Print {
+    of: u64,
+    /// A part of the status that its own loop works out anew when it is another one: it may have been worked out beside an
+    /// old copy.
+    says: u64,
 }
 
 /// Kinds whose records have all been read once. kube's own `wait_until_ready` wakes only the last of several
@@ -116,21 +126,23 @@ async fn feed<K: Cached>(
     client: Client,
     mut writer: Writer<K>,
     listed: Listed,
-    print: impl Fn(&K) -> u64,
+    print: impl Fn(&K) -> Print,
     wake: impl Fn(&K, Is),
 ) {
     let mut first = true;
-    let mut prints: HashMap<String, u64> = HashMap::new();
+    let mut prints: HashMap<String, Print> = HashMap::new();
     let mut before = Vec::new();
     let store = writer.as_reader();
     let mut events = watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff().modify(slim).boxed();
-    let changed = |record: &K, prints: &mut HashMap<String, u64>| {
+    let changed = |record: &K, prints: &mut HashMap<String, Print>| {
         let new = print(record);
-        if prints.insert(record.uid().unwrap_or_default(), new) != Some(new) {
-            wake(record, Is::There);
+        match prints.insert(record.uid().unwrap_or_default(), new) {
+            Some(old) if old == new => {}
+            Some(old) if old.of == new.of => wake(record, Is::Restated),
+            _ => wake(record, Is::There),
         }
     };
-    let gone = |record: &K, prints: &mut HashMap<String, u64>| {
+    let gone = |record: &K, prints: &mut HashMap<String, Print>| {
         if prints.remove(&record.uid().unwrap_or_default()).is_some() {
             wake(record, Is::Gone);
         }
@@ -185,7 +197,7 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
     let start = Start { client, triggers, caches: &caches, listed: &listed, feeds: &feeds };
     start.feed("workspaces", w, |x| fingerprint(&x.metadata, placed(x)), workspace_changed);
     start.feed("routes", r, |x| fingerprint(&x.metadata, (programmed(x), owners(x))), route_changed);
-    start.feed("projects", p, |x| fingerprint(&x.metadata, ()), project_changed);
+    start.feed("projects", p, |x| Print { says: members(x), ..fingerprint(&x.metadata, ()) }, project_changed);
     start.feed(
         "templates",
         t,
@@ -237,7 +249,13 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
-    fn feed<K: Cached>(&self, name: &'static str, writer: Writer<K>, print: fn(&K) -> u64, wake: fn(&Triggers, &Caches, &K, Is)) {
+    fn feed<K: Cached>(
+        &self,
+        name: &'static str,
+        writer: Writer<K>,
+        print: fn(&K) -> Print,
+        wake: fn(&Triggers, &Caches, &K, Is),
+    ) {
         let (client, on, caches, listed) = (self.client.clone(), self.triggers.clone(), self.caches.clone(), self.listed.clone());
         self.feeds.push(Box::pin(async move {
             feed(client, writer, listed, print, move |x, is| wake(&on, &caches, x, is)).await;
@@ -248,6 +266,11 @@ impl Start<'_> {
 
 fn owners(r: &Route) -> Vec<&str> {
     r.owner_references().iter().map(|o| o.uid.as_str()).collect()
+}
+
+/// How many workspaces a project says it has.
+fn members(p: &Project) -> u64 {
+    p.status.as_ref().map_or(0, |s| s.workspaces.into())
 }
 
 fn programmed(r: &Route) -> bool {
@@ -263,7 +286,7 @@ fn capacity(s: &DockerServer) -> String {
 /// A workspace's own status writes wake nobody, except that its placement counts on a server.
 fn workspace_changed(on: &Triggers, caches: &Caches, w: &Workspace, is: Is) {
     match is {
-        Is::There => caches.reserved.seen(w),
+        Is::There | Is::Restated => caches.reserved.seen(w),
         Is::Gone => caches.reserved.gone(&w.uid().unwrap_or_default()),
     }
     on.workspaces.fire(w);
@@ -286,7 +309,7 @@ fn wake_waiting(on: &Triggers, caches: &Caches) {
 
 fn route_changed(on: &Triggers, caches: &Caches, r: &Route, is: Is) {
     match is {
-        Is::There => caches.own_routes.seen(r),
+        Is::There | Is::Restated => caches.own_routes.seen(r),
         Is::Gone => caches.own_routes.gone(r),
     }
     on.routes.fire(r);
@@ -294,9 +317,12 @@ fn route_changed(on: &Triggers, caches: &Caches, r: &Route, is: Is) {
     on.workspaces.fire_named(r.namespace().as_deref(), &r.spec.workspace);
 }
 
-fn project_changed(on: &Triggers, caches: &Caches, p: &Project, _: Is) {
-    caches.environments.forget();
+fn project_changed(on: &Triggers, caches: &Caches, p: &Project, is: Is) {
     on.projects.fire(p);
+    if is == Is::Restated {
+        return;
+    }
+    caches.environments.forget();
     // Companions that are not wanted any more are found by a list.
     on.lists.send_replace(());
     let members = caches.workspaces.in_order(|w| w.metadata.namespace == p.metadata.name);

@@ -20,6 +20,11 @@ const SEED: &str = "DEVSANCTUM_SIM_SEED";
 /// What its answer begins with.
 const TOLD: &str = "simulated: ";
 
+/// A simulation that takes longer, in seconds, will not end.
+const LONGEST: &str = "900";
+/// What `timeout` ends with then.
+const ENDED: i32 = 124;
+
 /// A plan to play and, to judge it by, a file with the outcome without faults.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Asked {
@@ -55,15 +60,18 @@ static CHANCE: LazyLock<PathBuf> = LazyLock::new(|| {
 
 /// Plays a plan in a process of its own.
 pub fn play(asked: &Asked) -> Told {
-    let mut command = Command::new("setarch");
-    command.arg("-R").arg(std::env::current_exe().unwrap());
+    let mut command = Command::new("timeout");
+    command.args([LONGEST, "setarch", "-R"]).arg(std::env::current_exe().unwrap());
     command.args(["sim::child::a_simulation", "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
     command.env(ASKED, serde_json::to_string(asked).unwrap()).env(SEED, asked.plan.seed.to_string());
     command.env("LD_PRELOAD", &*CHANCE).env("RUST_BACKTRACE", "0");
-    let output = command.stdin(Stdio::null()).output().expect("setarch, of util-linux");
+    let output = command.stdin(Stdio::null()).output().expect("timeout, of coreutils");
     let text = String::from_utf8_lossy(&output.stdout);
     let told = text.lines().find_map(|l| Some(l.split_once(TOLD)?.1));
     told.and_then(|t| serde_json::from_str(t).ok()).unwrap_or_else(|| {
+        if output.status.code() == Some(ENDED) {
+            return Told { wrong: vec![format!("bounded: not ended after {LONGEST} s")], ..Told::default() };
+        }
         let said = format!("it ended with {}: {text}{}", output.status, String::from_utf8_lossy(&output.stderr));
         Told { wrong: vec![said], ..Told::default() }
     })
@@ -72,6 +80,12 @@ pub fn play(asked: &Asked) -> Told {
 /// The command that plays a plan again.
 pub fn again(plan: &Plan) -> String {
     format!("make sim PLAN='{}'", serde_json::to_string(plan).unwrap())
+}
+
+/// Ends this process, which is a simulation's, for good.
+pub fn give_up(why: &str) -> ! {
+    println!("{TOLD}{}", serde_json::to_string(&Told { wrong: vec![format!("bounded: {why}")], ..Told::default() }).unwrap());
+    std::process::exit(0)
 }
 
 /// The child's side.
@@ -83,7 +97,10 @@ fn a_simulation() {
     // seeded by both.
     std::thread::spawn(move || {
         drop(kube::runtime::scheduler::<u8, _>(futures::stream::pending()));
-        simulate(serde_json::from_str(&asked).unwrap());
+        let asked: Asked = serde_json::from_str(&asked).unwrap();
+        // kube waits by it after failures, and it would begin with the time of day.
+        fastrand::seed(asked.plan.seed);
+        simulate(asked);
     })
     .join()
     .unwrap();

@@ -1,9 +1,9 @@
 //! Days of an installation in which people work and all kinds of things go wrong, by chance.
 //!
-//! A day is drawn from its seed: what people do, what breaks, when the process ends. In the last two hours nothing breaks
-//! any more, and then the world must be as the records say, and stay so without another act. What must always hold is
-//! looked at all day. In long runs a day that fails is played again without ever more of what happened, until all that is
-//! left is needed.
+//! A day is drawn from its seed: what people do, what breaks, when the process ends. Most of what breaks is mended after
+//! minutes, some only after hours. In the last two hours nothing breaks any more, and then the world must be as the records
+//! say, and stay so without another act. What must always hold is looked at all day. In long runs a day that fails is played
+//! again without ever more of what happened, until all that is left is needed.
 //!
 //! Each commit plays four days; `DEVSANCTUM_SEEDS` says how many, `DEVSANCTUM_FIRST_SEED` from which one on.
 
@@ -22,8 +22,8 @@ use std::time::Duration;
 
 /// From the first record to the last fault.
 const BUSY: Duration = Duration::from_secs(22 * 3600);
-/// Then nothing goes wrong any more; the longest wait after failures is 500 seconds.
-const CALM: Duration = Duration::from_secs(5400);
+/// Then nothing goes wrong any more, for as long as the oracles wait and this; the longest wait after failures is 500 seconds.
+const CALM: Duration = Duration::from_secs(1800);
 /// Longest time between two things that happen, in seconds.
 const BETWEEN: usize = 3600;
 const NAMES: [&str; 8] = ["w0", "w1", "w2", "w3", "w4", "w5", "w6", "w7"];
@@ -53,14 +53,30 @@ pub async fn day(hands: &Hands<'_>) {
     }
     let times = times(world.plan.seed);
     while let Some(at) = times.get(world.happened.load(Ordering::Relaxed)) {
-        tokio::time::sleep(at.saturating_sub(world.clock.elapsed())).await;
+        let before = world.happened.load(Ordering::Relaxed).checked_sub(1);
+        if let Some(mended) = before.map(|n| times[n] + lasts(world.plan.seed, n)).filter(|mended| mended < at) {
+            until(world, mended).await;
+            mend(world);
+        }
+        until(world, *at).await;
         let nth = world.happened.fetch_add(1, Ordering::Relaxed);
         if !world.plan.without.contains(&nth) {
             happen(hands, SplitMix(world.plan.seed ^ (nth as u64 + 1).wrapping_mul(0x9e37_79b9))).await;
         }
     }
     mend(world);
-    tokio::time::sleep((BUSY + CALM).saturating_sub(world.clock.elapsed())).await;
+    until(world, BUSY + CALM).await;
+}
+
+async fn until(world: &World, at: Duration) {
+    tokio::time::sleep(at.saturating_sub(world.clock.elapsed())).await;
+}
+
+/// How long what breaks stays so, if nothing else happens first.
+fn lasts(seed: u64, nth: usize) -> Duration {
+    let mut chance = SplitMix(seed.rotate_left(32) ^ nth as u64);
+    let longest = if chance.below(8) == 0 { 2 * 3600 } else { 600 };
+    Duration::from_secs(chance.below(longest) as u64)
 }
 
 /// All that is broken works again.

@@ -61,6 +61,9 @@ const LOOKS: [&str; 14] = [
 
 /// A process that was told how records were hears of the changes since this many seconds later.
 const BEHIND: u64 = 60;
+/// A workload needs some hundreds of calls, a day some thousands: with so many, there is no end to it.
+const MOST_CALLS: usize = 2_000;
+const MOST_CALLS_OF_DAYS: usize = 100_000;
 /// Answers that are kept of each look.
 const EARLIER: usize = 4;
 
@@ -136,6 +139,10 @@ impl Director {
             return Fate::Lost;
         }
         let (at, nth) = (self.clock.elapsed(), state.trace.len());
+        if nth >= if state.plan.is_day() { MOST_CALLS_OF_DAYS } else { MOST_CALLS } {
+            let last: Vec<String> = state.trace.iter().rev().take(6).map(Call::label).collect();
+            super::child::give_up(&format!("{nth} calls and no end, the last ones {}", last.join(", ")));
+        }
         let call = Call { at, whom: whom.into(), name: name.into(), what: what.into(), status: None, earlier: 0 };
         let (acts, label) = (call.acts(), call.label());
         let writes = whom == "api" && acts;
@@ -173,6 +180,11 @@ impl Director {
             }
             _ => state.late.remove(&nth).or_else(|| state.answer(nth, status, body)).unwrap_or(Fate::Goes),
         }
+    }
+
+    /// Whether changes of records are counted and may be held back. A day has too many of them.
+    pub fn follows(&self) -> bool {
+        !self.lock().plan.is_day()
     }
 
     /// A change of a record is about to be told: how it is to be held back, if at all.

@@ -93,6 +93,11 @@ impl Plan {
         !self.stale.is_empty() || !self.held.is_empty() || self.past.is_some()
     }
 
+    /// Whether it is a day by chance.
+    pub fn is_day(&self) -> bool {
+        self.workload == "day"
+    }
+
     /// How many things are to go wrong.
     pub fn points(&self) -> usize {
         self.crashes.len() + self.stale.len() + self.held.len() + usize::from(self.past.is_some())

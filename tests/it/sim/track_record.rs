@@ -27,7 +27,7 @@ fn what_was_found_is_not_there_again() {
             serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         let folder = tempfile::tempdir().unwrap();
         let faultless = Plan::of(&found.plan.workload, found.plan.seed);
-        let reference = (faultless.workload != "day").then(|| Reference::of(&faultless, folder.path()).file);
+        let reference = (!faultless.is_day()).then(|| Reference::of(&faultless, folder.path()).file);
         let mut told = child::play(&Asked { plan: found.plan, reference, outcome: None });
         // What a plan's numbers meant may be another call by now; what it does must be right all the same.
         told.wrong.retain(|w| !w.starts_with("the plan"));

@@ -32,7 +32,7 @@ const fn short(name: &'static str, servers: &'static [&'static str], steps: &'st
 }
 
 /// A day by chance; see [`super::days`].
-const DAY: Workload = Workload { name: "day", servers: TWO, steps: &[ground, day], patience: Duration::from_secs(1800) };
+const DAY: Workload = Workload { name: "day", servers: TWO, steps: &[ground, day], patience: Duration::from_secs(3600) };
 
 /// All short ones.
 pub const ALL: [Workload; 16] = [

@@ -34,10 +34,14 @@ use tokio_util::sync::CancellationToken;
 static DATABASES: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
 
-/// How often all is listed: seldom, so that a day is short.
-pub const RESYNC: Duration = Duration::from_secs(600);
+/// How often all is listed: seldom, so that there are few calls.
+const RESYNC: Duration = Duration::from_secs(600);
+/// And in a day by chance, of which there are many.
+const RESYNC_OF_DAYS: Duration = Duration::from_secs(1800);
 /// How often it is looked at whether what must hold does.
 const LOOK: Duration = Duration::from_secs(5);
+/// A record goes after what it stood for: nothing of it is there for longer than an answer takes.
+const ORPHANED: Duration = Duration::from_secs(60);
 /// A process that ended is started again after this long.
 const DOWN: Duration = Duration::from_secs(1);
 
@@ -58,6 +62,10 @@ pub struct World {
     did: Mutex<BTreeSet<&'static str>>,
     store: Store,
     _dir: tempfile::TempDir,
+}
+
+fn resync(plan: &Plan) -> Duration {
+    if plan.is_day() { RESYNC_OF_DAYS } else { RESYNC }
 }
 
 /// A runtime whose clock stands still while there is something to do.
@@ -88,7 +96,7 @@ impl World {
         });
         let (proxy, starts, did) = (Arc::default(), AtomicU64::new(0), Mutex::default());
         // What is seen late is found at the next list of all.
-        let patience = if plan.is_view() { RESYNC * 2 } else { workload.patience };
+        let patience = if plan.is_view() { resync(plan) * 2 } else { workload.patience };
         Self {
             clock,
             engines,
@@ -102,6 +110,11 @@ impl World {
             store,
             _dir: dir,
         }
+    }
+
+    /// How often all is listed.
+    pub fn resync(&self) -> Duration {
+        resync(&self.plan)
     }
 
     /// Whether this was done before; from now on it was.
@@ -174,12 +187,12 @@ impl World {
             }
             seen = changes;
             oracles::always(self).into_iter().for_each(|broken| self.director.broke(broken));
-            let mut now = oracles::routes(hands).await;
-            now.extend(oracles::orphans(hands).await);
+            let routes = oracles::routes(hands).await.into_iter().map(|w| (w, self.patience));
+            let orphans = oracles::orphans(hands).await.into_iter().map(|w| (w, ORPHANED.min(self.patience)));
             let at = tokio::time::Instant::now();
-            doubtful = now.into_iter().map(|w| (w.clone(), *doubtful.get(&w).unwrap_or(&at))).collect();
-            let long = doubtful.iter().filter(|(_, since)| since.elapsed() >= self.patience);
-            long.for_each(|(broken, _)| self.director.broke(broken.clone()));
+            doubtful = routes.chain(orphans).map(|w| (w.clone(), *doubtful.get(&w).unwrap_or(&at))).collect();
+            let long = doubtful.iter().filter(|((_, patience), since)| since.elapsed() >= *patience);
+            long.for_each(|((broken, _), _)| self.director.broke(broken.clone()));
         }
     }
 
@@ -208,7 +221,7 @@ impl World {
             },
             reports: Arc::new(Reports::default()),
             public_port: None,
-            resync: RESYNC,
+            resync: self.resync(),
             ready: watch::channel(false).0,
             stop: CancellationToken::new(),
             fence,
@@ -291,14 +304,19 @@ async fn listed(director: &Director, kind: &str, answer: Response) -> Response {
     }
 }
 
-async fn pass(director: &Arc<Director>, number: u64, request: Request, next: Next) -> Response {
+async fn pass(director: &Arc<Director>, number: u64, mut request: Request, next: Next) -> Response {
     let what = request.uri().path_and_query().map_or("/", |p| p.as_str()).to_owned();
     match director.asked("api", number, request.method().as_str(), &what) {
         Fate::Goes | Fate::Answers(_) => {}
         Fate::Lost => std::future::pending().await,
         Fate::Fails | Fate::Breaks => return unavailable(),
     }
-    let kind = watched(&request);
+    if !director.follows() {
+        // One each minute for each kind, all day.
+        let without = request.uri().to_string().replace("allowWatchBookmarks=true", "");
+        *request.uri_mut() = without.parse().unwrap();
+    }
+    let kind = watched(&request).filter(|_| director.follows());
     let answer = next.run(request).await;
     match director.done("api", number, answer.status().as_u16(), &[]) {
         Fate::Goes | Fate::Answers(_) => match kind {

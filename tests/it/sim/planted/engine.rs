@@ -24,6 +24,11 @@ impl Wrong {
         self.bug == bug
     }
 
+    /// What to do when a name is taken shows only where nobody has looked before.
+    fn ignores_names(&self) -> bool {
+        matches!(self.bug, Bug::CreatesUnderAnotherName | Bug::AdoptsByName | Bug::EvictsByName)
+    }
+
     fn spec(&self, spec: &ContainerSpec) -> ContainerSpec {
         let mut spec = spec.clone();
         let main = spec.labels.values().any(|v| v == "main");
@@ -38,6 +43,13 @@ impl Wrong {
         spec
     }
 
+    fn listed<T>(&self, found: Result<Vec<T>>) -> Result<Vec<T>> {
+        match found {
+            Err(_) if self.is(Bug::IgnoresListErrors) => Ok(Vec::new()),
+            found => found,
+        }
+    }
+
     async fn id_of(&self, name: &str) -> Result<ContainerId> {
         let found = self.inner.inspect(name).await?;
         found.map(|c| c.id).ok_or_else(|| EngineError::NotFound(name.into()))
@@ -50,10 +62,7 @@ impl Engine for Wrong {
         self.inner.info().await
     }
     async fn containers(&self, uid: Option<&str>) -> Result<Vec<ContainerSummary>> {
-        match self.inner.containers(uid).await {
-            Err(_) if self.is(Bug::IgnoresListErrors) => Ok(Vec::new()),
-            found => found,
-        }
+        self.listed(self.inner.containers(uid).await)
     }
     async fn inspect(&self, name: &str) -> Result<Option<Container>> {
         if self.is(Bug::LooksOnce)
@@ -65,6 +74,9 @@ impl Engine for Wrong {
             Err(_) if self.is(Bug::IgnoresListErrors) => None,
             found => found?,
         };
+        if self.ignores_names() && found.as_ref().is_some_and(|c| c.labels.is_empty()) {
+            return Ok(None);
+        }
         if found.as_ref().is_some_and(|c| c.state == ContainerState::Running) {
             self.seen.lock().unwrap().insert(name.to_owned(), found.clone());
         }
@@ -130,7 +142,7 @@ impl Engine for Wrong {
         Ok(())
     }
     async fn networks(&self, uid: Option<&str>) -> Result<Vec<Network>> {
-        self.inner.networks(uid).await
+        self.listed(self.inner.networks(uid).await)
     }
     async fn network(&self, name: &str) -> Result<Option<Network>> {
         self.inner.network(name).await
@@ -148,7 +160,7 @@ impl Engine for Wrong {
         if self.is(Bug::LeavesNetworks) { Ok(()) } else { self.inner.remove_network(id).await }
     }
     async fn volumes(&self, uid: Option<&str>) -> Result<Vec<Volume>> {
-        self.inner.volumes(uid).await
+        self.listed(self.inner.volumes(uid).await)
     }
     async fn volume(&self, name: &str) -> Result<Option<Volume>> {
         match self.inner.volume(name).await? {

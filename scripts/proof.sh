@@ -2,7 +2,7 @@
 # Plays every fault there is, for hours, and writes docs/PROOF.md: what was really played, and how it ended.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export DEVSANCTUM_POINTS=all
+export DEVSANCTUM_POINTS=${POINTS:-1}
 export DEVSANCTUM_DOUBLES=${DOUBLES:-10000} DEVSANCTUM_SEEDS=${SEEDS:-100000}
 export DEVSANCTUM_KILLS=${KILLS:-1000} DEVSANCTUM_MODEL_STEPS=${STEPS:-1000000} DEVSANCTUM_REAL_PLANS=all
 read -ra what <<<"${PROOF:-sim:: model::the_api store::kills store::cut store::backups store::migrating e2e::faults \

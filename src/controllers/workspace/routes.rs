@@ -42,7 +42,7 @@ pub async fn publish(
     }
     let api = Route::api(&ctx.frame.client, record.namespace().as_deref());
     for r in &wanted {
-        write(ctx, &api, r, pass).await?;
+        write(ctx, &api, record, r, pass).await?;
     }
     for stale in own_routes(ctx, record).iter().filter(|r| !wanted.iter().any(|w| w.name_any() == r.name_any())) {
         match api.delete(&stale.name_any(), &DeleteParams::default()).await {
@@ -87,7 +87,13 @@ fn shorten(name: &str, most: usize) -> &str {
     name.get(..most).unwrap_or(name).trim_end_matches('-')
 }
 
-async fn write(ctx: &Context, api: &kube::Api<Route>, wanted: &Route, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+async fn write(
+    ctx: &Context,
+    api: &kube::Api<Route>,
+    record: &Workspace,
+    wanted: &Route,
+    pass: &mut Pass<WorkspaceStatus>,
+) -> Result<(), PassError> {
     let name = wanted.name_any();
     let reference = ObjectRef::new(&name).within(&wanted.namespace().unwrap_or_default());
     let known = ctx.caches.routes.get(&reference);
@@ -106,6 +112,7 @@ async fn write(ctx: &Context, api: &kube::Api<Route>, wanted: &Route, pass: &mut
             return Err(PassError::stalled("Routed", "NameTaken", message));
         }
         Some(found) if found.spec != wanted.spec => {
+            still_so(ctx, record).await?;
             let changed = Route { metadata: found.metadata, spec: wanted.spec.clone(), status: None };
             api.replace(&name, &params, &changed).await.map_err(|e| refused(&e, wanted))?;
             pass.did(format!("corrected route {name}"));
@@ -113,6 +120,15 @@ async fn write(ctx: &Context, api: &kube::Api<Route>, wanted: &Route, pass: &mut
         Some(_) => {}
     }
     Ok(())
+}
+
+/// A route that is there is not changed to what an old copy of the workspace says: it may have been closed since.
+async fn still_so(ctx: &Context, record: &Workspace) -> Result<(), PassError> {
+    let now = Workspace::api(&ctx.frame.client, record.namespace().as_deref()).get_opt(&record.name_any()).await?;
+    if now.is_some_and(|now| (now.uid(), now.metadata.generation) == (record.uid(), record.metadata.generation)) {
+        return Ok(());
+    }
+    Err(PassError::unknown("the workspace has changed since it was read", Duration::from_secs(1)))
 }
 
 fn refused(e: &kube::Error, wanted: &Route) -> PassError {

@@ -1,6 +1,6 @@
 //! The process ends at every point of every workload, is started again, and all must be as if it never had.
 //!
-//! Each commit plays a part of the points, spread evenly; `DEVSANCTUM_POINTS=all` plays them all, and
+//! Each commit plays a part of the points, spread evenly; `DEVSANCTUM_POINTS=3` plays one in three, `1` all of them, and
 //! `DEVSANCTUM_DOUBLES=N` ends the process a second time at N further points.
 
 use super::chance::SplitMix;
@@ -50,7 +50,8 @@ pub fn play_all(workload: &str, what: &str, one_in: usize, plans: impl Fn(&Plan,
     let plan = Plan::of(workload, SEED);
     let reference = Reference::of(&plan, folder.path());
     let all = plans(&plan, &reference);
-    let one_in = if std::env::var("DEVSANCTUM_POINTS").is_ok_and(|v| v == "all") { 1 } else { one_in };
+    let asked = std::env::var("DEVSANCTUM_POINTS").ok();
+    let one_in = asked.map_or(one_in, |n| n.parse().expect("DEVSANCTUM_POINTS must be a number: one in how many"));
     let (mut played, mut failed) = (0, Vec::new());
     for (label, plan) in all.iter().step_by(one_in) {
         let told = child::play(&Asked { plan: plan.clone(), reference: Some(reference.file.clone()), outcome: None });

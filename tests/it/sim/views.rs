@@ -2,7 +2,7 @@
 //! change of a record is heard of late or, when another follows, never; a process that is started anew reads records as they
 //! were.
 //!
-//! Each commit plays a part of these plans, spread evenly; `DEVSANCTUM_POINTS=all` plays them all.
+//! Each commit plays a part of these plans, spread evenly; `DEVSANCTUM_POINTS=1` plays them all.
 
 use super::oracles::Outcome;
 use super::plan::{Held, How, Moment, Past, Plan, Stale};

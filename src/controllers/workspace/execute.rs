@@ -50,6 +50,9 @@ pub async fn settle(
                 held => settled(&observed, wanted, pass).map(|()| held),
             };
         }
+        if steps.iter().any(|s| matches!(s, Step::CreateNetwork | Step::CreateVolume(_) | Step::Create(_))) {
+            super::still_so(ctx, record).await?;
+        }
         images::have(ctx, site, &made(wanted, &steps), pass).await?;
         announce(wanted, pass);
         if steps.iter().any(|s| matches!(s, Step::Stop(n) | Step::Remove(n) if *n == wanted.main.name)) {

@@ -112,7 +112,7 @@ async fn write(
             return Err(PassError::stalled("Routed", "NameTaken", message));
         }
         Some(found) if found.spec != wanted.spec => {
-            still_so(ctx, record).await?;
+            super::still_so(ctx, record).await?;
             let changed = Route { metadata: found.metadata, spec: wanted.spec.clone(), status: None };
             api.replace(&name, &params, &changed).await.map_err(|e| refused(&e, wanted))?;
             pass.did(format!("corrected route {name}"));
@@ -120,15 +120,6 @@ async fn write(
         Some(_) => {}
     }
     Ok(())
-}
-
-/// A route that is there is not changed to what an old copy of the workspace says: it may have been closed since.
-async fn still_so(ctx: &Context, record: &Workspace) -> Result<(), PassError> {
-    let now = Workspace::api(&ctx.frame.client, record.namespace().as_deref()).get_opt(&record.name_any()).await?;
-    if now.is_some_and(|now| (now.uid(), now.metadata.generation) == (record.uid(), record.metadata.generation)) {
-        return Ok(());
-    }
-    Err(PassError::unknown("the workspace has changed since it was read", Duration::from_secs(1)))
 }
 
 fn refused(e: &kube::Error, wanted: &Route) -> PassError {

@@ -114,6 +114,7 @@ macro_rules! each_workload {
             squatted = "squatted"
             pull = "pull"
             daemon_restart = "daemon-restart"
+            failing = "failing"
             private_route = "private-route"
             project_gone = "project-gone"
             server_gone = "server-gone"

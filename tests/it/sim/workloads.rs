@@ -4,6 +4,7 @@
 //! A new one is a function of [`Hands`] for each step, and a line in [`ALL`].
 
 use super::days;
+use super::director::Noise;
 use super::hands::{Hands, IMAGE};
 use crate::e2e::records;
 use devsanctum::engine::Labels;
@@ -35,7 +36,7 @@ const fn short(name: &'static str, servers: &'static [&'static str], steps: &'st
 const DAY: Workload = Workload { name: "day", servers: TWO, steps: &[ground, day], patience: Duration::from_secs(3600) };
 
 /// All short ones.
-pub const ALL: [Workload; 16] = [
+pub const ALL: [Workload; 17] = [
     short("create", ONE, &[ground, one]),
     short("five-on-two", TWO, &[ground, five]),
     short("stop-start", ONE, &[ground, one, stop, start]),
@@ -49,6 +50,7 @@ pub const ALL: [Workload; 16] = [
     short("squatted", ONE, &[ground, squat, unsquat]),
     short("pull", ONE, &[ground, no_image, one]),
     short("daemon-restart", ONE, &[ground, one, daemon_down, daemon_up]),
+    short("failing", ONE, &[ground, one, engine_fails, delete, engine_works]),
     short("private-route", ONE, &[ground, one, route, private, no_route]),
     short("project-gone", ONE, &[ground, one, project_gone, delete]),
     short("server-gone", TWO, &[ground, one_on_s2, server_gone, delete]),
@@ -150,6 +152,8 @@ steps! {
         }
     }
     daemon_up(hands) { hands.world.engines["s1"].set_refusing(false); }
+    engine_fails(hands) { hands.world.director.noise(Noise { engines: 100, api: 0 }); }
+    engine_works(hands) { hands.world.director.noise(Noise::default()); }
     route(hands) {
         let spec = json!({"host": "extra.example.com", "workspace": "w0", "port": 8080, "visibility": "PUBLIC"});
         let meta = json!({"name": "extra", "namespace": "team"});

@@ -7,6 +7,8 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(500);
 /// Longest wait after transient failures: with the jitter, less than 300 tries a day.
 const LONGEST: Duration = Duration::from_secs(400);
+/// First wait after the record was changed meanwhile; the longest is 64 times that.
+const OVERTAKEN: Duration = Duration::from_millis(200);
 /// A stalled record is looked at again this seldom, in case what is wrong lies outside the records.
 const STALLED: Duration = Duration::from_secs(600);
 
@@ -19,6 +21,9 @@ pub enum Class {
     Waiting(Duration),
     /// Nothing is known yet, so nothing is said about it; look again after this long.
     Unknown(Duration),
+    /// The record was changed meanwhile. That change brings the next pass; in case it is long in coming, look again ever
+    /// more seldom.
+    Overtaken,
     /// Something failed that may work next time.
     Transient,
 }
@@ -70,7 +75,8 @@ impl PassError {
     pub fn api(e: &kube::Error) -> Self {
         match e {
             kube::Error::Api(s) if s.code == 409 => {
-                Self::waiting("Ready", "RecordMovedOn", "the record changed meanwhile", Duration::from_millis(200))
+                let (reason, message) = ("RecordMovedOn", "the record changed meanwhile".to_owned());
+                Self { condition: "Ready", reason, message, class: Class::Overtaken }
             }
             e => Self::transient("Ready", "ApiFailed", e.to_string()),
         }
@@ -88,6 +94,7 @@ pub fn delay(class: Class, attempts: u32, jitter: f64) -> Duration {
     let base = match class {
         Class::Waiting(after) | Class::Unknown(after) => return after,
         Class::Stalled => STALLED,
+        Class::Overtaken => OVERTAKEN.saturating_mul(1 << attempts.min(6)),
         Class::Transient => FIRST.saturating_mul(1 << attempts.min(20)).min(LONGEST),
     };
     base.mul_f64(0.75 + 0.5 * jitter)
@@ -114,6 +121,15 @@ mod tests {
             tries += 1;
         }
         assert!(tries < 300, "{tries}");
+    }
+
+    #[test]
+    fn a_copy_that_does_not_catch_up_is_tried_ever_more_seldom() {
+        let within_a_minute = (0..).scan(Duration::ZERO, |spent, n| {
+            *spent += delay(Class::Overtaken, n, 0.5);
+            (*spent < Duration::from_secs(60)).then_some(())
+        });
+        assert!(within_a_minute.count() < 12);
     }
 
     #[test]

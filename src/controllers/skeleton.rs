@@ -141,7 +141,7 @@ async fn pass_over<L: Loop>(record: Arc<L::Record>, running: Arc<Running<L>>) ->
             tracing::debug!(kind = L::NAME, record = name, reason = e.reason, message = e.message, "not settled");
             let outcome = match e.class {
                 Class::Stalled => Outcome::Stalled,
-                Class::Waiting(_) | Class::Unknown(_) => Outcome::Waiting,
+                Class::Waiting(_) | Class::Unknown(_) | Class::Overtaken => Outcome::Waiting,
                 Class::Transient => Outcome::Failed,
             };
             (outcome, format!("{}: {}", e.reason, e.message))
@@ -218,7 +218,7 @@ impl<L: Loop> Running<L> {
     /// An event for what was done, and for what is newly in the way.
     fn tell(&self, record: &L::Record, pass: &PassOf<L>, result: &Result<(), PassError>) {
         match result {
-            Err(e) if !matches!(e.class, Class::Waiting(_)) && pass.is_news(e) => {
+            Err(e) if !matches!(e.class, Class::Waiting(_) | Class::Overtaken) && pass.is_news(e) => {
                 super::events::tell(&self.frame, record, true, e.reason, e.message.clone());
             }
             _ if !pass.actions.is_empty() => {
@@ -297,7 +297,7 @@ impl<L: Loop> Running<L> {
             Err(e) => {
                 let counter = attempts.entry(name.to_owned()).or_insert(0);
                 let wait = delay(e.class, *counter, self.frame.clock.jitter()).min(L::LONGEST_RETRY.max(Duration::from_secs(1)));
-                *counter = if e.class == Class::Transient { counter.saturating_add(1) } else { 0 };
+                *counter = if matches!(e.class, Class::Transient | Class::Overtaken) { counter.saturating_add(1) } else { 0 };
                 Some(wait)
             }
         }

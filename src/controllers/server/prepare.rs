@@ -2,7 +2,7 @@
 
 use super::super::context::Context;
 use super::super::retry::PassError;
-use super::super::status::Pass;
+use super::super::status::{Pass, still_so};
 use super::super::workspace::have_one;
 use super::subnet;
 use crate::engine::ownership::Ownership;
@@ -97,6 +97,7 @@ async fn network(
     if let Some(found) = engine.network(&name).await.map_err(failed)? {
         return if is_ours(ctx, &found.labels, record) { Ok((found, false)) } else { Err(taken("network", &name)) };
     }
+    still_so(&ctx.frame.client, record).await?;
     let (subnets, routed) = subnet::candidates(record.spec.is_local());
     let mut last = None;
     for subnet in subnets {
@@ -146,7 +147,7 @@ async fn probe(
 ) -> Result<ContainerId, PassError> {
     let name = format!("{}-probe", network.name);
     let failed = |e: EngineError| PassError::engine("Prepared", &e);
-    let mut found = engine.inspect(&name).await.map_err(failed)?;
+    let found = engine.inspect(&name).await.map_err(failed)?;
     if let Some(c) = &found {
         if !is_ours(ctx, &c.labels, record) {
             return Err(taken("container", &name));
@@ -157,13 +158,13 @@ async fn probe(
             pass.did("started the probe");
             return Ok(c.id.clone());
         }
-        if !usable(c, network) || !owner.proves(&c.labels) {
-            engine.remove(&c.id).await.map_err(failed)?;
-            found = None;
+        if usable(c, network) && owner.proves(&c.labels) {
+            return Ok(c.id.clone());
         }
     }
-    if let Some(running) = found.filter(|c| c.state == ContainerState::Running) {
-        return Ok(running.id);
+    still_so(&ctx.frame.client, record).await?;
+    if let Some(broken) = found {
+        engine.remove(&broken.id).await.map_err(failed)?;
     }
     let id = engine.create(&spec(name, image, &network.name, owner)).await.map_err(failed)?;
     engine.start(&id).await.map_err(failed)?;

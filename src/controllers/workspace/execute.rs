@@ -4,7 +4,7 @@ use super::observe::{Observed, Owner, observe};
 use super::{Site, images};
 use crate::controllers::context::Context;
 use crate::controllers::retry::PassError;
-use crate::controllers::status::Pass;
+use crate::controllers::status::{Pass, still_so};
 use crate::engine::{
     Attach, Container, ContainerId, ContainerSpec, ContainerState, Engine, EngineError, NetworkSpec, VolumeSpec,
 };
@@ -51,7 +51,7 @@ pub async fn settle(
             };
         }
         if steps.iter().any(|s| matches!(s, Step::CreateNetwork | Step::CreateVolume(_) | Step::Create(_))) {
-            super::still_so(ctx, record).await?;
+            still_so(&ctx.frame.client, record).await?;
         }
         images::have(ctx, site, &made(wanted, &steps), pass).await?;
         announce(wanted, pass);

@@ -15,7 +15,7 @@ pub use restarts::Restarts;
 use super::context::Context;
 use super::retry::PassError;
 use super::skeleton::Loop;
-use super::status::{Pass, Record};
+use super::status::Pass;
 use crate::engine::Engine;
 use crate::plan::environment::Environment;
 use crate::plan::workspace::{Wanted, WantedNetwork, base_name, shared_base, wanted};
@@ -134,15 +134,6 @@ impl Site {
             NetworkMode::PerWorkspace => WantedNetwork::Own(base.to_owned()),
         }
     }
-}
-
-/// Holds back what an old copy of the workspace would have made or changed: it may be going, or have been closed, by now.
-async fn still_so(ctx: &Context, record: &Workspace) -> Result<(), PassError> {
-    let now = Workspace::api(&ctx.frame.client, record.namespace().as_deref()).get_opt(&record.name_any()).await?;
-    if now.is_some_and(|now| (now.uid(), now.metadata.generation) == (record.uid(), record.metadata.generation)) {
-        return Ok(());
-    }
-    Err(PassError::unknown("the workspace has changed since it was read", Duration::from_secs(1)))
 }
 
 /// The server so named, if it can be used now.

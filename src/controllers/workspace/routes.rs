@@ -2,7 +2,7 @@
 
 use crate::controllers::context::Context;
 use crate::controllers::retry::PassError;
-use crate::controllers::status::{Pass, Record};
+use crate::controllers::status::{Pass, Record, still_so};
 use crate::plan::environment::Environment;
 use crate::resource::common::{Port, Protocol, Visibility};
 use crate::resource::conditions::{condition, find, holds};
@@ -112,7 +112,7 @@ async fn write(
             return Err(PassError::stalled("Routed", "NameTaken", message));
         }
         Some(found) if found.spec != wanted.spec => {
-            super::still_so(ctx, record).await?;
+            still_so(&ctx.frame.client, record).await?;
             let changed = Route { metadata: found.metadata, spec: wanted.spec.clone(), status: None };
             api.replace(&name, &params, &changed).await.map_err(|e| refused(&e, wanted))?;
             pass.did(format!("corrected route {name}"));

@@ -3,11 +3,12 @@
 use super::faults::{Call, Fault, Faults};
 use super::shell::Step;
 use super::transport;
-use super::world::{Life, Watch, World};
+use super::world::{FakeContainer, Life, Watch, World};
 use crate::engine::docker::DockerEngine;
 use crate::engine::{EngineError, ExecOutput, Labels};
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
+use std::net::Ipv4Addr;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,6 +23,19 @@ pub struct FakeEngine {
     world: Arc<Mutex<World>>,
     script: Arc<Mutex<Option<Arc<Script>>>>,
     listener: Arc<Mutex<Option<Arc<Listener>>>>,
+}
+
+/// What of a container is seen at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glance {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: Labels,
+    /// Whether it runs; one that is paused does.
+    pub running: bool,
+    /// Its addresses while it runs.
+    pub addresses: Vec<Ipv4Addr>,
 }
 
 /// Hears of each call twice and may make it go wrong.
@@ -247,6 +261,16 @@ impl FakeEngine {
     /// How many things were done to its objects.
     pub fn changes(&self) -> u64 {
         self.world().tally.values().sum()
+    }
+    /// All containers, in little.
+    pub fn glance(&self) -> Vec<Glance> {
+        let glance = |c: &FakeContainer| Glance {
+            name: c.name.clone(),
+            labels: c.labels.clone(),
+            running: matches!(c.life, Life::Running | Life::Paused),
+            addresses: c.networks.values().filter_map(|(_, address)| *address).collect(),
+        };
+        self.world().containers.values().map(glance).collect()
     }
     /// All containers as an inspect shows them, by name.
     pub fn inspected(&self) -> BTreeMap<String, serde_json::Value> {

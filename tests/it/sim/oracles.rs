@@ -1,19 +1,13 @@
 //! What must hold: at every step, and at the end.
 
 use super::director::Call;
-use super::hands::Hands;
 use super::picture::{self, Picture};
 use super::plan::Plan;
 use super::settled;
 use super::workloads::Workload;
 use super::world::World;
-use devsanctum::engine::ownership::Ownership;
-use devsanctum::proxy::Proxy;
-use devsanctum::resource::common::Visibility;
-use devsanctum::resource::labels;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Lines told of each oracle.
@@ -22,6 +16,17 @@ const LINES: usize = 12;
 pub const STRANGER: &str = "stranger";
 /// Nothing may be written for this long once all is settled.
 const REST: Duration = Duration::from_secs(1800);
+
+/// A call that was made.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Made {
+    pub label: String,
+    pub acts: bool,
+    /// How many different answers it had before.
+    pub earlier: usize,
+    /// Whether it was done; one that the engine refused was not.
+    pub done: bool,
+}
 
 /// What one simulation came to.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,9 +44,8 @@ pub struct Outcome {
     pub broken: Vec<String>,
     /// The plan's points that were come to.
     pub hit: Vec<(usize, String)>,
-    /// Every call: its label, whether it acts, and how many different answers it had before; and how many calls there were
-    /// when the last step had been done.
-    pub calls: Vec<(String, bool, usize)>,
+    /// Every call, and how many there were when the last step had been done.
+    pub calls: Vec<Made>,
     pub busy: usize,
     /// How many changes of records the process was told before that, by kind.
     pub events: BTreeMap<String, usize>,
@@ -72,12 +76,16 @@ pub fn play(plan: &Plan, workload: &Workload) -> Outcome {
         looks: looks.len(),
         broken: world.director.broken(),
         hit: world.director.hit(),
-        calls: trace.iter().map(|c| (c.label(), c.acts(), c.earlier)).collect(),
+        calls: trace.iter().map(made).collect(),
         events,
         busy,
         digest: super::director::digest(&trace),
         starts: world.starts.load(std::sync::atomic::Ordering::Relaxed),
     }
+}
+
+fn made(call: &Call) -> Made {
+    Made { label: call.label(), acts: call.acts(), earlier: call.earlier, done: call.status.is_some() }
 }
 
 /// What was done that need not have been. Isolation is proved again each hour, with a container made for that.
@@ -140,7 +148,7 @@ pub fn judge(plan: &Plan, reference: &Outcome, found: &Outcome) -> Vec<String> {
         note("the plan", vec!["what was to be seen late was never looked at".into()]);
     }
     for crash in &plan.crashes {
-        let expected = reference.calls.get(crash.call).map(|(label, ..)| label.as_str());
+        let expected = reference.calls.get(crash.call).map(|made| made.label.as_str());
         match found.hit.iter().find(|(at, _)| *at == crash.call) {
             None if plan.crashes.len() > 1 => {}
             None => note("the plan", vec![format!("point {} was not come to", crash.call)]),
@@ -148,94 +156,6 @@ pub fn judge(plan: &Plan, reference: &Outcome, found: &Outcome) -> Vec<String> {
                 note("the plan", vec![format!("point {} is {label}; it is {expected:?} without faults", crash.call)]);
             }
             Some(_) => {}
-        }
-    }
-    wrong
-}
-
-/// What must hold at every moment.
-pub fn always(world: &World) -> Vec<String> {
-    let mains = world.engines.values().flat_map(|engine| one_main_each(&engine.inspected()));
-    let strangers = world.engines.values().flat_map(|engine| engine.tally()).filter_map(|((_, name, action), count)| {
-        let touched = name == STRANGER && (action == "destroy" || action == "rename" || (action == "start" && count > 1));
-        touched.then(|| format!("a stranger's container had {count} × {action}"))
-    });
-    mains.chain(strangers).collect()
-}
-
-/// A workspace has one main container.
-fn one_main_each(world: &BTreeMap<String, Value>) -> Vec<String> {
-    let mut mains: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for (name, container) in world {
-        let labels = serde_json::from_value(container["Config"]["Labels"].clone()).unwrap_or_default();
-        if let Some(owner) = Ownership::read(&labels)
-            && owner.role == "main"
-        {
-            mains.entry(owner.uid).or_default().push(name);
-        }
-    }
-    mains
-        .into_iter()
-        .filter(|(_, all)| all.len() > 1)
-        .map(|(uid, all)| format!("workspace {uid} has containers {all:?}"))
-        .collect()
-}
-
-/// What must hold but for a moment: a container of ours has a record.
-pub async fn orphans(hands: &Hands<'_>) -> Vec<String> {
-    let uids: BTreeSet<String> =
-        hands.list("Workspace").await.into_iter().filter_map(|w| w["metadata"]["uid"].as_str().map(str::to_owned)).collect();
-    let mut wrong = Vec::new();
-    for engine in hands.world.engines.values().filter(|e| !e.is_away()) {
-        for (name, container) in engine.inspected() {
-            let labels = &container["Config"]["Labels"];
-            let uid = labels[labels::UID].as_str().unwrap_or_default();
-            if labels[labels::KIND] == "Workspace" && labels[labels::INSTANCE] == hands.world.instance() && !uids.contains(uid) {
-                wrong.push(format!("container {name} has no record"));
-            }
-        }
-    }
-    wrong
-}
-
-/// What must hold of the routes, but for a moment: each leads to a container of its workspace that runs, and none is open
-/// that its record says is private. An engine that cannot be asked keeps its routes.
-pub async fn routes(hands: &Hands<'_>) -> Vec<String> {
-    let world = hands.world;
-    // A proxy that is down takes no table; where every other call fails, finding out takes as long as it takes.
-    if world.director.is_noisy() || world.proxy.live().await.is_err() {
-        return Vec::new();
-    }
-    let mut runs = BTreeSet::new();
-    for engine in world.engines.values() {
-        if engine.is_away() {
-            return Vec::new();
-        }
-        for container in engine.inspected().values().filter(|c| c["State"]["Running"] == true) {
-            let uid = container["Config"]["Labels"][labels::UID].as_str().unwrap_or_default();
-            for network in container["NetworkSettings"]["Networks"].as_object().into_iter().flatten() {
-                runs.insert((network.1["IPAddress"].as_str().unwrap_or_default().to_owned(), uid.to_owned()));
-            }
-        }
-    }
-    let table = world.proxy.routes().0;
-    if table.is_empty() {
-        return Vec::new();
-    }
-    let private: BTreeSet<String> = hands
-        .list("Route")
-        .await
-        .into_iter()
-        .filter(|r| r["spec"]["visibility"] == "PRIVATE")
-        .filter_map(|r| r["metadata"]["uid"].as_str().map(str::to_owned))
-        .collect();
-    let mut wrong = Vec::new();
-    for (uid, entry) in table {
-        if !runs.contains(&(entry.upstream.ip().to_string(), entry.workspace_uid.clone())) {
-            wrong.push(format!("{} leads to {}, which is no running container of its workspace", entry.host, entry.upstream));
-        }
-        if private.contains(&uid) && entry.visibility != Visibility::Private {
-            wrong.push(format!("{} is private and open", entry.host));
         }
     }
     wrong

@@ -10,7 +10,7 @@ use super::plan::{Moment, Plan};
 use std::path::{Path, PathBuf};
 
 /// Of all points, each commit plays one in this many.
-const ONE_IN: usize = 8;
+const ONE_IN: usize = 5;
 /// A second end comes within this many calls of the first.
 const SOON: usize = 60;
 /// Chance is the same for all: what differs is where the process ends.
@@ -36,9 +36,14 @@ impl Reference {
 /// Every point at which a process that does this can end.
 pub fn points(reference: &Outcome) -> Vec<(usize, Moment)> {
     let mut all = Vec::new();
-    for (call, (_, acts, _)) in reference.calls.iter().enumerate().take(reference.busy) {
-        // Before it is read, a look has changed nothing.
-        let moments: &[_] = if *acts { &[Moment::Before, Moment::Applied, Moment::Unrecorded] } else { &[Moment::Unrecorded] };
+    for (call, made) in reference.calls.iter().enumerate().take(reference.busy) {
+        let moments: &[_] = match (made.acts, made.done) {
+            (true, true) => &[Moment::Before, Moment::Applied, Moment::Unrecorded],
+            (true, false) => &[Moment::Before],
+            // Before it is read, a look has changed nothing.
+            (false, true) => &[Moment::Unrecorded],
+            (false, false) => &[],
+        };
         all.extend(moments.iter().map(|m| (call, *m)));
     }
     all
@@ -88,7 +93,7 @@ fn play_doubles(workload: &str, count: usize) {
 
 fn play(workload: &str) {
     play_all(workload, "points", ONE_IN, |plan, reference| {
-        let label = |call: usize, moment| format!("{moment:?} {}", reference.outcome.calls[call].0);
+        let label = |call: usize, moment| format!("{moment:?} {}", reference.outcome.calls[call].label);
         points(&reference.outcome).into_iter().map(|(call, m)| (label(call, m), plan.crash(call, m))).collect()
     });
     if let Ok(doubles) = std::env::var("DEVSANCTUM_DOUBLES") {

@@ -34,10 +34,13 @@ pub async fn differences(hands: &Hands<'_>) -> Vec<String> {
             continue;
         };
         own.extend([format!("container {base} {is}"), format!("volume {base}.data")]);
+        let volume = format!("{base}.data");
         if !runs && !found(hands.world, &base) {
-            // One that never ran need not have been made.
+            // One that never ran need not have been made; where it was removed by hand, what was written stays.
             own.remove(&format!("container {base} {is}"));
-            own.remove(&format!("volume {base}.data"));
+            if !hands.world.engines.values().any(|e| e.volumes().contains(&volume)) {
+                own.remove(&format!("volume {volume}"));
+            }
         }
     }
     for (server, engine) in &hands.world.engines {

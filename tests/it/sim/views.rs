@@ -9,16 +9,16 @@ use super::plan::{Held, How, Moment, Past, Plan, Stale};
 use super::points::{self, Reference};
 
 /// Of all plans, each commit plays one in this many.
-const ONE_IN: usize = 40;
+const ONE_IN: usize = 10;
 /// How late changes are heard of: within a step of a workload, and over the next ones.
 const LATE: [u64; 2] = [45, 200];
 
 /// All there are for a workload.
 fn plans(plan: &Plan, reference: &Outcome) -> Vec<(String, Plan)> {
     let mut all = Vec::new();
-    for (call, (label, _, earlier)) in reference.calls.iter().enumerate().take(reference.busy) {
-        for back in 1..=*earlier {
-            all.push((format!("{label}, {back} back"), Plan { stale: vec![Stale { call, back }], ..plan.clone() }));
+    for (call, made) in reference.calls.iter().enumerate().take(reference.busy) {
+        for back in 1..=made.earlier {
+            all.push((format!("{}, {back} back", made.label), Plan { stale: vec![Stale { call, back }], ..plan.clone() }));
         }
     }
     for (kind, count) in &reference.events {
@@ -30,13 +30,13 @@ fn plans(plan: &Plan, reference: &Outcome) -> Vec<(String, Plan)> {
         }
     }
     // A process that is started anew reads the past: after each thing that was done.
-    let done = reference.calls.iter().enumerate().take(reference.busy).filter(|(_, (_, acts, _))| *acts);
-    for (call, (label, ..)) in done {
+    let done = reference.calls.iter().enumerate().take(reference.busy).filter(|(_, made)| made.acts && made.done);
+    for (call, made) in done {
         for kind in ["workspaces", "routes", "dockerservers", "projects"] {
             for back in [1, 3] {
                 let past = Some(Past { kind: kind.into(), back });
                 let plan = Plan { past, ..plan.crash(call, Moment::Applied) };
-                all.push((format!("{kind} {back} back, started after {label}"), plan));
+                all.push((format!("{kind} {back} back, started after {}", made.label), plan));
             }
         }
     }

@@ -3,8 +3,9 @@
 use super::chance::SimClock;
 use super::director::{Director, Fate};
 use super::hands::{Hands, IMAGE};
+use super::lasting;
 use super::late;
-use super::oracles;
+use super::moments::{self, Records};
 use super::plan::Plan;
 use super::planted::{self, Bug};
 use super::workloads::Workload;
@@ -178,7 +179,7 @@ impl World {
 
     /// Looks every few seconds, if anything was done since, whether what must hold does.
     async fn watch(&self, hands: &Hands<'_>) {
-        let (mut seen, mut doubtful) = ((0, 0), BTreeMap::new());
+        let (mut seen, mut doubtful, mut records) = ((0, 0), BTreeMap::new(), Records::default());
         loop {
             tokio::time::sleep(LOOK).await;
             let changes = (self.director.acts(), self.engines.values().map(FakeEngine::changes).sum());
@@ -186,9 +187,10 @@ impl World {
                 continue;
             }
             seen = changes;
-            oracles::always(self).into_iter().for_each(|broken| self.director.broke(broken));
-            let routes = oracles::routes(hands).await.into_iter().map(|w| (w, self.patience));
-            let orphans = oracles::orphans(hands).await.into_iter().map(|w| (w, ORPHANED.min(self.patience)));
+            records.read(hands).await;
+            moments::always(self).into_iter().for_each(|broken| self.director.broke(broken));
+            let routes = moments::routes(self, &records).await.into_iter().map(|w| (w, self.patience));
+            let orphans = moments::orphans(self, &records).into_iter().map(|w| (w, ORPHANED.min(self.patience)));
             let at = tokio::time::Instant::now();
             doubtful = routes.chain(orphans).map(|w| (w.clone(), *doubtful.get(&w).unwrap_or(&at))).collect();
             let long = doubtful.iter().filter(|((_, patience), since)| since.elapsed() >= *patience);
@@ -226,6 +228,11 @@ impl World {
             stop: CancellationToken::new(),
             fence,
         }
+    }
+
+    /// The newest change of a record.
+    pub fn revision(&self) -> i64 {
+        self.store.revision()
     }
 
     /// The installation's identity.
@@ -311,18 +318,18 @@ async fn pass(director: &Arc<Director>, number: u64, mut request: Request, next:
         Fate::Lost => std::future::pending().await,
         Fate::Fails | Fate::Breaks => return unavailable(),
     }
-    if !director.follows() {
-        // One each minute for each kind, all day.
-        let without = request.uri().to_string().replace("allowWatchBookmarks=true", "");
-        *request.uri_mut() = without.parse().unwrap();
-    }
+    // All day one watch each five minutes for each kind: half of all that a day does.
+    let lasting = if director.follows() { None } else { lasting::ask(&mut request) };
     let kind = watched(&request).filter(|_| director.follows());
     let answer = next.run(request).await;
     match director.done("api", number, answer.status().as_u16(), &[]) {
         Fate::Goes | Fate::Answers(_) => match kind {
             Some((kind, true)) => answer.map(|body| late::told(director.clone(), kind, body)),
             Some((kind, false)) => listed(director, &kind, answer).await,
-            None => answer,
+            None => match lasting {
+                Some(from) => lasting::kept(answer, from),
+                None => answer,
+            },
         },
         Fate::Lost => std::future::pending().await,
         Fate::Fails | Fate::Breaks => unavailable(),

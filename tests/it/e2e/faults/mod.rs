@@ -67,6 +67,7 @@ fn report(ground: Ground, rows: &[Row]) {
     let table: String = rows.iter().map(line).collect();
     println!("{} plans:\n{table}", rows.len());
     let failed: Vec<_> = rows.iter().filter_map(|r| Some((r.plan, r.failure.as_ref()?))).collect();
+    println!("proof: real plans {} played, {} failed", rows.len(), failed.len());
     assert!(failed.is_empty(), "{table}{failed:#?}");
 }
 

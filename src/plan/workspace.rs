@@ -82,6 +82,8 @@ pub enum State {
     Paused,
     /// Made or ended.
     Stopped,
+    /// Ended, and its engine cannot start it any more.
+    Stuck,
     /// Between states; look again.
     Busy,
 }
@@ -175,8 +177,11 @@ pub fn plan(wanted: &Wanted, seen: &Seen) -> Result<Vec<Step>, Blocked> {
     Ok(steps)
 }
 
-/// A container made from what is wanted, or from what was wanted when it was made.
+/// A container made from what is wanted, or from what was wanted when it was made; one that is to run must be able to.
 fn fits(wanted: &Wanted, main: &SeenContainer) -> bool {
+    if wanted.running && main.state == State::Stuck {
+        return false;
+    }
     let current = main.digest == wanted.main.digest;
     let outdated = wanted.recorded_digest.as_ref() == Some(&main.digest);
     current || (outdated && !wanted.recreate)
@@ -218,7 +223,7 @@ fn bring_up(name: &str, seen: &SeenContainer, steps: &mut Vec<Step>) {
     match seen.state {
         State::Paused => steps.push(Step::Unpause(name.to_owned())),
         State::Stopped => steps.push(Step::Start(name.to_owned())),
-        State::Running | State::Busy => {}
+        State::Running | State::Busy | State::Stuck => {}
     }
 }
 
@@ -226,7 +231,7 @@ fn put_down(name: &str, seen: &SeenContainer, steps: &mut Vec<Step>) {
     match seen.state {
         State::Paused => steps.extend([Step::Unpause(name.to_owned()), Step::Stop(name.to_owned())]),
         State::Running => steps.push(Step::Stop(name.to_owned())),
-        State::Stopped | State::Busy => {}
+        State::Stopped | State::Busy | State::Stuck => {}
     }
 }
 
@@ -251,7 +256,7 @@ fn plan_sidecars(wanted: &Wanted, seen: &Seen, settled: Option<&SeenContainer>, 
         let Some(main) = settled.filter(|m| m.state == State::Running) else { continue };
         match there {
             None => steps.extend([Step::Create(sidecar.name.clone()), Step::Start(sidecar.name.clone())]),
-            Some(c) if !c.attached || c.digest != sidecar.digest => {
+            Some(c) if !c.attached || c.digest != sidecar.digest || c.state == State::Stuck => {
                 retire(&sidecar.name, there, steps);
                 steps.extend([Step::Create(sidecar.name.clone()), Step::Start(sidecar.name.clone())]);
             }
@@ -261,7 +266,7 @@ fn plan_sidecars(wanted: &Wanted, seen: &Seen, settled: Option<&SeenContainer>, 
             Some(c) => match c.state {
                 State::Paused => steps.push(Step::Unpause(sidecar.name.clone())),
                 State::Stopped => steps.push(Step::Start(sidecar.name.clone())),
-                State::Running | State::Busy => {}
+                State::Running | State::Busy | State::Stuck => {}
             },
         }
     }

@@ -65,7 +65,7 @@ fn apply(wanted: &Wanted, seen: &Seen, steps: &[Step], clock: &mut u32) -> Seen 
 }
 
 fn any_container(digests: Vec<String>) -> impl Strategy<Value = Option<SeenContainer>> {
-    let state = prop::sample::select(vec![State::Running, State::Paused, State::Stopped]);
+    let state = prop::sample::select(vec![State::Running, State::Paused, State::Stopped, State::Stuck]);
     let some = (state, prop::sample::select(digests), any::<bool>(), any::<bool>(), 0u32..50).prop_map(
         |(state, digest, attached, more, at)| {
             let others = if more { vec!["other".into()] } else { vec![] };
@@ -105,7 +105,7 @@ proptest! {
             prop_assert_eq!(states, vec![State::Running, State::Running]);
             prop_assert!(seen.containers.values().all(|c| c.attached));
         } else {
-            prop_assert!(states.iter().all(|s| *s == State::Stopped));
+            prop_assert!(states.iter().all(|s| matches!(s, State::Stopped | State::Stuck)));
         }
     }
 
@@ -133,6 +133,28 @@ fn a_fresh_workspace_is_made_in_order() {
     let steps = plan(&wanted, &Seen::default()).unwrap();
     let volume = wanted.volumes[0].name.clone();
     assert_eq!(steps, [Step::CreateNetwork, Step::CreateVolume(volume), Step::Create(name.clone()), Step::Start(name)]);
+}
+
+#[test]
+fn a_container_that_its_engine_cannot_start_any_more_is_made_again() {
+    let mut wanted = wanted_one();
+    wanted.sidecars.clear();
+    let main = SeenContainer {
+        id: "x".into(),
+        ours: true,
+        digest: wanted.main.digest.clone(),
+        state: State::Stuck,
+        attached: true,
+        others: vec![],
+        started_at: "1".into(),
+    };
+    let mut seen = Seen { network: Some(true), ..Seen::default() };
+    seen.volumes.insert(wanted.volumes[0].name.clone(), true);
+    seen.containers.insert(wanted.main.name.clone(), main);
+    let name = wanted.main.name.clone();
+    assert_eq!(plan(&wanted, &seen).unwrap(), [Step::Remove(name.clone()), Step::Create(name.clone()), Step::Start(name)]);
+    wanted.running = false;
+    assert_eq!(plan(&wanted, &seen).unwrap(), []);
 }
 
 #[test]

@@ -145,7 +145,11 @@ fn hold_back(ctx: &Context, uid: &str, observed: &Observed, steps: Vec<Step>) ->
 }
 
 fn crash_loop(ended: &Container, times: u32, wait: Duration) -> PassError {
-    let why = if ended.oom_killed { "killed for using more memory than its limit" } else { "its program ended" };
+    let why = match ended.error.as_str() {
+        _ if ended.oom_killed => "killed for using more memory than its limit",
+        "" => "its program ended",
+        failed => failed,
+    };
     let message = format!(
         "container {} has been started {times} times in a row and ended each time (last with exit code {}, {why}); see \
          `devsanctum logs`. It is started again by itself, ever more seldom; or correct its template and recreate it",

@@ -117,10 +117,17 @@ pub async fn observe(
     Ok(Observed { seen, containers })
 }
 
+/// A daemon that was ended while it started a container may have left a task of that id behind, and then refuses each
+/// start of it for good, in words that name the id and say that it (or its folder) exists (moby#36145, #39630, #50040).
+fn is_stuck(found: &Container) -> bool {
+    found.error.contains(found.id.as_str()) && found.error.contains("exist")
+}
+
 fn view(found: &Container, owner: &Owner, wanted: &WantedContainer, attached: bool) -> SeenContainer {
     let state = match found.state {
         ContainerState::Running => State::Running,
         ContainerState::Paused => State::Paused,
+        ContainerState::Exited if is_stuck(found) => State::Stuck,
         ContainerState::Created | ContainerState::Exited | ContainerState::Dead => State::Stopped,
         ContainerState::Restarting | ContainerState::Removing => State::Busy,
     };
@@ -132,5 +139,31 @@ fn view(found: &Container, owner: &Owner, wanted: &WantedContainer, attached: bo
         attached,
         others: Vec::new(),
         started_at: found.started_at.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{ContainerId, ContainerSummary};
+
+    #[test]
+    fn a_container_whose_id_its_engine_has_left_behind_is_stuck() {
+        let id = ContainerId::parse(&"5e".repeat(32)).unwrap();
+        let summary = ContainerSummary {
+            id: id.clone(),
+            name: "a".into(),
+            labels: BTreeMap::new(),
+            state: ContainerState::Exited,
+            networks: BTreeMap::new(),
+            mounts: BTreeMap::new(),
+        };
+        let ended = Container::from(summary);
+        let with = |error: String| is_stuck(&Container { error, ..ended.clone() });
+        assert!(with(format!("task {}: already exists", id.as_str())));
+        assert!(with(format!("mkdir /run/containerd/moby/{}: file exists", id.as_str())));
+        assert!(!with(String::new()));
+        assert!(!with("exec: \"/x\": no such file or directory".into()));
+        assert!(!with("endpoint with name a already exists in network b".into()));
     }
 }

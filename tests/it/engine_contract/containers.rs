@@ -157,7 +157,8 @@ pub async fn a_program_that_is_not_there_fails_the_start_with_its_name(lab: &Lab
 
 pub async fn the_beginning_of_an_id_is_no_name(lab: &Lab) {
     let id = lab.engine.create(&lab.spec("a")).await.unwrap();
-    for asked in [id.short(), &id.as_str()[..1], &id.as_str()[..63]] {
+    // Fewer digits may begin another's id too, and dockerd says so.
+    for asked in [id.short(), &id.as_str()[..63]] {
         assert_eq!(lab.engine.inspect(asked).await, Ok(None), "{asked}");
     }
 }

@@ -7,7 +7,7 @@ use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection, Executor};
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Which SQL is spoken. The statements are the same but for what stands in this file, in `leases.rs`
 /// and in `migrations/`.
@@ -37,6 +37,27 @@ const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode =
 // the other replicas from writing for long.
 const POSTGRES_SETTINGS: &str = "SET synchronous_commit = on; SET idle_in_transaction_session_timeout = '5s'; \
      SET lock_timeout = '30s'; SET statement_timeout = '60s'";
+
+/// How long another process that opens the same file is waited for.
+const OPENING: Duration = Duration::from_secs(5);
+
+/// Two that open a new file at once are in each other's way while it is given its write-ahead log, and for that SQLite does
+/// not wait by itself.
+async fn set_up(conn: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    let begun = Instant::now();
+    loop {
+        match conn.execute(SQLITE_SETTINGS).await {
+            Err(e) if is_busy(&e) && begun.elapsed() < OPENING => tokio::time::sleep(Duration::from_millis(20)).await,
+            done => return done.map(drop),
+        }
+    }
+}
+
+/// SQLITE_BUSY, in any of its extended forms.
+fn is_busy(e: &sqlx::Error) -> bool {
+    let code = e.as_database_error().and_then(|e| e.code()?.parse::<u32>().ok());
+    code.is_some_and(|code| code & 0xff == 5)
+}
 
 impl Database {
     /// Reads the address; prepares the file and its folder on SQLite.
@@ -92,7 +113,7 @@ impl Database {
                 conn.execute(POSTGRES_SETTINGS).await?;
             }
             Dialect::Sqlite => {
-                conn.execute(SQLITE_SETTINGS).await?;
+                set_up(&mut conn).await?;
                 for (pragma, want) in [("foreign_keys", 1), ("synchronous", 2)] {
                     let sql = sqlx::AssertSqlSafe(format!("SELECT CAST({pragma} AS BIGINT) FROM pragma_{pragma}"));
                     let have: i64 = sqlx::query_scalar(sql).fetch_one(&mut conn).await?;

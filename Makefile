@@ -1,6 +1,6 @@
 # `make help` lists what there is. Needs Debian 12 (or like it), root and Rust; the rest is installed.
 .DEFAULT_GOAL := help
-.PHONY: help up down test sim proof bench check schemas
+.PHONY: help up down test sim proof fuzz bench check schemas
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -13,10 +13,8 @@ down: ## Stop the control plane; workspaces stay (ALL=1: stop the engine as well
 
 # What scripts/test-tools.sh installed comes first; dockerd and iptables live in sbin.
 test: export PATH := $(CURDIR)/target/tools/bin:$(PATH):/usr/sbin:/sbin
-# Half of the tests wait for daemons, and simulations for their database.
-test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 test: ## Run every test, optimised (.ci/run installs what they need); `cargo test NAME` builds one faster
-	cargo test --locked --profile gate
+	scripts/test.sh
 
 sim: ## Play a simulation again: PLAN='…' as a failure printed it, or SEED=n for a day by chance
 	PLAN='$(or $(PLAN),{"workload":"day","seed":$(SEED)})' cargo test --locked --profile gate --test it -- sim::again --exact --ignored --nocapture
@@ -24,6 +22,9 @@ sim: ## Play a simulation again: PLAN='…' as a failure printed it, or SEED=n f
 proof: export PATH := $(CURDIR)/target/tools/bin:$(PATH):/usr/sbin:/sbin
 proof: ## Play every fault there is, for hours, and write docs/PROOF.md
 	scripts/proof.sh
+
+fuzz: ## Run the fuzz targets, SECONDS_EACH=60
+	SECONDS_EACH=$(SECONDS_EACH) scripts/fuzz.sh
 
 bench: ## Measure, and print a table
 	benches/run.sh

@@ -150,7 +150,7 @@ quickstart() {
 answers() {
   local host=${1#*://}
   host=${host%%/*}
-  curl -fsS --noproxy '*' --max-time 5 --retry 10 --retry-delay 1 --retry-all-errors -o /dev/null -H "Host: $host" "http://$web/"
+  curl -fsS --noproxy '*' --max-time 5 --retry 30 --retry-delay 1 --retry-all-errors -o /dev/null -H "Host: $host" "http://$web/"
 }
 
 (umask 077 && mkdir -p "$state" && : >"$state/up.log")

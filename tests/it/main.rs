@@ -34,6 +34,10 @@ mod sim;
 mod store;
 mod support;
 
+/// As the program: a simulation spends a fifth of its time on memory with the system's.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The tests of the API run on this store here, and on PostgreSQL in [`on_postgres`].
 async fn fresh_api() -> support::api::Api {
     support::api::Api::new().await

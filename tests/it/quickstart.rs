@@ -35,9 +35,25 @@ impl Host {
         let started = "docker inspect -f '{{.Id}} {{.State.StartedAt}} {{.RestartCount}}' $(docker ps -aq)";
         let kept = "docker image ls -q; docker network ls -q; docker volume ls -q";
         let ours = format!("cat {STATE}/devsanctum.pid {STATE}/dockerd.pid; pidof traefik");
-        let records = format!("{BINARY} get all -A -o json; {BINARY} get dockerservers,users,templates,projects -o json");
-        let looks = [started, kept, &ours, "iptables -S", &records];
-        looks.iter().map(|look| self.0.ok(&["sh", "-ec", look])).collect()
+        let records = [&["all", "-A"][..], &["dockerservers"], &["users,templates,projects"]].map(|what| self.records(what));
+        let looks = [started, kept, &ours, "iptables -S"].map(|look| self.0.ok(&["sh", "-ec", look]));
+        looks.into_iter().chain(records).collect()
+    }
+
+    /// Records as JSON, without what changes with what else this machine does.
+    fn records(&self, what: &[&str]) -> String {
+        let said = self.0.ok(&[&[BINARY, "get", "-o", "json"], what].concat());
+        let mut list: serde_json::Value = serde_json::from_str(&said).unwrap();
+        list["metadata"] = Default::default();
+        for server in list["items"].as_array_mut().unwrap().iter_mut().filter(|r| r["kind"] == "DockerServer") {
+            for kept in ["resourceVersion", "managedFields"] {
+                server["metadata"][kept] = Default::default();
+            }
+            for figure in ["ramUsedMb", "diskUsedGb", "resourcesUpdatedAt"] {
+                assert!(!server["status"][figure].take().is_null(), "no {figure}");
+            }
+        }
+        format!("{list:#}")
     }
 
     fn page(&self, url: &str) -> Option<String> {

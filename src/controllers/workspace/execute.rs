@@ -147,6 +147,8 @@ fn hold_back(ctx: &Context, uid: &str, observed: &Observed, steps: Vec<Step>) ->
 fn crash_loop(ended: &Container, times: u32, wait: Duration) -> PassError {
     let why = match ended.error.as_str() {
         _ if ended.oom_killed => "killed for using more memory than its limit",
+        // A busy engine misses what the kernel did (seen with dockerd 20.10).
+        "" if ended.exit_code == 137 => "killed, by hand or for using more memory than its limit",
         "" => "its program ended",
         failed => failed,
     };

@@ -8,7 +8,7 @@ use super::shell;
 use super::world::Life;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Extension, Path, Query, Request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use futures::stream::{self, StreamExt};
@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 
 type Params = Query<HashMap<String, String>>;
-type Fake = State<FakeEngine>;
+type Fake = Extension<FakeEngine>;
 
 /// A request's body; all of it is ours and small.
 async fn body(request: Request) -> Value {
@@ -32,8 +32,8 @@ fn is_true(params: &HashMap<String, String>, key: &str) -> bool {
     params.get(key).is_some_and(|v| v == "true" || v == "1")
 }
 
-/// All routes, without their version.
-pub(super) fn router(fake: FakeEngine) -> Router {
+/// All routes, without their version. A request carries its engine.
+pub(super) fn router() -> Router {
     Router::new()
         .route("/_ping", any(ping))
         .route("/version", get(version))
@@ -53,7 +53,6 @@ pub(super) fn router(fake: FakeEngine) -> Router {
         .route("/exec/{id}/json", get(inspect_exec))
         .merge(super::http_objects::router())
         .fallback(|| async { Refusal(404, "page not found".into()) })
-        .with_state(fake)
 }
 
 async fn ping() -> Response {
@@ -65,7 +64,7 @@ async fn version() -> Response {
     ok(&json!({ "Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12", "Os": "linux", "Arch": "amd64" }))
 }
 
-async fn info(State(fake): Fake) -> Response {
+async fn info(Extension(fake): Fake) -> Response {
     let world = fake.world();
     ok(&json!({
         "ID": format!("FAKE:{:016X}", world.seed),
@@ -78,7 +77,7 @@ async fn info(State(fake): Fake) -> Response {
     }))
 }
 
-async fn events(State(fake): Fake, Query(params): Params) -> Response {
+async fn events(Extension(fake): Fake, Query(params): Params) -> Response {
     let wanted = filters(params.get("filters").map(String::as_str));
     let at = |key: &str| params.get(key).and_then(|text| moment(text));
     let (past, listener, now) = {
@@ -108,12 +107,12 @@ async fn events(State(fake): Fake, Query(params): Params) -> Response {
     Body::from_stream(stream::iter(begin).chain(live.take_until(Box::pin(over)))).into_response()
 }
 
-async fn list(State(fake): Fake, Query(params): Params) -> Response {
+async fn list(Extension(fake): Fake, Query(params): Params) -> Response {
     let wanted = filters(params.get("filters").map(String::as_str));
     ok(&fake.world().container_list(is_true(&params, "all"), &wanted))
 }
 
-async fn create(State(fake): Fake, Query(params): Params, request: Request) -> Response {
+async fn create(Extension(fake): Fake, Query(params): Params, request: Request) -> Response {
     let body = body(request).await;
     match fake.world().create(params.get("name").map(String::as_str), body) {
         Ok(id) => reply(StatusCode::CREATED, &json!({ "Id": id, "Warnings": [] })),
@@ -121,13 +120,13 @@ async fn create(State(fake): Fake, Query(params): Params, request: Request) -> R
     }
 }
 
-async fn inspect(State(fake): Fake, Path(asked): Path<String>) -> Response {
+async fn inspect(Extension(fake): Fake, Path(asked): Path<String>) -> Response {
     let world = fake.world();
     let found = world.find(&asked).and_then(|id| world.containers.get(id));
     found.map_or_else(|| Refusal::no_container(&asked).into_response(), |c| ok(&c.inspected()))
 }
 
-async fn start(State(fake): Fake, Path(asked): Path<String>) -> Response {
+async fn start(Extension(fake): Fake, Path(asked): Path<String>) -> Response {
     let started = fake.world().start(&asked);
     match started {
         Ok(None) => StatusCode::NOT_MODIFIED.into_response(),
@@ -141,7 +140,7 @@ async fn start(State(fake): Fake, Path(asked): Path<String>) -> Response {
     }
 }
 
-async fn stop(State(fake): Fake, Path(asked): Path<String>, Query(params): Params) -> Response {
+async fn stop(Extension(fake): Fake, Path(asked): Path<String>, Query(params): Params) -> Response {
     let grace = params.get("t").and_then(|t| t.parse().ok()).unwrap_or(10);
     let (id, run) = {
         let mut world = fake.world();
@@ -176,7 +175,7 @@ async fn stop(State(fake): Fake, Path(asked): Path<String>, Query(params): Param
     StatusCode::NO_CONTENT.into_response()
 }
 
-async fn act(State(fake): Fake, Path((asked, action)): Path<(String, String)>, Query(params): Params) -> Response {
+async fn act(Extension(fake): Fake, Path((asked, action)): Path<(String, String)>, Query(params): Params) -> Response {
     let mut world = fake.world();
     done(match action.as_str() {
         "kill" => world.kill(&asked, params.get("signal").map_or("KILL", String::as_str)),
@@ -187,11 +186,11 @@ async fn act(State(fake): Fake, Path((asked, action)): Path<(String, String)>, Q
     })
 }
 
-async fn remove(State(fake): Fake, Path(asked): Path<String>, Query(params): Params) -> Response {
+async fn remove(Extension(fake): Fake, Path(asked): Path<String>, Query(params): Params) -> Response {
     done(fake.world().remove(&asked, is_true(&params, "force")))
 }
 
-async fn logs(State(fake): Fake, Path(asked): Path<String>, Query(params): Params) -> Response {
+async fn logs(Extension(fake): Fake, Path(asked): Path<String>, Query(params): Params) -> Response {
     let Some(id) = fake.world().find(&asked).map(str::to_owned) else {
         return Refusal::no_container(&asked).into_response();
     };
@@ -204,7 +203,7 @@ async fn logs(State(fake): Fake, Path(asked): Path<String>, Query(params): Param
     Body::from_stream(log_stream(fake, id, query)).into_response()
 }
 
-async fn create_exec(State(fake): Fake, Path(asked): Path<String>, request: Request) -> Response {
+async fn create_exec(Extension(fake): Fake, Path(asked): Path<String>, request: Request) -> Response {
     let body = body(request).await;
     match fake.world().create_exec(&asked, &body) {
         Ok(id) => reply(StatusCode::CREATED, &json!({ "Id": id })),
@@ -212,7 +211,7 @@ async fn create_exec(State(fake): Fake, Path(asked): Path<String>, request: Requ
     }
 }
 
-async fn start_exec(State(fake): Fake, Path(id): Path<String>, mut request: Request) -> Response {
+async fn start_exec(Extension(fake): Fake, Path(id): Path<String>, mut request: Request) -> Response {
     if let Err(refusal) = fake.world().exec_json(&id) {
         return refusal.into_response();
     }
@@ -227,7 +226,7 @@ async fn start_exec(State(fake): Fake, Path(id): Path<String>, mut request: Requ
     (StatusCode::SWITCHING_PROTOCOLS, head).into_response()
 }
 
-async fn resize_exec(State(fake): Fake, Path(id): Path<String>, Query(params): Params) -> Response {
+async fn resize_exec(Extension(fake): Fake, Path(id): Path<String>, Query(params): Params) -> Response {
     let number = |key: &str| params.get(key).and_then(|v| v.parse().ok()).unwrap_or_default();
     let mut world = fake.world();
     let Some(exec) = world.execs.get_mut(&id) else {
@@ -237,6 +236,6 @@ async fn resize_exec(State(fake): Fake, Path(id): Path<String>, Query(params): P
     StatusCode::OK.into_response()
 }
 
-async fn inspect_exec(State(fake): Fake, Path(id): Path<String>) -> Response {
+async fn inspect_exec(Extension(fake): Fake, Path(id): Path<String>) -> Response {
     fake.world().exec_json(&id).map_or_else(IntoResponse::into_response, |exec| ok(&exec))
 }

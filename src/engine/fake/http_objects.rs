@@ -6,7 +6,7 @@ use super::events::filters;
 use super::networks::network_json;
 use super::volumes::{tagged, volume_json};
 use axum::Router;
-use axum::extract::{Json, Path, Query, State};
+use axum::extract::{Extension, Json, Path, Query};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::StatusCode;
@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 
 type Params = Query<HashMap<String, String>>;
-type Fake = State<FakeEngine>;
+type Fake = Extension<FakeEngine>;
 
-pub(super) fn router() -> Router<FakeEngine> {
+pub(super) fn router() -> Router {
     Router::new()
         .route("/networks", get(networks))
         .route("/networks/create", post(create_network))
@@ -30,59 +30,59 @@ pub(super) fn router() -> Router<FakeEngine> {
         .route("/images/{*path}", get(image))
 }
 
-async fn networks(State(fake): Fake, Query(params): Params) -> Response {
+async fn networks(Extension(fake): Fake, Query(params): Params) -> Response {
     ok(&fake.world().network_list(&filters(params.get("filters").map(String::as_str))))
 }
 
-async fn create_network(State(fake): Fake, Json(body): Json<Value>) -> Response {
+async fn create_network(Extension(fake): Fake, Json(body): Json<Value>) -> Response {
     match fake.world().create_network(&body) {
         Ok(id) => reply(StatusCode::CREATED, &json!({ "Id": id, "Warning": "" })),
         Err(refusal) => refusal.into_response(),
     }
 }
 
-async fn network(State(fake): Fake, Path(asked): Path<String>) -> Response {
+async fn network(Extension(fake): Fake, Path(asked): Path<String>) -> Response {
     let world = fake.world();
     let missing = || Refusal(404, format!("network {asked} not found")).into_response();
     world.network_named(&asked).map_or_else(missing, |n| ok(&network_json(n)))
 }
 
-async fn remove_network(State(fake): Fake, Path(asked): Path<String>) -> Response {
+async fn remove_network(Extension(fake): Fake, Path(asked): Path<String>) -> Response {
     done(fake.world().remove_network(&asked))
 }
 
-async fn connect(State(fake): Fake, Path(network): Path<String>, Json(body): Json<Value>) -> Response {
+async fn connect(Extension(fake): Fake, Path(network): Path<String>, Json(body): Json<Value>) -> Response {
     let container = body["Container"].as_str().unwrap_or_default();
     let joined = fake.world().connect(&network, container);
     joined.map_or_else(IntoResponse::into_response, |()| StatusCode::OK.into_response())
 }
 
-async fn disconnect(State(fake): Fake, Path(network): Path<String>, Json(body): Json<Value>) -> Response {
+async fn disconnect(Extension(fake): Fake, Path(network): Path<String>, Json(body): Json<Value>) -> Response {
     let container = body["Container"].as_str().unwrap_or_default();
     let left = fake.world().disconnect(&network, container, body["Force"] == true);
     left.map_or_else(IntoResponse::into_response, |()| StatusCode::OK.into_response())
 }
 
-async fn volumes(State(fake): Fake, Query(params): Params) -> Response {
+async fn volumes(Extension(fake): Fake, Query(params): Params) -> Response {
     ok(&fake.world().volume_list(&filters(params.get("filters").map(String::as_str))))
 }
 
-async fn create_volume(State(fake): Fake, Json(body): Json<Value>) -> Response {
+async fn create_volume(Extension(fake): Fake, Json(body): Json<Value>) -> Response {
     reply(StatusCode::CREATED, &fake.world().create_volume(&body))
 }
 
-async fn volume(State(fake): Fake, Path(name): Path<String>) -> Response {
+async fn volume(Extension(fake): Fake, Path(name): Path<String>) -> Response {
     let world = fake.world();
     let missing = || Refusal(404, format!("get {name}: no such volume")).into_response();
     world.volumes.get(&name).map_or_else(missing, |v| ok(&volume_json(&name, v)))
 }
 
-async fn remove_volume(State(fake): Fake, Path(name): Path<String>) -> Response {
+async fn remove_volume(Extension(fake): Fake, Path(name): Path<String>) -> Response {
     done(fake.world().remove_volume(&name))
 }
 
 /// A pull: lines of progress, and the words of an error in the stream, with status 200.
-async fn pull(State(fake): Fake, Query(params): Params) -> Response {
+async fn pull(Extension(fake): Fake, Query(params): Params) -> Response {
     let name = params.get("fromImage").cloned().unwrap_or_default();
     let tag = params.get("tag").cloned().unwrap_or_default();
     let joint = if tag.contains(':') { '@' } else { ':' };
@@ -102,7 +102,7 @@ async fn pull(State(fake): Fake, Query(params): Params) -> Response {
     lines.map(|l| format!("{l}\r\n")).concat().into_response()
 }
 
-async fn image(State(fake): Fake, Path(path): Path<String>) -> Response {
+async fn image(Extension(fake): Fake, Path(path): Path<String>) -> Response {
     let reference = path.strip_suffix("/json").unwrap_or(&path);
     let world = fake.world();
     let name = tagged(reference);

@@ -15,12 +15,15 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use tower::ServiceExt;
 
 /// Bytes on their way in one direction.
 const PIPE: usize = 64 * 1024;
+
+/// Built once: half of the connections carry one call.
+static ROUTES: LazyLock<axum::Router> = LazyLock::new(router);
 
 /// The client's end of a pipe.
 struct Pipe(TokioIo<tokio::io::DuplexStream>);
@@ -72,10 +75,9 @@ fn open(fake: &FakeEngine) -> io::Result<Pipe> {
 
 /// Serves one connection to its end.
 async fn converse(fake: FakeEngine, stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static) {
-    let routes = router(fake.clone());
     let serve = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let (fake, routes) = (fake.clone(), routes.clone());
-        async move { answer(&fake, routes, request).await }
+        let fake = fake.clone();
+        async move { answer(&fake, request).await }
     });
     let server = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), serve);
     // An error is a fault that broke the connection, or a client that left: both are as planned.
@@ -91,11 +93,12 @@ pub(super) async fn listen(fake: FakeEngine, listener: tokio::net::UnixListener)
 }
 
 /// Answers, or breaks the connection by an error.
-async fn answer(fake: &FakeEngine, routes: axum::Router, request: Request<Incoming>) -> Result<Response<AxumBody>, io::Error> {
-    let request = match without_version(request.map(AxumBody::new)) {
+async fn answer(fake: &FakeEngine, request: Request<Incoming>) -> Result<Response<AxumBody>, io::Error> {
+    let mut request = match without_version(request.map(AxumBody::new)) {
         Ok(request) => request,
         Err(refusal) => return Ok(refusal.into_response()),
     };
+    request.extensions_mut().insert(fake.clone());
     let name = call_name(request.method(), request.uri().path());
     let path = request.uri().path_and_query().map_or("/", |p| p.as_str()).to_owned();
     let (latency, silent, planned, number) = {
@@ -117,7 +120,7 @@ async fn answer(fake: &FakeEngine, routes: axum::Router, request: Request<Incomi
         Some(Fault::LostRequest) => return Err(io::ErrorKind::ConnectionReset.into()),
         _ => {}
     }
-    let Ok(mut answer) = routes.oneshot(request).await;
+    let Ok(mut answer) = ROUTES.clone().oneshot(request).await;
     let mut late = None;
     if listener.is_some() {
         let status = answer.status().as_u16();

@@ -5,29 +5,12 @@ use devsanctum::engine::*;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// What controllers listen for.
-const ACTIONS: [&str; 12] =
-    ["create", "start", "die", "stop", "kill", "oom", "pause", "unpause", "destroy", "rename", "connect", "disconnect"];
-
-fn encoded(text: &str) -> String {
-    text.bytes().map(|b| format!("%{b:02X}")).collect()
-}
-
 /// Events since then that are about a container, in order.
 async fn told(lab: &Lab, since: &str, id: &ContainerId) -> Vec<Value> {
     let about = |e: &Value| e["Actor"]["ID"] == id.as_str() || e["Actor"]["Attributes"]["container"] == id.as_str();
-    let mut all = all(lab, since).await;
+    let mut all = lab.events(since).await;
     all.retain(about);
     all
-}
-
-async fn all(lab: &Lab, since: &str) -> Vec<Value> {
-    let filters = encoded(&json!({"event": ACTIONS}).to_string());
-    let path = format!("/v1.41/events?since={since}&until={}&filters={filters}", lab.now());
-    let (status, body) = lab.ask_bytes(&path, "GET", None).await;
-    assert_eq!(status, 200);
-    let lines = String::from_utf8(body.to_vec()).unwrap();
-    lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
 }
 
 fn actions(events: &[Value]) -> Vec<&str> {
@@ -120,7 +103,7 @@ pub async fn networks_and_volumes_are_told_without_labels(lab: &Lab) {
     lab.engine.remove_volume(&volume.name).await.unwrap();
     lab.engine.remove_network(&id).await.unwrap();
     a_moment().await;
-    let mut events = all(lab, &since).await;
+    let mut events = lab.events(&since).await;
     events.retain(|e| e["Actor"]["ID"] == id || e["Actor"]["ID"] == volume.name);
     let kinds: Vec<_> = events.iter().map(|e| format!("{} {}", e["Type"], e["Action"]).replace('"', "")).collect();
     assert_eq!(kinds, ["network create", "volume create", "volume destroy", "network destroy"]);

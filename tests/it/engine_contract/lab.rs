@@ -7,12 +7,20 @@ use devsanctum::engine::*;
 use devsanctum::resource::labels;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
+
+/// What controllers listen for.
+const ACTIONS: [&str; 12] =
+    ["create", "start", "die", "stop", "kill", "oom", "pause", "unpause", "destroy", "rename", "connect", "disconnect"];
+
+fn encoded(text: &str) -> String {
+    text.bytes().map(|b| format!("%{b:02X}")).collect()
+}
 
 static LABS: AtomicU32 = AtomicU32::new(0);
 
@@ -153,13 +161,40 @@ impl Lab {
     /// Runs a container that is killed for its memory.
     pub async fn run_out_of_memory(&self, what: &str) -> ContainerId {
         let Some(fake) = self.fake_engine() else {
-            // The first run only.
-            let script = "[ -e /ran ] && exec sleep 100000; : > /ran; x=x; while :; do x=$x$x; done";
-            return self.run(&ContainerSpec { memory: 8 << 20, ..self.script(what, script) }).await;
+            // The first run only. A busy dockerd hears of it only after the container's end, and then never says so: it
+            // ends once it was told.
+            let script = "[ -e /ran ] && exec sleep 100000; : > /ran; (x=x; while :; do x=$x$x; done)
+                while [ ! -e /told ]; do sleep 0.1; done; exit 137";
+            let since = self.now();
+            let id = self.run(&ContainerSpec { memory: 8 << 20, ..self.script(what, script) }).await;
+            self.told_of_memory(&since, &id).await;
+            self.docker(&["cp", "/etc/hostname", &format!("{}:/told", self.name(what))]);
+            return id;
         };
         let id = self.run(&self.spec(what)).await;
         assert!(fake.oom_kill(&self.name(what)));
         id
+    }
+
+    /// What has been told since then.
+    pub async fn events(&self, since: &str) -> Vec<Value> {
+        let filters = encoded(&json!({"event": ACTIONS}).to_string());
+        let path = format!("/v1.41/events?since={since}&until={}&filters={filters}", self.now());
+        let (status, body) = self.ask_bytes(&path, "GET", None).await;
+        assert_eq!(status, 200);
+        let lines = String::from_utf8(body.to_vec()).unwrap();
+        lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+    }
+
+    async fn told_of_memory(&self, since: &str, id: &ContainerId) {
+        for _ in 0..300 {
+            let events = self.events(since).await;
+            if events.iter().any(|e| e["Action"] == "oom" && e["Actor"]["ID"] == id.as_str()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the engine does not tell of it");
     }
 
     pub fn kill(&self, name: &str) {

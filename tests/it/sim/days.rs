@@ -5,7 +5,7 @@
 //! say, and stay so without another act. What must always hold is looked at all day. In long runs a day that fails is played
 //! again without ever more of what happened, until all that is left is needed.
 //!
-//! Each commit plays 200 days; `DEVSANCTUM_SEEDS` says how many, `DEVSANCTUM_FIRST_SEED` from which one on.
+//! Each commit plays 1,000 days; `DEVSANCTUM_SEEDS` says how many, `DEVSANCTUM_FIRST_SEED` from which one on.
 
 use super::chance::SplitMix;
 use super::child::{self, Asked};
@@ -205,7 +205,7 @@ fn number(name: &str, default: u64) -> u64 {
 const PARTS: u64 = 4;
 
 fn part(nth: u64) {
-    let (first, count) = (number("DEVSANCTUM_FIRST_SEED", 1), number("DEVSANCTUM_SEEDS", 200));
+    let (first, count) = (number("DEVSANCTUM_FIRST_SEED", 1), number("DEVSANCTUM_SEEDS", 1000));
     let (mut played, mut calls, mut failed) = (0, 0, Vec::new());
     for seed in (first..first + count).filter(|s| s % PARTS == nth) {
         played += 1;

@@ -8,9 +8,9 @@ use super::child::{self, Asked};
 use super::oracles::Outcome;
 use super::plan::{Moment, Plan};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Of all points, each commit plays one in this many.
-const ONE_IN: usize = 5;
+static POINTS: Part = Part::new("points", 5, 800);
 /// A second end comes within this many calls of the first.
 const SOON: usize = 60;
 /// Chance is the same for all: what differs is where the process ends.
@@ -49,35 +49,68 @@ pub fn points(reference: &Outcome) -> Vec<(usize, Moment)> {
     all
 }
 
-/// Plays a part of a workload's plans, and all of them when asked to.
-pub fn play_all(workload: &str, what: &str, one_in: usize, plans: impl Fn(&Plan, &Reference) -> Vec<(String, Plan)>) {
-    let folder = tempfile::tempdir().unwrap();
-    let plan = Plan::of(workload, SEED);
-    let reference = Reference::of(&plan, folder.path());
-    let all = plans(&plan, &reference);
-    let asked = std::env::var("DEVSANCTUM_POINTS").ok();
-    let one_in = asked.map_or(one_in, |n| n.parse().expect("DEVSANCTUM_POINTS must be a number: one in how many"));
-    let (mut played, mut failed) = (0, Vec::new());
-    for (label, plan) in all.iter().step_by(one_in) {
-        let told = child::play(&Asked { plan: plan.clone(), reference: Some(reference.file.clone()), outcome: None });
-        // One that came to nothing proves nothing.
-        played += usize::from(told.hit >= plan.points() || !told.wrong.is_empty());
-        if !told.wrong.is_empty() {
-            failed.push(format!("{label}\n    {}\n    again: {}", told.wrong.join("\n    "), child::again(plan)));
-        }
-    }
-    println!("proof: {what} {played} played, {} failed, of {} in {workload}", failed.len(), all.len());
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
+/// What of all plans of a kind each commit plays, and what was played in this run.
+pub struct Part {
+    what: &'static str,
+    one_in: usize,
+    at_least: usize,
+    played: AtomicUsize,
+    ended: AtomicUsize,
 }
 
-/// Ends the process a second time, soon after it was started again.
+impl Part {
+    /// One in so many; of all workloads together at least so many.
+    pub const fn new(what: &'static str, one_in: usize, at_least: usize) -> Self {
+        Self { what, one_in, at_least, played: AtomicUsize::new(0), ended: AtomicUsize::new(0) }
+    }
+
+    /// Plays a part of a workload's plans, and all of them when asked to.
+    pub fn play(&self, workload: &str, plans: impl Fn(&Plan, &Reference) -> Vec<(String, Plan)>) {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = Plan::of(workload, SEED);
+        let reference = Reference::of(&plan, folder.path());
+        let all = plans(&plan, &reference);
+        let one_in = number("DEVSANCTUM_POINTS").unwrap_or(self.one_in);
+        let (mut played, mut failed) = (0, Vec::new());
+        for (label, plan) in all.iter().step_by(one_in) {
+            let told = child::play(&Asked { plan: plan.clone(), reference: Some(reference.file.clone()), outcome: None });
+            // One that came to nothing proves nothing.
+            played += usize::from(told.hit >= plan.points() || !told.wrong.is_empty());
+            if !told.wrong.is_empty() {
+                failed.push(format!("{label}\n    {}\n    again: {}", told.wrong.join("\n    "), child::again(plan)));
+            }
+        }
+        let of = all.len().div_ceil(one_in);
+        println!("proof: {} {played} played, {} failed, of {of} in {workload}", self.what, failed.len());
+        self.add(played);
+        assert!(failed.is_empty(), "{}", failed.join("\n"));
+    }
+
+    /// The last workload of all tells whether it was enough.
+    fn add(&self, played: usize) {
+        let all = self.played.fetch_add(played, Relaxed) + played;
+        if self.ended.fetch_add(1, Relaxed) + 1 == super::workloads::ALL.len() {
+            assert!(all >= self.at_least, "only {all} {} were played, not {}", self.what, self.at_least);
+        }
+    }
+}
+
+fn number(name: &str) -> Option<usize> {
+    Some(std::env::var(name).ok()?.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
+}
+
+/// Ends the process a second time, soon after it was started again, until it was ended twice this many times.
 fn play_doubles(workload: &str, count: usize) {
     let folder = tempfile::tempdir().unwrap();
     let plan = Plan::of(workload, SEED);
     let reference = Reference::of(&plan, folder.path());
     let (all, mut chance) = (points(&reference.outcome), SplitMix(count as u64));
     let (mut hit, mut failed) = (0, Vec::new());
-    for _ in 0..count {
+    // Some end before the second point is reached.
+    for _ in 0..4 * count {
+        if hit == count {
+            break;
+        }
         let (call, moment) = all[chance.below(all.len())];
         let (later, again) = all[chance.below(all.len())];
         let plan = plan.crash(call, moment).crash(call + 1 + later % SOON, again);
@@ -89,15 +122,15 @@ fn play_doubles(workload: &str, count: usize) {
     }
     println!("proof: double points {hit} played, {} failed, of {count} in {workload}", failed.len());
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert_eq!(hit, count, "{workload}: too few were ended twice");
 }
 
 fn play(workload: &str) {
-    play_all(workload, "points", ONE_IN, |plan, reference| {
+    POINTS.play(workload, |plan, reference| {
         let label = |call: usize, moment| format!("{moment:?} {}", reference.outcome.calls[call].label);
         points(&reference.outcome).into_iter().map(|(call, m)| (label(call, m), plan.crash(call, m))).collect()
     });
-    if let Ok(doubles) = std::env::var("DEVSANCTUM_DOUBLES") {
-        let all: usize = doubles.parse().expect("DEVSANCTUM_DOUBLES must be a number");
+    if let Some(all) = number("DEVSANCTUM_DOUBLES") {
         play_doubles(workload, all.div_ceil(super::workloads::ALL.len()));
     }
 }

@@ -6,10 +6,9 @@
 
 use super::oracles::Outcome;
 use super::plan::{Held, How, Moment, Past, Plan, Stale};
-use super::points::{self, Reference};
+use super::points::Part;
 
-/// Of all plans, each commit plays one in this many.
-const ONE_IN: usize = 10;
+static VIEWS: Part = Part::new("views", 10, 500);
 /// How late changes are heard of: within a step of a workload, and over the next ones.
 const LATE: [u64; 2] = [45, 200];
 
@@ -44,7 +43,7 @@ fn plans(plan: &Plan, reference: &Outcome) -> Vec<(String, Plan)> {
 }
 
 fn play(workload: &str) {
-    points::play_all(workload, "views", ONE_IN, |plan, reference: &Reference| plans(plan, &reference.outcome));
+    VIEWS.play(workload, |plan, reference| plans(plan, &reference.outcome));
 }
 
 super::points::each_workload!(play);

@@ -38,7 +38,7 @@ static DATABASES: LazyLock<Runtime> =
 /// How often all is listed: seldom, so that there are few calls.
 const RESYNC: Duration = Duration::from_secs(600);
 /// And in a day by chance, of which there are many.
-const RESYNC_OF_DAYS: Duration = Duration::from_secs(1800);
+const RESYNC_OF_DAYS: Duration = Duration::from_secs(3600);
 /// How often it is looked at whether what must hold does.
 const LOOK: Duration = Duration::from_secs(5);
 /// A record goes after what it stood for: nothing of it is there for longer than an answer takes.

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Runs every test. Simulations want nothing but processors; half of the others' time is waiting for daemons. So the two run side
+# by side, and simulations give way: what measures its patience must not wait for them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+test=(cargo test --locked --profile gate)
+"${test[@]}" --no-run
+
+log=target/tmp/simulations.log
+mkdir -p target/tmp
+# A process group of its own: all of it ends with this script.
+set -m
+RUST_TEST_THREADS=$(nproc) nice -n 19 "${test[@]}" --test it -- sim:: >"$log" 2>&1 &
+simulations=$!
+set +m
+trap 'kill -- "-$simulations" 2>/dev/null || true' EXIT
+echo "Simulations run beside the other tests; what they say comes last ($log)."
+
+failed=0
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
+"${test[@]}" -- --skip sim:: || failed=1
+tail -n +1 -f --pid="$simulations" "$log"
+wait "$simulations" || failed=1
+exit $failed

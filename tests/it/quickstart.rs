@@ -84,6 +84,9 @@ fn make_up_serves_the_quickstart_changes_nothing_again_and_make_down_leaves_the_
     assert!(host.page(url).is_some_and(|page| page.starts_with("<h1>Hello from ")));
     assert_eq!(open_to_others(&host.0.folder(STATE)), Vec::<String>::new());
 
+    soon("the server counts its workspace", || {
+        host.0.ok(&[BINARY, "get", "dockerserver/local", "-o", "jsonpath={.status.workspaces}"]).trim() == "1"
+    });
     let before = host.world();
     let again = host.make(&["up"]);
     assert!(again.contains("runs already") && again.contains(url) && !again.contains("applying"), "{again}");

@@ -52,6 +52,8 @@ impl Loop for Servers {
     async fn reconcile(&self, record: &DockerServer, pass: &mut Pass<DockerServerStatus>) -> Result<(), PassError> {
         let name = record.name_any();
         let done = self.look_after(record, pass).await;
+        // That may take seconds, in which workspaces come and go.
+        pass.status.workspaces = u32::try_from(self.ctx.members(&name).len()).unwrap_or(u32::MAX);
         if !self.ctx.engines.tried(&name) {
             // Its workspaces wait for word, good or bad.
             self.ctx.engines.set(&name, None);
@@ -134,7 +136,6 @@ impl Servers {
     /// Reaches it, prepares it, proves it, measures it.
     async fn look_after(&self, record: &DockerServer, pass: &mut Pass<DockerServerStatus>) -> Result<(), PassError> {
         let name = record.name_any();
-        pass.status.workspaces = u32::try_from(self.ctx.members(&name).len()).unwrap_or(u32::MAX);
         self.trust(record, pass);
         let engine = match self.reach(record, pass).await {
             Ok(engine) => engine,

@@ -86,10 +86,11 @@ impl Part {
         assert!(failed.is_empty(), "{}", failed.join("\n"));
     }
 
-    /// The last workload of all tells whether it was enough.
+    /// The last workload of all tells whether it was enough, unless somebody asked for fewer.
     fn add(&self, played: usize) {
         let all = self.played.fetch_add(played, Relaxed) + played;
-        if self.ended.fetch_add(1, Relaxed) + 1 == super::workloads::ALL.len() {
+        let last = self.ended.fetch_add(1, Relaxed) + 1 == super::workloads::ALL.len();
+        if last && number("DEVSANCTUM_POINTS").is_none() {
             assert!(all >= self.at_least, "only {all} {} were played, not {}", self.what, self.at_least);
         }
     }

@@ -21,7 +21,8 @@ pub struct FakeProxy {
 struct State {
     published: Option<RouteTable>,
     held: RouteTable,
-    due: Option<Instant>,
+    /// Since when what was published waits to be held.
+    since: Option<Instant>,
     latency: Duration,
     failure: Option<ProxyError>,
     errors: std::collections::BTreeMap<String, String>,
@@ -29,11 +30,17 @@ struct State {
 }
 
 impl State {
+    /// Whether what was published will only be taken over. It is due at once where the clock is another one than it was
+    /// published by: each paused runtime has its own.
+    fn waits(&self) -> bool {
+        self.since.is_some_and(|since| Instant::now().checked_duration_since(since).is_some_and(|past| past < self.latency))
+    }
+
     /// Takes over what is due.
     fn settle(&mut self) {
-        if self.due.is_some_and(|due| due <= Instant::now()) && self.failure.is_none() {
+        if self.since.is_some() && !self.waits() && self.failure.is_none() {
             self.held = self.published.clone().unwrap_or_default();
-            self.due = None;
+            self.since = None;
         }
     }
 }
@@ -62,7 +69,7 @@ impl FakeProxy {
     pub fn forget(&self) {
         let mut state = self.state();
         state.held = RouteTable::default();
-        state.due = state.published.is_some().then(|| Instant::now() + state.latency);
+        state.since = state.published.is_some().then(Instant::now);
     }
 
     /// The routes it serves now.
@@ -85,7 +92,7 @@ impl Proxy for FakeProxy {
         state.settle();
         if state.published.as_ref() != Some(table) {
             state.published = Some(table.clone());
-            state.due = Some(Instant::now() + state.latency);
+            state.since = Some(Instant::now());
             state.publishes += 1;
             state.settle();
         }
@@ -112,7 +119,7 @@ impl Proxy for FakeProxy {
 
     async fn wait_live(&self, patience: Duration) -> Result<LiveRoutes, ProxyError> {
         let settled = async {
-            while self.state().due.is_some_and(|due| due > Instant::now()) {
+            while self.state().waits() {
                 sleep(LOOK).await;
             }
         };
@@ -149,6 +156,20 @@ mod tests {
         assert!(proxy.live().await.unwrap().0.is_empty());
         assert!(proxy.wait_live(Duration::from_secs(1)).await.unwrap().0["r"].current);
         assert_eq!(proxy.publishes(), 1);
+    }
+
+    #[test]
+    fn what_waits_by_a_clock_that_is_gone_waits_no_more() {
+        let on_a_clock_of_its_own =
+            || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let proxy = FakeProxy::default();
+        proxy.set_failure(Some(ProxyError::Unreachable("gone".into())));
+        on_a_clock_of_its_own().block_on(async {
+            sleep(Duration::from_secs(3600)).await;
+            proxy.publish(&table());
+        });
+        proxy.set_failure(None);
+        on_a_clock_of_its_own().block_on(async { assert!(proxy.live().await.unwrap().0["r"].current) });
     }
 
     #[tokio::test]

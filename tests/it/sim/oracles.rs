@@ -16,6 +16,8 @@ const LINES: usize = 12;
 pub const STRANGER: &str = "stranger";
 /// Nothing may be written for this long once all is settled.
 const REST: Duration = Duration::from_secs(1800);
+/// Calls a proof of isolation takes, and what else comes between, at the most.
+const PROOF: usize = 100;
 
 /// A call that was made.
 #[derive(Debug, Serialize, Deserialize)]
@@ -67,13 +69,12 @@ pub fn play(plan: &Plan, workload: &Workload) -> Outcome {
         (picture, tally, busy, from, events, settled::differences(hands).await)
     });
     let trace = world.director.trace();
-    let (acts, looks): (Vec<&Call>, Vec<&Call>) = trace[from..].iter().partition(|c| c.acts());
     Outcome {
         picture,
         tally,
         unsettled,
-        unrest: unrest(&acts),
-        looks: looks.len(),
+        unrest: unrest(&trace, from),
+        looks: trace[from..].iter().filter(|c| !c.acts()).count(),
         broken: world.director.broken(),
         hit: world.director.hit(),
         calls: trace.iter().map(made).collect(),
@@ -88,15 +89,17 @@ fn made(call: &Call) -> Made {
     Made { label: call.label(), acts: call.acts(), earlier: call.earlier, done: call.status.is_some() }
 }
 
-/// What was done that need not have been. Isolation is proved again each hour, with a container made for that.
-fn unrest(acts: &[&Call]) -> Vec<String> {
+/// What was done from then on that need not have been. Isolation is proved again each hour, with a container made for that; a
+/// proof may have begun before.
+fn unrest(trace: &[Call], from: usize) -> Vec<String> {
     let mut proving = Vec::new();
     let mut all = Vec::new();
-    for call in acts {
+    for (nth, call) in trace.iter().enumerate().skip(from.saturating_sub(PROOF)).filter(|(_, call)| call.acts()) {
         match call.name.as_str() {
             "create" if call.what.contains("-neighbour&") => proving.extend(["start", "remove"]),
             name => match proving.iter().position(|p| *p == name) {
                 Some(at) => drop(proving.remove(at)),
+                None if nth < from => {}
                 None => all.push(call.label()),
             },
         }

@@ -2,6 +2,7 @@
 
 use crate::support::bare;
 use crate::support::ports::free_address;
+use crate::support::signal;
 use crate::support::traefik::{Gate, PATIENCE, Rig, Upstream, find_traefik, private, public, request, spawn, started, table};
 use crate::support::watchdog::Watchdog;
 use axum::routing::get;
@@ -22,10 +23,6 @@ async fn until(rig: &Rig, host: &str, status: u16) -> Duration {
         sleep(Duration::from_millis(5)).await;
     }
     start.elapsed()
-}
-
-async fn kill(pid: u32) {
-    assert!(tokio::process::Command::new("kill").args(["-9", &pid.to_string()]).status().await.unwrap().success());
 }
 
 #[tokio::test]
@@ -79,7 +76,7 @@ async fn a_killed_traefik_comes_back_by_itself_with_all_routes() {
     rig.route(&table([("r1", public("a.localhost", app.address)), ("r2", public("b.localhost", app.address))])).await;
     for _ in 0..2 {
         let before = rig.pid();
-        kill(before).await;
+        signal("-KILL", before);
         until(&rig, "a.localhost", 0).await;
         until(&rig, "a.localhost", 200).await;
         until(&rig, "b.localhost", 200).await;

@@ -3,7 +3,7 @@
 use crate::support::dockerd::{Dockerd, Options, TINY};
 use crate::support::ports::free_address;
 use crate::support::watchdog::Watchdog;
-use crate::support::{bare, devsanctum, postgres};
+use crate::support::{devsanctum, postgres, signal};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -77,8 +77,7 @@ impl Replica {
     }
 
     fn signal(&self, name: &str) {
-        let sent = bare("kill").args([name, &self.process.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        signal(name, self.process.id());
     }
 
     fn kill(mut self) -> PathBuf {

@@ -3,11 +3,11 @@
 use super::equality::host;
 use super::world::{annotation, in_world, on, until};
 use crate::support::dockerd::{Dockerd, Options};
+use crate::support::signal;
 use crate::support::traefik::request;
 use devsanctum::resource::conditions::find;
 use kube::api::ListParams;
 use serde_json::json;
-use std::process::Command;
 use std::time::Duration;
 
 #[test]
@@ -33,7 +33,7 @@ fn a_killed_traefik_comes_back_with_all_routes() {
     in_world(async |world| {
         world.with_workspaces(2).await;
         let before = world.traefik_pid().expect("Traefik runs");
-        assert!(Command::new("kill").args(["-KILL", &before]).status().unwrap().success());
+        signal("-KILL", &before);
         until("another Traefik", Duration::from_secs(15), async || match world.traefik_pid() {
             Some(now) if now != before => Ok(()),
             other => Err(format!("{other:?}")),
@@ -47,8 +47,7 @@ fn a_killed_traefik_comes_back_with_all_routes() {
 fn what_keeps_traefik_from_starting_is_told_by_the_route() {
     in_world(async |world| {
         world.with_workspaces(1).await;
-        let signalled = Command::new("kill").args(["-KILL", &world.traefik_pid().expect("Traefik runs")]).status().unwrap();
-        assert!(signalled.success());
+        signal("-KILL", world.traefik_pid().expect("Traefik runs"));
         let mut taken = None;
         until("its port to be free", Duration::from_secs(5), async || {
             taken = Some(std::net::TcpListener::bind(world.web).map_err(|e| e.to_string())?);
@@ -81,8 +80,7 @@ fn a_dead_upstream_is_taken_back_at_once_though_traefik_does_not_answer() {
         let told = async || request(feed, "localhost", "/traefik/config", &[("Authorization", &bearer)]).await.1;
         assert!(told().await.contains(&host));
         let traefik = world.traefik_pid().expect("Traefik runs");
-        let signal = |s: &str| assert!(Command::new("kill").args([s, &traefik]).status().unwrap().success());
-        signal("-STOP");
+        signal("-STOP", &traefik);
         world.merge("w0", annotation("anything", "else")).await;
         // Now the proxy is being asked, and says nothing.
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -92,7 +90,7 @@ fn a_dead_upstream_is_taken_back_at_once_though_traefik_does_not_answer() {
             if body.contains(&host) { Err(body) } else { Ok(()) }
         })
         .await;
-        signal("-CONT");
+        signal("-CONT", &traefik);
         world.at_rest().await;
     });
 }

@@ -6,7 +6,7 @@ use crate::support::dockerd::{Dockerd, TINY};
 use crate::support::ports::free_address;
 use crate::support::traefik::{find_traefik, request};
 use crate::support::watchdog::Watchdog;
-use crate::support::{client, devsanctum};
+use crate::support::{self, client, devsanctum};
 use devsanctum::proxy::Earlier;
 use devsanctum::resource::{DockerServer, Route, Workspace, labels};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longest wait for the world to come to rest.
@@ -122,8 +122,7 @@ impl<'d> World<'d> {
 
     /// Sends a signal to the control plane.
     pub fn signal(&self, signal: &str) {
-        let pid = self.child.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        support::signal(signal, self.child.as_ref().unwrap().id());
     }
 
     pub fn docker(&self, args: &[&str]) -> String {

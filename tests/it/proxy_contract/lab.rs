@@ -1,7 +1,7 @@
 //! A Traefik to test, what it polls, and a hand at its host.
 
-use crate::support::bare;
 use crate::support::ports::free_address;
+use crate::support::signal;
 use crate::support::traefik::{Upstream, find_traefik, request, started};
 use crate::support::watchdog::Watchdog;
 use axum::Router;
@@ -264,9 +264,8 @@ impl Lab {
         match &self.traefik {
             Which::Fake(fake) => fake.set_silent(silent),
             Which::Real(real) => {
-                let pid = real.traefik.as_ref().unwrap().status().borrow().pid.to_string();
-                let signal = if silent { "-STOP" } else { "-CONT" };
-                assert!(bare("kill").args([signal, &pid]).status().unwrap().success());
+                let pid = real.traefik.as_ref().unwrap().status().borrow().pid;
+                signal(if silent { "-STOP" } else { "-CONT" }, pid);
             }
         }
     }

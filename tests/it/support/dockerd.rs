@@ -140,7 +140,7 @@ impl Dockerd {
 
     /// Sends a signal to the daemon alone.
     pub fn signal(&self, signal: &str) {
-        assert!(bare("kill").args([signal, &self.pid().to_string()]).status().unwrap().success());
+        super::signal(signal, self.pid());
     }
 
     /// Where its data lies.

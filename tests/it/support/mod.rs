@@ -13,7 +13,7 @@ pub mod source;
 pub mod traefik;
 pub mod watchdog;
 
-pub use command::bare;
+pub use command::{bare, signal};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 

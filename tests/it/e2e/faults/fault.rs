@@ -4,7 +4,7 @@ use super::line::{FAILURE, Mode, Window};
 use super::plan::{Moment, W, Workload};
 use super::scene::Scene;
 use crate::e2e::records::IDLE;
-use crate::support::bare;
+use crate::support;
 use crate::support::dockerd::TINY;
 use std::io::Write;
 use std::time::Duration;
@@ -158,9 +158,8 @@ impl Fault {
     }
 }
 
-fn signal(signal: &str, scene: &Scene<'_>) {
-    let pid = scene.world.traefik_pid().expect("Traefik runs");
-    assert!(bare("kill").args([signal, &pid]).status().unwrap().success());
+fn signal(name: &str, scene: &Scene<'_>) {
+    support::signal(name, scene.world.traefik_pid().expect("Traefik runs"));
 }
 
 /// Writes until no more can be written.

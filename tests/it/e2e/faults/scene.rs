@@ -116,7 +116,9 @@ impl<'d> Scene<'d> {
 
     pub async fn well(&self, what: &str, patience: Duration, done: impl AsyncFn() -> Result<(), String>) {
         until(what, patience, async || {
-            self.world.equals_records().await?;
+            if let Err(differs) = self.world.equals_records().await {
+                return Err(format!("{differs}; said is {:?}", self.complaints().await));
+            }
             self.ready().await?;
             done().await
         })

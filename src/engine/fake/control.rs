@@ -258,9 +258,9 @@ impl FakeEngine {
     pub fn tally(&self) -> BTreeMap<(String, String, String), u64> {
         self.world().tally.clone()
     }
-    /// How many things were done to its objects.
-    pub fn changes(&self) -> u64 {
-        self.world().tally.values().sum()
+    /// Ticks whenever something is done to its objects.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.world().changes.subscribe()
     }
     /// All containers, in little.
     pub fn glance(&self) -> Vec<Glance> {

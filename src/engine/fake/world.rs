@@ -120,6 +120,8 @@ pub(super) struct World {
     pub(super) ticks: i64,
     /// How often each thing was done to each object, by what it is, its name and the event's action.
     pub(super) tally: BTreeMap<(String, String, String), u64>,
+    /// How many things were done.
+    pub(super) changes: watch::Sender<u64>,
     pub(super) containers: BTreeMap<String, FakeContainer>,
     /// Container ids by name.
     pub(super) names: BTreeMap<String, String>,
@@ -151,6 +153,7 @@ impl World {
                 Box::new(move || begun.elapsed())
             }),
             tally: BTreeMap::new(),
+            changes: watch::channel(0).0,
             ticks: 0,
             containers: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -201,6 +204,7 @@ impl World {
     pub(super) fn tell_of_container(&mut self, action: &str, id: &str, more: &[(&str, String)]) {
         let Some(container) = self.containers.get(id) else { return };
         *self.tally.entry(("container".into(), container.name.clone(), action.into())).or_default() += 1;
+        self.changes.send_modify(|n| *n += 1);
         let mut attributes = container.labels.clone();
         attributes.insert("name".into(), container.name.clone());
         attributes.insert("image".into(), container.config["Image"].as_str().unwrap_or_default().to_owned());
@@ -214,6 +218,7 @@ impl World {
         let attributes: BTreeMap<_, _> = attributes.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
         let name = attributes.get("name").map_or(id, String::as_str).to_owned();
         *self.tally.entry((kind.into(), name, action.into())).or_default() += 1;
+        self.changes.send_modify(|n| *n += 1);
         let at = self.now();
         self.events.push(kind, action, id, attributes, at);
     }

@@ -11,10 +11,9 @@ use super::chance::SplitMix;
 use super::child::{self, Asked};
 use super::director::Noise;
 use super::hands::Hands;
-use super::oracles::STRANGER;
 use super::plan::Plan;
+use super::strangers::is_ours;
 use super::world::World;
-use devsanctum::engine::Labels;
 use devsanctum::proxy::ProxyError;
 use serde_json::json;
 use std::sync::atomic::Ordering;
@@ -43,11 +42,6 @@ fn times(seed: u64) -> Vec<Duration> {
 /// A day. It goes on where it was when the process was started anew.
 pub async fn day(hands: &Hands<'_>) {
     let world = hands.world;
-    if !world.once("morning") {
-        for engine in world.engines.values() {
-            assert!(engine.add_foreign(STRANGER, &Labels::new()));
-        }
-    }
     for name in &NAMES[..AT_LEAST] {
         hands.workspace_once(name).await;
     }
@@ -125,8 +119,10 @@ async fn people(hands: &Hands<'_>, mut chance: SplitMix) {
 fn machines(world: &World, mut chance: SplitMix) {
     let engines: Vec<_> = world.engines.values().collect();
     let engine = engines[chance.below(engines.len())];
-    let ours: Vec<String> = engine.containers().into_keys().filter(|n| n.starts_with("ds-")).collect();
-    let Some(name) = ours.get(chance.below(ours.len().max(1))) else { return };
+    let mut ours = engine.glance();
+    ours.retain(|c| is_ours(&c.labels, world.instance()));
+    ours.sort_by(|a, b| a.name.cmp(&b.name));
+    let Some(name) = ours.get(chance.below(ours.len().max(1))).map(|c| &c.name) else { return };
     match chance.below(12) {
         0 | 1 => drop(engine.kill(name)),
         2 => drop(engine.exit(name, 1)),
@@ -150,9 +146,9 @@ fn machines(world: &World, mut chance: SplitMix) {
 fn calls(world: &World, mut chance: SplitMix) {
     match chance.below(8) {
         0 | 1 => world.director.crash_in(chance.below(20)),
-        2 => world.director.noise(Noise { engines: 20, api: 0 }),
-        3 => world.director.noise(Noise { engines: 0, api: 20 }),
-        4 => world.director.noise(Noise { engines: 60, api: 10 }),
+        2 => world.director.noise(Noise { engines: 20, api: 0, alike: false }),
+        3 => world.director.noise(Noise { engines: 0, api: 20, alike: false }),
+        4 => world.director.noise(Noise { engines: 60, api: 10, alike: false }),
         5 => world.engines.values().for_each(|e| e.set_latency(Duration::from_millis(20 + chance.below(3000) as u64))),
         _ => mend(world),
     }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// One call, as the trace has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +89,8 @@ pub type Answer = (u16, Vec<u8>);
 pub struct Noise {
     pub engines: u64,
     pub api: u64,
+    /// All fail in the same way, before they are done.
+    pub alike: bool,
 }
 
 /// Hears every call.
@@ -96,12 +98,12 @@ pub struct Director {
     clock: Arc<SimClock>,
     state: Mutex<State>,
     died: Notify,
+    acts: watch::Sender<u64>,
 }
 
 #[derive(Default)]
 struct State {
     trace: Vec<Call>,
-    acts: usize,
     /// By whom and the caller's own number.
     open: BTreeMap<(String, u64), usize>,
     plan: Plan,
@@ -125,7 +127,7 @@ struct State {
 impl Director {
     pub fn new(clock: Arc<SimClock>, plan: &Plan) -> Arc<Self> {
         let state = State { plan: plan.clone(), chance: SplitMix(!plan.seed), ..State::default() };
-        Arc::new(Self { clock, state: Mutex::new(state), died: Notify::new() })
+        Arc::new(Self { clock, state: Mutex::new(state), died: Notify::new(), acts: watch::channel(0).0 })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -139,14 +141,16 @@ impl Director {
             return Fate::Lost;
         }
         let (at, nth) = (self.clock.elapsed(), state.trace.len());
-        if nth >= if state.plan.is_day() { MOST_CALLS_OF_DAYS } else { MOST_CALLS } {
+        if nth >= if state.plan.is_long() { MOST_CALLS_OF_DAYS } else { MOST_CALLS } {
             let last: Vec<String> = state.trace.iter().rev().take(6).map(Call::label).collect();
             super::child::give_up(&format!("{nth} calls and no end, the last ones {}", last.join(", ")));
         }
         let call = Call { at, whom: whom.into(), name: name.into(), what: what.into(), status: None, earlier: 0 };
         let (acts, label) = (call.acts(), call.label());
         let writes = whom == "api" && acts;
-        state.acts += usize::from(acts);
+        if acts {
+            self.acts.send_modify(|n| *n += 1);
+        }
         state.trace.push(call);
         state.open.insert((whom.into(), number), nth);
         let due = state.plan.crashes.iter().any(|c| c.call == nth && c.moment == Moment::Before);
@@ -291,9 +295,9 @@ impl Director {
         self.lock().trace.len()
     }
 
-    /// How many calls were there to change something.
-    pub fn acts(&self) -> usize {
-        self.lock().acts
+    /// Ticks whenever a call is there to change something.
+    pub fn acts(&self) -> watch::Receiver<u64> {
+        self.acts.subscribe()
     }
 
     /// The plan's points that were come to, and what was called there.
@@ -330,6 +334,9 @@ impl State {
         let share = if self.trace[nth].whom == "api" { self.noise.api } else { self.noise.engines };
         if share == 0 || self.chance.next() % 100 >= share {
             return Fate::Goes;
+        }
+        if self.noise.alike {
+            return Fate::Fails;
         }
         let fate = if self.chance.below(2) == 0 { Fate::Fails } else { Fate::Breaks };
         if self.chance.below(2) == 0 {

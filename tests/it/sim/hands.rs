@@ -51,7 +51,7 @@ impl Hands<'_> {
         self.create(records::settings(IMAGE)).await;
         for server in self.world.engines.keys() {
             let mut record = records::server(server, Path::new("/nowhere/docker.sock"));
-            record["spec"]["pollInterval"] = json!(format!("{}s", self.world.resync().as_secs()));
+            record["spec"]["pollInterval"] = json!(format!("{}s", self.world.poll().as_secs()));
             self.create(record).await;
         }
         self.create(records::user()).await;

@@ -4,6 +4,7 @@ use super::director::Call;
 use super::picture::{self, Picture};
 use super::plan::Plan;
 use super::settled;
+use super::strangers;
 use super::workloads::Workload;
 use super::world::World;
 use serde::{Deserialize, Serialize};
@@ -12,10 +13,14 @@ use std::time::Duration;
 
 /// Lines told of each oracle.
 const LINES: usize = 12;
-/// Name of a container that is nobody's business.
-pub const STRANGER: &str = "stranger";
 /// Nothing may be written for this long once all is settled.
 const REST: Duration = Duration::from_secs(1800);
+/// In a day a thing that cannot be done is tried this often, looked at this often, and the records are changed this often; an
+/// engine that is away is asked for this often.
+const TRIES: usize = 300;
+const LOOKS: usize = 4 * TRIES;
+const WRITES: usize = 20;
+const PINGS: usize = 3000;
 /// Calls a proof of isolation takes, and what else comes between, at the most.
 const PROOF: usize = 100;
 
@@ -65,9 +70,11 @@ pub fn play(plan: &Plan, workload: &Workload) -> Outcome {
         world.director.rest();
         let from = world.director.calls();
         tokio::time::sleep(REST).await;
-        let (picture, tally) = picture::take(hands).await;
+        // A day has no like without faults to be compared with.
+        let (picture, tally) = if plan.is_day() { Default::default() } else { picture::take(hands).await };
         (picture, tally, busy, from, events, settled::differences(hands).await)
     });
+    strangers::touched(&world.engines, world.instance()).into_iter().for_each(|touched| world.director.broke(touched));
     let trace = world.director.trace();
     Outcome {
         picture,
@@ -105,6 +112,24 @@ fn unrest(trace: &[Call], from: usize) -> Vec<String> {
         }
     }
     all
+}
+
+/// What was called too often on a day on which something could not be done.
+pub fn tried_too_often(day: &[Call]) -> Vec<String> {
+    let mut tries: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for call in day {
+        let most = match call.whom.as_str() {
+            "api" if call.acts() => WRITES,
+            _ if call.acts() => TRIES,
+            _ if ["ping", "info"].contains(&call.name.as_str()) => PINGS,
+            _ => LOOKS,
+        };
+        // Filters and the like do not make another call of it.
+        let what = call.what.split('?').next().unwrap_or_default();
+        tries.entry(format!("{} {} {what}", call.whom, call.name)).or_insert((0, most)).0 += 1;
+    }
+    let often = tries.into_iter().filter(|(_, (n, most))| n > most);
+    often.map(|(call, (n, most))| format!("{call} was called {n} times in a day, and not at most {most} times")).collect()
 }
 
 /// What was made or removed more often than without faults, by a process that saw things late: it may start something

@@ -98,6 +98,11 @@ impl Plan {
         self.workload == "day"
     }
 
+    /// Whether it takes a day at least, so that more calls are no wonder.
+    pub fn is_long(&self) -> bool {
+        self.is_day() || self.workload.ends_with("-for-a-day")
+    }
+
     /// How many things are to go wrong.
     pub fn points(&self) -> usize {
         self.crashes.len() + self.stale.len() + self.held.len() + usize::from(self.past.is_some())

@@ -1,8 +1,8 @@
 //! Whether the world is as the records say: exactly what they ask for, nothing else of ours, and nobody else's touched.
 
 use super::hands::Hands;
+use super::strangers::is_ours;
 use super::world::World;
-use devsanctum::resource::labels;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,7 +47,9 @@ pub async fn differences(hands: &Hands<'_>) -> Vec<String> {
         let mut there: BTreeSet<String> = engine
             .inspected()
             .iter()
-            .filter(|(_, c)| c["Config"]["Labels"][labels::INSTANCE] == hands.world.instance())
+            .filter(|(_, c)| {
+                is_ours(&serde_json::from_value(c["Config"]["Labels"].clone()).unwrap_or_default(), hands.world.instance())
+            })
             .map(|(name, c)| format!("container {name} {}", text(&c["State"]["Status"])))
             .collect();
         there.extend(engine.networks().into_iter().filter(|n| n.starts_with("ds-")).map(|n| format!("network {n}")));

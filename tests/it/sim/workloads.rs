@@ -6,8 +6,10 @@
 use super::days;
 use super::director::Noise;
 use super::hands::{Hands, IMAGE};
+use super::oracles;
 use crate::e2e::records;
 use devsanctum::engine::Labels;
+use devsanctum::proxy::ProxyError;
 use devsanctum::resource::labels;
 use futures::future::BoxFuture;
 use serde_json::json;
@@ -56,9 +58,18 @@ pub const ALL: [Workload; 17] = [
     short("server-gone", TWO, &[ground, one_on_s2, server_gone, delete]),
 ];
 
+/// What is wrong, and stays so for a day. Nothing else goes wrong in these: what counts is what is tried meanwhile.
+pub const LASTING: [Workload; 5] = [
+    short("no-image-for-a-day", ONE, &[ground, image_missing, one, a_day, image_back]),
+    short("name-taken-for-a-day", ONE, &[ground, squat, a_day, unsquat]),
+    short("engine-away-for-a-day", ONE, &[ground, one, daemon_down, a_day, daemon_up]),
+    short("engine-fails-for-a-day", ONE, &[ground, one, engine_always_fails, a_day, engine_works]),
+    short("proxy-away-for-a-day", ONE, &[ground, proxy_down, one, a_day, proxy_up]),
+];
+
 /// The workload so named.
 pub fn named(name: &str) -> Option<&'static Workload> {
-    const { &ALL }.iter().chain([const { &DAY }]).find(|w| w.name == name)
+    const { &ALL }.iter().chain(const { &LASTING }).chain([const { &DAY }]).find(|w| w.name == name)
 }
 
 /// Steps are written as `async` blocks.
@@ -145,6 +156,22 @@ steps! {
             hands.world.engines["s1"].publish_image(IMAGE);
         }
     }
+    image_missing(hands) { hands.world.engines["s1"].remove_image(IMAGE); }
+    image_back(hands) {
+        hands.world.engines["s1"].publish_image(IMAGE);
+        // As for somebody who waits for the next try.
+        hands.wait(600).await;
+    }
+    proxy_down(hands) { hands.world.proxy.set_failure(Some(ProxyError::Unreachable("it is down".into()))); }
+    proxy_up(hands) { hands.world.proxy.set_failure(None); }
+    a_day(hands) {
+        // The first tries come quickly.
+        hands.wait(900).await;
+        let from = hands.world.director.calls();
+        hands.wait(24 * 3600).await;
+        let wrong = oracles::tried_too_often(&hands.world.director.trace()[from..]);
+        wrong.into_iter().for_each(|wrong| hands.world.director.broke(wrong));
+    }
     daemon_down(hands) {
         if !hands.world.once("daemon down") {
             hands.world.engines["s1"].set_refusing(true);
@@ -152,7 +179,8 @@ steps! {
         }
     }
     daemon_up(hands) { hands.world.engines["s1"].set_refusing(false); }
-    engine_fails(hands) { hands.world.director.noise(Noise { engines: 100, api: 0 }); }
+    engine_fails(hands) { hands.world.director.noise(Noise { engines: 100, api: 0, alike: false }); }
+    engine_always_fails(hands) { hands.world.director.noise(Noise { engines: 100, api: 0, alike: true }); }
     engine_works(hands) { hands.world.director.noise(Noise::default()); }
     route(hands) {
         let spec = json!({"host": "extra.example.com", "workspace": "w0", "port": 8080, "visibility": "PUBLIC"});

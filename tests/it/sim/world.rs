@@ -8,6 +8,7 @@ use super::late;
 use super::moments::{self, Records};
 use super::plan::Plan;
 use super::planted::{self, Bug};
+use super::strangers;
 use super::workloads::Workload;
 use axum::extract::Request;
 use axum::middleware::{self, Next};
@@ -21,7 +22,8 @@ use devsanctum::engine::fake::{FakeEngine, Fault};
 use devsanctum::engine::pool::{EnginePool, NoMetrics};
 use devsanctum::engine::{Engine, EngineError};
 use devsanctum::proxy::{FakeProxy, LiveRoutes, Proxy, ProxyError, RouteTable};
-use devsanctum::store::{SecretKey, Store, StoreConfig};
+use devsanctum::store::{ListQuery, SecretKey, Store, StoreConfig, Stored};
+use futures::future::select_all;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -33,12 +35,13 @@ use tokio_util::sync::CancellationToken;
 
 /// Where the databases of all simulations work: in real time, on threads of their own.
 static DATABASES: LazyLock<Runtime> =
-    LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+    LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap());
 
 /// How often all is listed: seldom, so that there are few calls.
 const RESYNC: Duration = Duration::from_secs(600);
 /// And in a day by chance, of which there are many.
 const RESYNC_OF_DAYS: Duration = Duration::from_secs(3600);
+const POLL_OF_DAYS: Duration = Duration::from_secs(4 * 3600);
 /// How often it is looked at whether what must hold does.
 const LOOK: Duration = Duration::from_secs(5);
 /// A record goes after what it stood for: nothing of it is there for longer than an answer takes.
@@ -93,7 +96,9 @@ impl World {
                 direct(&engine, name, director.clone());
                 ((*name).to_owned(), engine)
             });
-            made.collect::<BTreeMap<_, _>>()
+            let engines = made.collect::<BTreeMap<_, _>>();
+            strangers::settle(&engines, store.instance());
+            engines
         });
         let (proxy, starts, did) = (Arc::default(), AtomicU64::new(0), Mutex::default());
         // What is seen late is found at the next list of all.
@@ -116,6 +121,11 @@ impl World {
     /// How often all is listed.
     pub fn resync(&self) -> Duration {
         resync(&self.plan)
+    }
+
+    /// How often a server's resources are measured. In a day by chance seldom: it would be half of all calls.
+    pub fn poll(&self) -> Duration {
+        if self.plan.is_day() { POLL_OF_DAYS } else { self.resync() }
     }
 
     /// Whether this was done before; from now on it was.
@@ -173,24 +183,25 @@ impl World {
             () = self.director.death() => None,
             ended = process => panic!("the loops ended: {ended:?}"),
             told = script => Some(told),
-            () = self.watch(&hands) => None,
+            () = self.watch() => None,
         }
     }
 
-    /// Looks every few seconds, if anything was done since, whether what must hold does.
-    async fn watch(&self, hands: &Hands<'_>) {
-        let (mut seen, mut doubtful, mut records) = ((0, 0), BTreeMap::new(), Records::default());
+    /// Looks whether what must hold does: some seconds after something was done, and as long as there is doubt.
+    async fn watch(&self) {
+        let mut done: Vec<_> = self.engines.values().map(FakeEngine::changes).chain([self.director.acts()]).collect();
+        let (mut doubtful, mut records) = (BTreeMap::new(), Records::default());
         loop {
-            tokio::time::sleep(LOOK).await;
-            let changes = (self.director.acts(), self.engines.values().map(FakeEngine::changes).sum());
-            if changes == seen && doubtful.is_empty() {
-                continue;
+            if doubtful.is_empty() {
+                let _ = select_all(done.iter_mut().map(|done| Box::pin(done.changed()))).await;
             }
-            seen = changes;
-            records.read(hands).await;
-            moments::always(self).into_iter().for_each(|broken| self.director.broke(broken));
-            let routes = moments::routes(self, &records).await.into_iter().map(|w| (w, self.patience));
-            let orphans = moments::orphans(self, &records).into_iter().map(|w| (w, ORPHANED.min(self.patience)));
+            tokio::time::sleep(LOOK).await;
+            done.iter_mut().for_each(watch::Receiver::mark_unchanged);
+            records.read(self).await;
+            let own = moments::own(self);
+            moments::one_main_each(&own).into_iter().for_each(|broken| self.director.broke(broken));
+            let routes = moments::routes(self, &own, &records).await.into_iter().map(|w| (w, self.patience));
+            let orphans = moments::orphans(&own, &records).into_iter().map(|w| (w, ORPHANED.min(self.patience)));
             let at = tokio::time::Instant::now();
             doubtful = routes.chain(orphans).map(|w| (w.clone(), *doubtful.get(&w).unwrap_or(&at))).collect();
             let long = doubtful.iter().filter(|((_, patience), since)| since.elapsed() >= *patience);
@@ -228,6 +239,11 @@ impl World {
             stop: CancellationToken::new(),
             fence,
         }
+    }
+
+    /// All records of a kind, as they are stored.
+    pub async fn stored(&self, kind: &'static str) -> Vec<Stored> {
+        self.store.list(&ListQuery { kind, ..ListQuery::default() }).await.unwrap().items
     }
 
     /// The newest change of a record.

@@ -25,19 +25,24 @@ use tokio::time::Instant;
 
 /// How long isolation is believed before it is proved again.
 const PROVED_FOR: Duration = Duration::from_secs(3600);
+/// What could not be proved or measured is tried again after this long, however seldom the server is polled: less than 300
+/// times a day, since a proof makes a container.
+const UNKNOWN_FOR: Duration = Duration::from_secs(400);
 
 /// The server loop.
 pub struct Servers {
     ctx: Context,
     watches: watch::Watches,
-    /// When each server was last measured, and when its isolation was last proved.
+    /// When each server was last measured, and when its isolation is to be proved next.
     looked: Mutex<BTreeMap<String, Looked>>,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Looked {
     measured: Option<Instant>,
-    proved: Option<Instant>,
+    prove_at: Option<Instant>,
+    /// Whether the last proof could be made.
+    proved: bool,
 }
 
 #[async_trait]
@@ -160,7 +165,9 @@ impl Servers {
         self.ctx.engines.set(&name, Some(engine.clone()));
         self.watches.keep(&self.ctx, record, engine);
         let poll = humantime::parse_duration(&record.spec.poll_interval).unwrap_or(Duration::from_secs(60));
-        pass.requeue = Some(poll.mul_f64(0.9 + 0.2 * self.ctx.frame.clock.jitter()));
+        let poll = poll.mul_f64(0.9 + 0.2 * self.ctx.frame.clock.jitter());
+        let all_known = prepared.probe.is_some() && self.lock().get(&name).is_some_and(|l| l.proved);
+        pass.requeue = Some(if all_known { poll } else { poll.min(UNKNOWN_FOR) });
         Ok(())
     }
 
@@ -238,7 +245,7 @@ impl Servers {
         pass: &mut Pass<DockerServerStatus>,
     ) -> Result<(), PassError> {
         let looked = self.lock().get(name).copied().unwrap_or_default();
-        if looked.proved.is_some_and(|at| at.elapsed() < PROVED_FOR) && !prepared.fresh {
+        if looked.prove_at.is_some_and(|at| Instant::now() < at) && !prepared.fresh {
             return Ok(());
         }
         let Some(probe) = &prepared.probe else {
@@ -246,20 +253,24 @@ impl Servers {
             pass.notice(condition("Isolated", false, "NotProved", prepared.missing.clone()));
             return Ok(());
         };
-        match isolation::prove(engine, probe, prepared).await {
+        let proved = match isolation::prove(engine, probe, prepared).await {
             Ok(found) => {
                 let mode = if found.neighbour { NetworkMode::PerWorkspace } else { NetworkMode::SharedBridge };
                 pass.status.network_mode = Some(mode);
                 pass.notice(found.condition());
+                true
             }
             // The server works; what is not known is said.
             Err(EngineError::Failed(words) | EngineError::Invalid(words)) => {
                 pass.status.network_mode.get_or_insert(NetworkMode::SharedBridge);
                 pass.notice(condition("Isolated", false, "NotProved", words));
+                false
             }
             Err(e) => return Err(PassError::engine("Isolated", &e)),
-        }
-        self.lock().entry(name.to_owned()).or_default().proved = Some(Instant::now());
+        };
+        let mut all = self.lock();
+        let looked = all.entry(name.to_owned()).or_default();
+        (looked.prove_at, looked.proved) = (Some(Instant::now() + if proved { PROVED_FOR } else { UNKNOWN_FOR }), proved);
         Ok(())
     }
 
@@ -277,6 +288,8 @@ impl Servers {
         let Some(probe) = prepared.probe.as_ref().filter(|_| due || pass.status.stale) else {
             if prepared.probe.is_none() {
                 pass.notice(condition("ResourcesKnown", false, "ProbeMissing", prepared.missing.clone()));
+                // Once there is one, that is not to be said until the next poll.
+                self.lock().entry(name).or_default().measured = None;
             }
             return Ok(());
         };

@@ -17,13 +17,20 @@ use tokio::time::Instant;
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 /// Longest wait after failed pulls.
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
+/// A pull that is under way is asked after this often.
+const AGAIN: Duration = Duration::from_secs(2);
 /// A presence seen this recently is believed without asking again.
 const BELIEVED: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]
 enum Pull {
-    Running,
-    Failed { words: String, failures: u32, at: Instant },
+    /// Under way; if an earlier one failed, with these words.
+    Running(Option<String>),
+    Failed {
+        words: String,
+        failures: u32,
+        at: Instant,
+    },
     Present(Instant),
 }
 
@@ -70,32 +77,41 @@ pub async fn have(
 pub async fn have_one(ctx: &Context, server: &str, engine: &Arc<dyn Engine>, image: &str) -> Result<(), PassError> {
     let key = (server.to_owned(), image.to_owned());
     let known = ctx.pulls.get(&key);
-    let pulling = || PassError::waiting("ImageReady", "Pulling", format!("pulling {image} to {server}"), Duration::from_secs(2));
     match &known {
         Some(Pull::Present(at)) if at.elapsed() < BELIEVED => return Ok(()),
-        Some(Pull::Running) => return Err(pulling()),
+        Some(Pull::Running(failed)) => return Err(pulling(server, image, failed.as_deref(), AGAIN)),
         _ => {}
     }
     if engine.image(image).await.map_err(|e| PassError::engine("ImageReady", &e))?.is_some() {
         ctx.pulls.set(&key, Pull::Present(Instant::now()));
         return Ok(());
     }
-    let failures = match known {
+    let (failures, words) = match known {
         Some(Pull::Failed { words, failures, at }) => {
             let wait = FIRST_RETRY.saturating_mul(1 << failures.min(10)).min(LONGEST_RETRY);
             if let Some(left) = wait.checked_sub(at.elapsed()) {
-                let message = format!(
-                    "{image} is not on {server} and cannot be pulled: {words}. Trying again by itself; or change the template's base"
-                );
-                return Err(PassError::waiting("ImageReady", "ImagePullFailed", message, left.max(Duration::from_secs(1))));
+                return Err(pulling(server, image, Some(&words), left.max(Duration::from_secs(1))));
             }
-            failures
+            (failures, Some(words))
         }
-        _ => 0,
+        _ => (0, None),
     };
-    ctx.pulls.set(&key, Pull::Running);
+    let says = pulling(server, image, words.as_deref(), AGAIN);
+    ctx.pulls.set(&key, Pull::Running(words));
     tokio::spawn(pull(ctx.clone(), key, engine.clone(), failures));
-    Err(pulling())
+    Err(says)
+}
+
+/// What is said of an image that is not there yet. What failed before is said until it works: each try would otherwise be two
+/// changes of the record, for as long as the image is missing.
+fn pulling(server: &str, image: &str, failed: Option<&str>, again: Duration) -> PassError {
+    let Some(words) = failed else {
+        return PassError::waiting("ImageReady", "Pulling", format!("pulling {image} to {server}"), again);
+    };
+    let message = format!(
+        "{image} is not on {server} and cannot be pulled: {words}. Trying again by itself; or change the template's base"
+    );
+    PassError::waiting("ImageReady", "ImagePullFailed", message, again)
 }
 
 async fn pull(ctx: Context, key: (String, String), engine: Arc<dyn Engine>, failures: u32) {

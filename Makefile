@@ -20,8 +20,8 @@ sim: ## Play a simulation again: PLAN='…' as a failure printed it, or SEED=n f
 	PLAN='$(or $(PLAN),{"workload":"day","seed":$(SEED)})' cargo test --locked --profile gate --test it -- sim::again --exact --ignored --nocapture
 
 proof: export PATH := $(CURDIR)/target/tools/bin:$(PATH):/usr/sbin:/sbin
-proof: ## Play every fault there is, for hours, and write docs/PROOF.md
-	scripts/proof.sh
+proof: ## Play every fault there is, for hours, and write docs/PROOF.md; PARTS='days real' plays some
+	scripts/proof.sh $(PARTS)
 
 fuzz: ## Run the fuzz targets, SECONDS_EACH=60
 	SECONDS_EACH=$(SECONDS_EACH) scripts/fuzz.sh

@@ -9,7 +9,7 @@ mod dockerd;
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 mod watchdog;
 
-use command::bare;
+use command::{bare, signal};
 pub use dockerd::{Dockerd, TINY};
 
 /// A daemon in this network namespace with the image on it.

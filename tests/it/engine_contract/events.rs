@@ -72,7 +72,8 @@ pub async fn running_out_of_memory_is_told_before_the_end(lab: &Lab) {
     let mut events = told(lab, &since, &id).await;
     // The kernel may tell of it more than once.
     events.dedup_by(|a, b| a["Action"] == b["Action"]);
-    assert_eq!(actions(&events), ["create", "connect", "start", "oom", "die", "disconnect"]);
+    // Of the beginning dockerd may not know any more: it keeps 256 events.
+    assert!(actions(&events).ends_with(&["oom", "die", "disconnect"]), "{:?}", actions(&events));
 }
 
 pub async fn a_new_name_is_told_with_the_old_one(lab: &Lab) {

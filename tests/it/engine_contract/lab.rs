@@ -161,10 +161,11 @@ impl Lab {
     /// Runs a container that is killed for its memory.
     pub async fn run_out_of_memory(&self, what: &str) -> ContainerId {
         let Some(fake) = self.fake_engine() else {
-            // The first run only. It is listened for only some time after the start, so the memory is eaten later. A busy
-            // dockerd hears of it only after the container's end, and then never says so: it ends once it was told.
-            let script = "[ -e /ran ] && exec sleep 100000; : > /ran; sleep 1; (x=x; while :; do x=$x$x; done)
-                while [ ! -e /told ]; do sleep 0.1; done; exit 137";
+            // The first run only. It is listened for only some time after the start, so the memory is eaten again and
+            // again. A busy dockerd hears of it only after the container's end, and then never says so: it ends once it
+            // was told.
+            let script = "[ -e /ran ] && exec sleep 100000; : > /ran
+                while [ ! -e /told ]; do (x=x; while :; do x=$x$x; done); sleep 0.3; done; exit 137";
             let since = self.now();
             let id = self.run(&ContainerSpec { memory: 8 << 20, ..self.script(what, script) }).await;
             self.told_of_memory(&since, &id).await;

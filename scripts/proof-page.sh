@@ -16,7 +16,7 @@ TOP
   awk -F'\t' '
     BEGIN {
       asked["points"] = "all"; asked["double points"] = "10,000"; asked["days"] = "100,000"; asked["views"] = "all"
-      asked["planted bugs to be found"] = "30"; asked["real plans"] = "60 and more"; asked["model steps"] = "1,000,000"
+      asked["planted bugs to be found"] = "all (30)"; asked["real plans"] = "60 and more"; asked["model steps"] = "1,000,000"
       asked["kills on sqlite"] = asked["kills on postgres"] = "1,000"; asked["track record"] = "all"
     }
     function adds(what) { return what == "days" || what ~ /^inputs/ }
@@ -32,7 +32,7 @@ TOP
   echo '## What found the planted bugs'
   echo
   if [[ -e target/proof/planted.log ]]; then
-    sed -n 's/^.*\b\([A-Z][A-Za-z]*\): in \([a-z-]*\), after \([0-9]*\) crash points: \(.*\)/- **\1**, in `\2` after \3 crash points: \4/p' \
+    sed -n 's/^.*\b\([A-Z][A-Za-z]*\): in \([a-z-]*\), after \([0-9]*\) faults: \(.*\)/- **\1**, in `\2` after \3 faults: \4/p' \
       target/proof/planted.log
   else
     sed -n '/^- \*\*/p' docs/PROOF.md

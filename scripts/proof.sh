@@ -12,7 +12,10 @@ commit=$(git rev-parse --short HEAD)
 [[ -z $(git status --porcelain -- src tests migrations Cargo.lock) ]] || commit+=-dirty
 logs=target/proof
 mkdir -p "$logs"
-cargo test --locked --profile gate --test it --no-run
+cargo test --locked --profile gate --test it --no-run 2>&1 | tee "$logs/build.log"
+# A copy, so that what is built meanwhile is not what is played.
+it=$logs/it
+cp "$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$logs/build.log")" "$it"
 
 # Adds a part's lines to the ledger: when it was begun, on which commit, how long it took, what, how many, how many failed.
 note() {
@@ -30,7 +33,7 @@ note() {
 play() {
   local part=$1 begun=$SECONDS
   shift
-  cargo test --locked --profile gate --test it -- --nocapture --include-ignored --skip a_simulation --skip sim::again "$@" \
+  "$it" --nocapture --include-ignored --skip a_simulation --skip sim::again "$@" \
     >"$logs/$part.log" 2>&1 || { echo "$part failed: $logs/$part.log" | tee -a "$logs/failed" && tail -n 20 "$logs/$part.log"; }
   note "$part" $(((SECONDS - begun) / 60))
 }
@@ -78,7 +81,7 @@ set -m
 waiting=$!
 set +m
 trap 'kill -- "-$waiting" 2>/dev/null || true' EXIT
-renice -n 19 $$ >/dev/null
+renice -n 10 $$ >/dev/null
 for p in "${parts[@]}"; do
   [[ $p == @(real|store|contract) ]] || part "$p"
 done

@@ -10,7 +10,7 @@ log=target/tmp/simulations.log
 mkdir -p target/tmp
 # A process group of its own: all of it ends with this script.
 set -m
-RUST_TEST_THREADS=$(nproc) nice -n 19 "${test[@]}" --test it -- sim:: --show-output >"$log" 2>&1 &
+RUST_TEST_THREADS=$(nproc) nice -n 10 "${test[@]}" --test it -- sim:: --show-output >"$log" 2>&1 &
 simulations=$!
 set +m
 trap 'kill -- "-$simulations" 2>/dev/null || true' EXIT

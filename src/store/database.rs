@@ -155,7 +155,7 @@ impl Database {
     }
 
     /// A few connections for reading; opened as needed.
-    pub fn read_pool(&self) -> AnyPool {
+    pub fn read_pool(&self, patience: Duration) -> AnyPool {
         let settings = match self.dialect {
             Dialect::Sqlite => "PRAGMA busy_timeout = 5000; PRAGMA query_only = ON",
             Dialect::Postgres => "SET default_transaction_read_only = on; SET statement_timeout = '60s'",
@@ -168,7 +168,7 @@ impl Database {
         options
             .idle_timeout(None)
             .max_lifetime(None)
-            .acquire_timeout(Duration::from_secs(30))
+            .acquire_timeout(patience)
             .after_connect(move |conn, _| Box::pin(async move { conn.execute(settings).await.map(|_| ()) }))
             .connect_lazy_with(self.options.clone())
     }

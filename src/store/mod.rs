@@ -83,6 +83,9 @@ pub type SharedChange = Arc<Change>;
 
 /// Jobs that may wait for the writer before callers wait to hand theirs in.
 const QUEUE: usize = 1024;
+/// How long a read waits for a connection; and in a simulation.
+const ACQUIRE: Duration = Duration::from_secs(30);
+const STAND_STILL: Duration = Duration::from_secs(3600);
 /// How long an answer is held back, at most, until the feed here has heard of it.
 const CATCH_UP: Duration = Duration::from_secs(10);
 
@@ -110,7 +113,8 @@ impl Store {
 
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (closed, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let pool = database.read_pool();
+        // While a simulation stands still its time does not go on, however long a busy machine takes.
+        let pool = database.read_pool(if aside.is_some() { STAND_STILL } else { ACQUIRE });
         let writer = writer::Writer { database: database.clone(), sealer: sealer.clone(), feed: feed.clone(), jobs: queue };
         tasks.spawn(writer.run(conn, closed.clone()));
         tasks.spawn(compact::run(feed.clone(), jobs.downgrade(), config.keep_changes, closed.clone()));

@@ -13,7 +13,7 @@ static VIEWS: Part = Part::new("views", 10, 500);
 const LATE: [u64; 2] = [45, 200];
 
 /// All there are for a workload.
-fn plans(plan: &Plan, reference: &Outcome) -> Vec<(String, Plan)> {
+pub fn plans(plan: &Plan, reference: &Outcome) -> Vec<(String, Plan)> {
     let mut all = Vec::new();
     for (call, made) in reference.calls.iter().enumerate().take(reference.busy) {
         for back in 1..=made.earlier {

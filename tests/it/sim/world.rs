@@ -212,16 +212,19 @@ impl World {
     fn parts(&self, client: kube::Client) -> Parts {
         let (engines, instance, bug) = (self.engines.clone(), self.store.instance().to_owned(), self.plan.bug);
         let fence: devsanctum::engine::Fence = Arc::new(|| true);
+        let made = Arc::default();
         let make = move |server: &str, _: &devsanctum::engine::Endpoint| {
             let engine = engines.get(server).ok_or_else(|| EngineError::Unreachable(format!("no engine {server}")))?;
             let right: Arc<dyn Engine> = Arc::new(engine.engine(&instance)?);
             Ok(match bug {
-                Some(bug) => Arc::new(planted::engine::Wrong { inner: right, bug, seen: Mutex::default() }),
+                Some(bug) => {
+                    Arc::new(planted::engine::Wrong { inner: right, bug, seen: Mutex::default(), made: Arc::clone(&made) })
+                }
                 None => right,
             })
         };
         let (inner, director) = (self.proxy.clone(), self.director.clone());
-        let proxy = DirectedProxy { inner, director, calls: AtomicU64::new(0), bug };
+        let proxy = DirectedProxy { earlier: inner.routes(), inner, director, calls: AtomicU64::new(0), bug };
         Parts {
             client,
             instance: self.store.instance().to_owned(),
@@ -357,6 +360,8 @@ fn unavailable() -> Response {
 }
 
 struct DirectedProxy {
+    /// What was routed when the process began.
+    earlier: RouteTable,
     inner: Arc<FakeProxy>,
     director: Arc<Director>,
     calls: AtomicU64,
@@ -370,7 +375,7 @@ impl Proxy for DirectedProxy {
         let hosts: Vec<String> = table.0.values().map(|e| format!("{}={:?}", e.host, e.visibility)).collect();
         if self.director.asked("proxy", number, "publish", &hosts.join(",")) != Fate::Lost {
             match self.bug {
-                Some(bug) => self.inner.publish(&planted::proxy::table(bug, &self.inner.routes(), table)),
+                Some(bug) => self.inner.publish(&planted::proxy::table(bug, &self.earlier, &self.inner.routes(), table)),
                 None => self.inner.publish(table),
             }
             self.director.done("proxy", number, 200, &[]);

@@ -140,7 +140,14 @@ impl Fault {
             Self::EngineKilled => scene.world.daemon.restart(),
             Self::EngineStopped => scene.world.daemon.signal("-CONT"),
             Self::ImageRemoved => drop(scene.world.docker(&["tag", &scene.image, TINY])),
-            Self::DiskFull => std::fs::remove_file(scene.world.daemon.data().join("filling")).unwrap(),
+            Self::DiskFull => {
+                std::fs::remove_file(scene.world.daemon.data().join("filling")).unwrap();
+                // What dockerd could not write down its list does not show until the container changes: the next plan would
+                // begin with one that runs and is listed as made only.
+                if scene.world.workspaces().get_opt(W).await.unwrap().is_some() {
+                    scene.world.docker_says(&["update", "--restart=no", &scene.world.container(W).await]);
+                }
+            }
             Self::NameTaken => {
                 let new = format!("somebody-elses-{}", &scene.squatter[..12]);
                 scene.world.docker(&["rename", &scene.squatter, &new]);

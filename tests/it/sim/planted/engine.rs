@@ -6,7 +6,7 @@ use bytes::Bytes;
 use devsanctum::engine::*;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ pub struct Wrong {
     pub inner: Arc<dyn Engine>,
     pub bug: Bug,
     pub seen: Mutex<BTreeMap<String, Option<Container>>>,
+    /// Ids and names of what this process has made.
+    pub made: Arc<Mutex<BTreeSet<String>>>,
 }
 
 type Result<T> = std::result::Result<T, EngineError>;
@@ -27,6 +29,15 @@ impl Wrong {
     /// What to do when a name is taken shows only where nobody has looked before.
     fn ignores_names(&self) -> bool {
         matches!(self.bug, Bug::CreatesUnderAnotherName | Bug::AdoptsByName | Bug::EvictsByName)
+    }
+
+    /// Whether it leaves alone what another process made.
+    fn leaves(&self, bug: Bug, what: &str) -> bool {
+        self.is(bug) && !self.made.lock().unwrap().contains(what)
+    }
+
+    fn makes(&self, what: &str) {
+        self.made.lock().unwrap().insert(what.to_owned());
     }
 
     fn spec(&self, spec: &ContainerSpec) -> ContainerSpec {
@@ -77,13 +88,16 @@ impl Engine for Wrong {
         if self.ignores_names() && found.as_ref().is_some_and(|c| c.labels.is_empty()) {
             return Ok(None);
         }
+        if found.as_ref().is_some_and(|c| c.state == ContainerState::Created && self.leaves(Bug::SeesOnlyItsOwn, c.id.as_str())) {
+            return Ok(None);
+        }
         if found.as_ref().is_some_and(|c| c.state == ContainerState::Running) {
             self.seen.lock().unwrap().insert(name.to_owned(), found.clone());
         }
         Ok(found)
     }
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId> {
-        match self.inner.create(&self.spec(spec)).await {
+        let made = match self.inner.create(&self.spec(spec)).await {
             Err(EngineError::Conflict(_)) if self.is(Bug::CreatesUnderAnotherName) => {
                 self.inner.create(&ContainerSpec { name: format!("{}-2", spec.name), ..spec.clone() }).await
             }
@@ -96,14 +110,24 @@ impl Engine for Wrong {
                 self.inner.remove(&self.id_of(&spec.name).await?).await?;
                 self.inner.create(spec).await
             }
+            Err(EngineError::Conflict(_)) if self.is(Bug::RemakesOnConflict) => {
+                let there = self.inner.inspect(&spec.name).await?;
+                let ours = there.filter(|c| c.labels == spec.labels);
+                self.inner.remove(&ours.ok_or_else(|| EngineError::Conflict(spec.name.clone()))?.id).await?;
+                self.inner.create(spec).await
+            }
             Ok(id) if self.is(Bug::CreatesTwice) => {
                 self.inner.remove(&id).await?;
                 self.inner.create(spec).await
             }
             made => made,
-        }
+        };
+        made.inspect(|id| self.makes(id.as_str()))
     }
     async fn start(&self, id: &ContainerId) -> Result<()> {
+        if self.leaves(Bug::StartsOnlyItsOwn, id.as_str()) {
+            return Ok(());
+        }
         self.inner.start(id).await?;
         if self.is(Bug::StartsTwice) {
             self.inner.stop(id, Duration::ZERO).await?;
@@ -114,6 +138,7 @@ impl Engine for Wrong {
     async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<()> {
         match self.bug {
             Bug::ForgetsToStop => return Ok(()),
+            Bug::StopsOnlyItsOwn if self.leaves(self.bug, id.as_str()) => return Ok(()),
             Bug::StopsByRemoving => return self.inner.remove(id).await,
             Bug::StopsOthers => {
                 for other in self.inner.containers(None).await? {
@@ -128,7 +153,7 @@ impl Engine for Wrong {
         self.inner.unpause(id).await
     }
     async fn remove(&self, id: &ContainerId) -> Result<()> {
-        if self.is(Bug::LeavesContainers) {
+        if self.is(Bug::LeavesContainers) || self.leaves(Bug::RemovesOnlyItsOwn, id.as_str()) {
             return Ok(());
         }
         let volumes = match self.bug {
@@ -148,7 +173,7 @@ impl Engine for Wrong {
         self.inner.network(name).await
     }
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String> {
-        self.inner.create_network(spec).await
+        self.inner.create_network(spec).await.inspect(|id| self.makes(id))
     }
     async fn connect(&self, network: &str, id: &ContainerId) -> Result<()> {
         self.inner.connect(network, id).await
@@ -157,7 +182,8 @@ impl Engine for Wrong {
         self.inner.disconnect(network, id).await
     }
     async fn remove_network(&self, id: &str) -> Result<()> {
-        if self.is(Bug::LeavesNetworks) { Ok(()) } else { self.inner.remove_network(id).await }
+        let leaves = self.is(Bug::LeavesNetworks) || self.leaves(Bug::RemovesOnlyItsNetworks, id);
+        if leaves { Ok(()) } else { self.inner.remove_network(id).await }
     }
     async fn volumes(&self, uid: Option<&str>) -> Result<Vec<Volume>> {
         self.listed(self.inner.volumes(uid).await)
@@ -169,10 +195,14 @@ impl Engine for Wrong {
         }
     }
     async fn create_volume(&self, spec: &VolumeSpec) -> Result<()> {
-        if self.is(Bug::ForgetsVolumes) { Ok(()) } else { self.inner.create_volume(spec).await }
+        if self.is(Bug::ForgetsVolumes) {
+            return Ok(());
+        }
+        self.inner.create_volume(spec).await.inspect(|()| self.makes(&spec.name))
     }
     async fn remove_volume(&self, name: &str) -> Result<()> {
-        if self.is(Bug::LeavesVolumes) { Ok(()) } else { self.inner.remove_volume(name).await }
+        let leaves = self.is(Bug::LeavesVolumes) || self.leaves(Bug::RemovesOnlyItsVolumes, name);
+        if leaves { Ok(()) } else { self.inner.remove_volume(name).await }
     }
     async fn image(&self, reference: &str) -> Result<Option<String>> {
         self.inner.image(reference).await

@@ -1,5 +1,6 @@
 //! Wrong versions, for testing the harness: each is a small mistake that a control plane can make, put in where it meets
-//! the world. The oracles must find at least 28 of the 30; what found each is printed.
+//! the world. The oracles must find all but two; what found each is printed. Some do harm only when the process is started
+//! anew, or sees things as they were: what finds these is the harness, not the workload.
 //!
 //! A new one is a variant, a line in [`ALL`] with the workloads in which it does harm, and the mistake itself in
 //! [`engine`], [`records`] or [`proxy`].
@@ -11,6 +12,7 @@ pub mod records;
 use super::child::{self, Asked};
 use super::plan::{Moment, Plan};
 use super::points::{Reference, points};
+use super::views;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -80,10 +82,23 @@ pub enum Bug {
     OpensPrivate,
     /// Looks again at once instead of later.
     Hot,
+    // Only after the process was started anew: it does for what it made itself, and says that it did for the rest.
+    StartsOnlyItsOwn,
+    StopsOnlyItsOwn,
+    RemovesOnlyItsOwn,
+    RemovesOnlyItsVolumes,
+    RemovesOnlyItsNetworks,
+    /// What was made and never started by another process is nothing.
+    SeesOnlyItsOwn,
+    /// Keeps the routes that were there when it began.
+    KeepsEarlierRoutes,
+    // Only where it sees things as they were.
+    /// A name is taken by what it thought was gone: makes that anew.
+    RemakesOnConflict,
 }
 
 /// Each mistake, and workloads in which it does harm.
-pub const ALL: [(Bug, &[&str]); 30] = [
+pub const ALL: [(Bug, &[&str]); 38] = [
     (Bug::CreatesUnderAnotherName, &["squatted", "create"]),
     (Bug::AdoptsByName, &["squatted"]),
     (Bug::EvictsByName, &["squatted"]),
@@ -114,10 +129,19 @@ pub const ALL: [(Bug, &[&str]); 30] = [
     (Bug::KeepsRoutes, &["private-route", "delete"]),
     (Bug::OpensPrivate, &["private-route"]),
     (Bug::Hot, &["create"]),
+    (Bug::StartsOnlyItsOwn, &["create"]),
+    (Bug::StopsOnlyItsOwn, &["stop-start"]),
+    (Bug::RemovesOnlyItsOwn, &["delete"]),
+    (Bug::RemovesOnlyItsVolumes, &["delete"]),
+    (Bug::RemovesOnlyItsNetworks, &["server-gone"]),
+    (Bug::SeesOnlyItsOwn, &["create"]),
+    (Bug::KeepsEarlierRoutes, &["private-route", "delete"]),
+    (Bug::RemakesOnConflict, &["create", "killed"]),
 ];
 
-/// Points tried of each workload where the mistake does no harm without faults.
+/// Points, and then views, tried of each workload where the mistake does no harm without faults.
 const POINTS: usize = 24;
+const VIEWS: usize = 48;
 
 /// The first thing that is wrong with a plan's run. A point may be another call where the mistake has changed the course of
 /// things.
@@ -133,10 +157,15 @@ fn found(bug: Bug, workloads: &[&str], references: &BTreeMap<&str, Reference>) -
         let sound = Plan { bug: Some(bug), ..Plan::of(name, 1) };
         let all = points(&reference.outcome);
         let some = all.iter().filter(|(_, m)| *m != Moment::Before).step_by((all.len() / POINTS).max(1));
-        let plans = [sound.clone()].into_iter().chain(some.map(|(call, moment)| sound.crash(*call, *moment)));
+        let crashes = some.map(|(call, moment)| sound.crash(*call, *moment));
+        let views = views::plans(&sound, &reference.outcome);
+        let one_in = (views.len() / VIEWS).max(1);
+        // The first ones are looks at engines.
+        let views = views.into_iter().enumerate().filter(|(nth, _)| *nth < VIEWS || nth % one_in == 0).map(|(_, (_, plan))| plan);
+        let plans = [sound.clone()].into_iter().chain(crashes).chain(views);
         for (tried, plan) in plans.enumerate() {
             if let Some(wrong) = wrong(plan, reference) {
-                return Some(format!("in {name}, after {tried} crash points: {wrong}"));
+                return Some(format!("in {name}, after {tried} faults: {wrong}"));
             }
         }
     }

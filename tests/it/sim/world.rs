@@ -166,7 +166,11 @@ impl World {
         let routes = router(api);
         let mut directed = directed(routes.clone(), self.director.clone());
         if let Some(bug) = self.plan.bug {
-            directed = directed.layer(middleware::from_fn(move |request, next| planted::records::pass(bug, request, next)));
+            let memory = Arc::new(planted::records::Memory::default());
+            directed = directed.layer(middleware::from_fn(move |request, next| {
+                let memory = memory.clone();
+                async move { planted::records::pass(bug, &memory, request, next).await }
+            }));
         }
         let process = tokio::spawn(controllers::run(self.parts(client(directed, Identity::system("devsanctum")))));
         let hands = Hands { client: client(routes, Identity::administrator("admin")), world: self };

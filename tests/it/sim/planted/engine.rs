@@ -110,12 +110,6 @@ impl Engine for Wrong {
                 self.inner.remove(&self.id_of(&spec.name).await?).await?;
                 self.inner.create(spec).await
             }
-            Err(EngineError::Conflict(_)) if self.is(Bug::RemakesOnConflict) => {
-                let there = self.inner.inspect(&spec.name).await?;
-                let ours = there.filter(|c| c.labels == spec.labels);
-                self.inner.remove(&ours.ok_or_else(|| EngineError::Conflict(spec.name.clone()))?.id).await?;
-                self.inner.create(spec).await
-            }
             Ok(id) if self.is(Bug::CreatesTwice) => {
                 self.inner.remove(&id).await?;
                 self.inner.create(spec).await

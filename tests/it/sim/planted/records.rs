@@ -5,15 +5,53 @@ use crate::sim::chance::SimClock;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use devsanctum::clock::Clock;
 use http::{Method, header};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What a process was told of the records when it listed them, by path.
+#[derive(Default)]
+pub struct Memory(Mutex<BTreeMap<String, (Instant, Value)>>);
+
+/// For so long it believes that.
+const BELIEVED: Duration = Duration::from_secs(60);
+
+impl Memory {
+    /// The answer to a request for one record or all, with what is remembered in place of what is.
+    async fn answer(&self, request: Request, next: Next) -> Response {
+        let (path, query) = (request.uri().path().to_owned(), request.uri().query().unwrap_or_default().to_owned());
+        let known = self.0.lock().unwrap().get(&path).filter(|(at, _)| at.elapsed() < BELIEVED).map(|(_, record)| record.clone());
+        if let Some(record) = known {
+            return axum::Json(record).into_response();
+        }
+        let answer = next.run(request).await;
+        if !query.contains("limit=500") {
+            return answer;
+        }
+        let (head, body) = answer.into_parts();
+        let bytes = to_bytes(body, usize::MAX).await.unwrap();
+        let list: Value = serde_json::from_slice(&bytes).unwrap();
+        let plural = path.rsplit('/').next().unwrap_or_default();
+        for record in list["items"].as_array().into_iter().flatten() {
+            let text = |key: &str| record["metadata"][key].as_str().unwrap_or_default();
+            let one = format!("/apis/devsanctum.io/v1/namespaces/{}/{plural}/{}", text("namespace"), text("name"));
+            self.0.lock().unwrap().insert(one, (Instant::now(), record.clone()));
+        }
+        Response::from_parts(head, bytes.into())
+    }
+}
 
 /// Passes a request on as the mistake has it.
-pub async fn pass(bug: Bug, request: Request, next: Next) -> Response {
+pub async fn pass(bug: Bug, memory: &Memory, request: Request, next: Next) -> Response {
+    if bug == Bug::NeverLooksAgain && *request.method() == Method::GET {
+        return memory.answer(request, next).await;
+    }
     if *request.method() != Method::PATCH {
         return next.run(request).await;
     }

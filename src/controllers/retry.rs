@@ -71,13 +71,15 @@ impl PassError {
         };
         Self::transient(condition, reason, e.to_string())
     }
+    /// The record is another one than was read.
+    pub fn overtaken() -> Self {
+        let (reason, message) = ("RecordMovedOn", "the record changed meanwhile".to_owned());
+        Self { condition: "Ready", reason, message, class: Class::Overtaken }
+    }
     /// Our own API's answer. A conflict means the record moved on: its change brings the next pass.
     pub fn api(e: &kube::Error) -> Self {
         match e {
-            kube::Error::Api(s) if s.code == 409 => {
-                let (reason, message) = ("RecordMovedOn", "the record changed meanwhile".to_owned());
-                Self { condition: "Ready", reason, message, class: Class::Overtaken }
-            }
+            kube::Error::Api(s) if s.code == 409 => Self::overtaken(),
             e => Self::transient("Ready", "ApiFailed", e.to_string()),
         }
     }

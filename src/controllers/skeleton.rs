@@ -85,6 +85,8 @@ struct Running<L: Loop> {
     attempts: Mutex<HashMap<String, u32>>,
     /// Revision each record had after our own last write.
     written: Mutex<HashMap<String, u64>>,
+    /// The copy of a record over which its status was refused.
+    overtaken: Mutex<HashMap<String, Option<String>>>,
     /// When each record was last found as it should be; kept where there is a pace.
     settled: Mutex<HashMap<String, Instant>>,
     queue: Queue,
@@ -94,8 +96,8 @@ struct Running<L: Loop> {
 pub async fn run<L: Loop>(it: L, frame: Frame, store: Store<L::Record>, asked: Asked<L::Record>) {
     let Asked { refs, queue } = asked;
     frame.reports.watch(L::NAME, queue.clone());
-    let (attempts, written, settled) = (Mutex::default(), Mutex::default(), Mutex::default());
-    let running = Running { it, frame, attempts, written, settled, queue };
+    let (attempts, written, overtaken, settled) = Default::default();
+    let running = Running { it, frame, attempts, written, overtaken, settled, queue };
     drive(Arc::new(running), store, refs).await;
 }
 
@@ -186,7 +188,21 @@ impl<L: Loop> Running<L> {
             pass.fail(e);
         }
         self.tell(record, pass, &result);
-        pass.end(record).await.and(result)
+        let ended = pass.end(record).await;
+        self.unless_overtaken(record, ended).and(result)
+    }
+
+    /// A status that was refused because the copy is old is not in order because the next pass finds nothing to write in that
+    /// same copy: what is in the record may be otherwise.
+    fn unless_overtaken(&self, record: &L::Record, ended: Result<(), PassError>) -> Result<(), PassError> {
+        let (name, revision) = (key_of(record), record.resource_version());
+        let mut overtaken = lock(&self.overtaken);
+        match &ended {
+            Err(e) if e.class == Class::Overtaken => drop(overtaken.insert(name, revision)),
+            Ok(()) if overtaken.get(&name) == Some(&revision) => return Err(PassError::overtaken()),
+            _ => drop(overtaken.remove(&name)),
+        }
+        ended
     }
 
     async fn clean_up(&self, record: &L::Record, pass: &mut PassOf<L>) -> Result<(), PassError> {
@@ -276,6 +292,7 @@ impl<L: Loop> Running<L> {
     /// The record is gone.
     fn forget(&self, name: &str) {
         lock(&self.attempts).remove(name);
+        lock(&self.overtaken).remove(name);
         lock(&self.written).remove(name);
         lock(&self.settled).remove(name);
     }
@@ -347,8 +364,8 @@ mod tests {
         let (stop, fence): (_, Fence) = (CancellationToken::new(), Arc::new(|| true));
         let frame = Frame { client, clock: Arc::new(SystemClock), reports: Arc::default(), stop, fence };
         let (trigger, asked) = Trigger::<Template>::new();
-        let (attempts, written, settled) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let running = Arc::new(Running { it, frame, attempts, written, settled, queue: asked.queue });
+        let (attempts, written, overtaken, settled) = Default::default();
+        let running = Arc::new(Running { it, frame, attempts, written, overtaken, settled, queue: asked.queue });
         let (store, mut writer) = reflector::store();
         for event in [watcher::Event::Init, watcher::Event::InitApply(record("1")), watcher::Event::InitDone] {
             writer.apply_watcher_event(&event);

@@ -103,10 +103,16 @@ steps! {
     }
     other_env(hands) { hands.merge("Template", "page", json!({"spec": {"env": {"COLOUR": "green"}}})).await; }
     recreate(hands) {
-        let status = hands.get("Workspace", "w0").await["status"].to_string();
-        let Some(at) = status.find(&format!("{}=", labels::RECREATE)) else { return };
-        let digest: String = status[at..].chars().skip(labels::RECREATE.len() + 1).take_while(char::is_ascii_alphanumeric).collect();
-        hands.merge("Workspace", "w0", json!({"metadata": {"annotations": {labels::RECREATE: digest}}})).await;
+        // Somebody who wants it made anew waits until they are told how.
+        for _ in 0..60 {
+            let status = hands.get("Workspace", "w0").await["status"].to_string();
+            if let Some((_, told)) = status.split_once(&format!("{}=", labels::RECREATE)) {
+                let digest: String = told.chars().take_while(char::is_ascii_alphanumeric).collect();
+                hands.merge("Workspace", "w0", json!({"metadata": {"annotations": {labels::RECREATE: digest}}})).await;
+                return;
+            }
+            hands.wait(10).await;
+        }
     }
     companion(hands) {
         hands.create(records::feature("side")).await;

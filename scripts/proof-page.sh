@@ -7,8 +7,8 @@ cd "$(dirname "$0")/.."
 # Proof
 
 What `make proof` has really played, written by it from [proof.tsv](proof.tsv), which has a line for each part of each run. What
-each line means is in [TESTING](TESTING.md). Of days and of inputs by chance all are counted, since each is played once; of
-the rest, the last run. What failed was mended: it is in `tests/track-record`, and was played again.
+each line means is in [TESTING](TESTING.md). Of days and of inputs by chance all are counted, but not as played those of a block in
+which one failed, for they are played again; of the rest, the last run.
 
 | what | played | failed | asked for | minutes | last played | commit |
 |---|---|---|---|---|---|---|
@@ -23,7 +23,7 @@ TOP
     $4 == "tests of days" || $4 == "tests of fuzz" { next }
     {
       if (!adds($4) && last[$4] != $1) { n[$4] = f[$4] = m[$4] = 0 }
-      if (adds($4)) { n[$4] += $5; f[$4] += $6; m[$4] += $3 } else { n[$4] = $5; f[$4] = $6; m[$4] = $3 }
+      if (adds($4)) { if ($6 == 0) n[$4] += $5; f[$4] += $6; m[$4] += $3 } else { n[$4] = $5; f[$4] = $6; m[$4] = $3 }
       last[$4] = $1; on[$4] = $2
     }
     END { for (w in n) printf "| %s | %d | %d | %s | %d | %s | %s |\n", w, n[w], f[w], asked[w], m[w], substr(last[w], 1, 10), on[w] }

@@ -40,7 +40,7 @@ play() {
 
 # Days by chance, in blocks, so that one that is cut off has lost little.
 days() {
-  local left=${SEEDS:-100000} block=2500 first begun
+  local left=${SEEDS:-100000} block=2500 first
   while ((left > 0)); do
     ((block < left)) || block=$left
     first=$(awk -F'\t' '$4 == "days" && $6 == 0 {n += $5} END {print n + 1}' "$ledger")

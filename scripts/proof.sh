@@ -14,7 +14,8 @@ logs=target/proof
 mkdir -p "$logs"
 cargo test --locked --profile gate --test it --no-run 2>&1 | tee "$logs/build.log"
 # A copy, so that what is built meanwhile is not what is played.
-it=$logs/it
+it=$logs/it.$$ failed=$logs/failed.$$
+trap 'rm -f "$it" "$failed"' EXIT
 cp "$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$logs/build.log")" "$it"
 
 # Adds a part's lines to the ledger: when it was begun, on which commit, how long it took, what, how many, how many failed.
@@ -34,7 +35,7 @@ play() {
   local part=$1 begun=$SECONDS
   shift
   "$it" --nocapture --include-ignored --skip a_simulation --skip sim::again "$@" \
-    >"$logs/$part.log" 2>&1 || { echo "$part failed: $logs/$part.log" | tee -a "$logs/failed" && tail -n 20 "$logs/$part.log"; }
+    >"$logs/$part.log" 2>&1 || { echo "$part failed: $logs/$part.log" | tee -a "$failed" && tail -n 20 "$logs/$part.log"; }
   note "$part" $(((SECONDS - begun) / 60))
 }
 
@@ -45,7 +46,7 @@ days() {
     ((block < left)) || block=$left
     first=$(awk -F'\t' '$4 == "days" && $6 == 0 {n += $5} END {print n + 1}' "$ledger")
     DEVSANCTUM_FIRST_SEED=$first DEVSANCTUM_SEEDS=$block play days sim::days
-    [[ ! -e $logs/failed ]] || return 0
+    [[ ! -e $failed ]] || return 0
     left=$((left - block))
   done
 }
@@ -53,7 +54,7 @@ days() {
 fuzz() {
   local begun=$SECONDS
   SECONDS_EACH=${FUZZ:-600} scripts/fuzz.sh >"$logs/fuzz.log" 2>&1 ||
-    { echo "fuzz failed: $logs/fuzz.log" | tee -a "$logs/failed" && tail -n 20 "$logs/fuzz.log"; }
+    { echo "fuzz failed: $logs/fuzz.log" | tee -a "$failed" && tail -n 20 "$logs/fuzz.log"; }
   note fuzz $(((SECONDS - begun) / 60))
 }
 
@@ -72,7 +73,6 @@ part() {
   esac
 }
 
-rm -f "$logs/failed"
 parts=("$@")
 ((${#parts[@]})) || parts=(real store contract planted points views model fuzz days)
 # What waits for daemons most of the time is played beside what wants processors, which gives way to it.
@@ -80,14 +80,14 @@ set -m
 (for p in "${parts[@]}"; do [[ $p == @(real|store|contract) ]] && part "$p"; done; true) &
 waiting=$!
 set +m
-trap 'kill -- "-$waiting" 2>/dev/null || true' EXIT
+trap 'rm -f "$it" "$failed"; kill -- "-$waiting" 2>/dev/null || true' EXIT
 renice -n 10 $$ >/dev/null
 for p in "${parts[@]}"; do
   [[ $p == @(real|store|contract) ]] || part "$p"
 done
 wait "$waiting"
 cat docs/PROOF.md
-if [[ -e $logs/failed ]]; then
-  cat "$logs/failed" >&2
+if [[ -e $failed ]]; then
+  cat "$failed" >&2
   exit 1
 fi

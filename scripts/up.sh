@@ -116,14 +116,13 @@ start_control_plane() {
 }
 
 # Rules that keep workspaces from this machine and from cloud metadata, one a line: chain and rule.
-# DOCKER-USER is there only while the engine manages the firewall.
+# Not in DOCKER-USER: whenever a network is made, the engine takes the jump there out for some milliseconds.
 firewall_rules() {
-  local instance forward=FORWARD
+  local instance
   instance=$("$binary" status -o json | sed -n 's/.*"instance": "\([0-9a-f]\{8\}\).*/\1/p')
   [[ -n $instance ]] || return 1
-  ! iptables -n -L DOCKER-USER >/dev/null 2>&1 || forward=DOCKER-USER
   say "INPUT -i ds$instance -m conntrack --ctstate NEW -j DROP"
-  say "$forward -i ds$instance -d 169.254.0.0/16 -j DROP"
+  say "PREROUTING -i ds$instance -d 169.254.0.0/16 -j DROP -t raw"
 }
 # Whoever asks whether it succeeded turns errexit off in it: every failure is passed on by hand.
 close_host() {

@@ -36,7 +36,7 @@ impl Host {
         let kept = "docker image ls -q; docker network ls -q; docker volume ls -q";
         let ours = format!("cat {STATE}/devsanctum.pid {STATE}/dockerd.pid; pidof traefik");
         let records = [&["all", "-A"][..], &["dockerservers"], &["users,templates,projects"]].map(|what| self.records(what));
-        let looks = [started, kept, &ours, "iptables -S"].map(|look| self.0.ok(&["sh", "-ec", look]));
+        let looks = [started, kept, &ours, "iptables -S; iptables -t raw -S"].map(|look| self.0.ok(&["sh", "-ec", look]));
         looks.into_iter().chain(records).collect()
     }
 
@@ -54,6 +54,12 @@ impl Host {
             }
         }
         format!("{list:#}")
+    }
+
+    /// Which of the rules are there that close this machine and cloud metadata to workspaces.
+    fn closed(&self) -> [bool; 2] {
+        let rules = self.0.ok(&["sh", "-ec", "iptables -S; iptables -t raw -S"]);
+        ["-A INPUT -i ds", "-A PREROUTING -d 169.254.0.0/16 -i ds"].map(|rule| rules.contains(rule))
     }
 
     fn page(&self, url: &str) -> Option<String> {
@@ -83,6 +89,7 @@ fn make_up_serves_the_quickstart_changes_nothing_again_and_make_down_leaves_the_
     }
     assert!(host.page(url).is_some_and(|page| page.starts_with("<h1>Hello from ")));
     assert_eq!(open_to_others(&host.0.folder(STATE)), Vec::<String>::new());
+    assert_eq!(host.closed(), [true; 2]);
 
     soon("the server counts its workspace", || {
         host.0.ok(&[BINARY, "get", "dockerserver/local", "-o", "jsonpath={.status.workspaces}"]).trim() == "1"
@@ -108,7 +115,7 @@ fn make_up_serves_the_quickstart_changes_nothing_again_and_make_down_leaves_the_
 
     host.make(&["down", "ALL=1"]);
     assert!(!host.0.command("docker").arg("version").output().unwrap().status.success());
-    assert!(!host.0.ok(&["iptables", "-S"]).contains("conntrack --ctstate NEW -j DROP"));
+    assert_eq!(host.closed(), [false; 2]);
     host.make(&["up"]);
     assert!(host.page(url).is_some());
     host.make(&["down", "ALL=1"]);

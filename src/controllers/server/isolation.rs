@@ -42,7 +42,7 @@ impl Found {
         let open: Vec<String> = self.host.iter().map(ToString::to_string).collect();
         let message = format!(
             "workspaces can reach {} of the host. Close it on the host: iptables -I INPUT -i {b} -m conntrack --ctstate NEW -j DROP; \
-             iptables -I DOCKER-USER -i {b} -d 169.254.0.0/16 -j DROP",
+             iptables -t raw -I PREROUTING -i {b} -d 169.254.0.0/16 -j DROP",
             open.join(", "),
             b = self.bridge
         );
@@ -58,7 +58,11 @@ pub async fn prove(engine: &dyn Engine, probe: &ContainerId, prepared: &Prepared
         others.extend(HOST_PORTS.iter().map(|p| SocketAddr::new(gateway, *p)));
     }
     let Reached { neighbour, others: host } = with_neighbour(engine, probe, prepared, &prepared.network.name, &others).await?;
-    let across = neighbour && on_another_network(engine, probe, prepared).await?;
+    // Whenever a network is made, Docker Engine takes its rules between networks out for some milliseconds: what is reached
+    // once is not yet open.
+    let across = neighbour
+        && on_another_network(engine, probe, prepared).await?
+        && on_another_network(engine, probe, prepared).await?;
     Ok(Found { neighbour, across, host, bridge: bridge_of(prepared) })
 }
 

@@ -55,7 +55,7 @@ async fn the_probe_finds_a_neighbour_where_traffic_is_allowed_and_none_where_it_
 
 #[tokio::test]
 async fn containers_on_two_networks_do_not_reach_each_other() {
-    let lab = Lab::real();
+    let lab = Lab::undisturbed();
     let (one, two) = (lab.network_spec("n"), lab.network_spec("m"));
     lab.engine.create_network(&one).await.unwrap();
     lab.engine.create_network(&two).await.unwrap();

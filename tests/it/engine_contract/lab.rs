@@ -55,6 +55,14 @@ impl Lab {
         Self::at(daemon.socket(), Some(daemon))
     }
 
+    /// On a daemon with a firewall of its own, where no other test makes networks: whenever one is made, the engine takes its
+    /// rules between networks out for some milliseconds.
+    pub fn undisturbed() -> Self {
+        let daemon = Dockerd::start(&Options::default());
+        daemon.tiny_image();
+        Self::at(daemon.socket(), Some(daemon))
+    }
+
     fn at(socket: PathBuf, own: Option<Dockerd>) -> Self {
         let instance = Self::new_instance();
         let engine = DockerEngine::at(Endpoint::Unix(socket.clone()), &instance).unwrap();

@@ -101,7 +101,16 @@ steps! {
         }
         hands.delete("Workspace", "w0").await;
     }
-    other_env(hands) { hands.merge("Template", "page", json!({"spec": {"env": {"COLOUR": "green"}}})).await; }
+    other_env(hands) {
+        // Before it runs there is nothing to be made anew.
+        for _ in 0..60 {
+            if hands.get("Workspace", "w0").await["status"]["phase"] == "RUNNING" {
+                break;
+            }
+            hands.wait(10).await;
+        }
+        hands.merge("Template", "page", json!({"spec": {"env": {"COLOUR": "green"}}})).await;
+    }
     recreate(hands) {
         // Somebody who wants it made anew waits until they are told how.
         for _ in 0..60 {

@@ -67,8 +67,6 @@ pub struct Wanted {
     pub main: WantedContainer,
     /// Companions on its localhost.
     pub sidecars: Vec<WantedContainer>,
-    /// Digest the running container was made with; another one than `main.digest` means it is outdated, not edited.
-    pub recorded_digest: Option<String>,
     /// Make an outdated container anew (its own file system is lost, its folders stay).
     pub recreate: bool,
 }
@@ -177,14 +175,12 @@ pub fn plan(wanted: &Wanted, seen: &Seen) -> Result<Vec<Step>, Blocked> {
     Ok(steps)
 }
 
-/// A container made from what is wanted, or from what was wanted when it was made; one that is to run must be able to.
+/// Its own container, whatever it was made from, until somebody asks for it to be made anew: its file system is a person's
+/// work, and a record that is behind (a restored one, say) does not know what it was made from. One that is to run must be
+/// able to.
 fn fits(wanted: &Wanted, main: &SeenContainer) -> bool {
-    if wanted.running && main.state == State::Stuck {
-        return false;
-    }
-    let current = main.digest == wanted.main.digest;
-    let outdated = wanted.recorded_digest.as_ref() == Some(&main.digest);
-    current || (outdated && !wanted.recreate)
+    let startable = !wanted.running || main.state != State::Stuck;
+    startable && (!wanted.recreate || main.digest == wanted.main.digest)
 }
 
 fn refuse_foreign(wanted: &Wanted, seen: &Seen) -> Result<(), Blocked> {
@@ -321,7 +317,7 @@ pub fn wanted(
         };
         sidecars.push(container(sidecar_name(base, feature), format!("sidecar.{feature}"), parts, mounted));
     }
-    Wanted { running: true, network, volumes, main, sidecars, recorded_digest: None, recreate: false }
+    Wanted { running: true, network, volumes, main, sidecars, recreate: false }
 }
 
 fn sidecar_limits(own: &Limits, main: HardLimits) -> HardLimits {

@@ -60,9 +60,8 @@ pub async fn prove(engine: &dyn Engine, probe: &ContainerId, prepared: &Prepared
     let Reached { neighbour, others: host } = with_neighbour(engine, probe, prepared, &prepared.network.name, &others).await?;
     // Whenever a network is made, Docker Engine takes its rules between networks out for some milliseconds: what is reached
     // once is not yet open.
-    let across = neighbour
-        && on_another_network(engine, probe, prepared).await?
-        && on_another_network(engine, probe, prepared).await?;
+    let across =
+        neighbour && on_another_network(engine, probe, prepared).await? && on_another_network(engine, probe, prepared).await?;
     Ok(Found { neighbour, across, host, bridge: bridge_of(prepared) })
 }
 

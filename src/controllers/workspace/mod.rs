@@ -62,7 +62,7 @@ impl Loop for Workspaces {
         }
         let server = placement::place(&self.0, record, &project, &env, pass).await?;
         let site = site(&self.0, &server)?;
-        let wanted = wanted_of(&self.0, record, &project, &env, &site, pass);
+        let wanted = wanted_of(&self.0, record, &project, &env, &site);
         let held = execute::settle(&self.0, record, &site, &wanted, pass).await?;
         if !record.spec.running {
             stopped(&self.0, record, pass);
@@ -174,20 +174,13 @@ fn known(ctx: &Context, server: &DockerServer) -> Result<(), PassError> {
 }
 
 /// What the workspace should have on its server.
-fn wanted_of(
-    ctx: &Context,
-    record: &Workspace,
-    project: &Project,
-    env: &Environment,
-    site: &Site,
-    pass: &Pass<WorkspaceStatus>,
-) -> Wanted {
+fn wanted_of(ctx: &Context, record: &Workspace, project: &Project, env: &Environment, site: &Site) -> Wanted {
     let (namespace, uid) = (record.namespace().unwrap_or_default(), record.uid().unwrap_or_default());
     let base = base_name(&namespace, &record.name_any(), &uid);
     let shared = shared_base(&namespace, &project.uid().unwrap_or_default());
     let wanted = wanted(&base, &shared, env, &record.spec.env, site.network_of(ctx, &base));
     let recreate = record.annotations().get(labels::RECREATE) == Some(&wanted.main.digest);
-    Wanted { running: record.spec.running, recorded_digest: pass.status.environment.clone(), recreate, ..wanted }
+    Wanted { running: record.spec.running, recreate, ..wanted }
 }
 
 impl Workspaces {

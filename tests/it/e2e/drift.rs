@@ -11,6 +11,16 @@ use std::time::Duration;
 /// Bound on putting one thing right.
 const SOON: Duration = Duration::from_secs(60);
 
+/// Waits until a condition of `w0` has this reason and says this.
+async fn told(world: &World<'_>, reason: &str, words: &str) {
+    until(&format!("{reason} to be told"), SOON, async || {
+        let all = world.workspace("w0").await.status.unwrap().conditions;
+        let found = all.iter().any(|c| c.reason == reason && c.message.contains(words));
+        if found { Ok(()) } else { Err(format!("{all:?}")) }
+    })
+    .await;
+}
+
 /// Makes a change, and the world equals the records again in bounded time, with the same files.
 async fn mended(world: &World<'_>, what: &str, change: impl FnOnce()) {
     let before = world.page("w0").await;
@@ -72,10 +82,11 @@ fn a_removed_volume_is_made_anew_and_empty() {
 }
 
 #[test]
-fn a_container_under_our_name_is_replaced_only_when_every_label_says_it_is_ours() {
+fn a_container_under_our_name_is_taken_for_ours_only_when_every_label_says_so() {
     in_world(async |mut world| {
         world.with_workspaces(1).await;
         let (c, before) = (world.container("w0").await, world.page("w0").await);
+        let made_from = world.workspace("w0").await.status.unwrap().environment.unwrap();
         let format = "{{range $k, $v := .Config.Labels}}{{$k}}={{$v}}\n{{end}}";
         let own: Vec<String> = world.docker(&["inspect", "--format", format, &c]).lines().map(str::to_owned).collect();
         let impostor = |change: (&str, &str)| {
@@ -91,18 +102,15 @@ fn a_container_under_our_name_is_replaced_only_when_every_label_says_it_is_ours(
             world.docker(&args);
         };
 
+        // It may hold somebody's work: it goes only when somebody says so.
         world.unseen(|| put(impostor((labels::DIGEST, "0123456789abcdef"))));
+        told(&world, "EnvironmentChanged", labels::RECREATE).await;
+        world.merge("w0", annotation(labels::RECREATE, &made_from)).await;
         world.at_rest_within(SOON).await;
         assert_eq!(world.page("w0").await, before, "made anew on its own volume");
 
         world.unseen(|| put(impostor((labels::INSTANCE, "another-instance"))));
-        until("the name to be reported as taken", SOON, async || {
-            let status = world.workspace("w0").await.status.unwrap();
-            let found = status.conditions.iter().find(|c| c.reason == "NameTaken").cloned();
-            let told = found.ok_or_else(|| format!("{:?}", status.conditions))?.message;
-            if told.contains("Rename or remove it") { Ok(()) } else { Err(told) }
-        })
-        .await;
+        told(&world, "NameTaken", "Rename or remove it").await;
         world.docker(&["rename", &c, "somebody-elses"]);
         world.protect("container", "somebody-elses");
         world.at_rest_within(Duration::from_secs(30)).await;

@@ -105,6 +105,9 @@ impl<'t> Sweep<'t> {
         mark_deleted(&mut record, &self.now);
         if blocked {
             record::add_finalizer(&mut record, FOREGROUND);
+        }
+        // One that waited for dependents may have lost them just now.
+        if record::finalizers(&record).contains(&FOREGROUND) {
             self.settle_later([key.clone()]);
         }
         if self.in_use(&key, uid).await? {

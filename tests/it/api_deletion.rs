@@ -266,6 +266,22 @@ async fn a_dependent_that_stays_never_names_what_is_gone() {
 }
 
 #[tokio::test]
+async fn what_waits_for_dependents_goes_when_they_are_orphaned_after_all() {
+    let api = super::fresh_api().await;
+    let users = format!("{GROUP}/users");
+    let owner = api.create(&users, &user("owner")).await;
+    let mut held = owned_by(&owner, user("held"), true);
+    held["metadata"]["finalizers"] = json!(["example.com/a"]);
+    api.create(&users, &held).await;
+    let (_, waiting) = api.delete(&format!("{users}/owner?propagationPolicy=Foreground")).await;
+    assert_eq!(waiting["metadata"]["finalizers"], json!(["foregroundDeletion"]));
+    assert_eq!(api.delete(&format!("{users}/owner?propagationPolicy=Orphan")).await.0, 200);
+    assert!(!exists(&api, &format!("{users}/owner")).await);
+    let (_, left) = api.get(&format!("{users}/held")).await;
+    assert!(left["metadata"]["ownerReferences"].as_array().is_none_or(Vec::is_empty), "{left}");
+}
+
+#[tokio::test]
 async fn orphaned_dependents_stay_without_their_owner() {
     let api = super::fresh_api().await;
     let owner = api.create(&format!("{GROUP}/users"), &user("ada")).await;

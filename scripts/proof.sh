@@ -12,11 +12,15 @@ commit=$(git rev-parse --short HEAD)
 [[ -z $(git status --porcelain -- src tests migrations Cargo.lock) ]] || commit+=-dirty
 logs=target/proof
 mkdir -p "$logs"
-cargo test --locked --profile gate --test it --no-run 2>&1 | tee "$logs/build.log"
 # A copy, so that what is built meanwhile is not what is played.
 it=$logs/it.$$ failed=$logs/failed.$$
 trap 'rm -f "$it" "$failed"' EXIT
-cp "$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$logs/build.log")" "$it"
+build() {
+  cargo test --locked --profile gate --test it --no-run 2>&1 | tee "$logs/build.log"
+  cp "$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$logs/build.log")" "$it"
+}
+# Fuzz targets are programs of their own.
+[[ $* = fuzz ]] || build
 
 # Adds a part's lines to the ledger: when it was begun, on which commit, how long it took, what, how many, how many failed.
 note() {

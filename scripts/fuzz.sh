@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../fuzz"
 targets=("$@")
-((${#targets[@]})) || targets=(manifest names patches rules selectors)
+((${#targets[@]})) || targets=(dockerfile manifest names patches rules selectors)
 host=$(rustc -vV | sed -n 's/^host: //p')
 # As the program is tested: the same versions of everything.
 cp ../Cargo.lock Cargo.lock

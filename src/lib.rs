@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod controllers;
 pub mod engine;
+pub mod image;
 pub mod plan;
 pub mod proxy;
 pub mod resource;

@@ -43,8 +43,8 @@ pub struct Context {
     pub resync: Duration,
     /// Containers as lists have just shown them.
     pub listings: Arc<Listings>,
-    /// Images being pulled.
-    pub pulls: Arc<super::workspace::Pulls>,
+    /// Images being pulled and built.
+    pub supply: Arc<super::workspace::Supply>,
     /// Starts of containers that keep ending.
     pub restarts: Arc<super::workspace::Restarts>,
 }

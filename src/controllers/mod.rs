@@ -91,7 +91,7 @@ pub async fn run(parts: Parts) -> Result<(), String> {
         public_port,
         resync,
         listings: Arc::default(),
-        pulls: Arc::default(),
+        supply: Arc::default(),
         restarts: Arc::default(),
     };
     // A loop that saw only half the records would conclude wrong things from what it does not see.

@@ -6,6 +6,7 @@
 //! - Lists hold only what carries this installation's label, checked again after the engine's own filter.
 //! - An object asked for by name has exactly that name: Docker itself would also match the beginning of an id.
 
+mod build;
 mod connect;
 mod error;
 mod exec;
@@ -293,6 +294,10 @@ impl Engine for DockerEngine {
         let mut progress = Box::pin(self.docker.create_image(Some(options), None, None));
         while self.within(PROGRESS, async { progress.next().await.transpose() }).await?.is_some() {}
         Ok(())
+    }
+
+    async fn build(&self, build: &ImageBuild, said: &Said<'_>) -> Result<(), EngineError> {
+        self.build_image(build, said).await
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Result<EngineEvent, EngineError>>, EngineError> {

@@ -68,6 +68,10 @@ pub trait Engine: Send + Sync + 'static {
     /// Pulls an image. Ends when it is on the server.
     async fn pull(&self, reference: &str) -> Result<(), EngineError>;
 
+    /// Builds an image, pulling what it begins with where that is not there. What the builder says is given to `said` line by
+    /// line; where it fails, its last word is the error.
+    async fn build(&self, build: &ImageBuild, said: &Said<'_>) -> Result<(), EngineError>;
+
     /// Events of this installation's containers, networks and volumes, from now on. A hint only: the stream may
     /// end or miss events at any time.
     async fn events(&self) -> Result<BoxStream<'static, Result<EngineEvent, EngineError>>, EngineError>;
@@ -83,6 +87,9 @@ pub trait Engine: Send + Sync + 'static {
         request: &LogRequest,
     ) -> Result<BoxStream<'static, Result<Bytes, EngineError>>, EngineError>;
 }
+
+/// Takes what a builder says, a line at a time.
+pub type Said<'a> = dyn Fn(&str) + Send + Sync + 'a;
 
 /// Whether this process may act now. Asked right before each call that changes something: a process that was stopped
 /// for a while goes on in the middle of what it did, and another may have the lead by then.

@@ -244,6 +244,19 @@ pub struct VolumeSpec {
     pub labels: Labels,
 }
 
+/// An image to build.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageBuild {
+    /// The name it gets.
+    pub tag: String,
+    /// The build context: a `Dockerfile`, and what it copies.
+    pub files: Vec<crate::image::File>,
+    /// The image's labels. Containers made from it have them too, so none may say whose a container is.
+    pub labels: Labels,
+    /// The network that what is run while building is on; the engine's default one where none is given.
+    pub network: Option<String>,
+}
+
 /// Something happened on an engine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EngineEvent {

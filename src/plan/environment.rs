@@ -1,10 +1,13 @@
 //! What a workspace's environment is, once its template, the template's parent, all features and the project
 //! have been put together.
 
-use crate::resource::common::{FeatureUse, Folder, Limits, Port, Sidecar, Visibility};
+use crate::image::options::fill;
+use crate::image::{Recipe, read};
+use crate::resource::common::{FeatureUse, Folder, Limits, Port, Service, Sidecar, Visibility};
 use crate::resource::{DEFAULT_MIN_DISK_GB, DEFAULT_MIN_RAM_MB, FeatureSpec, Images, ProjectSpec, TemplateSpec};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Memory limit of a workspace where its template gives none, in mebibytes.
 const DEFAULT_MEMORY_MB: u32 = 2048;
@@ -13,11 +16,30 @@ const DEFAULT_CPU: f64 = 2.0;
 /// Process limit of a workspace where its template gives none.
 const DEFAULT_PIDS: u32 = 1024;
 
+/// Where an environment's image comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// It is there, or can be pulled.
+    AsItIs(String),
+    /// It is built on each server that needs it.
+    Built(Arc<Recipe>),
+}
+
+impl Image {
+    /// Its name on an engine.
+    pub fn reference(&self) -> String {
+        match self {
+            Self::AsItIs(name) => name.clone(),
+            Self::Built(recipe) => recipe.tag(),
+        }
+    }
+}
+
 /// A resolved environment. Two spellings of the same one are equal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Environment {
     /// Image to run.
-    pub image: String,
+    pub image: Image,
     /// Command in place of the image's own.
     pub command: Option<Vec<String>>,
     /// Environment variables.
@@ -81,13 +103,13 @@ pub trait Library {
 /// Puts an environment together.
 ///
 /// # Errors
-/// When a record is missing, features need each other in a circle, an option does not fit, two things claim one
-/// port, or an image would have to be built.
+/// When a record is missing, features need each other in a circle, an option does not fit, or two things claim one port or
+/// one service's name.
 pub fn resolve(project: &ProjectSpec, images: &Images, library: &dyn Library) -> Result<Environment, Unresolvable> {
     let template = inherit(&project.template, library)?;
     let uses: Vec<&FeatureUse> = template.features.iter().chain(&project.features).collect();
     let features = close_over(&uses, library)?;
-    refuse_builds(&template, &features)?;
+    let recipe = recipe(&template, &features, images)?;
 
     let mut env = template.env.clone();
     let mut ports = template.ports.clone();
@@ -96,7 +118,7 @@ pub fn resolve(project: &ProjectSpec, images: &Images, library: &dyn Library) ->
     let mut min_disk = template.min_disk_gb.unwrap_or(DEFAULT_MIN_DISK_GB).max(project.min_disk_gb.unwrap_or(0.0));
     for (name, feature, options) in &features {
         for (key, value) in &feature.env {
-            env.insert(key.clone(), interpolate(value, options));
+            env.insert(key.clone(), fill(value, options));
         }
         for port in &feature.ports {
             add_port(&mut ports, port, name)?;
@@ -113,7 +135,7 @@ pub fn resolve(project: &ProjectSpec, images: &Images, library: &dyn Library) ->
         }
     }
     Ok(Environment {
-        image: image_name(template.base.as_deref(), images),
+        image: if recipe.is_plain() { Image::AsItIs(recipe.base) } else { Image::Built(Arc::new(recipe)) },
         command: template.start_command.clone(),
         env,
         ports,
@@ -292,30 +314,10 @@ fn options_of(
     Ok(options)
 }
 
-/// Replaces `{{option.KEY}}`. What a value contains is never looked at again, so a value cannot bring in another.
-fn interpolate(text: &str, options: &BTreeMap<String, String>) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("{{option.") {
-        out.push_str(before);
-        match after.split_once("}}") {
-            Some((key, tail)) => {
-                out.push_str(options.get(key).map_or("", String::as_str));
-                rest = tail;
-            }
-            None => {
-                out.push_str("{{option.");
-                rest = after;
-            }
-        }
-    }
-    out + rest
-}
-
 fn fill_in(sidecar: &Sidecar, options: &BTreeMap<String, String>) -> Sidecar {
     let mut filled = sidecar.clone();
-    filled.env.values_mut().for_each(|v| *v = interpolate(v, options));
-    filled.command.iter_mut().for_each(|a| *a = interpolate(a, options));
+    filled.env.values_mut().for_each(|v| *v = fill(v, options));
+    filled.command.iter_mut().for_each(|a| *a = fill(a, options));
     filled
 }
 
@@ -336,30 +338,45 @@ fn add_port(ports: &mut Vec<Port>, port: &Port, feature: &str) -> Result<(), Unr
     }
 }
 
-/// Images are not built yet: what would need a build is refused by name, not ignored.
-fn refuse_builds(template: &TemplateSpec, features: &[Chosen]) -> Result<(), Unresolvable> {
-    let mut wants = Vec::new();
-    let mut note = |who: String, packages: &[String], dockerfile: bool, service: bool| {
-        for (given, what) in [(!packages.is_empty(), "packages"), (dockerfile, "dockerfile"), (service, "services")] {
-            if given {
-                wants.push(format!("{what} of {who}"));
-            }
-        }
+/// How the image is made.
+fn recipe(template: &TemplateSpec, features: &[Chosen], images: &Images) -> Result<Recipe, Unresolvable> {
+    let mut recipe = Recipe {
+        base: image_name(template.base.as_deref(), images),
+        packages: template.packages.iter().cloned().collect(),
+        instructions: Vec::new(),
+        services: BTreeMap::new(),
     };
-    note("the template".into(), &template.packages, template.dockerfile.is_some(), !template.services.is_empty());
-    for (name, f, _) in features {
-        note(format!("feature {name:?}"), &f.packages, f.dockerfile.is_some(), f.service.is_some());
+    for (name, feature, options) in features {
+        let who = format!("feature {name:?}");
+        recipe.packages.extend(feature.packages.iter().cloned());
+        append(&mut recipe, &who, feature.dockerfile.as_deref(), options)?;
+        feature.service.iter().try_for_each(|s| supervise(&mut recipe, &who, s, options))?;
     }
-    if wants.is_empty() {
-        return Ok(());
+    // What features bring is there for the template to use.
+    let none = BTreeMap::new();
+    append(&mut recipe, "the template", template.dockerfile.as_deref(), &none)?;
+    template.services.iter().try_for_each(|s| supervise(&mut recipe, "the template", s, &none))?;
+    Ok(recipe)
+}
+
+fn append(recipe: &mut Recipe, who: &str, text: Option<&str>, options: &BTreeMap<String, String>) -> Result<(), Unresolvable> {
+    let extras = match read(text.unwrap_or_default()) {
+        Ok(extras) => extras,
+        // Admission lets none in; a record from before it did may be there.
+        Err(e) => return refuse("DockerfileInvalid", format!("dockerfile of {who}, {e}")),
+    };
+    recipe.instructions.extend(extras.iter().map(|e| e.filled(options)));
+    Ok(())
+}
+
+fn supervise(recipe: &mut Recipe, who: &str, service: &Service, options: &BTreeMap<String, String>) -> Result<(), Unresolvable> {
+    let script = Recipe::service_script(&service.run, options);
+    match recipe.services.insert(service.name.clone(), script) {
+        None => Ok(()),
+        Some(_) => {
+            refuse("ServiceTaken", format!("{who} brings a service {:?}, but one of that name is there already", service.name))
+        }
     }
-    refuse(
-        "ImageBuildUnavailable",
-        format!(
-            "{} would need an image to be built, which this version cannot do: use a base image that has it",
-            wants.join(", ")
-        ),
-    )
 }
 
 impl Environment {

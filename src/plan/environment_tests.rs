@@ -48,7 +48,7 @@ fn a_child_overrides_its_parent_by_port_number_and_env_key() {
     shelf.templates.insert("parent".into(), parent);
     shelf.templates.insert("child".into(), child);
     let e = resolve(&project("child"), &Images::default(), &shelf).unwrap();
-    assert_eq!(e.image, "node:20");
+    assert_eq!(e.image, Image::AsItIs("node:20".into()));
     assert_eq!(e.env, [("A".to_string(), "1".to_string()), ("B".into(), "2".into())].into());
     assert_eq!(e.ports.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["app", "api"]);
     assert_eq!(e.min_ram_mb, 512);
@@ -89,7 +89,6 @@ fn what_cannot_work_is_refused_by_name() {
     shelf.features.insert("a".into(), FeatureSpec { requires: vec!["b".into()], ..Default::default() });
     shelf.features.insert("b".into(), FeatureSpec { requires: vec!["a".into()], ..Default::default() });
     shelf.features.insert("clash".into(), FeatureSpec { ports: vec![port("other", 80)], ..Default::default() });
-    shelf.features.insert("built".into(), FeatureSpec { packages: vec!["git".into()], ..Default::default() });
     let reason = |features: &[&str]| {
         let mut p = project("t");
         p.features = features.iter().map(|f| feature_use(f)).collect();
@@ -98,7 +97,6 @@ fn what_cannot_work_is_refused_by_name() {
     assert_eq!(reason(&["a"]).message, "features need each other in a circle: a → b → a");
     assert_eq!(reason(&["gone"]).reason, "FeatureNotFound");
     assert_eq!(reason(&["clash"]).reason, "PortTaken");
-    assert!(reason(&["built"]).message.contains("packages of feature \"built\""));
     assert_eq!(resolve(&project("none"), &Images::default(), &shelf).unwrap_err().reason, "TemplateNotFound");
 }
 
@@ -111,4 +109,48 @@ fn two_spellings_of_one_environment_have_one_digest() {
     shelf.templates.insert("split".into(), TemplateSpec { extends: Some("base".into()), base: None, ..whole });
     let digest = |t| resolve(&project(t), &Images::default(), &shelf).unwrap().digest();
     assert_eq!(digest("whole"), digest("split"));
+}
+
+#[test]
+fn an_image_has_what_features_bring_before_what_the_template_does() {
+    let service = |name: &str, run: &str| Service { name: name.into(), run: run.into() };
+    let option = FeatureOption {
+        key: "V".into(),
+        label: None,
+        kind: OptionType::String,
+        required: false,
+        default: Some("it's 1".into()),
+        values: vec![],
+    };
+    let feature = FeatureSpec {
+        packages: vec!["git".into(), "curl".into()],
+        dockerfile: Some("RUN get {{option.V}}".into()),
+        service: Some(service("ide", "exec ide {{option.V}}")),
+        options: vec![option],
+        ..Default::default()
+    };
+    let template = TemplateSpec {
+        base: Some("debian".into()),
+        packages: vec!["git".into()],
+        dockerfile: Some("RUN true".into()),
+        services: vec![service("web", "exec web")],
+        ..Default::default()
+    };
+    let chosen = |feature: &FeatureSpec| {
+        let options = options_of("f", feature, None).unwrap();
+        vec![("f".to_owned(), feature.clone(), options)]
+    };
+    let made = recipe(&template, &chosen(&feature), &Images::default()).unwrap();
+    assert_eq!(made.base, "devsanctum/base:debian");
+    assert_eq!(made.packages.iter().collect::<Vec<_>>(), ["curl", "git"]);
+    let lines: Vec<String> = made.instructions.iter().map(ToString::to_string).collect();
+    assert!(lines[0].contains("get") && lines[0].ends_with("\"it's 1\"]") && lines[1].contains("true"), "{lines:?}");
+    assert_eq!(made.services.keys().collect::<Vec<_>>(), ["ide", "web"]);
+
+    let twice = FeatureSpec { service: Some(service("web", "exec other")), ..Default::default() };
+    let refused = recipe(&template, &chosen(&twice), &Images::default()).unwrap_err();
+    assert_eq!((refused.reason, refused.message.contains("\"web\"")), ("ServiceTaken", true));
+    let unread = TemplateSpec { dockerfile: Some("RUN true\nCOPY a b".into()), ..Default::default() };
+    let refused = recipe(&unread, &[], &Images::default()).unwrap_err();
+    assert!(refused.message.starts_with("dockerfile of the template, line 2: COPY is not read here"), "{}", refused.message);
 }

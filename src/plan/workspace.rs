@@ -1,6 +1,6 @@
 //! What to do on an engine so that a workspace is as its record says.
 
-use super::environment::{Environment, HardLimits, digest};
+use super::environment::{Environment, HardLimits, Image, digest};
 use crate::resource::common::{Folder, FolderMode, Limits};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,7 +41,7 @@ pub struct WantedContainer {
     /// `main` or `sidecar.<feature>`.
     pub role: String,
     /// Image.
-    pub image: String,
+    pub image: Image,
     /// Command in place of the image's own.
     pub command: Option<Vec<String>>,
     /// Environment.
@@ -303,14 +303,14 @@ pub fn wanted(
     let main = container(
         base.to_owned(),
         "main".into(),
-        Parts { image: &env.image, command: env.command.clone(), env: variables, limits: env.limits },
+        Parts { image: env.image.clone(), command: env.command.clone(), env: variables, limits: env.limits },
         mounts(base, shared, "", &env.folders, &mut volumes),
     );
     let mut sidecars = Vec::new();
     for (feature, s) in &env.sidecars {
         let mounted = mounts(base, shared, &format!("{feature}."), &s.folders, &mut volumes);
         let parts = Parts {
-            image: &s.image,
+            image: Image::AsItIs(s.image.clone()),
             command: (!s.command.is_empty()).then(|| s.command.clone()),
             env: s.env.clone(),
             limits: sidecar_limits(&s.limits, env.limits),
@@ -328,17 +328,18 @@ fn sidecar_limits(own: &Limits, main: HardLimits) -> HardLimits {
     }
 }
 
-struct Parts<'a> {
-    image: &'a str,
+struct Parts {
+    image: Image,
     command: Option<Vec<String>>,
     env: BTreeMap<String, String>,
     limits: HardLimits,
 }
 
-fn container(name: String, role: String, parts: Parts<'_>, mounts: BTreeMap<String, String>) -> WantedContainer {
+fn container(name: String, role: String, parts: Parts, mounts: BTreeMap<String, String>) -> WantedContainer {
     let Parts { image, command, env, limits } = parts;
-    let digest = digest(&format!("{image:?}{command:?}{env:?}{mounts:?}{limits:?}"));
-    WantedContainer { name, role, image: image.to_owned(), command, env, mounts, limits, digest }
+    // As text: what digests were made from must not change, or every container there is would be outdated.
+    let digest = digest(&format!("{:?}{command:?}{env:?}{mounts:?}{limits:?}", image.reference()));
+    WantedContainer { name, role, image, command, env, mounts, limits, digest }
 }
 
 fn mounts(

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 fn wanted_one() -> Wanted {
     let env = Environment {
-        image: "bb:1".into(),
+        image: Image::AsItIs("bb:1".into()),
         command: None,
         env: BTreeMap::new(),
         ports: vec![],

@@ -2,6 +2,7 @@
 
 use super::errors::FieldErrors;
 use super::names;
+use crate::image::{options, read};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -173,6 +174,64 @@ pub fn check_env(path: &str, env: &BTreeMap<String, String>, errors: &mut FieldE
         if value.contains('\0') {
             errors.invalid(format!("{path}[{key}]"), "…", "must not contain a NUL byte");
         }
+    }
+}
+
+/// Checks extra instructions: each is one that is read, and the options named are there.
+pub fn check_dockerfile(path: &str, text: &str, declared: &BTreeSet<&str>, errors: &mut FieldErrors) {
+    match read(text) {
+        Ok(extras) => {
+            let named: BTreeSet<&str> = extras.iter().flat_map(|e| e.options()).collect();
+            check_keys(path, named, declared, errors);
+        }
+        Err(e) => {
+            let line = text.lines().nth(e.line.saturating_sub(1)).unwrap_or_default();
+            errors.invalid(path, line.trim(), e.to_string());
+        }
+    }
+}
+
+/// Checks that the options a text names are there.
+pub fn check_options_of(path: &str, text: &str, declared: &BTreeSet<&str>, errors: &mut FieldErrors) {
+    check_keys(path, options::keys(text).collect(), declared, errors);
+}
+
+fn check_keys(path: &str, named: BTreeSet<&str>, declared: &BTreeSet<&str>, errors: &mut FieldErrors) {
+    for key in named.difference(declared) {
+        let known = match declared.is_empty() {
+            true => "there are no options here".to_owned(),
+            false => format!("must be one of: {}", declared.iter().copied().collect::<Vec<_>>().join(", ")),
+        };
+        errors.invalid(path, format!("{{{{option.{key}}}}}"), known);
+    }
+}
+
+/// Checks services: distinct names, and scripts that `/bin/sh` is to run.
+pub fn check_services(path: &str, services: &[Service], declared: &BTreeSet<&str>, errors: &mut FieldErrors) {
+    let mut seen = BTreeSet::new();
+    for (i, s) in services.iter().enumerate() {
+        errors.check(format!("{path}[{i}].name"), &s.name, names::dns_label(&s.name));
+        if !seen.insert(&s.name) {
+            errors.duplicate(format!("{path}[{i}].name"), s.name.as_str(), "every service needs a name of its own");
+        }
+        check_service(&format!("{path}[{i}]"), s, declared, errors);
+    }
+}
+
+/// Checks a service's script.
+pub fn check_service(path: &str, service: &Service, declared: &BTreeSet<&str>, errors: &mut FieldErrors) {
+    let run = format!("{path}.run");
+    check_options_of(&run, &service.run, declared, errors);
+    if service.run.trim().is_empty() || service.run.contains('\0') {
+        errors.invalid(&run, service.run.as_str(), "must be a script without NUL bytes");
+    }
+    if service.run.starts_with("#!") {
+        let line = service.run.lines().next().unwrap_or_default();
+        errors.invalid(
+            &run,
+            line,
+            "must be a script of /bin/sh without a '#!' line; start another interpreter from it ('exec python3 …')",
+        );
     }
 }
 

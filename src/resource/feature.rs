@@ -1,6 +1,8 @@
 //! `Feature`: an add-on to an environment.
 
-use super::common::{Port, Service, Sidecar, check_env, check_folders, check_ports};
+use super::common::{
+    Port, Service, Sidecar, check_dockerfile, check_env, check_folders, check_options_of, check_ports, check_service,
+};
 use super::errors::FieldErrors;
 use super::kind::{Reference, Rules};
 use super::names;
@@ -129,13 +131,27 @@ impl Rules for FeatureSpec {
         if self.service.is_some() && self.sidecar.is_some() {
             errors.invalid("spec.sidecar", "…", "a feature has a service or a sidecar, not both");
         }
+        let declared: BTreeSet<&str> = self.options.iter().map(|o| o.key.as_str()).collect();
         if let Some(s) = &self.service {
             errors.check("spec.service.name", &s.name, names::dns_label(&s.name));
+            check_service("spec.service", s, &declared, errors);
+        }
+        if let Some(dockerfile) = &self.dockerfile {
+            check_dockerfile("spec.dockerfile", dockerfile, &declared, errors);
+        }
+        for (key, value) in &self.env {
+            check_options_of(&format!("spec.env[{key}]"), value, &declared, errors);
         }
         if let Some(s) = &self.sidecar {
             errors.check("spec.sidecar.image", &s.image, names::image_reference(&s.image));
             check_env("spec.sidecar.env", &s.env, errors);
             check_folders("spec.sidecar.folders", &s.folders, errors);
+            for (key, value) in &s.env {
+                check_options_of(&format!("spec.sidecar.env[{key}]"), value, &declared, errors);
+            }
+            for (i, word) in s.command.iter().enumerate() {
+                check_options_of(&format!("spec.sidecar.command[{i}]"), word, &declared, errors);
+            }
         }
         check_options(&self.options, errors);
     }

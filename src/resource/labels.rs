@@ -33,6 +33,9 @@ pub const SUSPEND: &str = "devsanctum.io/suspend";
 /// Set to the digest named by the `UpToDate` condition, makes an outdated container anew. Its own file system is
 /// lost; its folders stay.
 pub const RECREATE: &str = "devsanctum.io/recreate";
+/// On an image: the installation that built it. Not [`INSTANCE`], which would make every container of the image look like one
+/// of ours.
+pub const BUILT_BY: &str = "devsanctum.io/built-by";
 /// Names, on a server, the id of an engine that may take the place of the one which held its workspaces.
 pub const ACCEPT_ENGINE: &str = "devsanctum.io/accept-engine";
 /// Set to `"true"` on a server, allows one removal of more strays than the fuse lets pass.

@@ -1,6 +1,8 @@
 //! `Template`: the blueprint of an environment.
 
-use super::common::{FeatureUse, Folder, Limits, Port, Service, check_env, check_folders, check_ports};
+use super::common::{
+    FeatureUse, Folder, Limits, Port, Service, check_dockerfile, check_env, check_folders, check_ports, check_services,
+};
 use super::errors::FieldErrors;
 use super::kind::{Reference, Rules};
 use super::names;
@@ -119,7 +121,9 @@ pub(super) fn feature_references<'a>(path: &'a str, features: &'a [FeatureUse]) 
 pub(super) fn check_packages(path: &str, packages: &[String], errors: &mut FieldErrors) {
     for (i, p) in packages.iter().enumerate() {
         let ok = |b: u8| b.is_ascii_alphanumeric() || b"+-._=<>~:@".contains(&b);
-        if p.is_empty() || p.len() > 128 || !p.as_bytes()[0].is_ascii_alphanumeric() || !p.bytes().all(ok) {
+        // apt-get takes a '-' at the end for a wish to remove it.
+        let removes = p.ends_with('-');
+        if p.is_empty() || p.len() > 128 || !p.as_bytes()[0].is_ascii_alphanumeric() || !p.bytes().all(ok) || removes {
             errors.invalid(
                 format!("{path}[{i}]"),
                 p.as_str(),
@@ -142,12 +146,9 @@ impl Rules for TemplateSpec {
         check_ports("spec.ports", &self.ports, errors);
         check_env("spec.env", &self.env, errors);
         check_features("spec.features", &self.features, errors);
-        let mut seen = BTreeSet::new();
-        for (i, s) in self.services.iter().enumerate() {
-            errors.check(format!("spec.services[{i}].name"), &s.name, names::dns_label(&s.name));
-            if !seen.insert(&s.name) {
-                errors.duplicate(format!("spec.services[{i}].name"), s.name.as_str(), "every service needs a name of its own");
-            }
+        check_services("spec.services", &self.services, &BTreeSet::new(), errors);
+        if let Some(dockerfile) = &self.dockerfile {
+            check_dockerfile("spec.dockerfile", dockerfile, &BTreeSet::new(), errors);
         }
     }
     fn references(&self) -> Vec<Reference> {

@@ -4,19 +4,20 @@ use crate::support::source::{Source, files};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who may use whom. `app` is the only place that knows all parts.
-const EDGES: [(&str, &[&str]); 12] = [
+const EDGES: [(&str, &[&str]); 13] = [
     ("clock", &[]),
-    ("resource", &[]),
-    ("plan", &["resource"]),
+    ("image", &[]),
+    ("resource", &["image"]),
+    ("plan", &["image", "resource"]),
     ("store", &["resource"]),
-    ("engine", &["resource"]),
+    ("engine", &["image", "resource"]),
     ("proxy", &["resource"]),
     ("access", &["resource", "store"]),
     ("api", &["clock", "resource", "store", "access"]),
     ("web", &["resource", "store", "access", "api"]),
-    ("controllers", &["clock", "resource", "plan", "engine", "proxy"]),
+    ("controllers", &["clock", "image", "resource", "plan", "engine", "proxy"]),
     ("cli", &["resource"]),
-    ("app", &["clock", "resource", "plan", "store", "engine", "proxy", "access", "api", "web", "controllers", "cli"]),
+    ("app", &["clock", "image", "resource", "plan", "store", "engine", "proxy", "access", "api", "web", "controllers", "cli"]),
 ];
 /// Libraries only one module may name.
 const ADAPTERS: [(&str, &str); 2] = [("bollard", "engine"), ("sqlx", "store")];

@@ -84,6 +84,52 @@ async fn wrong_fields_are_shown_at_their_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_image_is_made_of_is_read_when_it_is_given() {
+    let (_served, cli) = served().await;
+    let (template, feature) = (|spec| document("Template", "x", spec), |spec| document("Feature", "x", spec));
+    let cases = [
+        (
+            template("{dockerfile: \"RUN true\\nCOPY a b\"}"),
+            "bad.yaml:4:20: spec.dockerfile: Invalid value: \"COPY a b\": line 2: COPY is not read here: there are no files beside it",
+        ),
+        (
+            template("{dockerfile: 'RUN get {{option.X}}'}"),
+            "spec.dockerfile: Invalid value: \"{{option.X}}\": there are no options here",
+        ),
+        (
+            feature("{options: [{key: A}], dockerfile: 'RUN get {{option.X}}'}"),
+            "spec.dockerfile: Invalid value: \"{{option.X}}\": must be one of: A",
+        ),
+        (
+            feature("{options: [{key: A}], env: {B: 'b {{option.X}}'}}"),
+            "spec.env[B]: Invalid value: \"{{option.X}}\": must be one of: A",
+        ),
+        (
+            feature("{sidecar: {image: 'db:1', command: [db, '{{option.X}}']}}"),
+            "spec.sidecar.command[1]: Invalid value: \"{{option.X}}\": there are no options here",
+        ),
+        (
+            feature("{service: {name: ide, run: \"#!/usr/bin/python3\\nprint()\"}}"),
+            "spec.service.run: Invalid value: \"#!/usr/bin/python3\": must be a script of /bin/sh without a '#!' line",
+        ),
+        (template("{services: [{name: web, run: ' '}]}"), "spec.services[0].run: Invalid value: \" \": must be a script"),
+        (
+            template("{packages: [git, 'dash-']}"),
+            "bad.yaml:4:24: spec.packages[1]: Invalid value: \"dash-\": must be a package name",
+        ),
+        (template("{packages: [\"git\\nUSER root\"]}"), "spec.packages[0]: Invalid value: "),
+    ];
+    for (text, headline) in cases {
+        refused(&cli, text.as_bytes(), headline).await;
+    }
+    let fine = feature("{options: [{key: A}], dockerfile: \"# why\\nRUN get \\\\\\n  {{option.A}}\\nENV V={{option.A}}\"}");
+    let file = cli.path("fine.yaml");
+    std::fs::write(&file, fine).unwrap();
+    let run = cli.run(&["apply", "-f", &file]).await;
+    assert_eq!(run.code, 0, "{run:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hostile_files_are_refused_at_no_cost() {
     let (_served, cli) = served().await;
     let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x]\n");

@@ -4,7 +4,7 @@
 mod checks;
 
 use checks::rules::Rule;
-use checks::{manifest, names, patches, rules, selectors};
+use checks::{dockerfile, manifest, names, patches, rules, selectors};
 use proptest::prelude::*;
 
 fn cases(count: u32) -> ProptestConfig {
@@ -30,8 +30,31 @@ fn manifest_text() -> impl Strategy<Value = String> {
     prop::collection::vec(line, 0..14).prop_map(|lines| lines.join("\n"))
 }
 
+/// Lines that extra instructions are made of, in any order, after the values of two options.
+fn instructions() -> impl Strategy<Value = Vec<u8>> {
+    let line = prop_oneof![
+        8 => prop::sample::select(&[
+            "RUN echo {{option.X}}", "RUN a '{{option.X}}' \\", "  \"{{option.Y}}\"", "RUN [\"a\", \"{{option.X}}<b\"]", "RUN [", "# x",
+            "ENV A={{option.X}} B=\"c {{option.Y}}\"", "ENV C='$d' E=$F G=${H}", "ENV I=\\$j K=", "WORKDIR /a", "USER b:c", "run x\\",
+            "\\", "", "#{{option.X}} \\", "FROM x", "ENV L=\"", "RUN cat <<E", "RUN \\{{option.X}}",
+        ][..]).prop_map(str::to_owned),
+        1 => "[a-zA-Z\"'\\\\$={}\\[\\]<># ]{0,16}",
+        1 => ".{0,8}",
+    ];
+    let value = || prop::collection::vec(any::<u8>(), 0..12);
+    (value(), value(), prop::collection::vec(line, 0..8)).prop_map(|(x, y, lines)| {
+        let option = |value: Vec<u8>| std::iter::once(value.len() as u8).chain(value);
+        option(x).chain(option(y)).chain(lines.join("\n").into_bytes()).collect()
+    })
+}
+
 proptest! {
     #![proptest_config(cases(3000))]
+
+    #[test]
+    fn no_value_adds_to_the_instructions(data in instructions()) {
+        dockerfile::check(&data);
+    }
 
     #[test]
     fn no_text_makes_the_manifest_reader_err(text in manifest_text()) {

@@ -10,7 +10,7 @@ use crate::engine::probe::{Disk, Memory, OUTPUT_LIMIT, disk_command, memory_comm
 use crate::engine::{
     Attach, Container, ContainerId, ContainerSpec, ContainerState, Engine, EngineError, Labels, Network, NetworkSpec,
 };
-use crate::plan::environment::probe_image;
+use crate::plan::environment::{Image, probe_image};
 use crate::resource::{DockerServer, DockerServerStatus};
 use kube::ResourceExt;
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ pub async fn prepare(
     };
     let (network, fresh) = network(ctx, engine.as_ref(), record, &owner, pass).await?;
     let image = probe_image(&ctx.settings().images);
-    if let Err(e) = have_one(ctx, &record.name_any(), engine, &image).await {
+    if let Err(e) = have_one(ctx, &record.name_any(), engine, &Image::AsItIs(image.clone())).await {
         if e.reason == "Pulling" && pass.status.network_mode.is_none() {
             return Err(PassError { condition: "Prepared", ..e });
         }

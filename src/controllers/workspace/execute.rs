@@ -104,7 +104,7 @@ fn up_to_date(wanted: &Wanted, made_from: &str, pass: &mut Pass<WorkspaceStatus>
     let current = made_from == wanted.main.digest;
     if current {
         // Whoever made it may have ended before writing this down.
-        pass.status.image = Some(wanted.main.image.clone());
+        pass.status.image = Some(wanted.main.image.reference());
     }
     pass.notice(if current {
         condition("UpToDate", true, "UpToDate", "")
@@ -246,8 +246,8 @@ impl Hands<'_> {
             (Step::Create(name), EngineError::ImageMissing(_)) => {
                 let all = self.wanted.sidecars.iter().chain([&self.wanted.main]);
                 let servers = self.ctx.caches.servers.state();
-                for image in all.filter(|c| &c.name == name).map(|c| &c.image) {
-                    servers.iter().for_each(|s| self.ctx.pulls.forget(&s.name_any(), image));
+                for image in all.filter(|c| &c.name == name).map(|c| c.image.reference()) {
+                    servers.iter().for_each(|s| self.ctx.supply.forget(&s.name_any(), &image));
                 }
                 PassError::waiting("ImageReady", "ImageMissing", e.to_string(), Duration::from_millis(500))
             }
@@ -300,7 +300,7 @@ impl Hands<'_> {
         let main = matches!(attach, Attach::Network(_));
         ContainerSpec {
             name: wanted.name.clone(),
-            image: wanted.image.clone(),
+            image: wanted.image.reference(),
             command: wanted.command.clone(),
             env: wanted.env.clone(),
             labels: self.owner.of(&wanted.role).labels_with_digest(&wanted.digest),

@@ -1,31 +1,37 @@
-//! Images on servers: a pull runs beside the passes, so that it never holds one up.
+//! Images on servers: one is pulled or built beside the passes, so that it never holds one up; once for all who wait.
 
 use super::Site;
 use crate::controllers::caches::InOrder;
 use crate::controllers::context::Context;
 use crate::controllers::retry::PassError;
+use crate::controllers::server::shared_network;
 use crate::controllers::status::Pass;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, ImageBuild, Labels};
+use crate::image::Recipe;
+use crate::plan::environment::Image;
 use crate::plan::workspace::WantedContainer;
-use crate::resource::{WorkspacePhase, WorkspaceStatus};
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::resource::{WorkspacePhase, WorkspaceStatus, labels};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// First wait after a failed pull; doubles with each failure.
+/// First wait after a failure; doubles with each.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
-/// Longest wait after failed pulls.
+/// Longest wait after failures.
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
-/// A pull that is under way is asked after this often.
+/// What is under way is asked after this often.
 const AGAIN: Duration = Duration::from_secs(2);
 /// A presence seen this recently is believed without asking again.
 const BELIEVED: Duration = Duration::from_secs(30);
+/// Of a build that failed, the builder's last words are told: so many lines, of so many bytes at most.
+const LAST_LINES: usize = 6;
+const LONGEST_LINE: usize = 160;
 
 #[derive(Clone)]
-enum Pull {
-    /// Under way; if an earlier one failed, with these words.
-    Running(Option<String>),
+enum State {
+    /// Under way; if an earlier try failed, with these words. And the step a build is at.
+    Running(Option<String>, Option<String>),
     Failed {
         words: String,
         failures: u32,
@@ -34,32 +40,43 @@ enum Pull {
     Present(Instant),
 }
 
-/// Pulls under way, failed or done lately, by server and image.
-#[derive(Default)]
-pub struct Pulls(Mutex<BTreeMap<(String, String), Pull>>);
+/// A server and an image's name.
+type Key = (String, String);
 
-impl Pulls {
-    fn get(&self, key: &(String, String)) -> Option<Pull> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+/// Images under way, failed or there lately, by server and name.
+#[derive(Default)]
+pub struct Supply(Mutex<BTreeMap<Key, State>>);
+
+impl Supply {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, State>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    fn set(&self, key: &(String, String), pull: Pull) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), pull);
+    fn get(&self, key: &Key) -> Option<State> {
+        self.lock().get(key).cloned()
+    }
+    fn set(&self, key: &Key, state: State) {
+        self.lock().insert(key.clone(), state);
+    }
+    fn at_step(&self, key: &Key, line: &str) {
+        if let Some(State::Running(_, step)) = self.lock().get_mut(key) {
+            *step = Some(line.to_owned());
+        }
     }
     /// The engine says the image is gone after all.
     pub fn forget(&self, server: &str, image: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(server.to_owned(), image.to_owned()));
+        self.lock().remove(&(server.to_owned(), image.to_owned()));
     }
 }
 
-/// Makes sure that the images of containers to be made are on the server, pulling what is not.
+/// Makes sure that the images of containers to be made are on the server, pulling or building what is not.
 pub async fn have(
     ctx: &Context,
     site: &Site,
     made: &[&WantedContainer],
     pass: &mut Pass<WorkspaceStatus>,
 ) -> Result<(), PassError> {
-    let images: BTreeSet<&str> = made.iter().map(|c| c.image.as_str()).collect();
-    for image in images {
+    let images: BTreeMap<String, &Image> = made.iter().map(|c| (c.image.reference(), &c.image)).collect();
+    for image in images.values() {
         let have = have_one(ctx, &site.server, &site.engine, image).await;
         if have.is_err() && pass.status.container_id.is_none() {
             pass.status.phase = WorkspacePhase::Pending;
@@ -68,60 +85,81 @@ pub async fn have(
         pass.holds("ImageReady", "Present");
     }
     if let Some(main) = made.iter().find(|c| c.role == "main") {
-        pass.status.image = Some(main.image.clone());
+        pass.status.image = Some(main.image.reference());
     }
     Ok(())
 }
 
-/// Makes sure that an image is on the server; while it is being pulled, and when it cannot be, that is the error.
-pub async fn have_one(ctx: &Context, server: &str, engine: &Arc<dyn Engine>, image: &str) -> Result<(), PassError> {
-    let key = (server.to_owned(), image.to_owned());
-    let known = ctx.pulls.get(&key);
+/// Makes sure that an image is on the server; while it is on its way, and when it cannot be had, that is the error.
+pub async fn have_one(ctx: &Context, server: &str, engine: &Arc<dyn Engine>, image: &Image) -> Result<(), PassError> {
+    let key = (server.to_owned(), image.reference());
+    let known = ctx.supply.get(&key);
     match &known {
-        Some(Pull::Present(at)) if at.elapsed() < BELIEVED => return Ok(()),
-        Some(Pull::Running(failed)) => return Err(pulling(server, image, failed.as_deref(), AGAIN)),
+        Some(State::Present(at)) if at.elapsed() < BELIEVED => return Ok(()),
+        Some(State::Running(failed, step)) => return Err(under_way(server, image, failed.as_deref(), step.as_deref(), AGAIN)),
         _ => {}
     }
-    if engine.image(image).await.map_err(|e| PassError::engine("ImageReady", &e))?.is_some() {
-        ctx.pulls.set(&key, Pull::Present(Instant::now()));
+    if engine.image(&key.1).await.map_err(|e| PassError::engine("ImageReady", &e))?.is_some() {
+        ctx.supply.set(&key, State::Present(Instant::now()));
         return Ok(());
     }
     let (failures, words) = match known {
-        Some(Pull::Failed { words, failures, at }) => {
+        Some(State::Failed { words, failures, at }) => {
             let wait = FIRST_RETRY.saturating_mul(1 << failures.min(10)).min(LONGEST_RETRY);
             if let Some(left) = wait.checked_sub(at.elapsed()) {
-                return Err(pulling(server, image, Some(&words), left.max(Duration::from_secs(1))));
+                return Err(under_way(server, image, Some(&words), None, left.max(Duration::from_secs(1))));
             }
             (failures, Some(words))
         }
         _ => (0, None),
     };
-    let says = pulling(server, image, words.as_deref(), AGAIN);
-    ctx.pulls.set(&key, Pull::Running(words));
-    tokio::spawn(pull(ctx.clone(), key, engine.clone(), failures));
+    let says = under_way(server, image, words.as_deref(), None, AGAIN);
+    ctx.supply.set(&key, State::Running(words, None));
+    tokio::spawn(fetch(ctx.clone(), key, engine.clone(), image.clone(), failures));
     Err(says)
 }
 
 /// What is said of an image that is not there yet. What failed before is said until it works: each try would otherwise be two
-/// changes of the record, for as long as the image is missing.
-fn pulling(server: &str, image: &str, failed: Option<&str>, again: Duration) -> PassError {
-    let Some(words) = failed else {
-        return PassError::waiting("ImageReady", "Pulling", format!("pulling {image} to {server}"), again);
+/// changes of the record, for as long as it fails.
+fn under_way(server: &str, image: &Image, failed: Option<&str>, step: Option<&str>, again: Duration) -> PassError {
+    let (reason, message) = match (image, failed) {
+        (Image::AsItIs(name), None) => ("Pulling", format!("pulling {name} to {server}")),
+        (Image::AsItIs(name), Some(words)) => (
+            "ImagePullFailed",
+            format!(
+                "{name} is not on {server} and cannot be pulled: {words}. Trying again by itself; or change the template's base"
+            ),
+        ),
+        (Image::Built(_), None) => ("Building", format!("building its image on {server}{}", at(step))),
+        (Image::Built(_), Some(words)) => (
+            "ImageBuildFailed",
+            format!(
+                "its image cannot be built on {server}: {words}\nTrying again by itself; or correct its template or features"
+            ),
+        ),
     };
-    let message = format!(
-        "{image} is not on {server} and cannot be pulled: {words}. Trying again by itself; or change the template's base"
-    );
-    PassError::waiting("ImageReady", "ImagePullFailed", message, again)
+    PassError::waiting("ImageReady", reason, message, again)
 }
 
-async fn pull(ctx: Context, key: (String, String), engine: Arc<dyn Engine>, failures: u32) {
-    let Some(result) = ctx.frame.stop.run_until_cancelled(engine.pull(&key.1)).await else { return };
-    ctx.pulls.set(
+/// `Step 3/7`, of what a builder says of a step.
+fn at(step: Option<&str>) -> String {
+    let number = step.and_then(|line| line.split(" : ").next()).unwrap_or_default();
+    if number.is_empty() { String::new() } else { format!(" ({})", number.to_lowercase()) }
+}
+
+async fn fetch(ctx: Context, key: Key, engine: Arc<dyn Engine>, image: Image, failures: u32) {
+    let brought = async {
+        match &image {
+            Image::AsItIs(name) => engine.pull(name).await.map_err(|e| words(&e)),
+            Image::Built(recipe) => build(&ctx, &key, engine.as_ref(), recipe).await,
+        }
+    };
+    let Some(result) = ctx.frame.stop.run_until_cancelled(brought).await else { return };
+    ctx.supply.set(
         &key,
         match result {
-            Ok(()) => Pull::Present(Instant::now()),
-            Err(EngineError::ImageMissing(words)) | Err(EngineError::NotFound(words)) => failed(words, failures),
-            Err(e) => failed(e.to_string(), failures),
+            Ok(()) => State::Present(Instant::now()),
+            Err(words) => State::Failed { words, failures: failures + 1, at: Instant::now() },
         },
     );
     let placed = |w: &crate::resource::Workspace| w.status.as_ref().is_some_and(|s| s.docker_server.as_ref() == Some(&key.0));
@@ -129,6 +167,57 @@ async fn pull(ctx: Context, key: (String, String), engine: Arc<dyn Engine>, fail
     ctx.triggers.servers.fire_named(None, &key.0);
 }
 
-fn failed(words: String, failures: u32) -> Pull {
-    Pull::Failed { words, failures: failures + 1, at: Instant::now() }
+/// Builds on the network that workspaces are on: what is run meanwhile reaches no more than they do.
+async fn build(ctx: &Context, key: &Key, engine: &dyn Engine, recipe: &Recipe) -> Result<(), String> {
+    let wanted = ImageBuild {
+        tag: key.1.clone(),
+        files: recipe.files(),
+        labels: Labels::from([(labels::BUILT_BY.to_owned(), ctx.instance.clone())]),
+        network: Some(shared_network(&ctx.instance)),
+    };
+    let last = Mutex::new(VecDeque::new());
+    let said = |line: &str| {
+        if line.starts_with("Step ") {
+            ctx.supply.at_step(key, line);
+        }
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.truncate(LAST_LINES - 1);
+        last.push_front(short(line));
+    };
+    let done = engine.build(&wanted, &said).await;
+    let last = last.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.map_err(|e| format!("{}\n{}", short(&words(&e)), last.into_iter().rev().collect::<Vec<_>>().join("\n")))
+}
+
+fn words(error: &EngineError) -> String {
+    match error {
+        EngineError::ImageMissing(words) | EngineError::NotFound(words) | EngineError::Failed(words) => words.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The end of a long line: a compiler's flags come before what it says.
+fn short(line: &str) -> String {
+    match line.char_indices().rev().nth(LONGEST_LINE) {
+        Some((at, c)) => format!("…{}", &line[at + c.len_utf8()..]),
+        None => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_step_its_number_is_told() {
+        assert_eq!(at(Some("Step 3/7 : RUN [\"x\"]")), " (step 3/7)");
+        assert_eq!(at(None), "");
+    }
+
+    #[test]
+    fn a_long_line_is_told_from_its_end() {
+        let long = format!("a{}", "ü".repeat(LONGEST_LINE));
+        assert_eq!(short(&long), format!("…{}", "ü".repeat(LONGEST_LINE)));
+        assert_eq!(short("a"), "a");
+    }
 }

@@ -9,7 +9,7 @@ mod placement;
 mod restarts;
 mod routes;
 
-pub use images::{Pulls, have_one};
+pub use images::{Supply, have_one};
 pub use restarts::Restarts;
 
 use super::context::Context;

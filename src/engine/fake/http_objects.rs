@@ -27,6 +27,7 @@ pub(super) fn router() -> Router {
         .route("/volumes/create", post(create_volume))
         .route("/volumes/{name}", get(volume).delete(remove_volume))
         .route("/images/create", post(pull))
+        .route("/build", post(super::build::build))
         .route("/images/{*path}", get(image))
 }
 

@@ -13,6 +13,7 @@
 //! until it is told to end.
 
 mod answers;
+mod build;
 mod containers;
 mod control;
 mod events;

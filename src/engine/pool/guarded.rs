@@ -184,6 +184,9 @@ impl Engine for Guarded {
     async fn pull(&self, reference: &str) -> Result<(), EngineError> {
         self.read("pull", self.fenced(self.inner.pull(reference))).await
     }
+    async fn build(&self, build: &ImageBuild, said: &Said<'_>) -> Result<(), EngineError> {
+        self.read("build", self.fenced(self.inner.build(build, said))).await
+    }
     async fn events(&self) -> Result<Stream<EngineEvent>, EngineError> {
         self.read("events", self.inner.events()).await
     }

@@ -74,8 +74,10 @@ fn an_environment_that_cannot_be_worked_out_stops_nothing_from_being_started_sto
     in_world(async |mut world| {
         world.with_workspaces(1).await;
         let page = world.page("w0").await;
-        template(&world, json!({"packages": ["git"]})).await;
-        condition(&world, "Resolved", "ImageBuildUnavailable").await;
+        let option = json!({"key": "PASSWORD", "required": true});
+        world.create(json!({"apiVersion": "devsanctum.io/v1", "kind": "Feature", "metadata": {"name": "needy"}, "spec": {"options": [option]}})).await;
+        template(&world, json!({"features": [{"name": "needy"}]})).await;
+        condition(&world, "Resolved", "OptionRequired").await;
         assert_eq!(world.page("w0").await, page);
         world.docker(&["kill", &world.container("w0").await]);
         page_is(&world, &page).await;
@@ -89,7 +91,7 @@ fn an_environment_that_cannot_be_worked_out_stops_nothing_from_being_started_sto
             other => Err(format!("{other:?}")),
         })
         .await;
-        template(&world, json!({"packages": null})).await;
+        template(&world, json!({"features": null})).await;
         world.merge("w0", json!({"spec": {"running": true}})).await;
         world.at_rest().await;
         assert_eq!(world.page("w0").await, page);

@@ -3,6 +3,7 @@
 
 mod answers;
 mod at_once;
+mod builds;
 mod containers;
 mod daemon;
 mod events;
@@ -161,4 +162,9 @@ contract! {
     images::a_pull_brings_what_is_not_there,
     images::a_pull_of_what_the_registry_has_not_is_not_found,
     images::a_pull_that_fails_in_the_middle_fails_and_leaves_nothing,
+    builds::an_image_is_built_and_says_how,
+    builds::a_build_that_fails_says_where_and_leaves_nothing,
+    builds::what_a_build_begins_with_is_pulled,
+    builds::files_beside_the_dockerfile_are_copied,
+    builds::two_builds_of_one_image_at_once_are_both_fine,
 }

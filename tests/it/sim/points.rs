@@ -152,6 +152,7 @@ macro_rules! each_workload {
             no_network = "no-network"
             squatted = "squatted"
             pull = "pull"
+            built = "built"
             daemon_restart = "daemon-restart"
             failing = "failing"
             private_route = "private-route"

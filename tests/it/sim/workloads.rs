@@ -38,7 +38,7 @@ const fn short(name: &'static str, servers: &'static [&'static str], steps: &'st
 const DAY: Workload = Workload { name: "day", servers: TWO, steps: &[ground, day], patience: Duration::from_secs(3600) };
 
 /// All short ones.
-pub const ALL: [Workload; 17] = [
+pub const ALL: [Workload; 18] = [
     short("create", ONE, &[ground, one]),
     short("five-on-two", TWO, &[ground, five]),
     short("stop-start", ONE, &[ground, one, stop, start]),
@@ -51,6 +51,7 @@ pub const ALL: [Workload; 17] = [
     short("no-network", ONE, &[ground, one, remove_network]),
     short("squatted", ONE, &[ground, squat, unsquat]),
     short("pull", ONE, &[ground, no_image, one]),
+    short("built", ONE, &[dockerfile, ground, one]),
     short("daemon-restart", ONE, &[ground, one, daemon_down, daemon_up]),
     short("failing", ONE, &[ground, one, engine_fails, delete, engine_works]),
     short("private-route", ONE, &[ground, one, route, private, no_route]),
@@ -170,6 +171,11 @@ steps! {
             hands.world.engines["s1"].remove_image(IMAGE);
             hands.world.engines["s1"].publish_image(IMAGE);
         }
+    }
+    dockerfile(hands) {
+        let mut template = records::template("page");
+        template["spec"]["dockerfile"] = json!("RUN echo hello");
+        hands.create(template).await;
     }
     image_missing(hands) { hands.world.engines["s1"].remove_image(IMAGE); }
     image_back(hands) {

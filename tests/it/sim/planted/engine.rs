@@ -201,6 +201,9 @@ impl Engine for Wrong {
     async fn image(&self, reference: &str) -> Result<Option<String>> {
         self.inner.image(reference).await
     }
+    async fn build(&self, build: &ImageBuild, said: &Said<'_>) -> Result<()> {
+        self.inner.build(build, said).await
+    }
     async fn pull(&self, reference: &str) -> Result<()> {
         if self.is(Bug::BelievesPulls) { Ok(()) } else { self.inner.pull(reference).await }
     }

@@ -1,0 +1,103 @@
+//! Workspaces of images that are built.
+
+use super::records;
+use super::world::{World, annotation, in_world, until};
+use devsanctum::resource::conditions::find;
+use devsanctum::resource::{Template, labels};
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(60);
+
+async fn dockerfile(world: &World<'_>, text: &str) {
+    let templates: Api<Template> = Api::all(world.client.clone());
+    let patch = Patch::Merge(json!({"spec": {"dockerfile": text}}));
+    templates.patch("hello", &PatchParams::default(), &patch).await.unwrap();
+}
+
+/// Waits for a condition of `w0`, and gives its message.
+async fn condition(world: &World<'_>, name: &str, reason: &str) -> String {
+    let mut message = String::new();
+    until(&format!("{name} {reason}"), SOON, async || {
+        let all = world.workspace("w0").await.status.unwrap_or_default().conditions;
+        let found = find(&all, name).filter(|c| c.reason == reason);
+        message = found.map(|c| c.message.clone()).ok_or_else(|| format!("{all:?}"))?;
+        Ok(())
+    })
+    .await;
+    message
+}
+
+/// What a file of a workspace's own container holds.
+async fn file(world: &World<'_>, workspace: &str, path: &str) -> String {
+    world.docker_says(&["exec", &world.container(workspace).await, "cat", path]).trim().to_owned()
+}
+
+#[test]
+fn workspaces_of_one_template_share_one_image_that_is_built_once() {
+    in_world(async |world| {
+        world.ground().await;
+        dockerfile(&world, "ENV COLOUR=green\nRUN cat /proc/sys/kernel/random/uuid > /made && echo $COLOUR > /colour").await;
+        for i in 0..5 {
+            world.create(records::workspace(&format!("w{i}"))).await;
+        }
+        world.at_rest_within(SOON).await;
+        let made = file(&world, "w0", "/made").await;
+        assert_eq!(made.len(), 36);
+        for i in 1..5 {
+            assert_eq!(file(&world, &format!("w{i}"), "/made").await, made, "it was built again for w{i}");
+        }
+        assert_eq!(file(&world, "w0", "/colour").await, "green");
+        assert_eq!(world.page("w0").await.0, 200);
+        let image = world.workspace("w0").await.status.unwrap().image.unwrap();
+        assert!(image.starts_with("devsanctum/env:"), "{image}");
+
+        // Another environment leaves what runs alone, until somebody says so.
+        dockerfile(&world, "RUN echo other > /made").await;
+        let told = condition(&world, "UpToDate", "EnvironmentChanged").await;
+        assert_eq!(file(&world, "w0", "/made").await, made);
+        world.merge("w0", annotation(labels::RECREATE, told.rsplit('=').next().unwrap())).await;
+        until("the other image", SOON, async || match file(&world, "w0", "/made").await.as_str() {
+            "other" => Ok(()),
+            found => Err(found.to_owned()),
+        })
+        .await;
+        assert_eq!(file(&world, "w1", "/made").await, made);
+        world.at_rest_within(SOON).await;
+    });
+}
+
+#[test]
+fn a_build_that_fails_says_what_the_builder_said_and_heals_when_it_is_corrected() {
+    in_world(async |world| {
+        world.ground().await;
+        dockerfile(&world, "RUN echo looking for it; echo there is no such thing >&2; exit 7").await;
+        world.create(records::workspace("w0")).await;
+        let told = condition(&world, "ImageReady", "ImageBuildFailed").await;
+        for words in ["cannot be built on local", "non-zero code: 7", "\nlooking for it\n", "\nthere is no such thing\n"] {
+            assert!(told.contains(words), "no {words:?} in {told}");
+        }
+        assert!(world.workspace("w0").await.status.unwrap().message.unwrap().contains("there is no such thing"));
+        dockerfile(&world, "RUN echo found > /made").await;
+        world.at_rest_within(SOON).await;
+        assert_eq!(file(&world, "w0", "/made").await, "found");
+    });
+}
+
+#[test]
+fn what_is_run_while_building_reaches_no_neighbour_and_leaves_no_container() {
+    in_world(async |world| {
+        world.with_workspaces(1).await;
+        let neighbour = world.workspace("w0").await.status.unwrap().address.unwrap();
+        let ask = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {neighbour} 8080");
+        dockerfile(&world, &format!("RUN {{ {ask}; echo asked; }} > /made; hostname -i >> /made")).await;
+        world.create(records::workspace("w1")).await;
+        world.at_rest_within(SOON).await;
+        let made = file(&world, "w1", "/made").await;
+        assert!(made.starts_with("asked\n"), "it reached {neighbour}: {made}");
+        // It was on a network where it could have.
+        let network = |address: &str| address.split('.').take(2).collect::<Vec<_>>().join(".");
+        assert_eq!(network(made.lines().nth(1).unwrap()), network(&neighbour), "{made}");
+    });
+}

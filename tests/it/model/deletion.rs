@@ -22,7 +22,10 @@ impl World {
     pub fn settle(&mut self) {
         loop {
             let before = self.records.clone();
-            before.keys().for_each(|at| self.settle_one(*at));
+            match self.backwards {
+                false => before.keys().for_each(|at| self.settle_one(*at)),
+                true => before.keys().rev().for_each(|at| self.settle_one(*at)),
+            }
             if before == self.records {
                 return;
             }

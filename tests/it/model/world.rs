@@ -15,6 +15,8 @@ pub struct World {
     pub wrote: BTreeSet<Slot>,
     /// What followed from the step changed the record it wrote once more, after its answer was made.
     pub swept: bool,
+    /// What follows is done from the last record to the first.
+    pub backwards: bool,
 }
 
 /// What a request must be answered.
@@ -53,6 +55,13 @@ impl World {
             next = Self { wrote: BTreeSet::new(), swept: false, ..self.clone() };
         }
         (next, answer)
+    }
+
+    /// Records that differ from what they were, and those that were written as they were.
+    pub fn differs(&self, before: &Self) -> BTreeSet<Slot> {
+        let all: BTreeSet<Slot> = before.records.keys().chain(self.records.keys()).copied().collect();
+        let differs = all.into_iter().filter(|slot| before.records.get(slot) != self.records.get(slot));
+        differs.chain(self.wrote.iter().copied()).collect()
     }
 
     fn take(&mut self, step: &Step) -> Judged {

@@ -1,7 +1,8 @@
 //! Deletion: owner references, finalizers, and records that others still refer to.
 //!
 //! Everything that follows from a deletion happens in the same transaction. A [`Sweep`] holds what is still
-//! to be looked at; each step looks at a record afresh, so the order of steps does not matter.
+//! to be looked at; each step looks at a record afresh. Only where owners stand in a circle does the order of steps
+//! decide who waits for whom; all go in the end.
 
 use super::facts::{Facts, facts, put};
 use super::fail;

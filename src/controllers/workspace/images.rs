@@ -24,14 +24,18 @@ const LONGEST_RETRY: Duration = Duration::from_secs(300);
 const AGAIN: Duration = Duration::from_secs(2);
 /// A presence seen this recently is believed without asking again.
 const BELIEVED: Duration = Duration::from_secs(30);
-/// Of a build that failed, the builder's last words are told: so many lines, of so many bytes at most.
+/// Of a build that failed, the builder's last words are told: so many lines, of so many characters at most.
 const LAST_LINES: usize = 6;
 const LONGEST_LINE: usize = 160;
 
 #[derive(Clone)]
 enum State {
-    /// Under way; if an earlier try failed, with these words. And the step a build is at.
-    Running(Option<String>, Option<String>),
+    Running {
+        /// The words of an earlier try that failed.
+        failed: Option<String>,
+        /// What a builder says of the step it is at.
+        step: Option<String>,
+    },
     Failed {
         words: String,
         failures: u32,
@@ -58,7 +62,7 @@ impl Supply {
         self.lock().insert(key.clone(), state);
     }
     fn at_step(&self, key: &Key, line: &str) {
-        if let Some(State::Running(_, step)) = self.lock().get_mut(key) {
+        if let Some(State::Running { step, .. }) = self.lock().get_mut(key) {
             *step = Some(line.to_owned());
         }
     }
@@ -96,7 +100,7 @@ pub async fn have_one(ctx: &Context, server: &str, engine: &Arc<dyn Engine>, ima
     let known = ctx.supply.get(&key);
     match &known {
         Some(State::Present(at)) if at.elapsed() < BELIEVED => return Ok(()),
-        Some(State::Running(failed, step)) => return Err(under_way(server, image, failed.as_deref(), step.as_deref(), AGAIN)),
+        Some(State::Running { failed, step }) => return Err(under_way(server, image, failed.as_deref(), step.as_deref(), AGAIN)),
         _ => {}
     }
     if engine.image(&key.1).await.map_err(|e| PassError::engine("ImageReady", &e))?.is_some() {
@@ -114,7 +118,7 @@ pub async fn have_one(ctx: &Context, server: &str, engine: &Arc<dyn Engine>, ima
         _ => (0, None),
     };
     let says = under_way(server, image, words.as_deref(), None, AGAIN);
-    ctx.supply.set(&key, State::Running(words, None));
+    ctx.supply.set(&key, State::Running { failed: words, step: None });
     tokio::spawn(fetch(ctx.clone(), key, engine.clone(), image.clone(), failures));
     Err(says)
 }

@@ -65,13 +65,14 @@ async fn send(router: &Router, method: &str, path: &str, media: &str, body: Opti
     Ok((code, to_bytes(response.into_body(), usize::MAX).await.map_err(|e| e.to_string())?))
 }
 
+fn finalizers(object: &Value) -> Vec<&str> {
+    object["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
 /// Whether the same records are there, and wait for the same.
 fn waits_alike(found: &BTreeMap<Slot, Value>, world: &World) -> bool {
-    let waits = |slot: &Slot, object: &Value| {
-        let finalizers: Vec<&str> =
-            object["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        world.records.get(slot).is_some_and(|record| record.finalizers == finalizers)
-    };
+    let waits =
+        |slot: &Slot, object: &Value| world.records.get(slot).is_some_and(|record| record.finalizers == finalizers(object));
     found.len() == world.records.len() && found.iter().all(|(slot, object)| waits(slot, object))
 }
 
@@ -412,7 +413,7 @@ impl Run {
         let deleting = meta.get("deletionTimestamp").is_some_and(Value::is_string);
         ensure!(deleting == record.deleting, "{slot:?} has deletionTimestamp {}", meta["deletionTimestamp"]);
         ensure!(told_labels(object) == record.labels, "{slot:?} has labels {}, not {:?}", meta["labels"], record.labels);
-        let finalizers: Vec<&str> = meta["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let finalizers = finalizers(object);
         ensure!(finalizers == record.finalizers, "{slot:?} has finalizers {finalizers:?}, not {:?}", record.finalizers);
         ensure!(object["spec"].as_object() == Some(&record.spec), "{slot:?} has spec {}, not {:?}", object["spec"], record.spec);
         let status = object["status"]["observedGeneration"].as_i64();

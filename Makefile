@@ -16,8 +16,9 @@ test: export PATH := $(CURDIR)/target/tools/bin:$(PATH):/usr/sbin:/sbin
 test: ## Run every test, optimised (.ci/run installs what they need); `cargo test NAME` builds one faster
 	scripts/test.sh
 
+a_day = {"workload":"day","seed":$(SEED)}
 sim: ## Play a simulation again: PLAN='…' as a failure printed it, or SEED=n for a day by chance
-	PLAN='$(or $(PLAN),{"workload":"day","seed":$(SEED)})' cargo test --locked --profile gate --test it -- sim::again --exact --ignored --nocapture
+	PLAN='$(if $(PLAN),$(PLAN),$(a_day))' cargo test --locked --profile gate --test it -- sim::again --exact --ignored --nocapture
 
 proof: export PATH := $(CURDIR)/target/tools/bin:$(PATH):/usr/sbin:/sbin
 proof: ## Play every fault there is, for hours, and write docs/PROOF.md; PARTS='days real' plays some

@@ -244,8 +244,12 @@ impl Servers {
         engine: &dyn Engine,
         pass: &mut Pass<DockerServerStatus>,
     ) -> Result<(), PassError> {
-        let looked = self.lock().get(name).copied().unwrap_or_default();
-        if looked.prove_at.is_some_and(|at| Instant::now() < at) && !prepared.fresh {
+        if prepared.fresh {
+            // What was proved of the network before is nothing to this one, also when this proof is broken off.
+            self.lock().entry(name.to_owned()).or_default().prove_at = None;
+        }
+        let due = self.lock().get(name).and_then(|l| l.prove_at);
+        if due.is_some_and(|at| Instant::now() < at) {
             return Ok(());
         }
         let Some(probe) = &prepared.probe else {

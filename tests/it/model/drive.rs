@@ -107,6 +107,7 @@ impl Run {
             spec,
             status: None,
             fields,
+            untracked: false,
         };
         let mut it = Self {
             router,
@@ -332,6 +333,11 @@ impl Run {
                 self.changed(slot, &record, object, last.as_ref(), before, revision)?;
             } else {
                 ensure!(last.as_ref() == Some(object), "nobody changed {slot:?} from {last:?} to {object}");
+            }
+        }
+        for (slot, object) in &found {
+            if let Some(record) = self.world.records.get_mut(slot) {
+                record.untracked = object["metadata"].get("managedFields").is_none();
             }
         }
         if !changed.is_empty() {

@@ -162,6 +162,8 @@ pub struct Record {
     /// `status.observedGeneration`: any number will do.
     pub status: Option<i64>,
     pub fields: super::fields::Managers,
+    /// Nobody is told to own anything, nor anything the model does not follow: learned from the server.
+    pub untracked: bool,
 }
 
 impl Record {

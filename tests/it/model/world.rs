@@ -172,7 +172,18 @@ impl World {
         let finalizers = chosen(bits).map(str::to_owned).collect();
         self.born += 1;
         let uid = self.born;
-        let record = Record { uid, generation: 1, deleting: false, labels, finalizers, owners, spec, status: None, fields };
+        let record = Record {
+            uid,
+            generation: 1,
+            deleting: false,
+            labels,
+            finalizers,
+            owners,
+            spec,
+            status: None,
+            fields,
+            untracked: false,
+        };
         self.admit(at, None, &record)?;
         self.records.insert(at, record.clone());
         self.wrote.insert(at);
@@ -216,8 +227,11 @@ impl World {
         };
         refuse_stale(version)?;
         let config = leaves(&spec(at, content), &labels(content));
-        let mut fields = old.fields.clone();
-        let merged = fields.apply(&manager, &leaves(&old.spec, &old.labels), &config, force).ok_or(CONFLICT)?;
+        let (mut fields, live) = (old.fields.clone(), leaves(&old.spec, &old.labels));
+        if old.untracked {
+            fields.update("before-first-apply", &Default::default(), &live);
+        }
+        let merged = fields.apply(&manager, &live, &config, force).ok_or(CONFLICT)?;
         if content.bad {
             return Err(INVALID);
         }

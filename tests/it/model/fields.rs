@@ -4,7 +4,8 @@
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Fields by path (`spec.owner`, `labels.team`) with their values.
+/// Fields by path (`spec.owner`, `labels.team`) with their values; `spec` and `labels` for that there are any, which is owned
+/// by itself.
 pub type Leaves = BTreeMap<String, Value>;
 
 /// Fields by manager; `true` for those who apply.
@@ -12,8 +13,13 @@ pub type Leaves = BTreeMap<String, Value>;
 pub struct Managers(BTreeMap<(String, bool), BTreeSet<String>>);
 
 pub fn leaves(spec: &Map<String, Value>, labels: &BTreeMap<String, String>) -> Leaves {
+    let holders = ["spec"].into_iter().chain((!labels.is_empty()).then_some("labels")).map(|path| (path.to_owned(), Value::Null));
     let spec = spec.iter().map(|(key, value)| (format!("spec.{key}"), value.clone()));
-    spec.chain(labels.iter().map(|(key, value)| (format!("labels.{key}"), value.clone().into()))).collect()
+    holders.chain(spec).chain(labels.iter().map(|(key, value)| (format!("labels.{key}"), value.clone().into()))).collect()
+}
+
+fn is_holder(path: &str) -> bool {
+    path == "spec" || path == "labels"
 }
 
 /// The way back.
@@ -23,7 +29,7 @@ pub fn parts(leaves: Leaves) -> (Map<String, Value>, BTreeMap<String, String>) {
         match (path.strip_prefix("spec."), path.strip_prefix("labels.")) {
             (Some(field), _) => drop(spec.insert(field.to_owned(), value)),
             (_, Some(key)) => drop(labels.insert(key.to_owned(), value.as_str().unwrap_or("").to_owned())),
-            _ => unreachable!("{path}"),
+            _ => assert!(is_holder(&path), "{path}"),
         }
     }
     (spec, labels)
@@ -57,12 +63,18 @@ impl Managers {
                 merged.remove(path);
             }
         }
+        if !merged.keys().any(|path| path.starts_with("labels.")) {
+            merged.remove("labels");
+        }
         let changed = changed(live, &merged);
         if !force && self.0.values().any(|held| held.intersection(&changed).next().is_some()) {
             return None;
         }
-        self.release(&changed, &removed(live, &merged));
-        let mut named: BTreeSet<String> = config.keys().cloned().collect();
+        // Taking out the last label leaves an empty map, so who owns that there is one goes on to.
+        let mut removed = removed(live, &merged);
+        removed.remove("labels");
+        self.release(&changed, &removed);
+        let mut named: BTreeSet<String> = config.keys().filter(|path| !is_holder(path)).cloned().collect();
         if !named.iter().any(|path| path.starts_with("spec.")) {
             // Who applies an empty spec owns that it is there.
             named.insert("spec".into());
@@ -94,10 +106,14 @@ impl Managers {
             let held = found.0.entry((text("manager").to_owned(), applies)).or_default();
             for (at, prefix) in [("/f:spec", "spec"), ("/f:metadata/f:labels", "labels")] {
                 let fields = entry["fieldsV1"].pointer(at).and_then(Value::as_object).into_iter().flatten();
-                if applies && prefix == "spec" && entry["fieldsV1"].pointer(at) == Some(&Value::Object(Map::new())) {
+                if entry["fieldsV1"].pointer(at) == Some(&Value::Object(Map::new())) {
                     held.insert(prefix.into());
                 }
-                held.extend(fields.filter_map(|(key, _)| Some(format!("{prefix}.{}", key.strip_prefix("f:")?))));
+                let path = |key: &str| match key {
+                    "." => Some(prefix.to_owned()),
+                    key => Some(format!("{prefix}.{}", key.strip_prefix("f:")?)),
+                };
+                held.extend(fields.filter_map(|(key, _)| path(key)));
             }
         }
         found.tidy();

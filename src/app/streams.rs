@@ -76,7 +76,8 @@ impl WorkspaceStreams for EngineStreams {
         if container.state != ContainerState::Running {
             return Err(StreamError::NotRunning(format!("workspace {}/{} is not running", target.namespace, target.name)));
         }
-        let ask = crate::engine::ExecRequest { argv: request.command, tty: request.tty, stdin: request.stdin, env: Vec::new() };
+        let ask =
+            crate::engine::ExecRequest { argv: request.command, tty: request.tty, stdin: request.stdin, ..Default::default() };
         let session = engine.exec(&container.id, &ask).await.map_err(|e| failed(&e))?;
         let (input, from_caller) = mpsc::channel(BUFFER);
         let control: Arc<dyn ExecControl> = Arc::from(session.control);

@@ -5,13 +5,13 @@ use super::environments::Environments;
 use super::own_routes::OwnRoutes;
 use super::reserved::{Reserved, placed};
 use super::triggers::Triggers;
-use crate::resource::{DockerServer, Feature, Project, Route, Settings, Template, Workspace};
+use crate::resource::{DockerServer, Feature, Project, Repository, Route, Secret, Settings, Template, Workspace};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::Api;
-use kube::runtime::reflector::{Store, store::Writer};
+use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -61,6 +61,8 @@ pub struct Caches {
     pub servers: Store<DockerServer>,
     /// Settings.
     pub settings: Store<Settings>,
+    /// Secrets, which have no values in them.
+    pub secrets: Store<Secret>,
     /// Which routes a workspace owns.
     pub own_routes: OwnRoutes,
     /// What workspaces reserve on servers.
@@ -109,7 +111,7 @@ impl Listed {
 }
 
 /// How many kinds [`Caches`] holds.
-const KINDS: usize = 7;
+const KINDS: usize = 8;
 
 /// Takes off what no loop reads: who owns which field, and what was applied last, are most of a record's weight.
 fn slim<K: Cached>(record: &mut K) {
@@ -189,9 +191,21 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
     let (features, f) = store::<Feature>();
     let (servers, s) = store::<DockerServer>();
     let (settings, g) = store::<Settings>();
+    let (secrets, k) = store::<Secret>();
     let (own_routes, reserved, environments) = (OwnRoutes::default(), Reserved::default(), Environments::default());
-    let caches =
-        Caches { workspaces, routes, projects, templates, features, servers, settings, own_routes, reserved, environments };
+    let caches = Caches {
+        workspaces,
+        routes,
+        projects,
+        templates,
+        features,
+        servers,
+        settings,
+        secrets,
+        own_routes,
+        reserved,
+        environments,
+    };
     let listed = Listed(watch::Sender::new(0));
     let feeds = Feeds::new();
     let start = Start { client, triggers, caches: &caches, listed: &listed, feeds: &feeds };
@@ -223,6 +237,8 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
             on.lists.send_replace(());
         },
     );
+    // A value that is another leaves nothing but another version.
+    start.feed("secrets", k, |x| fingerprint(&x.metadata, &x.metadata.resource_version), secret_changed);
     start.feed("servers", s, |x| fingerprint(&x.metadata, capacity(x)), server_changed);
     start.feed(
         "settings",
@@ -337,6 +353,19 @@ fn server_changed(on: &Triggers, caches: &Caches, s: &DockerServer, _: Is) {
     let name = s.name_any();
     let concerned = caches.workspaces.in_order(|w| w.server().is_none_or(|of| of == name));
     concerned.iter().for_each(|w| on.workspaces.fire(w));
+}
+
+/// Workspaces that clone with it, and servers that are reached with it.
+fn secret_changed(on: &Triggers, caches: &Caches, s: &Secret, _: Is) {
+    let (namespace, name) = (s.namespace().unwrap_or_default(), s.name_any());
+    let names = |r: &Repository| r.credentials.as_ref().is_some_and(|c| c.name == name);
+    let project = caches.projects.get(&ObjectRef::new(&namespace)).filter(|p| p.spec.repositories.iter().any(names));
+    if project.is_some() {
+        let members = caches.workspaces.in_order(|w| w.metadata.namespace.as_ref() == Some(&namespace));
+        members.iter().for_each(|w| on.workspaces.fire(w));
+    }
+    let with = |d: &DockerServer| d.spec.tls.secret.as_ref().is_some_and(|t| t.name == name);
+    caches.servers.in_order(with).iter().for_each(|server| on.servers.fire(server));
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ pub struct Context {
     pub listings: Arc<Listings>,
     /// Images being pulled and built.
     pub supply: Arc<super::workspace::Supply>,
+    /// Repositories being cloned.
+    pub clones: Arc<super::workspace::Clones>,
     /// Starts of containers that keep ending.
     pub restarts: Arc<super::workspace::Restarts>,
 }

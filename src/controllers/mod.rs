@@ -92,6 +92,7 @@ pub async fn run(parts: Parts) -> Result<(), String> {
         resync,
         listings: Arc::default(),
         supply: Arc::default(),
+        clones: Arc::default(),
         restarts: Arc::default(),
     };
     // A loop that saw only half the records would conclude wrong things from what it does not see.

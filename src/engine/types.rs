@@ -166,6 +166,9 @@ pub enum Attach {
     None,
 }
 
+/// Folder that every container has in its memory: for what must never lie on a disk. It is empty after each start.
+pub const IN_MEMORY: &str = "/run/devsanctum";
+
 /// A container to create. There is deliberately no way to say privileged, host mounts, devices or host
 /// namespaces: every container is hardened the same way by the adapter.
 #[derive(Clone, Debug, PartialEq)]
@@ -176,6 +179,8 @@ pub struct ContainerSpec {
     pub image: String,
     /// Command in place of the image's own.
     pub command: Option<Vec<String>>,
+    /// Folder it begins in, in place of the image's own.
+    pub workdir: Option<String>,
     /// Environment.
     pub env: BTreeMap<String, String>,
     /// Labels, ownership included.
@@ -292,6 +297,8 @@ pub struct ExecRequest {
     pub stdin: bool,
     /// Environment over the container's.
     pub env: Vec<String>,
+    /// User in place of the container's, by name or number.
+    pub user: Option<String>,
 }
 
 /// A piece of output.

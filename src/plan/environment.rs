@@ -1,11 +1,11 @@
 //! What a workspace's environment is, once its template, the template's parent, all features and the project
 //! have been put together.
 
+use super::digest;
 use crate::image::options::fill;
 use crate::image::{Recipe, read};
-use crate::resource::common::{FeatureUse, Folder, Limits, Port, Service, Sidecar, Visibility};
-use crate::resource::{DEFAULT_MIN_DISK_GB, DEFAULT_MIN_RAM_MB, FeatureSpec, Images, ProjectSpec, TemplateSpec};
-use sha2::{Digest, Sha256};
+use crate::resource::common::{FeatureUse, Folder, FolderMode, Limits, Port, Service, Sidecar, Visibility};
+use crate::resource::{DEFAULT_MIN_DISK_GB, DEFAULT_MIN_RAM_MB, FeatureSpec, Images, ProjectSpec, Repository, TemplateSpec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -48,6 +48,12 @@ pub struct Environment {
     pub ports: Vec<Port>,
     /// Folders on volumes.
     pub folders: Vec<Folder>,
+    /// Folder that programs, terminals and repositories begin in.
+    pub workdir: Option<String>,
+    /// User that terminals and repositories are of.
+    pub user: Option<String>,
+    /// Repositories to have below `workdir`.
+    pub repositories: Vec<Repository>,
     /// Companion containers by feature name.
     pub sidecars: BTreeMap<String, Sidecar>,
     /// Most it may use, with every limit set.
@@ -134,17 +140,36 @@ pub fn resolve(project: &ProjectSpec, images: &Images, library: &dyn Library) ->
             port.public = *v == Visibility::Public;
         }
     }
+    let (workdir, folders) = ground(&template, project);
     Ok(Environment {
         image: if recipe.is_plain() { Image::AsItIs(recipe.base) } else { Image::Built(Arc::new(recipe)) },
         command: template.start_command.clone(),
         env,
         ports,
-        folders: template.folders.clone(),
+        folders,
+        workdir,
+        user: template.user.clone(),
+        repositories: project.repositories.clone(),
         sidecars,
         limits: HardLimits::from(&template.limits),
         min_ram_mb: min_ram,
         min_disk_gb: min_disk,
     })
+}
+
+/// Where work is done, and the folders. What is cloned outlives the container, so it lies on a volume.
+fn ground(template: &TemplateSpec, project: &ProjectSpec) -> (Option<String>, Vec<Folder>) {
+    let (mut workdir, mut folders) = (template.workdir.clone(), template.folders.clone());
+    if !project.repositories.is_empty() {
+        let path = workdir.get_or_insert_with(|| "/workspace".into()).clone();
+        let covers = |f: &Folder| path == f.path || path.strip_prefix(&f.path).is_some_and(|rest| rest.starts_with('/'));
+        if !folders.iter().any(covers) {
+            let free = |name: &String| !folders.iter().any(|f| f.name == *name);
+            let name = ["workspace".to_owned(), "workspace-repositories".to_owned()].into_iter().find(free);
+            folders.extend(name.map(|name| Folder { name, path, mode: FolderMode::Persistent }));
+        }
+    }
+    (workdir, folders)
 }
 
 /// What `alpine` and `debian` mean here; any other name is an image as it is.
@@ -216,6 +241,8 @@ fn merge(child: TemplateSpec, parent: TemplateSpec) -> TemplateSpec {
         packages: packages.into_iter().collect(),
         dockerfile: (!joined.is_empty()).then(|| joined.join("\n")),
         folders,
+        workdir: child.workdir.or(parent.workdir),
+        user: child.user.or(parent.user),
         ports,
         env,
         start_command: child.start_command.or(parent.start_command),
@@ -384,11 +411,6 @@ impl Environment {
     pub fn digest(&self) -> String {
         digest(&format!("{self:?}"))
     }
-}
-
-/// SHA-256 of a text, first 16 hexadecimal digits.
-pub(super) fn digest(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

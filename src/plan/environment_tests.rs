@@ -154,3 +154,27 @@ fn an_image_has_what_features_bring_before_what_the_template_does() {
     let refused = recipe(&unread, &[], &Images::default()).unwrap_err();
     assert!(refused.message.starts_with("dockerfile of the template, line 2: COPY is not read here"), "{}", refused.message);
 }
+
+#[test]
+fn repositories_lie_on_a_volume_wherever_they_are() {
+    let on = |workdir: Option<&str>, folders: &[(&str, &str)]| {
+        let folder =
+            |(name, path): &(&str, &str)| Folder { name: (*name).into(), path: (*path).into(), mode: FolderMode::Persistent };
+        let folders = folders.iter().map(folder).collect();
+        let template = TemplateSpec { workdir: workdir.map(Into::into), folders, ..Default::default() };
+        let shelf = Shelf { templates: BTreeMap::from([("t".into(), template)]), ..Default::default() };
+        let mut project = project("t");
+        project.repositories = serde_json::from_value(serde_json::json!([{"name": "web", "url": "https://h/web"}])).unwrap();
+        let found = resolve(&project, &Images::default(), &shelf).unwrap();
+        let folders: Vec<String> = found.folders.iter().map(|f| format!("{} {}", f.name, f.path)).collect();
+        format!("{} on {}", found.workdir.unwrap(), folders.join(", "))
+    };
+    assert_eq!(on(None, &[]), "/workspace on workspace /workspace");
+    assert_eq!(on(Some("/home/dev/code"), &[("home", "/home/dev")]), "/home/dev/code on home /home/dev");
+    assert_eq!(on(Some("/home/dev"), &[("h", "/home/developer")]), "/home/dev on h /home/developer, workspace /home/dev");
+    assert_eq!(on(None, &[("workspace", "/data")]), "/workspace on workspace /data, workspace-repositories /workspace");
+
+    let shelf = Shelf { templates: BTreeMap::from([("t".into(), TemplateSpec::default())]), ..Default::default() };
+    let without = resolve(&project("t"), &Images::default(), &shelf).unwrap();
+    assert_eq!((without.workdir, without.folders), (None, vec![]));
+}

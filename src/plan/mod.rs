@@ -5,3 +5,10 @@ pub mod environment;
 pub mod resync;
 pub mod schedule;
 pub mod workspace;
+
+use sha2::{Digest, Sha256};
+
+/// SHA-256 of a text, first 16 hexadecimal digits.
+pub fn digest(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect()
+}

@@ -1,6 +1,7 @@
 //! What to do on an engine so that a workspace is as its record says.
 
-use super::environment::{Environment, HardLimits, Image, digest};
+use super::digest;
+use super::environment::{Environment, HardLimits, Image};
 use crate::resource::common::{Folder, FolderMode, Limits};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,6 +45,8 @@ pub struct WantedContainer {
     pub image: Image,
     /// Command in place of the image's own.
     pub command: Option<Vec<String>>,
+    /// Folder it begins in.
+    pub workdir: Option<String>,
     /// Environment.
     pub env: BTreeMap<String, String>,
     /// Volumes by name: where they are mounted.
@@ -303,7 +306,13 @@ pub fn wanted(
     let main = container(
         base.to_owned(),
         "main".into(),
-        Parts { image: env.image.clone(), command: env.command.clone(), env: variables, limits: env.limits },
+        Parts {
+            image: env.image.clone(),
+            command: env.command.clone(),
+            workdir: env.workdir.clone(),
+            env: variables,
+            limits: env.limits,
+        },
         mounts(base, shared, "", &env.folders, &mut volumes),
     );
     let mut sidecars = Vec::new();
@@ -312,6 +321,7 @@ pub fn wanted(
         let parts = Parts {
             image: Image::AsItIs(s.image.clone()),
             command: (!s.command.is_empty()).then(|| s.command.clone()),
+            workdir: None,
             env: s.env.clone(),
             limits: sidecar_limits(&s.limits, env.limits),
         };
@@ -331,15 +341,17 @@ fn sidecar_limits(own: &Limits, main: HardLimits) -> HardLimits {
 struct Parts {
     image: Image,
     command: Option<Vec<String>>,
+    workdir: Option<String>,
     env: BTreeMap<String, String>,
     limits: HardLimits,
 }
 
 fn container(name: String, role: String, parts: Parts, mounts: BTreeMap<String, String>) -> WantedContainer {
-    let Parts { image, command, env, limits } = parts;
+    let Parts { image, command, workdir, env, limits } = parts;
     // As text: what digests were made from must not change, or every container there is would be outdated.
-    let digest = digest(&format!("{:?}{command:?}{env:?}{mounts:?}{limits:?}", image.reference()));
-    WantedContainer { name, role, image, command, env, mounts, limits, digest }
+    let begins = workdir.as_ref().map(|path| format!("{path:?}")).unwrap_or_default();
+    let digest = digest(&format!("{:?}{command:?}{env:?}{mounts:?}{limits:?}{begins}", image.reference()));
+    WantedContainer { name, role, image, command, workdir, env, mounts, limits, digest }
 }
 
 fn mounts(

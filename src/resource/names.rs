@@ -50,6 +50,18 @@ pub fn env_name(value: &str) -> Result<(), String> {
     Err("must be a letter or '_' followed by letters, digits or '_', 128 characters at most".into())
 }
 
+/// Checks the name or number of a user in an image.
+///
+/// # Errors
+/// Says what is allowed.
+pub fn user_name(value: &str) -> Result<(), String> {
+    let ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
+    if value.len() <= 32 && value.bytes().all(ok) && value.bytes().next().is_some_and(|b| b != b'-') {
+        return Ok(());
+    }
+    Err("must be a user of the image, by name (a-z, 0-9, '_' and '-', 32 at most) or number".into())
+}
+
 /// Checks a Docker image reference: `[registry[:port]/]path[:tag][@digest]`.
 ///
 /// # Errors

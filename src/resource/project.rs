@@ -48,7 +48,12 @@ pub struct Repository {
     /// Branch where a workspace's own does not exist.
     #[serde(default = "main_branch")]
     pub default_branch: String,
-    /// Secret with `token`, or `sshKey`.
+    /// Commits of history to fetch; all where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub depth: Option<u32>,
+    /// Secret of the project: `token` (with `username` where the host asks for one) for HTTPS, or `sshKey` (with `knownHosts`
+    /// to pin the host's key) for SSH.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<SecretRef>,
 }
@@ -146,10 +151,18 @@ pub(super) fn git_url(value: &str) -> Result<(), String> {
     let plain = value.len() <= 1024
         && !value.starts_with('-')
         && value.chars().all(|c| c.is_ascii_graphic() && !"\"'`$\\<>|;&(){}*?!".contains(c));
+    if has_password(value) {
+        return Err("must not hold a password: put it into a Secret, and name that under 'credentials'".into());
+    }
     if plain && (scheme || scp) {
         return Ok(());
     }
     Err("must be an https://, http:// or ssh:// address, or of the form git@host:path".into())
+}
+
+fn has_password(url: &str) -> bool {
+    let authority = url.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or_default());
+    authority.and_then(|a| a.rsplit_once('@')).is_some_and(|(user, _)| user.contains([':', '@']))
 }
 
 /// Checks a branch name by the main rules of `git check-ref-format`.
@@ -171,8 +184,16 @@ impl Rules for ProjectSpec {
         for (i, r) in self.repositories.iter().enumerate() {
             let path = format!("spec.repositories[{i}]");
             errors.check(format!("{path}.name"), &r.name, names::dns_label(&r.name));
-            errors.check(format!("{path}.url"), &r.url, git_url(&r.url));
+            let shown = if has_password(&r.url) { "…" } else { &r.url };
+            errors.check(format!("{path}.url"), shown, git_url(&r.url));
             errors.check(format!("{path}.defaultBranch"), &r.default_branch, branch(&r.default_branch));
+            if let Some(other) = r.credentials.as_ref().and_then(|c| c.namespace.as_deref()) {
+                errors.invalid(
+                    format!("{path}.credentials.namespace"),
+                    other,
+                    "must be left out: a project has secrets of its own",
+                );
+            }
             if !repos.insert(&r.name) {
                 errors.duplicate(format!("{path}.name"), r.name.as_str(), "every repository needs a name of its own");
             }

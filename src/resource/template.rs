@@ -57,6 +57,13 @@ pub struct TemplateSpec {
     /// Folders kept on volumes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub folders: Vec<Folder>,
+    /// Folder that programs, terminals and repositories begin in: the image's own, or `/workspace` for a project with
+    /// repositories.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// User of the image, by name or number, that repositories are of; the image's own where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// Ports served; the first is the primary one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Port>,
@@ -143,6 +150,12 @@ impl Rules for TemplateSpec {
         }
         check_packages("spec.packages", &self.packages, errors);
         check_folders("spec.folders", &self.folders, errors);
+        if let Some(workdir) = &self.workdir {
+            errors.check("spec.workdir", workdir, names::folder_path(workdir));
+        }
+        if let Some(user) = &self.user {
+            errors.check("spec.user", user, names::user_name(user));
+        }
         check_ports("spec.ports", &self.ports, errors);
         check_env("spec.env", &self.env, errors);
         check_features("spec.features", &self.features, errors);

@@ -102,6 +102,17 @@ pub struct ServiceStatus {
     pub url: Option<String>,
 }
 
+/// A repository in a workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RepositoryStatus {
+    /// Its name, and its folder's.
+    pub name: String,
+    /// Branch it was cloned at, or is at where it was there already; missing where it is at none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+}
+
 /// What is known of a workspace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -123,6 +134,9 @@ pub struct WorkspaceStatus {
     /// Its container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container_id: Option<String>,
+    /// When the container last started, in its engine's words (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
     /// Address of the container on its bridge; the router's way to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
@@ -134,6 +148,12 @@ pub struct WorkspaceStatus {
     pub environment: Option<String>,
     /// Services and where they are reached.
     pub services: Vec<ServiceStatus>,
+    /// Repositories it has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub repositories: Vec<RepositoryStatus>,
+    /// Digest of what they were last looked after for: a container's run, the project's repositories and their credentials.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repositories_digest: Option<String>,
     /// Last work seen in it (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_activity_at: Option<String>,
@@ -146,7 +166,8 @@ pub struct WorkspaceStatus {
     /// Generation the conditions speak of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// State: `Resolved`, `Scheduled`, `ImageReady`, `ContainerRunning`, `ServicesAnswering`, `Routed`, `UpToDate`, `Ready`.
+    /// State: `Resolved`, `Scheduled`, `ImageReady`, `ContainerRunning`, `RepositoriesReady`, `ServicesAnswering`, `Routed`,
+    /// `UpToDate`, `Ready`.
     pub conditions: Vec<Condition>,
     /// What to know or do, in words.
     #[serde(skip_serializing_if = "Option::is_none")]

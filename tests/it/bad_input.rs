@@ -84,6 +84,52 @@ async fn wrong_fields_are_shown_at_their_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_git_is_told_is_an_address_a_branch_and_a_folder_and_nothing_else() {
+    let (_served, cli) = served().await;
+    let repository = |of: &str| document("Project", "p", &format!("{{owner: ada, template: base, repositories: [{{{of}}}]}}"));
+    let addresses = [
+        "--upload-pack=touch /x",
+        "-oProxyCommand=x",
+        "ext::sh -c touch% /x",
+        "file:///etc",
+        "/etc/passwd",
+        "../other",
+        "https://h/$(id)",
+        "https://h/`id`",
+        "https://h/a;id",
+        "https://h/a|id",
+        "https://h/a&&id",
+        "https://h/a b",
+        "https://h/a\\nb",
+        "git@h",
+        "javascript:alert(1)",
+    ];
+    for address in addresses {
+        let text = repository(&format!("name: a, url: \"{address}\""));
+        refused(&cli, text.as_bytes(), "spec.repositories[0].url: Invalid value: ").await;
+    }
+    let spoken = repository("name: a, url: 'https://me:hunter2@h/a'");
+    let kept = "spec.repositories[0].url: Invalid value: \"…\": must not hold a password";
+    refused(&cli, spoken.as_bytes(), kept).await;
+    for branch in ["--mirror", "a..b", "a b", "$(id)", "a;id", "/a", "a/", "a.lock", "a@{1}", "a\\nb", "`id`", ""] {
+        let text = repository(&format!("name: a, url: 'https://h/a', defaultBranch: \"{branch}\""));
+        refused(&cli, text.as_bytes(), "spec.repositories[0].defaultBranch: Invalid value: ").await;
+        let text = document("Workspace", "w", &format!("{{owner: ada, branch: \"{branch}\"}}"));
+        refused(&cli, text.as_bytes(), "spec.branch: Invalid value: ").await;
+    }
+    for name in ["..", ".git", "a/b", "-a", "a b", "$HOME"] {
+        let text = repository(&format!("name: '{name}', url: 'https://h/a'"));
+        refused(&cli, text.as_bytes(), "spec.repositories[0].name: Invalid value: ").await;
+    }
+    let theirs = repository("name: a, url: 'https://h/a', credentials: {name: s, namespace: other}");
+    refused(&cli, theirs.as_bytes(), "spec.repositories[0].credentials.namespace: Invalid value: \"other\"").await;
+    for (field, value) in [("user", "root; id"), ("user", "-x"), ("user", "a:b"), ("workdir", "/etc/x"), ("workdir", "a/../b")] {
+        let text = document("Template", "x", &format!("{{base: 'node:20', {field}: '{value}'}}"));
+        refused(&cli, text.as_bytes(), &format!("spec.{field}: Invalid value: ")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_an_image_is_made_of_is_read_when_it_is_given() {
     let (_served, cli) = served().await;
     let (template, feature) = (|spec| document("Template", "x", spec), |spec| document("Feature", "x", spec));

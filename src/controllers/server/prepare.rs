@@ -183,6 +183,7 @@ pub fn spec(name: String, image: &str, network: &str, owner: &Ownership) -> Cont
         name,
         image: image.to_owned(),
         command: Some(wait.map(String::from).to_vec()),
+        workdir: None,
         env: BTreeMap::new(),
         labels: owner.labels(),
         mounts: BTreeMap::new(),

@@ -34,6 +34,7 @@ pub async fn destroy(ctx: &Context, record: &Workspace, pass: &mut Pass<Workspac
     }
     ctx.upstreams.forget(&uid);
     ctx.restarts.forget(&uid);
+    ctx.clones.forget(&uid);
     ctx.listings.forget(&uid);
     Ok(())
 }

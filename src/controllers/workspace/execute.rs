@@ -167,6 +167,10 @@ fn settled(observed: &Observed, wanted: &Wanted, pass: &mut Pass<WorkspaceStatus
     }
     let Some(main) = observed.main(wanted) else { return Ok(()) };
     pass.status.container_id = Some(main.id.as_str().to_owned());
+    // A list does not tell.
+    if !main.started_at.is_empty() {
+        pass.status.started_at = Some(main.started_at.clone());
+    }
     if wanted.running {
         pass.holds("ImageReady", "Present");
         pass.holds("ContainerRunning", "Running");
@@ -302,6 +306,7 @@ impl Hands<'_> {
             name: wanted.name.clone(),
             image: wanted.image.reference(),
             command: wanted.command.clone(),
+            workdir: wanted.workdir.clone(),
             env: wanted.env.clone(),
             labels: self.owner.of(&wanted.role).labels_with_digest(&wanted.digest),
             mounts: wanted.mounts.clone(),

@@ -6,10 +6,12 @@ mod images;
 mod kept;
 mod observe;
 mod placement;
+mod repositories;
 mod restarts;
 mod routes;
 
 pub use images::{Supply, have_one};
+pub use repositories::Clones;
 pub use restarts::Restarts;
 
 use super::context::Context;
@@ -68,6 +70,7 @@ impl Loop for Workspaces {
             stopped(&self.0, record, pass);
             return Ok(());
         }
+        let again = repositories::have(&self.0, record, &env, &site, pass).await;
         routes::publish(&self.0, record, &env, pass).await?;
         if !site.near && !env.ports.is_empty() {
             return Err(no_gateway(&server));
@@ -79,7 +82,8 @@ impl Loop for Workspaces {
         if let Some(held) = held {
             return Err(held);
         }
-        pass.requeue = Some(RESYNC.mul_f64(0.75 + 0.5 * self.0.frame.clock.jitter()));
+        let resync = RESYNC.mul_f64(0.75 + 0.5 * self.0.frame.clock.jitter());
+        pass.requeue = Some(again.map_or(resync, |again| again.min(resync)));
         Ok(())
     }
 

@@ -29,6 +29,7 @@ impl DockerEngine {
             tty: Some(request.tty),
             env: Some(request.env.clone()),
             cmd: Some(request.argv.clone()),
+            user: request.user.clone(),
             privileged: Some(false),
             ..Default::default()
         };

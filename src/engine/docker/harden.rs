@@ -1,6 +1,6 @@
 //! The one place where a container's settings are made: what is not written here cannot be asked for.
 
-use crate::engine::{Attach, ContainerSpec, EngineError};
+use crate::engine::{Attach, ContainerSpec, EngineError, IN_MEMORY};
 use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount, MountType, RestartPolicy,
     RestartPolicyNameEnum,
@@ -17,6 +17,8 @@ use std::collections::HashMap;
 pub const CAPABILITIES: [&str; 10] =
     ["AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID", "SYS_CHROOT"];
 
+const IN_MEMORY_OPTIONS: &str = "rw,noexec,nosuid,nodev,size=1m,mode=755";
+
 const LOG_MAX_SIZE: &str = "10m";
 const LOG_MAX_FILE: &str = "3";
 
@@ -28,6 +30,7 @@ pub(super) fn body(spec: &ContainerSpec) -> Result<ContainerCreateBody, EngineEr
         hostname: spec.hostname.clone().filter(|_| !matches!(spec.attach, Attach::Container(_))),
         image: Some(spec.image.clone()),
         cmd: spec.command.clone(),
+        working_dir: spec.workdir.clone(),
         env: Some(environment(spec)?),
         labels: Some(spec.labels.clone().into_iter().collect()),
         tty: Some(false),
@@ -56,6 +59,7 @@ fn host_config(spec: &ContainerSpec) -> Result<HostConfig, EngineError> {
         auto_remove: Some(false),
         init: Some(false),
         mounts: Some(spec.mounts.iter().map(|(volume, path)| mount(volume, path)).collect::<Result<_, _>>()?),
+        tmpfs: Some(HashMap::from([(IN_MEMORY.to_owned(), IN_MEMORY_OPTIONS.to_owned())])),
         log_config: Some(log_config()),
         ..Default::default()
     })

@@ -7,6 +7,7 @@ fn spec() -> ContainerSpec {
         name: "ds-a".into(),
         image: "ds/base:1".into(),
         command: None,
+        workdir: None,
         env: BTreeMap::new(),
         labels: BTreeMap::new(),
         mounts: BTreeMap::from([("home".into(), "/home/dev".into())]),
@@ -46,6 +47,7 @@ fn only_these_host_settings_are_ever_sent() {
         "PublishAllPorts",
         "RestartPolicy",
         "SecurityOpt",
+        "Tmpfs",
     ];
     let mut keys = keys;
     keys.sort_unstable();

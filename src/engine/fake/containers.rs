@@ -5,6 +5,7 @@ use super::events::has_label;
 use super::networks::text_map;
 use super::shell;
 use super::world::{FakeContainer, LOG_CHUNKS, Life, LogChunk, World};
+use crate::engine::IN_MEMORY;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -134,6 +135,7 @@ impl World {
         container.exit_code = code;
         container.oom_killed = false;
         container.finished = Some(now);
+        container.files.retain(|path, _| !path.starts_with(IN_MEMORY));
         container.tick();
         self.tell_of_container("die", id, &[("exitCode", code.to_string())]);
         self.tell_of_no_network("disconnect", id);

@@ -37,7 +37,8 @@ impl World {
         let id = self.new_id();
         let tty = body["Tty"] == true;
         let stdin = body["AttachStdin"] == true;
-        let exec = FakeExec { container, argv, tty, stdin, running: false, exit_code: None, size: (0, 0) };
+        let user = body["User"].as_str().filter(|u| !u.is_empty()).unwrap_or("0").to_owned();
+        let exec = FakeExec { container, argv, tty, user, stdin, running: false, exit_code: None, size: (0, 0) };
         self.execs.insert(id.clone(), exec);
         Ok(id)
     }
@@ -73,6 +74,18 @@ impl World {
                 let open = targets.iter().filter(|t| self.reachable.contains(*t));
                 open.map(|(a, p)| format!("open {a} {p}\n")).chain(["done\n".to_owned()]).collect()
             }
+            Step::User => "0\n".to_owned(),
+            Step::Folder => {
+                let folder = self.containers.get(container).and_then(|c| c.config["WorkingDir"].as_str());
+                format!("{}\n", folder.filter(|f| !f.is_empty()).unwrap_or("/"))
+            }
+            Step::Clone { head, branch } => match self.read_file(container, head) {
+                Some(found) => format!("there {}\n", String::from_utf8_lossy(&found)),
+                None => {
+                    self.write_file(container, head, branch.clone().into_bytes());
+                    format!("cloned {branch}\n")
+                }
+            },
             Step::CatInput | Step::Sleep(_) | Step::RunOn | Step::Exit(_) => return None,
         };
         Some((false, text.into_bytes()))
@@ -113,14 +126,16 @@ pub(super) fn run_main(fake: FakeEngine, id: String, run: u64, mut steps: VecDeq
 
 /// Runs a command over its connection, then notes its exit code and closes.
 pub(super) async fn run_exec(fake: FakeEngine, id: String, connection: impl tokio::io::AsyncRead + tokio::io::AsyncWrite) {
-    let Some((container, argv, tty)) = fake.world().execs.get_mut(&id).map(|exec| {
+    let Some((container, argv, tty, user)) = fake.world().execs.get_mut(&id).map(|exec| {
         exec.running = true;
-        (exec.container.clone(), exec.argv.clone(), exec.tty)
+        (exec.container.clone(), exec.argv.clone(), exec.tty, exec.user.clone())
     }) else {
         return;
     };
     let (mut input, mut output) = tokio::io::split(connection);
     let steps = fake.scripted(&container, &argv).or_else(|| shell::program(&argv, false).ok());
+    let told = |step| if step == Step::User { Step::Out(format!("{user}\n").into_bytes()) } else { step };
+    let steps: Option<VecDeque<Step>> = steps.map(|all| all.into_iter().map(told).collect());
     let code = match steps {
         Some(steps) => {
             let end = ended(&fake, &container);

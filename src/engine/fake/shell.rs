@@ -1,8 +1,8 @@
 //! The tiny shell that stands for whatever runs in a container.
 //!
-//! `echo`, `cat`, `sleep`, `true`, `false`, `exit`, `stty size`, redirection to a file or to standard error, and
+//! `echo`, `cat`, `sleep`, `true`, `false`, `exit`, `id -u`, `pwd`, `stty size`, redirection to a file or to standard error, and
 //! `sh -c` over `;`; a `while` and an `exec` run on for ever. `/proc/meminfo` and `df` tell what the fake was told to
-//! have. Any other program does nothing and ends well as a command, and runs on for ever as a container's main process.
+//! have, and the scripts that look after repositories find any branch of any. Any other program does nothing and ends well as a command, and runs on for ever as a container's main process.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,12 +21,21 @@ pub(super) enum Step {
     Cat(String),
     /// Prints what comes in, to its end.
     CatInput,
+    /// Prints the number of the user it runs as.
+    User,
+    /// Prints the folder it begins in.
+    Folder,
     /// Prints the terminal's rows and columns.
     Size,
     Meminfo,
     Disk,
     /// Prints which of these `address port` pairs answer.
     Reach(Vec<(String, String)>),
+    /// Clones a repository at a branch, unless it is there.
+    Clone {
+        head: String,
+        branch: String,
+    },
     Sleep(Duration),
     RunOn,
     Exit(i64),
@@ -41,6 +50,10 @@ pub(super) fn program(argv: &[String], main: bool) -> Result<VecDeque<Step>, Mis
     let words: Vec<&str> = argv.iter().map(String::as_str).collect();
     let steps = match words.as_slice() {
         ["sh" | "/bin/sh", "-c", _, "reach", targets @ ..] => reach(targets),
+        ["sh" | "/bin/sh", "-c", _, "prepare", ..] => Vec::new(),
+        ["sh" | "/bin/sh", "-c", _, "clone", folder, name, _, branch, ..] => {
+            vec![Step::Clone { head: format!("{folder}/{name}/.git/HEAD"), branch: (*branch).to_owned() }]
+        }
         ["sh" | "/bin/sh", "-c", script, ..] => script.split([';', '\n']).flat_map(|c| command(&split(c))).collect(),
         [] => vec![Step::RunOn],
         [name, ..] if name.contains("no-such-program") => return Err(Missing((*name).to_owned())),
@@ -98,6 +111,8 @@ fn command(words: &[String]) -> Vec<Step> {
         ["cat", "/proc/meminfo"] => vec![Step::Meminfo],
         ["cat", path] => vec![Step::Cat((*path).to_owned())],
         ["df", ..] => vec![Step::Disk],
+        ["id", "-u"] => vec![Step::User],
+        ["pwd"] => vec![Step::Folder],
         ["stty", "size"] => vec![Step::Size],
         ["sleep", time] => vec![sleep(time)],
         // A loop, and whatever a script hands over to: as `sleep infinity`.

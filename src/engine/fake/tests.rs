@@ -18,6 +18,7 @@ fn spec(name: &str) -> ContainerSpec {
         name: name.into(),
         image: "base:1".into(),
         command: None,
+        workdir: None,
         env: BTreeMap::new(),
         labels: Labels::from([(labels::INSTANCE.to_owned(), "i".to_owned())]),
         mounts: BTreeMap::new(),

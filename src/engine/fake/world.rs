@@ -87,6 +87,8 @@ pub(super) struct FakeExec {
     pub(super) container: String,
     pub(super) argv: Vec<String>,
     pub(super) tty: bool,
+    /// User by number; root where none is asked for.
+    pub(super) user: String,
     /// Its input is attached.
     pub(super) stdin: bool,
     pub(super) running: bool,

@@ -18,6 +18,7 @@ fn spec(name: String) -> ContainerSpec {
         name,
         image: "base:1".into(),
         command: None,
+        workdir: None,
         env: BTreeMap::new(),
         labels: Labels::new(),
         mounts: BTreeMap::new(),

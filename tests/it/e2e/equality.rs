@@ -3,9 +3,9 @@
 use super::records::IDLE;
 use super::world::{PATIENCE, World, until};
 use crate::support::traefik::request;
-use devsanctum::resource::{Workspace, labels};
+use devsanctum::resource::{Project, Workspace, labels};
 use kube::ResourceExt;
-use kube::api::ListParams;
+use kube::api::{Api, ListParams};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ impl World<'_> {
         let all = self.workspaces().list(&ListParams::default()).await.map_err(|e| e.to_string())?.items;
         let mut wanted = vec![format!("{}-probe running", self.bridge())];
         let mut volumes = Vec::new();
+        let project = Api::<Project>::all(self.client.clone()).get("team").await.map_err(|e| e.to_string())?;
+        let repositories = !project.spec.repositories.is_empty();
         for w in &all {
             let state = if w.spec.running { "running" } else { "exited" };
             let phase = w.status.as_ref().map(|s| format!("{:?}", s.phase)).unwrap_or_default();
@@ -56,6 +58,8 @@ impl World<'_> {
             wanted.push(format!("{base} {state}"));
             wanted.extend((0..self.sidecars).map(|_| format!("{base}.side {state}")));
             volumes.push(format!("{base}.data"));
+            // Repositories lie on a volume of their own.
+            volumes.extend(repositories.then(|| format!("{base}.workspace")));
         }
         same("containers", wanted, self.containers())?;
         same(

@@ -14,6 +14,7 @@ mod looping;
 pub mod records;
 mod remote;
 mod replaced;
+mod repositories;
 mod restored;
 mod sidecars;
 mod world;

@@ -92,6 +92,7 @@ impl Lab {
             name: self.name(what),
             image: TINY.into(),
             command: Some(vec!["sleep".into(), "100000".into()]),
+            workdir: None,
             env: BTreeMap::new(),
             labels: self.labels(what),
             mounts: BTreeMap::new(),

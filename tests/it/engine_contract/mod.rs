@@ -102,6 +102,8 @@ contract! {
     streams::a_command_s_output_errors_and_code_are_told_apart,
     streams::output_beyond_the_limit_is_dropped,
     streams::a_command_reads_its_input_to_the_end,
+    streams::a_command_runs_as_the_user_and_in_the_folder_asked_for,
+    streams::what_is_kept_in_memory_is_gone_with_the_run,
     streams::a_terminal_has_the_size_it_is_given,
     streams::a_command_in_a_stopped_container_is_refused,
     streams::a_command_that_is_not_there_fails,

@@ -87,10 +87,30 @@ pub async fn a_command_reads_its_input_to_the_end(lab: &Lab) {
     assert_eq!(session.control.exit_code().await, Ok(0));
 }
 
+pub async fn a_command_runs_as_the_user_and_in_the_folder_asked_for(lab: &Lab) {
+    let id = lab.run(&ContainerSpec { workdir: Some("/data".into()), ..lab.spec("a") }).await;
+    assert_eq!(lab.sh(&id, "id -u; pwd").await.stdout, b"0\n/data\n");
+    let argv = ["sh", "-c", "id -u"].map(str::to_owned).to_vec();
+    let request = ExecRequest { argv, user: Some("1000".into()), ..Default::default() };
+    let mut session = lab.engine.exec(&id, &request).await.unwrap();
+    let said = timeout(SOON, session.output.next()).await.unwrap();
+    assert_eq!(said, Some(Ok(ExecChunk::Stdout("1000\n".into()))));
+}
+
+pub async fn what_is_kept_in_memory_is_gone_with_the_run(lab: &Lab) {
+    let id = lab.run(&lab.spec("a")).await;
+    lab.sh(&id, "echo kept > /data/x; echo secret > /run/devsanctum/x").await;
+    assert_eq!(lab.sh(&id, "cat /data/x; cat /run/devsanctum/x").await.stdout, b"kept\nsecret\n");
+    lab.engine.stop(&id, Duration::ZERO).await.unwrap();
+    lab.engine.start(&id).await.unwrap();
+    assert_eq!(lab.sh(&id, "cat /data/x").await.stdout, b"kept\n");
+    assert_eq!(lab.sh(&id, "cat /run/devsanctum/x").await.code, 1);
+}
+
 pub async fn a_terminal_has_the_size_it_is_given(lab: &Lab) {
     let id = lab.run(&lab.spec("a")).await;
     let argv = ["sh", "-c", "sleep 1; stty size; exit 5"].map(str::to_owned).to_vec();
-    let mut session = lab.engine.exec(&id, &ExecRequest { argv, tty: true, stdin: true, env: vec![] }).await.unwrap();
+    let mut session = lab.engine.exec(&id, &ExecRequest { argv, tty: true, stdin: true, ..Default::default() }).await.unwrap();
     session.control.resize(132, 43).await.unwrap();
     let mut said = Vec::new();
     while let Some(chunk) = timeout(SOON, session.output.next()).await.unwrap() {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 pub type Picture = BTreeMap<String, String>;
 
 /// Keys that time and chance write.
-const VOLATILE: [&str; 10] = [
+const VOLATILE: [&str; 12] = [
     "resourceVersion",
     "creationTimestamp",
     "managedFields",
@@ -18,6 +18,8 @@ const VOLATILE: [&str; 10] = [
     "resourcesUpdatedAt",
     "Created",
     "StartedAt",
+    "startedAt",
+    "repositoriesDigest",
     "FinishedAt",
     "NetworkID",
     "time",

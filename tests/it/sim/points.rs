@@ -153,6 +153,7 @@ macro_rules! each_workload {
             squatted = "squatted"
             pull = "pull"
             built = "built"
+            repository = "repository"
             daemon_restart = "daemon-restart"
             failing = "failing"
             private_route = "private-route"

@@ -11,6 +11,8 @@ pub async fn differences(hands: &Hands<'_>) -> Vec<String> {
     let mut wrong = Vec::new();
     let (workspaces, routes) = (hands.list("Workspace").await, hands.list("Route").await);
     let servers = hands.list("DockerServer").await;
+    let projects = hands.list("Project").await;
+    let clones = projects.iter().any(|p| p["spec"]["repositories"].as_array().is_some_and(|all| !all.is_empty()));
     let mut wanted: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for server in &servers {
         let status = text(&server["status"]["phase"]);
@@ -34,6 +36,7 @@ pub async fn differences(hands: &Hands<'_>) -> Vec<String> {
             continue;
         };
         own.extend([format!("container {base} {is}"), format!("volume {base}.data")]);
+        own.extend(clones.then(|| format!("volume {base}.workspace")));
         let volume = format!("{base}.data");
         if !runs && !found(hands.world, &base) {
             // One that never ran need not have been made; where it was removed by hand, what was written stays.

@@ -38,7 +38,7 @@ const fn short(name: &'static str, servers: &'static [&'static str], steps: &'st
 const DAY: Workload = Workload { name: "day", servers: TWO, steps: &[ground, day], patience: Duration::from_secs(3600) };
 
 /// All short ones.
-pub const ALL: [Workload; 18] = [
+pub const ALL: [Workload; 19] = [
     short("create", ONE, &[ground, one]),
     short("five-on-two", TWO, &[ground, five]),
     short("stop-start", ONE, &[ground, one, stop, start]),
@@ -52,6 +52,7 @@ pub const ALL: [Workload; 18] = [
     short("squatted", ONE, &[ground, squat, unsquat]),
     short("pull", ONE, &[ground, no_image, one]),
     short("built", ONE, &[dockerfile, ground, one]),
+    short("repository", ONE, &[repository, ground, one, kill]),
     short("daemon-restart", ONE, &[ground, one, daemon_down, daemon_up]),
     short("failing", ONE, &[ground, one, engine_fails, delete, engine_works]),
     short("private-route", ONE, &[ground, one, route, private, no_route]),
@@ -90,6 +91,13 @@ steps! {
         for name in ["w0", "w1", "w2", "w3", "w4"] {
             hands.workspace(name).await;
         }
+    }
+    repository(hands) {
+        hands.create(records::user()).await;
+        hands.create(records::template("page")).await;
+        let mut project = records::project("team", "page");
+        project["spec"]["repositories"] = json!([{"name": "web", "url": "https://git.example.com/web.git"}]);
+        hands.create(project).await;
     }
     stop(hands) { hands.merge("Workspace", "w0", json!({"spec": {"running": false}})).await; }
     start(hands) { hands.merge("Workspace", "w0", json!({"spec": {"running": true}})).await; }

@@ -5,6 +5,7 @@ pub mod cli;
 mod command;
 pub mod cutter;
 pub mod dockerd;
+pub mod git;
 pub mod kubectl;
 pub mod machine;
 pub mod ports;

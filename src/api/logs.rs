@@ -4,6 +4,7 @@ use super::ApiState;
 use super::request::{Params, Target};
 use super::status::ApiError;
 use super::streams::{LogRequest, StreamTarget};
+use crate::resource::names::dns_label;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
@@ -43,7 +44,17 @@ pub async fn must_exist(state: &ApiState, target: &Target) -> Result<(), ApiErro
 /// 400 for bad parameters, 404 for no such workspace, and what the container's side says.
 pub async fn log(state: &ApiState, target: &Target, params: &Params) -> Result<Response, ApiError> {
     must_exist(state, target).await?;
+    let service = params.get("service").map(ToString::to_string);
+    if let Some(name) = &service {
+        dns_label(name).map_err(|allowed| ApiError::bad_request(format!("service: {name:?} {allowed}")))?;
+        if params.get("sinceSeconds").is_some() || params.flag("timestamps")? {
+            let words =
+                "service: a service's own log has no times; ask for the workspace's, or leave sinceSeconds and timestamps out";
+            return Err(ApiError::bad_request(words));
+        }
+    }
     let request = LogRequest {
+        service,
         follow: params.flag("follow")?,
         tail_lines: params.number("tailLines")?,
         since_seconds: params.number("sinceSeconds")?,

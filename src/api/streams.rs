@@ -71,6 +71,8 @@ pub struct ExecSession {
 /// Which part of a log is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogRequest {
+    /// Only what this service of the workspace writes.
+    pub service: Option<String>,
     /// Go on with what is written from now on.
     pub follow: bool,
     /// Only this many lines from the end.

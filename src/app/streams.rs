@@ -5,7 +5,8 @@ use crate::api::streams::{
 };
 use crate::controllers::SecretReader;
 use crate::controllers::endpoint::endpoint;
-use crate::engine::{Connector, Container, ContainerState, Engine, EngineError, ExecChunk, ExecControl};
+use crate::engine::{Connector, Container, ContainerId, ContainerState, Engine, EngineError, ExecChunk, ExecControl};
+use crate::image::SERVICE_LOGS;
 use crate::plan::workspace::base_name;
 use crate::resource::{DockerServer, Workspace, labels};
 use async_trait::async_trait;
@@ -102,6 +103,9 @@ impl WorkspaceStreams for EngineStreams {
         request: LogRequest,
     ) -> Result<BoxStream<'static, Result<Bytes, StreamError>>, StreamError> {
         let (engine, container) = self.container(&target).await?;
+        if let Some(service) = &request.service {
+            return service_log(engine.as_ref(), &container.id, service, &request).await;
+        }
         let ask = crate::engine::LogRequest {
             follow: request.follow,
             tail: request.tail_lines.map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
@@ -111,6 +115,45 @@ impl WorkspaceStreams for EngineStreams {
         let log = engine.logs(&container.id, &ask).await.map_err(|e| failed(&e))?;
         Ok(log.map(|chunk| chunk.map_err(|e| failed(&e))).boxed())
     }
+}
+
+/// Says which services have logs where the one asked for has none.
+const FIND: &str = r#"[ -e "$1/$2/current" ] && exit
+echo "there is no log of a service '$2'; there are: $(ls "$1" 2>/dev/null | tr '\n' ' ')" >&2
+exit 1"#;
+/// Prints a log; one that is followed until nobody listens any more, which is when the input ends.
+const PRINT: &str = r#"log=$1/$2/current
+[ "$4" = follow ] || exec tail -n "$3" "$log"
+tail -n "$3" -F "$log" 2>/dev/null &
+cat >/dev/null
+kill $!"#;
+
+async fn service_log(
+    engine: &dyn Engine,
+    id: &ContainerId,
+    service: &str,
+    request: &LogRequest,
+) -> Result<BoxStream<'static, Result<Bytes, StreamError>>, StreamError> {
+    let find = ["/bin/sh", "-c", FIND, "log", SERVICE_LOGS, service].map(str::to_owned);
+    let found = engine.exec_output(id, &find, 4096).await.map_err(|e| failed(&e))?;
+    if found.code != 0 {
+        return Err(StreamError::NotFound(String::from_utf8_lossy(&found.stderr).trim().to_owned()));
+    }
+    let lines = request.tail_lines.map_or_else(|| "+1".to_owned(), |n| n.to_string());
+    let how = if request.follow { "follow" } else { "once" };
+    let argv = ["/bin/sh", "-c", PRINT, "log", SERVICE_LOGS, service, &lines, how].map(str::to_owned).to_vec();
+    let ask = crate::engine::ExecRequest { argv, stdin: request.follow, ..Default::default() };
+    let session = engine.exec(id, &ask).await.map_err(|e| failed(&e))?;
+    // Held for as long as somebody reads.
+    let input = session.input;
+    let all = session.output.map(move |chunk| {
+        let _ = &input;
+        match chunk {
+            Ok(ExecChunk::Stdout(bytes) | ExecChunk::Stderr(bytes)) => Ok(bytes),
+            Err(e) => Err(failed(&e)),
+        }
+    });
+    Ok(all.boxed())
 }
 
 /// Streams that are set once the API they are part of stands: they need a client of it themselves.

@@ -307,6 +307,9 @@ pub struct LogsArgs {
     /// Sidecar, in place of the workspace itself
     #[arg(long, short = 'c', value_name = "SIDECAR")]
     pub container: Option<String>,
+    /// Service kept running inside, in place of all that the workspace writes
+    #[arg(long, short = 's', value_name = "SERVICE", conflicts_with_all = ["container", "since", "timestamps"])]
+    pub service: Option<String>,
     /// Only what was written in this last while
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub since: Option<std::time::Duration>,

@@ -6,7 +6,8 @@ use super::failure::Failure;
 use super::target::check_name;
 use crate::resource::Workspace;
 use futures::AsyncReadExt;
-use kube::api::{Api, LogParams};
+use kube::Resource;
+use kube::api::{LogParams, Request};
 use std::io::Write;
 
 /// `ws/web` and `web` are the same here.
@@ -24,7 +25,6 @@ pub fn workspace(word: &str) -> Result<&str, Failure> {
 /// # Errors
 /// When the workspace does not exist or has no container.
 pub async fn run(context: &Context, args: LogsArgs) -> Result<(), Failure> {
-    let api: Api<Workspace> = Api::namespaced(context.client.clone(), &context.namespace);
     let params = LogParams {
         container: args.container,
         follow: args.follow,
@@ -33,7 +33,14 @@ pub async fn run(context: &Context, args: LogsArgs) -> Result<(), Failure> {
         timestamps: args.timestamps,
         ..LogParams::default()
     };
-    let stream = api.log_stream(workspace(&args.workspace)?, &params).await?;
+    let request = Request::new(Workspace::url_path(&(), Some(&context.namespace)));
+    let mut request = request.logs(workspace(&args.workspace)?, &params).map_err(|e| Failure::usage(e.to_string()))?;
+    if let Some(service) = &args.service {
+        check_name(service)?;
+        let uri = format!("{}&service={service}", request.uri());
+        *request.uri_mut() = uri.parse().map_err(|e| Failure::usage(format!("{service}: {e}")))?;
+    }
+    let stream = context.client.request_stream(request).await?;
     futures::pin_mut!(stream);
     let mut buffer = vec![0; 16 << 10];
     loop {

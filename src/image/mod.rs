@@ -8,5 +8,5 @@ mod word;
 
 pub use dockerfile::Instruction;
 pub use parse::{Extra, Unreadable, read};
-pub use recipe::{File, Recipe};
+pub use recipe::{File, Recipe, SERVICE_LOGS};
 pub use word::Word;

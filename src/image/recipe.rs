@@ -28,6 +28,11 @@ const SUPERVISED: &str = r#"[ -x /init ] || {
 }"#;
 /// Where s6-overlay, and the bases made here, look for services.
 const SERVICES: &str = "/etc/services.d";
+/// What services write is kept below this, apart for each.
+pub const SERVICE_LOGS: &str = "/var/log/services";
+/// Bytes of a log's file, and how many older ones are kept.
+const LOG_SIZE: u32 = 1_000_000;
+const LOGS_KEPT: u32 = 3;
 
 /// A file of the build context.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +66,7 @@ impl Recipe {
 
     /// The run script of a service, with its options.
     pub fn service_script(run: &str, given: &BTreeMap<String, String>) -> String {
-        let mut script = String::from("#!/bin/sh\n");
+        let mut script = String::from("#!/bin/sh\nexec 2>&1\n");
         for key in options::keys(run).collect::<BTreeSet<_>>() {
             let value = given.get(key).map_or("", String::as_str);
             // A `String` takes every write.
@@ -92,10 +97,12 @@ impl Recipe {
     /// All files of the build context.
     pub fn files(&self) -> Vec<File> {
         let dockerfile = File { path: "Dockerfile".into(), content: self.dockerfile(), executable: false };
-        let scripts = self.services.iter().map(|(name, script)| File {
-            path: format!("services.d/{name}/run"),
-            content: script.clone(),
-            executable: true,
+        let program = |path, content| File { path, content, executable: true };
+        let scripts = self.services.iter().flat_map(|(name, script)| {
+            [
+                program(format!("services.d/{name}/run"), script.clone()),
+                program(format!("services.d/{name}/log/run"), log_script(name)),
+            ]
         });
         std::iter::once(dockerfile).chain(scripts).collect()
     }
@@ -116,6 +123,12 @@ impl Recipe {
     pub fn tag(&self) -> String {
         format!("devsanctum/env:{}", self.digest())
     }
+}
+
+/// Keeps what a service writes, and hands it on to the container's own log.
+fn log_script(name: &str) -> String {
+    let folder = format!("{SERVICE_LOGS}/{name}");
+    format!("#!/bin/sh\nmkdir -p {folder}\nexec s6-log -b -- 1 n{LOGS_KEPT} s{LOG_SIZE} {folder}\n")
 }
 
 #[cfg(test)]

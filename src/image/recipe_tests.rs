@@ -26,7 +26,9 @@ fn the_platform_s_part_comes_before_the_people_s() {
     assert_eq!(lines[3..], ["COPY services.d /etc/services.d", r#"RUN ["/bin/sh","-c","true","sh"]"#, "USER dev"]);
     let files = all.files();
     assert_eq!((files[1].path.as_str(), files[1].executable), ("services.d/web/run", true));
-    assert_eq!(files[1].content, "#!/bin/sh\nexec httpd -f");
+    assert_eq!(files[1].content, "#!/bin/sh\nexec 2>&1\nexec httpd -f");
+    assert_eq!((files[2].path.as_str(), files[2].executable), ("services.d/web/log/run", true));
+    assert!(files[2].content.ends_with(" /var/log/services/web\n"), "{}", files[2].content);
 }
 
 #[test]
@@ -51,7 +53,7 @@ fn a_service_gets_its_options_as_variables() {
     let script = Recipe::service_script("exec server --port {{option.PORT}} {{option.NONE}}\n", &given);
     assert_eq!(
         script,
-        "#!/bin/sh\nexport OPTION_NONE=''\nexport OPTION_PORT='80'\\''; touch /x; '\\'''\n\
+        "#!/bin/sh\nexec 2>&1\nexport OPTION_NONE=''\nexport OPTION_PORT='80'\\''; touch /x; '\\'''\n\
          exec server --port \"${OPTION_PORT}\" \"${OPTION_NONE}\"\n"
     );
 }

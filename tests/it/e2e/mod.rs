@@ -16,5 +16,6 @@ mod remote;
 mod replaced;
 mod repositories;
 mod restored;
+mod services;
 mod sidecars;
 mod world;

@@ -77,6 +77,8 @@ pub enum Command {
     Logs(LogsArgs),
     /// Run a command in a workspace
     Exec(ExecArgs),
+    /// Look at templates
+    Template(TemplateArgs),
     /// Explain the fields of a kind
     Explain(ExplainArgs),
     /// Print a kubeconfig for kubectl
@@ -316,6 +318,32 @@ pub struct LogsArgs {
     /// Put the time before every line
     #[arg(long)]
     pub timestamps: bool,
+}
+
+/// `template`.
+#[derive(Args, Debug)]
+pub struct TemplateArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: TemplateCommand,
+}
+
+/// What to do with a template.
+#[derive(Debug, Subcommand)]
+pub enum TemplateCommand {
+    /// Print what workspaces of a template get: its parent and features put together
+    Render(RenderArgs),
+}
+
+/// `template render`.
+#[derive(Args, Debug)]
+pub struct RenderArgs {
+    /// Template
+    #[arg(value_name = "TEMPLATE")]
+    pub template: String,
+    /// Only the Dockerfile that its image is built from
+    #[arg(long)]
+    pub dockerfile: bool,
 }
 
 /// `exec`.

@@ -23,6 +23,7 @@ mod rest;
 mod schema;
 mod status;
 mod target;
+mod template;
 mod terminal;
 mod ui;
 mod wait;
@@ -104,6 +105,7 @@ async fn ask(globals: &Globals, command: Command) -> Result<(), Failure> {
         Command::Events(args) => events::run(&connect::connect(globals).await?, args).await,
         Command::Logs(args) => logs::run(&connect::connect(globals).await?, args).await,
         Command::Exec(args) => exec::run(&connect::connect(globals).await?, args).await,
+        Command::Template(args) => template::run(&connect::connect(globals).await?, args).await,
         Command::Explain(args) => explain::run(&args),
         Command::Kubeconfig(args) => kubeconfig::run(globals, &args),
         Command::Schema(args) => schema::run(&args),

@@ -116,6 +116,7 @@ pub fn resolve(project: &ProjectSpec, images: &Images, library: &dyn Library) ->
     let uses: Vec<&FeatureUse> = template.features.iter().chain(&project.features).collect();
     let features = close_over(&uses, library)?;
     let recipe = recipe(&template, &features, images)?;
+    supervisable(&template, &recipe)?;
 
     let mut env = template.env.clone();
     let mut ports = template.ports.clone();
@@ -155,6 +156,23 @@ pub fn resolve(project: &ProjectSpec, images: &Images, library: &dyn Library) ->
         min_ram_mb: min_ram,
         min_disk_gb: min_disk,
     })
+}
+
+/// Services are kept running by the image's first process, whose place a start command takes.
+fn supervisable(template: &TemplateSpec, recipe: &Recipe) -> Result<(), Unresolvable> {
+    let first = template.start_command.as_ref().and_then(|c| c.first()).filter(|program| *program != "/init");
+    let services: Vec<&str> = recipe.services.keys().map(String::as_str).collect();
+    match first {
+        Some(program) if !services.is_empty() => {
+            let message = format!(
+                "startCommand ({program:?}) takes the place of the first process, /init, which would keep services running ({}): \
+                 leave it out, or make a service of it",
+                services.join(", ")
+            );
+            refuse("ServicesNeverRun", message)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Where work is done, and the folders. What is cloned outlives the container, so it lies on a volume.

@@ -178,3 +178,17 @@ fn repositories_lie_on_a_volume_wherever_they_are() {
     let without = resolve(&project("t"), &Images::default(), &shelf).unwrap();
     assert_eq!((without.workdir, without.folders), (None, vec![]));
 }
+
+#[test]
+fn a_start_command_does_not_take_the_place_of_what_keeps_services_running() {
+    let of = |command: Option<&[&str]>| {
+        let services = serde_json::from_value(serde_json::json!([{"name": "web", "run": "exec httpd -f"}])).unwrap();
+        let start_command = command.map(|c| c.iter().map(|w| (*w).to_owned()).collect());
+        let template = TemplateSpec { services, start_command, ..Default::default() };
+        let shelf = Shelf { templates: BTreeMap::from([("t".into(), template)]), ..Default::default() };
+        resolve(&project("t"), &Images::default(), &shelf).map(|e| e.command.is_some()).map_err(|e| e.reason)
+    };
+    assert_eq!(of(None), Ok(false));
+    assert_eq!(of(Some(&["/init"])), Ok(true));
+    assert_eq!(of(Some(&["node", "server.js"])), Err("ServicesNeverRun"));
+}

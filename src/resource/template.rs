@@ -1,7 +1,7 @@
 //! `Template`: the blueprint of an environment.
 
 use super::common::{
-    FeatureUse, Folder, Limits, Port, Service, check_dockerfile, check_env, check_folders, check_ports, check_services,
+    FeatureUse, Folder, Limits, Port, Service, Sidecar, check_dockerfile, check_env, check_folders, check_ports, check_services,
 };
 use super::errors::FieldErrors;
 use super::kind::{Reference, Rules};
@@ -92,6 +92,47 @@ pub struct TemplateSpec {
     pub limits: Limits,
 }
 
+/// A template with its parent and its features put together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ResolvedTemplate {
+    /// Image that workspaces run: one as it is, or `devsanctum/env:` and a digest of all it is made of.
+    pub image: String,
+    /// What that is built from; missing where an image is used as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dockerfile: Option<String>,
+    /// Names of services kept running inside.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<String>,
+    /// Command in place of the image's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_command: Option<Vec<String>>,
+    /// Folder that programs begin in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// User that repositories are of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Environment.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Ports, the primary one first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
+    /// Folders on volumes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<Folder>,
+    /// Companions by feature.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sidecars: BTreeMap<String, Sidecar>,
+    /// Most a workspace may use.
+    pub limits: Limits,
+    /// Memory reserved on a server, in mebibytes.
+    pub min_ram_mb: u32,
+    /// Disk reserved on a server, in gibibytes.
+    pub min_disk_gb: f64,
+}
+
 /// What is known of a template.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -99,6 +140,9 @@ pub struct TemplateStatus {
     /// Digest of the resolved template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// What workspaces of it get, where their project adds nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<ResolvedTemplate>,
     /// Generation the conditions speak of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,

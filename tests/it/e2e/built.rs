@@ -2,6 +2,7 @@
 
 use super::records;
 use super::world::{World, annotation, in_world, until};
+use crate::support::devsanctum;
 use devsanctum::resource::conditions::find;
 use devsanctum::resource::{Template, labels};
 use kube::api::{Api, Patch, PatchParams};
@@ -99,5 +100,48 @@ fn what_is_run_while_building_reaches_no_neighbour_and_leaves_no_container() {
         // It was on a network where it could have.
         let network = |address: &str| address.split('.').take(2).collect::<Vec<_>>().join(".");
         assert_eq!(network(made.lines().nth(1).unwrap()), network(&neighbour), "{made}");
+    });
+}
+
+/// What `devsanctum template render` prints, and what it complains of.
+fn render(world: &World<'_>, args: &[&str]) -> (String, String) {
+    let mut command = devsanctum();
+    let done = command.arg("--state-dir").arg(world.state_dir()).args(["template", "render"]).args(args).output().unwrap();
+    assert_eq!(done.status.success(), done.stderr.is_empty(), "{done:?}");
+    (String::from_utf8(done.stdout).unwrap(), String::from_utf8(done.stderr).unwrap())
+}
+
+#[test]
+fn a_template_is_rendered_as_its_workspaces_get_it() {
+    in_world(async |world| {
+        world.ground().await;
+        world.create(records::feature("side")).await;
+        dockerfile(&world, "ENV COLOUR=green").await;
+        let child = json!({"extends": "hello", "features": [{"name": "side"}], "env": {"LEVEL": "2"}, "minRamMb": 100});
+        let kind = json!({"apiVersion": "devsanctum.io/v1", "kind": "Template", "metadata": {"name": "child"}, "spec": child});
+        world.create(kind).await;
+        let rendered = async |args: &[&str], wanted: &str| {
+            let mut said = (String::new(), String::new());
+            until(&format!("{wanted:?} of {args:?}"), SOON, async || {
+                said = render(&world, args);
+                if said.0.contains(wanted) || said.1.contains(wanted) { Ok(()) } else { Err(format!("{said:?}")) }
+            })
+            .await;
+            said
+        };
+        let (text, _) = rendered(&["child"], "sidecars:").await;
+        for part in ["image: devsanctum/env:", "side:", "LEVEL: \"2\"", "path: /data", "port: 8080", "minRamMb: 100"] {
+            assert!(text.contains(part), "no {part:?} in {text}");
+        }
+        let (text, _) = rendered(&["child", "--dockerfile"], "FROM").await;
+        assert_eq!(text.trim_end(), format!("FROM {}\nENV COLOUR=\"green\"", crate::support::dockerd::TINY));
+        let templates: Api<Template> = Api::all(world.client.clone());
+        let clear = Patch::Merge(json!({"spec": {"dockerfile": null}}));
+        templates.patch("hello", &PatchParams::default(), &clear).await.unwrap();
+        rendered(&["child", "--dockerfile"], "nothing is built for template \"child\"").await;
+        let third = Patch::Merge(json!({"spec": {"features": [{"name": "side", "options": {"size": "2"}}]}}));
+        templates.patch("child", &PatchParams::default(), &third).await.unwrap();
+        rendered(&["child"], "cannot be rendered: feature \"side\" has no option \"size\"").await;
+        assert!(render(&world, &["none"]).1.contains("template \"none\" does not exist"));
     });
 }

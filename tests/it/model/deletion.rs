@@ -71,7 +71,11 @@ impl World {
     }
 
     fn dependents(&self, uid: Uid) -> Vec<Slot> {
-        self.records.iter().filter(|(_, r)| r.is_owned_by(uid)).map(|(at, _)| *at).collect()
+        let mut all: Vec<Slot> = self.records.iter().filter(|(_, r)| r.is_owned_by(uid)).map(|(at, _)| *at).collect();
+        if self.backwards {
+            all.reverse();
+        }
+        all
     }
 
     /// A dependent with another owner stays and loses this one; the others go, and whoever blocks is waited for.

@@ -32,7 +32,9 @@ pub async fn settle(
     pass: &mut Pass<WorkspaceStatus>,
 ) -> Result<Option<PassError>, PassError> {
     let owner = owner(ctx, record);
-    let mut listed = ctx.listings.take(&owner.uid);
+    // A list does not tell of a run that began while nobody looked, in which there are no credentials yet.
+    let clones = pass.status.repositories_digest.is_some() && ctx.clones.is_new(&owner.uid);
+    let mut listed = ctx.listings.take(&owner.uid).filter(|_| !clones);
     for _ in 0..ROUNDS {
         let from_list = listed.is_some();
         let observed = observe(site.engine.as_ref(), &owner, wanted, listed.take()).await?;

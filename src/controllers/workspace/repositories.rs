@@ -38,9 +38,9 @@ const LAST_LINES: usize = 6;
 const LONGEST_LINE: usize = 160;
 const KIND: &str = "RepositoriesReady";
 
-/// Repositories under way, there, or failed, by workspace.
+/// Repositories under way, there, or failed, by workspace; `None` where this process has only looked at the workspace.
 #[derive(Default)]
-pub struct Clones(Mutex<BTreeMap<String, Try>>);
+pub struct Clones(Mutex<BTreeMap<String, Option<Try>>>);
 
 /// What came of a try for what has this digest.
 #[derive(Clone)]
@@ -59,20 +59,27 @@ enum State {
 }
 
 impl Clones {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Try>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Option<Try>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
     fn get(&self, uid: &str, digest: &str) -> Option<Try> {
-        self.lock().get(uid).filter(|t| t.digest == digest).cloned()
+        self.lock().get(uid)?.as_ref().filter(|t| t.digest == digest).cloned()
     }
     fn set(&self, uid: &str, new: Try) {
-        self.lock().insert(uid.to_owned(), new);
+        self.lock().insert(uid.to_owned(), Some(new));
     }
     /// Notes what came of a try, unless another has begun.
     fn end(&self, uid: &str, ended: Try) {
-        if let Some(held) = self.lock().get_mut(uid).filter(|t| t.digest == ended.digest) {
+        if let Some(held) = self.lock().get_mut(uid).and_then(Option::as_mut).filter(|t| t.digest == ended.digest) {
             *held = ended;
         }
+    }
+    /// Whether this process has not looked at the workspace before.
+    pub fn is_new(&self, uid: &str) -> bool {
+        let mut all = self.lock();
+        let is_new = !all.contains_key(uid);
+        all.entry(uid.to_owned()).or_default();
+        is_new
     }
     /// Forgets a workspace that is gone.
     pub fn forget(&self, uid: &str) {

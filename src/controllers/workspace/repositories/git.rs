@@ -93,9 +93,14 @@ impl Access {
     fn settings(&self) -> Vec<String> {
         let name = &self.repository.name;
         if self.is_ssh() {
-            let key = if self.secret.is_some() { format!(" -i {KEEP}/{name}.key -o IdentitiesOnly=yes") } else { String::new() };
-            let hosts = format!("{KEEP}/{name}.hosts");
-            let ssh = format!("ssh -o BatchMode=yes -o UserKnownHostsFile={hosts} -o StrictHostKeyChecking=accept-new{key}");
+            let pinned =
+                self.secret.as_ref().and_then(|s| s.status.as_ref()).is_some_and(|s| s.keys.iter().any(|k| k == "knownHosts"));
+            let hosts = if pinned { "yes" } else { "accept-new" };
+            let mut ssh =
+                format!("ssh -o BatchMode=yes -o StrictHostKeyChecking={hosts} -o UserKnownHostsFile={KEEP}/{name}.hosts");
+            if self.secret.is_some() {
+                ssh.push_str(&format!(" -o IdentitiesOnly=yes -i {KEEP}/{name}.key"));
+            }
             return vec!["-c".into(), format!("core.sshCommand={ssh}")];
         }
         if self.secret.is_none() {
@@ -150,6 +155,36 @@ pub fn without(files: &[File], words: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::SecretStatus;
+
+    fn access_to(url: &str, keys: Option<&[&str]>) -> Access {
+        let repository = serde_json::from_value(serde_json::json!({"name": "web", "url": url})).unwrap();
+        let secret = keys.map(|keys| {
+            let mut secret = Secret::new("git", Default::default());
+            secret.status = Some(SecretStatus { keys: keys.iter().map(|k| (*k).to_owned()).collect(), ..Default::default() });
+            Arc::new(secret)
+        });
+        Access { repository, version: String::new(), secret }
+    }
+
+    #[test]
+    fn a_host_s_key_is_trusted_at_first_sight_only_where_none_is_given() {
+        let ssh = |keys| access_to("git@example.com:web.git", keys).settings()[1].clone();
+        let without = ssh(Some(&["sshKey"][..]));
+        assert!(without.contains("StrictHostKeyChecking=accept-new") && without.ends_with(" -i /run/devsanctum/git/web.key"));
+        assert!(ssh(Some(&["knownHosts", "sshKey"])).contains("StrictHostKeyChecking=yes"));
+        assert!(!ssh(None).contains(" -i "));
+        assert_eq!(access_to("https://example.com/web.git", None).settings(), Vec::<String>::new());
+        assert_eq!(
+            access_to("https://example.com/web.git", Some(&["token"])).settings(),
+            [
+                "-c",
+                "credential.https://example.com.helper=",
+                "-c",
+                "credential.https://example.com.helper=!cat /run/devsanctum/git/web; :"
+            ]
+        );
+    }
 
     #[test]
     fn credentials_are_for_one_host() {

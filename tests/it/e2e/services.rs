@@ -16,7 +16,7 @@ const BASE: &str = "devsanctum/base:tiny";
 
 /// A world with a workspace `w0` of these services, on the platform's own base.
 async fn ground(world: &World<'_>, services: serde_json::Value) {
-    let mut build = bare(&root().join("images/base/build.sh").display().to_string());
+    let mut build = bare(root().join("images/base/build.sh").display().to_string());
     build.arg("tiny").env("DOCKER_HOST", format!("unix://{}", world.daemon.socket().display()));
     // This network has no way out.
     let made = build.env("DEVSANCTUM_PACKAGES", root().join("target/tools/packages")).output().unwrap();

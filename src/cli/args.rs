@@ -77,6 +77,8 @@ pub enum Command {
     Logs(LogsArgs),
     /// Run a command in a workspace
     Exec(ExecArgs),
+    /// Start and stop a workspace, or move it to its template as it is now
+    Workspace(WorkspaceArgs),
     /// Look at templates
     Template(TemplateArgs),
     /// Explain the fields of a kind
@@ -318,6 +320,39 @@ pub struct LogsArgs {
     /// Put the time before every line
     #[arg(long)]
     pub timestamps: bool,
+}
+
+/// `workspace`.
+#[derive(Args, Debug)]
+pub struct WorkspaceArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: WorkspaceCommand,
+}
+
+/// What to do with a workspace.
+#[derive(Debug, Subcommand)]
+pub enum WorkspaceCommand {
+    /// Start it
+    Start(OneWorkspace),
+    /// Stop it; its files are kept
+    Stop(OneWorkspace),
+    /// Make its container anew from its template and features as they are now; its folders stay, the rest of its files is lost
+    Update(OneWorkspace),
+}
+
+/// A workspace, and whether to wait for it.
+#[derive(Args, Debug)]
+pub struct OneWorkspace {
+    /// Workspace
+    #[arg(value_name = "WORKSPACE")]
+    pub workspace: String,
+    /// Wait until it is so
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub wait: bool,
+    /// Longest wait
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
+    pub timeout: std::time::Duration,
 }
 
 /// `template`.

@@ -27,6 +27,7 @@ mod template;
 mod terminal;
 mod ui;
 mod wait;
+mod workspace;
 
 pub use args::{Cli, Command, Globals};
 pub use connect::state_dir;
@@ -105,6 +106,7 @@ async fn ask(globals: &Globals, command: Command) -> Result<(), Failure> {
         Command::Events(args) => events::run(&connect::connect(globals).await?, args).await,
         Command::Logs(args) => logs::run(&connect::connect(globals).await?, args).await,
         Command::Exec(args) => exec::run(&connect::connect(globals).await?, args).await,
+        Command::Workspace(args) => workspace::run(&connect::connect(globals).await?, args).await,
         Command::Template(args) => template::run(&connect::connect(globals).await?, args).await,
         Command::Explain(args) => explain::run(&args),
         Command::Kubeconfig(args) => kubeconfig::run(globals, &args),

@@ -146,6 +146,9 @@ pub struct WorkspaceStatus {
     /// Digest of the environment its container was made from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
+    /// Digest of the environment its records describe now, where that is another: see [`super::labels::RECREATE`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latest_environment: Option<String>,
     /// Services and where they are reached.
     pub services: Vec<ServiceStatus>,
     /// Repositories it has.

@@ -104,6 +104,7 @@ fn note(ctx: &Context, uid: &str, site: &Site, wanted: &Wanted, observed: &Obser
 fn up_to_date(wanted: &Wanted, made_from: &str, pass: &mut Pass<WorkspaceStatus>) {
     pass.status.environment = Some(made_from.to_owned());
     let current = made_from == wanted.main.digest;
+    pass.status.latest_environment = (!current).then(|| wanted.main.digest.clone());
     if current {
         // Whoever made it may have ended before writing this down.
         pass.status.image = Some(wanted.main.image.reference());

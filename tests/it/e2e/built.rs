@@ -1,10 +1,10 @@
 //! Workspaces of images that are built.
 
 use super::records;
-use super::world::{World, annotation, in_world, until};
+use super::world::{World, in_world, until};
 use crate::support::devsanctum;
+use devsanctum::resource::Template;
 use devsanctum::resource::conditions::find;
-use devsanctum::resource::{Template, labels};
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use std::time::Duration;
@@ -58,12 +58,14 @@ fn workspaces_of_one_template_share_one_image_that_is_built_once() {
         dockerfile(&world, "RUN echo other > /made").await;
         let told = condition(&world, "UpToDate", "EnvironmentChanged").await;
         assert_eq!(file(&world, "w0", "/made").await, made);
-        world.merge("w0", annotation(labels::RECREATE, told.rsplit('=').next().unwrap())).await;
-        until("the other image", SOON, async || match file(&world, "w0", "/made").await.as_str() {
-            "other" => Ok(()),
-            found => Err(found.to_owned()),
-        })
-        .await;
+        assert!(told.contains(&world.workspace("w0").await.status.unwrap().latest_environment.unwrap()), "{told}");
+        assert_eq!(workspace(&world, &["update", "w0"]), "workspace/w0 updated\n");
+        assert_eq!(file(&world, "w0", "/made").await, "other");
+        assert_eq!(workspace(&world, &["update", "w0"]), "workspace/w0 is up to date\n");
+        assert_eq!(workspace(&world, &["stop", "ws/w2"]), "workspace/w2 stopped\n");
+        assert_eq!(world.docker_says(&["exec", &world.container("w2").await, "true"]), "");
+        assert_eq!(workspace(&world, &["start", "w2"]), "workspace/w2 started\n");
+        assert_eq!(world.page("w2").await.0, 200);
         assert_eq!(file(&world, "w1", "/made").await, made);
         world.at_rest_within(SOON).await;
     });
@@ -101,6 +103,15 @@ fn what_is_run_while_building_reaches_no_neighbour_and_leaves_no_container() {
         let network = |address: &str| address.split('.').take(2).collect::<Vec<_>>().join(".");
         assert_eq!(network(made.lines().nth(1).unwrap()), network(&neighbour), "{made}");
     });
+}
+
+/// What `devsanctum workspace` prints.
+fn workspace(world: &World<'_>, args: &[&str]) -> String {
+    let mut command = devsanctum();
+    command.arg("--state-dir").arg(world.state_dir()).args(["-n", "team", "workspace"]).args(args);
+    let done = command.output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    String::from_utf8(done.stdout).unwrap()
 }
 
 /// What `devsanctum template render` prints, and what it complains of.

@@ -1,0 +1,122 @@
+//! `workspace`: started, stopped, moved to its template as it is now.
+
+use super::args::{OneWorkspace, WorkspaceArgs, WorkspaceCommand};
+use super::connect::Context;
+use super::failure::{Failure, TIMED_OUT};
+use super::{logs, target, ui};
+use crate::resource::conditions::{READY, holds};
+use crate::resource::{KindDef, Workspace, WorkspacePhase, labels};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::Instant;
+
+const MANAGER: &str = "devsanctum-workspace-command";
+/// A workspace waited for is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// Runs `workspace`.
+///
+/// # Errors
+/// When there is no such workspace, or it is not so in time.
+pub async fn run(context: &Context, args: WorkspaceArgs) -> Result<(), Failure> {
+    let (one, verb) = match &args.command {
+        WorkspaceCommand::Start(one) => (one, "started"),
+        WorkspaceCommand::Stop(one) => (one, "stopped"),
+        WorkspaceCommand::Update(one) => (one, "updated"),
+    };
+    let it = Named { context, def: target::kind("workspace")?, name: logs::workspace(&one.workspace)? };
+    let now = it.read().await?;
+    let (patch, latest) = match &args.command {
+        WorkspaceCommand::Start(_) => (json!({"spec": {"running": true}}), None),
+        WorkspaceCommand::Stop(_) => (json!({"spec": {"running": false}}), None),
+        WorkspaceCommand::Update(_) => {
+            let Some(latest) = now.status.as_ref().and_then(|s| s.latest_environment.clone()) else {
+                return ui::say(&format!("workspace/{} is up to date\n", it.name));
+            };
+            (json!({"metadata": {"annotations": {labels::RECREATE: latest}}}), Some(latest))
+        }
+    };
+    let changed = it.change(&patch).await?;
+    if one.wait {
+        it.wait(one, &changed, latest.as_deref()).await?;
+    }
+    ui::say(&format!("workspace/{} {verb}\n", it.name))
+}
+
+/// A workspace by its name.
+struct Named<'a> {
+    context: &'a Context,
+    def: &'static KindDef,
+    name: &'a str,
+}
+
+impl Named<'_> {
+    async fn read(&self) -> Result<Workspace, Failure> {
+        let found = self.context.get(self.def, Some(&self.context.namespace), self.name).await?;
+        let missing =
+            || Failure::new(format!("workspace {:?} does not exist in project {:?}", self.name, self.context.namespace));
+        Ok(serde_json::from_value(found.ok_or_else(missing)?)?)
+    }
+
+    async fn change(&self, patch: &Value) -> Result<Workspace, Failure> {
+        let changed = self.context.merge(self.def, Some(&self.context.namespace), self.name, patch, MANAGER).await?;
+        Ok(serde_json::from_value(changed?)?)
+    }
+
+    /// Waits until the workspace is as it should be now, telling what it waits for.
+    async fn wait(&self, one: &OneWorkspace, changed: &Workspace, latest: Option<&str>) -> Result<(), Failure> {
+        let (begun, mut told) = (Instant::now(), String::new());
+        loop {
+            let now = self.read().await?;
+            if arrived(&now, changed.metadata.generation, latest) {
+                return Ok(());
+            }
+            let message = now.status.and_then(|s| s.message).unwrap_or_default();
+            if begun.elapsed() > one.timeout {
+                let words = format!("workspace {:?} is not there after {}", self.name, humantime::format_duration(one.timeout));
+                let words = if message.is_empty() { words } else { format!("{words}: {message}") };
+                return Err(Failure { code: TIMED_OUT, ..Failure::new(words) });
+            }
+            if message != told && !message.is_empty() {
+                ui::progress(&message);
+                told = message;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// Whether what was asked for is so: of this generation of the record, and from this environment where one is named.
+fn arrived(now: &Workspace, generation: Option<i64>, latest: Option<&str>) -> bool {
+    let Some(status) = &now.status else { return false };
+    let seen = status.observed_generation >= generation;
+    // The container of one that is stopped is made when it is started.
+    let made = !now.spec.running || latest.is_none_or(|latest| status.environment.as_deref() == Some(latest));
+    let there = if now.spec.running { holds(&status.conditions, READY) } else { status.phase == WorkspacePhase::Stopped };
+    seen && made && there
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workspace(running: bool, status: Value) -> Workspace {
+        let record = json!({"apiVersion": "devsanctum.io/v1", "kind": "Workspace", "metadata": {"name": "web", "generation": 2},
+            "spec": {"owner": "ada", "running": running}, "status": status});
+        serde_json::from_value(record).expect("a workspace")
+    }
+
+    #[test]
+    fn what_is_said_of_an_older_record_does_not_count() {
+        let ready = json!([{"type": "Ready", "status": "True", "reason": "Ready", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        let of = |generation: i64| json!({"observedGeneration": generation, "conditions": ready, "environment": "a"});
+        assert!(!arrived(&workspace(true, of(1)), Some(2), None));
+        assert!(arrived(&workspace(true, of(2)), Some(2), None));
+        assert!(!arrived(&workspace(true, of(2)), Some(2), Some("b")));
+        assert!(arrived(&workspace(true, of(2)), Some(2), Some("a")));
+        assert!(!arrived(&workspace(false, of(2)), Some(2), None), "it does not stand still yet");
+        let stopped = json!({"observedGeneration": 2, "phase": "STOPPED", "environment": "a"});
+        assert!(arrived(&workspace(false, stopped), Some(2), Some("b")));
+    }
+}

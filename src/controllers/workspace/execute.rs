@@ -13,7 +13,7 @@ use crate::resource::conditions::condition;
 use crate::resource::{Workspace, WorkspacePhase, WorkspaceStatus, labels};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -22,15 +22,24 @@ const ROUNDS: usize = 6;
 /// How long a workspace has to end by itself.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How a workspace is on its engine, once there is nothing left to do.
+#[derive(Default)]
+pub struct Settled {
+    /// What holds a companion back, where the workspace itself runs.
+    pub held: Option<PassError>,
+    /// Volumes its container has.
+    pub volumes: BTreeSet<String>,
+}
+
 /// Brings the engine to where the record says. What is seen on the way is noted at once: where the workspace is
-/// reached, and whether its container is up to date. Gives what holds a companion back, where the workspace itself runs.
+/// reached, and whether its container is up to date.
 pub async fn settle(
     ctx: &Context,
     record: &Workspace,
     site: &Site,
     wanted: &Wanted,
     pass: &mut Pass<WorkspaceStatus>,
-) -> Result<Option<PassError>, PassError> {
+) -> Result<Settled, PassError> {
     let owner = owner(ctx, record);
     // A list does not tell of a run that began while nobody looked, in which there are no credentials yet.
     let clones = pass.status.repositories_digest.is_some() && ctx.clones.is_new(&owner.uid);
@@ -49,7 +58,7 @@ pub async fn settle(
         if steps.is_empty() {
             return match held {
                 Some(held) if observed.address(wanted).is_none() => Err(held),
-                held => settled(&observed, wanted, pass).map(|()| held),
+                held => settled(&observed, wanted, pass).map(|volumes| Settled { held, volumes }),
             };
         }
         if steps.iter().any(|s| matches!(s, Step::CreateNetwork | Step::CreateVolume(_) | Step::Create(_))) {
@@ -163,12 +172,12 @@ fn crash_loop(ended: &Container, times: u32, wait: Duration) -> PassError {
     PassError::waiting("ContainerRunning", "CrashLoopBackOff", message, wait)
 }
 
-fn settled(observed: &Observed, wanted: &Wanted, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+fn settled(observed: &Observed, wanted: &Wanted, pass: &mut Pass<WorkspaceStatus>) -> Result<BTreeSet<String>, PassError> {
     if observed.seen.containers.values().any(|c| c.state == State::Busy) {
         let message = "the engine is still removing or restarting a container";
         return Err(PassError::waiting("ContainerRunning", "EngineBusy", message, Duration::from_secs(1)));
     }
-    let Some(main) = observed.main(wanted) else { return Ok(()) };
+    let Some(main) = observed.main(wanted) else { return Ok(BTreeSet::new()) };
     pass.status.container_id = Some(main.id.as_str().to_owned());
     // A list does not tell.
     if !main.started_at.is_empty() {
@@ -178,7 +187,7 @@ fn settled(observed: &Observed, wanted: &Wanted, pass: &mut Pass<WorkspaceStatus
         pass.holds("ImageReady", "Present");
         pass.holds("ContainerRunning", "Running");
     }
-    Ok(())
+    Ok(main.mounts.keys().cloned().collect())
 }
 
 fn announce(wanted: &Wanted, pass: &mut Pass<WorkspaceStatus>) {

@@ -65,12 +65,13 @@ impl Loop for Workspaces {
         let server = placement::place(&self.0, record, &project, &env, pass).await?;
         let site = site(&self.0, &server)?;
         let wanted = wanted_of(&self.0, record, &project, &env, &site);
-        let held = execute::settle(&self.0, record, &site, &wanted, pass).await?;
+        let settled = execute::settle(&self.0, record, &site, &wanted, pass).await?;
         if !record.spec.running {
             stopped(&self.0, record, pass);
             return Ok(());
         }
-        let again = repositories::have(&self.0, record, &env, &site, pass).await;
+        let again =
+            repositories::have(&self.0, record, &env, &site, repositories::is_kept(&env, &wanted, &settled.volumes), pass);
         routes::publish(&self.0, record, &env, pass).await?;
         if !site.near && !env.ports.is_empty() {
             return Err(no_gateway(&server));
@@ -79,7 +80,7 @@ impl Loop for Workspaces {
         pass.holds("ServicesAnswering", "Answering");
         routes::live(&self.0, record, pass)?;
         pass.status.phase = WorkspacePhase::Running;
-        if let Some(held) = held {
+        if let Some(held) = settled.held {
             return Err(held);
         }
         let resync = RESYNC.mul_f64(0.75 + 0.5 * self.0.frame.clock.jitter());

@@ -11,13 +11,14 @@ use crate::controllers::status::Pass;
 use crate::engine::{ContainerId, Engine, EngineError, ExecChunk, ExecOutput, ExecRequest};
 use crate::plan::digest;
 use crate::plan::environment::Environment;
+use crate::plan::workspace::Wanted;
 use crate::resource::conditions::condition;
 use crate::resource::{RepositoryStatus, Workspace, WorkspaceStatus};
 use futures::StreamExt;
 use git::Access;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -87,13 +88,21 @@ impl Clones {
     }
 }
 
+/// Whether what is cloned stays when the container is made anew: one from before its project had repositories lacks the volume.
+pub fn is_kept(env: &Environment, wanted: &Wanted, volumes: &BTreeSet<String>) -> bool {
+    let Some(workdir) = &env.workdir else { return false };
+    let covers = |path: &str| workdir.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    wanted.main.mounts.iter().any(|(volume, path)| covers(path) && volumes.contains(volume))
+}
+
 /// Makes sure that the repositories are there in a workspace that runs, or says why they are not: it works without them.
 /// Gives when to look again.
-pub async fn have(
+pub fn have(
     ctx: &Context,
     record: &Workspace,
     env: &Environment,
     site: &Site,
+    kept: bool,
     pass: &mut Pass<WorkspaceStatus>,
 ) -> Option<Duration> {
     let (uid, id) = (record.uid()?, ContainerId::parse(pass.status.container_id.as_deref()?)?);
@@ -102,6 +111,12 @@ pub async fn have(
             pass.status.repositories.clear();
             pass.notice(condition(KIND, true, "None", ""));
         }
+        return None;
+    }
+    if !kept {
+        let message = "its container was made before there was a volume for repositories: what is cloned into it would be lost when it \
+                       is made anew. `devsanctum workspace update` does that now; its folders stay, the rest of its files is lost";
+        pass.notice(condition(KIND, false, "UpdateNeeded", message));
         return None;
     }
     let access = match git::access(ctx, record, env) {

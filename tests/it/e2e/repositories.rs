@@ -19,6 +19,11 @@ async fn ground(world: &World<'_>, host: &GitHost, repositories: Value) {
     let templates: Api<Template> = Api::all(world.client.clone());
     let spec = json!({"base": image_with_git(world.daemon), "limits": {"memoryMb": 128, "pids": 64}});
     templates.patch("hello", &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await.unwrap();
+    repositories_of(world, host, repositories).await;
+}
+
+/// Gives the project these repositories.
+async fn repositories_of(world: &World<'_>, host: &GitHost, repositories: Value) {
     let mut gateway = String::new();
     until("the workspaces' network", SOON, async || {
         let subnet = world.docker_says(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", &world.bridge()]);
@@ -185,6 +190,25 @@ fn a_token_is_found_nowhere_but_where_git_looks_for_it() {
             git -c user.name=a -c user.email=a@example.com commit -qm more && git push -q origin main";
         assert_eq!(inside(&world, push).await, "");
         assert_eq!(crate::support::git::git(&bare, &["log", "-1", "--format=%s", "main"]), "more");
+    });
+}
+
+#[test]
+fn nothing_is_cloned_into_a_container_that_would_lose_it() {
+    in_world(async |world| {
+        let host = GitHost::start();
+        host.repository("web.git", &["main"]);
+        ground(&world, &host, json!([])).await;
+        world.create(records::workspace("w0")).await;
+        world.at_rest_within(SOON).await;
+        repositories_of(&world, &host, json!([{"name": "web", "url": "web.git"}])).await;
+        let told = condition(&world, "UpdateNeeded").await;
+        assert!(told.contains("devsanctum workspace update"), "{told}");
+        assert!(inside(&world, "ls /workspace").await.contains("No such file"));
+        let latest = world.workspace("w0").await.status.unwrap().latest_environment.unwrap();
+        world.merge("w0", annotation(labels::RECREATE, &latest)).await;
+        condition(&world, "Cloned").await;
+        assert_eq!(inside(&world, "cat /workspace/web/branch").await, "main");
     });
 }
 

@@ -17,6 +17,7 @@ use crate::engine::{Engine, EngineError, Labels};
 use crate::resource::conditions::{condition, find};
 use crate::resource::{DockerServer, DockerServerStatus, NetworkMode, SETTINGS_NAME, ServerPhase, labels};
 use async_trait::async_trait;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,12 +38,14 @@ pub struct Servers {
     looked: Mutex<BTreeMap<String, Looked>>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Looked {
     measured: Option<Instant>,
     prove_at: Option<Instant>,
     /// Whether the last proof could be made.
     proved: bool,
+    /// What it found out.
+    found: Option<(NetworkMode, Condition)>,
 }
 
 #[async_trait]
@@ -248,8 +251,11 @@ impl Servers {
             // What was proved of the network before is nothing to this one, also when this proof is broken off.
             self.lock().entry(name.to_owned()).or_default().prove_at = None;
         }
-        let due = self.lock().get(name).and_then(|l| l.prove_at);
-        if due.is_some_and(|at| Instant::now() < at) {
+        let looked = self.lock().get(name).cloned().unwrap_or_default();
+        if let Some((mode, told)) = looked.found.filter(|_| looked.prove_at.is_some_and(|at| Instant::now() < at)) {
+            // The pass that found it out may not have been let write it down.
+            pass.status.network_mode = Some(mode);
+            pass.notice(told);
             return Ok(());
         }
         let Some(probe) = &prepared.probe else {
@@ -257,24 +263,24 @@ impl Servers {
             pass.notice(condition("Isolated", false, "NotProved", prepared.missing.clone()));
             return Ok(());
         };
-        let proved = match isolation::prove(engine, probe, prepared).await {
+        let (proved, mode, told) = match isolation::prove(engine, probe, prepared).await {
             Ok(found) => {
                 let mode = if found.neighbour { NetworkMode::PerWorkspace } else { NetworkMode::SharedBridge };
-                pass.status.network_mode = Some(mode);
-                pass.notice(found.condition());
-                true
+                (true, mode, found.condition())
             }
             // The server works; what is not known is said.
             Err(EngineError::Failed(words) | EngineError::Invalid(words)) => {
-                pass.status.network_mode.get_or_insert(NetworkMode::SharedBridge);
-                pass.notice(condition("Isolated", false, "NotProved", words));
-                false
+                let mode = pass.status.network_mode.unwrap_or(NetworkMode::SharedBridge);
+                (false, mode, condition("Isolated", false, "NotProved", words))
             }
             Err(e) => return Err(PassError::engine("Isolated", &e)),
         };
+        pass.status.network_mode = Some(mode);
+        pass.notice(told.clone());
+        let prove_at = Some(Instant::now() + if proved { PROVED_FOR } else { UNKNOWN_FOR });
         let mut all = self.lock();
         let looked = all.entry(name.to_owned()).or_default();
-        (looked.prove_at, looked.proved) = (Some(Instant::now() + if proved { PROVED_FOR } else { UNKNOWN_FOR }), proved);
+        (looked.prove_at, looked.proved, looked.found) = (prove_at, proved, Some((mode, told)));
         Ok(())
     }
 
@@ -289,7 +295,9 @@ impl Servers {
         let name = record.name_any();
         let poll = humantime::parse_duration(&record.spec.poll_interval).unwrap_or(Duration::from_secs(60));
         let due = self.lock().get(&name).and_then(|l| l.measured).is_none_or(|at| at.elapsed() >= poll.mul_f64(0.85));
-        let Some(probe) = prepared.probe.as_ref().filter(|_| due || pass.status.stale) else {
+        // The pass that measured last may not have been let write it down.
+        let due = due || pass.status.stale || pass.status.resources_updated_at.is_none();
+        let Some(probe) = prepared.probe.as_ref().filter(|_| due) else {
             if prepared.probe.is_none() {
                 pass.notice(condition("ResourcesKnown", false, "ProbeMissing", prepared.missing.clone()));
                 // Once there is one, that is not to be said until the next poll.

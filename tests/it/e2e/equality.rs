@@ -46,8 +46,8 @@ impl World<'_> {
         let all = self.workspaces().list(&ListParams::default()).await.map_err(|e| e.to_string())?.items;
         let mut wanted = vec![format!("{}-probe running", self.bridge())];
         let mut volumes = Vec::new();
-        let project = Api::<Project>::all(self.client.clone()).get("team").await.map_err(|e| e.to_string())?;
-        let repositories = !project.spec.repositories.is_empty();
+        let project = Api::<Project>::all(self.client.clone()).get_opt("team").await.map_err(|e| e.to_string())?;
+        let repositories = project.is_some_and(|p| !p.spec.repositories.is_empty());
         for w in &all {
             let state = if w.spec.running { "running" } else { "exited" };
             let phase = w.status.as_ref().map(|s| format!("{:?}", s.phase)).unwrap_or_default();

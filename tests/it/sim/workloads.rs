@@ -39,7 +39,7 @@ const DAY: Workload = Workload { name: "day", servers: TWO, steps: &[ground, day
 
 /// All short ones.
 pub const ALL: [Workload; 19] = [
-    short("create", ONE, &[ground, one]),
+    short("create", ONE, &[touched, one]),
     short("five-on-two", TWO, &[ground, five]),
     short("stop-start", ONE, &[ground, one, stop, start]),
     short("delete", ONE, &[ground, one, delete]),
@@ -85,6 +85,14 @@ macro_rules! steps {
 
 steps! {
     ground(hands) { hands.ground().await; }
+    touched(hands) {
+        hands.ground().await;
+        // Somebody changes the server's record while it is prepared and proved: what was found then cannot be written at once.
+        for n in 0..20 {
+            hands.merge("DockerServer", "s1", json!({"metadata": {"annotations": {"example.com/n": n.to_string()}}})).await;
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
     day(hands) { days::day(hands).await; }
     one(hands) { hands.workspace("w0").await; }
     five(hands) {

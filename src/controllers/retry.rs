@@ -102,6 +102,13 @@ pub fn delay(class: Class, attempts: u32, jitter: f64) -> Duration {
     base.mul_f64(0.75 + 0.5 * jitter)
 }
 
+/// How long what is done beside the passes, for an engine to answer at length, waits after so many failures.
+pub fn beside(failures: u32) -> Duration {
+    const FIRST: Duration = Duration::from_secs(5);
+    const LONGEST: Duration = Duration::from_secs(300);
+    FIRST.saturating_mul(1 << failures.min(10)).min(LONGEST)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -50,7 +50,7 @@ pub struct Environment {
     pub folders: Vec<Folder>,
     /// Folder that programs, terminals and repositories begin in.
     pub workdir: Option<String>,
-    /// User that terminals and repositories are of.
+    /// User that repositories are of.
     pub user: Option<String>,
     /// Repositories to have below `workdir`.
     pub repositories: Vec<Repository>,
@@ -175,13 +175,17 @@ fn supervisable(template: &TemplateSpec, recipe: &Recipe) -> Result<(), Unresolv
     }
 }
 
+/// Whether a path is this folder, or below it.
+pub fn lies_in(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Where work is done, and the folders. What is cloned outlives the container, so it lies on a volume.
 fn ground(template: &TemplateSpec, project: &ProjectSpec) -> (Option<String>, Vec<Folder>) {
     let (mut workdir, mut folders) = (template.workdir.clone(), template.folders.clone());
     if !project.repositories.is_empty() {
         let path = workdir.get_or_insert_with(|| "/workspace".into()).clone();
-        let covers = |f: &Folder| path == f.path || path.strip_prefix(&f.path).is_some_and(|rest| rest.starts_with('/'));
-        if !folders.iter().any(covers) {
+        if !folders.iter().any(|f| lies_in(&path, &f.path)) {
             let free = |name: &String| !folders.iter().any(|f| f.name == *name);
             let name = ["workspace".to_owned(), "workspace-repositories".to_owned()].into_iter().find(free);
             folders.extend(name.map(|name| Folder { name, path, mode: FolderMode::Persistent }));

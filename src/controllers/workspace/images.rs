@@ -3,7 +3,7 @@
 use super::Site;
 use crate::controllers::caches::InOrder;
 use crate::controllers::context::Context;
-use crate::controllers::retry::PassError;
+use crate::controllers::retry::{self, PassError};
 use crate::controllers::server::shared_network;
 use crate::controllers::status::Pass;
 use crate::engine::{Engine, EngineError, ImageBuild, Labels};
@@ -16,10 +16,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// First wait after a failure; doubles with each.
-const FIRST_RETRY: Duration = Duration::from_secs(5);
-/// Longest wait after failures.
-const LONGEST_RETRY: Duration = Duration::from_secs(300);
 /// What is under way is asked after this often.
 const AGAIN: Duration = Duration::from_secs(2);
 /// A presence seen this recently is believed without asking again.
@@ -44,6 +40,14 @@ enum State {
     Present(Instant),
 }
 
+/// Who pulls or builds an image.
+enum Begun {
+    ByUs,
+    ByOthers,
+    /// It is there by now.
+    Done,
+}
+
 /// A server and an image's name.
 type Key = (String, String);
 
@@ -60,6 +64,18 @@ impl Supply {
     }
     fn set(&self, key: &Key, state: State) {
         self.lock().insert(key.clone(), state);
+    }
+    /// Takes it on, unless somebody else did while the engine was asked.
+    fn begin(&self, key: &Key, failed: Option<String>) -> Begun {
+        let mut all = self.lock();
+        match all.get(key) {
+            Some(State::Running { .. }) => Begun::ByOthers,
+            Some(State::Present(at)) if at.elapsed() < BELIEVED => Begun::Done,
+            _ => {
+                all.insert(key.clone(), State::Running { failed, step: None });
+                Begun::ByUs
+            }
+        }
     }
     fn at_step(&self, key: &Key, line: &str) {
         if let Some(State::Running { step, .. }) = self.lock().get_mut(key) {
@@ -109,8 +125,7 @@ pub async fn have_one(ctx: &Context, server: &str, engine: &Arc<dyn Engine>, ima
     }
     let (failures, words) = match known {
         Some(State::Failed { words, failures, at }) => {
-            let wait = FIRST_RETRY.saturating_mul(1 << failures.min(10)).min(LONGEST_RETRY);
-            if let Some(left) = wait.checked_sub(at.elapsed()) {
+            if let Some(left) = retry::beside(failures).checked_sub(at.elapsed()) {
                 return Err(under_way(server, image, Some(&words), None, left.max(Duration::from_secs(1))));
             }
             (failures, Some(words))
@@ -118,7 +133,11 @@ pub async fn have_one(ctx: &Context, server: &str, engine: &Arc<dyn Engine>, ima
         _ => (0, None),
     };
     let says = under_way(server, image, words.as_deref(), None, AGAIN);
-    ctx.supply.set(&key, State::Running { failed: words, step: None });
+    match ctx.supply.begin(&key, words) {
+        Begun::ByUs => {}
+        Begun::ByOthers => return Err(says),
+        Begun::Done => return Ok(()),
+    }
     tokio::spawn(fetch(ctx.clone(), key, engine.clone(), image.clone(), failures));
     Err(says)
 }

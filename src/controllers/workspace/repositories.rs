@@ -7,10 +7,11 @@ mod git;
 
 use super::Site;
 use crate::controllers::context::Context;
+use crate::controllers::retry;
 use crate::controllers::status::Pass;
 use crate::engine::{ContainerId, Engine, EngineError, ExecChunk, ExecOutput, ExecRequest};
 use crate::plan::digest;
-use crate::plan::environment::Environment;
+use crate::plan::environment::{Environment, lies_in};
 use crate::plan::workspace::Wanted;
 use crate::resource::conditions::condition;
 use crate::resource::{RepositoryStatus, Workspace, WorkspaceStatus};
@@ -24,10 +25,6 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
-/// First wait after a failure; doubles with each.
-const FIRST_RETRY: Duration = Duration::from_secs(5);
-/// Longest wait after failures.
-const LONGEST_RETRY: Duration = Duration::from_secs(300);
 /// Longest time all repositories of a workspace may take.
 const LONGEST: Duration = Duration::from_secs(3600);
 /// What is under way tells its end by itself; this is in case it does not.
@@ -91,8 +88,7 @@ impl Clones {
 /// Whether what is cloned stays when the container is made anew: one from before its project had repositories lacks the volume.
 pub fn is_kept(env: &Environment, wanted: &Wanted, volumes: &BTreeSet<String>) -> bool {
     let Some(workdir) = &env.workdir else { return false };
-    let covers = |path: &str| workdir.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    wanted.main.mounts.iter().any(|(volume, path)| covers(path) && volumes.contains(volume))
+    wanted.main.mounts.iter().any(|(volume, path)| lies_in(workdir, path) && volumes.contains(volume))
 }
 
 /// Makes sure that the repositories are there in a workspace that runs, or says why they are not: it works without them.
@@ -145,8 +141,7 @@ pub fn have(
         }
         Some(State::Failed(words, at)) => {
             let failures = last.as_ref().map_or(0, |t| t.failures);
-            let wait = FIRST_RETRY.saturating_mul(1 << failures.min(10)).min(LONGEST_RETRY);
-            if let Some(left) = wait.checked_sub(at.elapsed()) {
+            if let Some(left) = retry::beside(failures).checked_sub(at.elapsed()) {
                 pass.notice(under_way(Some(words)));
                 return Some(left.max(Duration::from_secs(1)));
             }

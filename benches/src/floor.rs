@@ -50,6 +50,7 @@ impl Bare {
             mounts: BTreeMap::from([(format!("{name}-home"), "/home".into())]),
             attach: Attach::Network(NETWORK.into()),
             hostname: Some(name.into()),
+            workdir: None,
             memory: 64 << 20,
             nano_cpus: 1_000_000_000,
             pids: 64,

@@ -16,11 +16,13 @@ have() { command -v "$1" >/dev/null; }
 
 packages() {
   local missing=() pair
-  for pair in cc:gcc curl:curl git:git dockerd:docker.io docker:docker.io iptables:iptables ip:iproute2 unshare:util-linux make:make ps:procps; do
+  for pair in cc:gcc curl:curl git:git dockerd:docker.io docker:docker.io ssh:openssh-client iptables:iptables ip:iproute2 unshare:util-linux make:make ps:procps; do
     have "${pair%%:*}" || missing+=("${pair#*:}")
   done
   # The tests' images are made of a static busybox.
   dpkg -s busybox-static >/dev/null 2>&1 || missing+=(busybox-static)
+  # What workspaces serve files with, put into an image.
+  [[ -x /usr/lib/openssh/sftp-server ]] || missing+=(openssh-sftp-server)
   compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null || apt-get update -qq

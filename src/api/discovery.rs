@@ -122,6 +122,7 @@ fn subresources(kind: &Served) -> Vec<Value> {
     if def.kind == "Workspace" {
         parts.push(part("exec", &["create", "get"]));
         parts.push(part("log", &["get"]));
+        parts.push(part("portforward", &["create", "get"]));
     }
     parts
 }

@@ -48,6 +48,7 @@ impl From<StreamError> for ApiError {
         match error {
             StreamError::NotFound(_) => Self::bad_request(error.to_string()),
             StreamError::NotRunning(_) => Self::bad_request(error.to_string()),
+            StreamError::Refused(_) => Self::bad_request(error.to_string()),
             StreamError::Unavailable(_) => Self::unavailable(error.to_string()),
         }
     }

@@ -27,6 +27,8 @@ pub enum Subresource {
     Status,
     /// Running commands in a workspace.
     Exec,
+    /// Connections to ports in a workspace.
+    Portforward,
     /// A workspace's log.
     Log,
 }
@@ -38,6 +40,7 @@ impl Subresource {
             Self::None => "",
             Self::Status => "status",
             Self::Exec => "exec",
+            Self::Portforward => "portforward",
             Self::Log => "log",
         }
     }
@@ -93,6 +96,7 @@ impl Target {
             "" => Subresource::None,
             "status" if def.has_status => Subresource::Status,
             "exec" if def.kind == "Workspace" => Subresource::Exec,
+            "portforward" if def.kind == "Workspace" => Subresource::Portforward,
             "log" if def.kind == "Workspace" => Subresource::Log,
             _ => return None,
         };

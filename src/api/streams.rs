@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 
 /// Which container of which workspace.
@@ -16,11 +17,24 @@ pub struct StreamTarget {
     pub container: Option<String>,
 }
 
-/// A command to run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExecRequest {
+/// What to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Run {
     /// Program and arguments; never empty.
-    pub command: Vec<String>,
+    Command(Vec<String>),
+    /// The user's own shell: as at a login, or with a line to carry out.
+    Shell(Option<String>),
+    /// The server of SSH's file transfer protocol.
+    Sftp,
+}
+
+/// A command to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecRequest {
+    /// What to run.
+    pub run: Run,
+    /// Variables over the container's.
+    pub env: BTreeMap<String, String>,
     /// The caller will send input.
     pub stdin: bool,
     /// The caller wants the output.
@@ -29,6 +43,13 @@ pub struct ExecRequest {
     pub stderr: bool,
     /// Run on a terminal.
     pub tty: bool,
+}
+
+impl ExecRequest {
+    /// With input and both outputs, and no terminal.
+    pub fn piped(run: Run) -> Self {
+        Self { run, env: BTreeMap::new(), stdin: true, stdout: true, stderr: true, tty: false }
+    }
 }
 
 /// What a caller sends to a running command.
@@ -60,7 +81,7 @@ pub enum ExecOutput {
     Failed(String),
 }
 
-/// A running command. Dropping it gives the command up.
+/// A running command. Dropping it gives the command up: it is sent SIGHUP, as when a terminal is closed.
 pub struct ExecSession {
     /// To the command.
     pub input: mpsc::Sender<ExecInput>,
@@ -92,6 +113,9 @@ pub enum StreamError {
     /// It exists but has no running container now.
     #[error("{0}")]
     NotRunning(String),
+    /// Nothing in the container takes the connection.
+    #[error("{0}")]
+    Refused(String),
     /// The Docker server cannot be reached now.
     #[error("{0}")]
     Unavailable(String),
@@ -105,6 +129,13 @@ pub trait WorkspaceStreams: Send + Sync {
     /// # Errors
     /// When the container does not exist, does not run, or cannot be reached.
     async fn exec(&self, target: StreamTarget, request: ExecRequest) -> Result<ExecSession, StreamError>;
+
+    /// Connects to a port from inside the container, as a program in it would. Input and standard output are the
+    /// connection's two directions.
+    ///
+    /// # Errors
+    /// As for [`Self::exec`], and [`StreamError::Refused`] when nothing answers there.
+    async fn dial(&self, target: StreamTarget, host: &str, port: u16) -> Result<ExecSession, StreamError>;
 
     /// Opens a log, as text.
     ///
@@ -120,13 +151,23 @@ pub trait WorkspaceStreams: Send + Sync {
 /// For a control plane without Docker at hand: says so.
 pub struct NoStreams;
 
+impl NoStreams {
+    fn refuse<T>() -> Result<T, StreamError> {
+        Err(StreamError::Unavailable("this control plane runs without its Docker side".into()))
+    }
+}
+
 #[async_trait]
 impl WorkspaceStreams for NoStreams {
     async fn exec(&self, _: StreamTarget, _: ExecRequest) -> Result<ExecSession, StreamError> {
-        Err(StreamError::Unavailable("this control plane runs without its Docker side".into()))
+        Self::refuse()
+    }
+
+    async fn dial(&self, _: StreamTarget, _: &str, _: u16) -> Result<ExecSession, StreamError> {
+        Self::refuse()
     }
 
     async fn log(&self, _: StreamTarget, _: LogRequest) -> Result<BoxStream<'static, Result<Bytes, StreamError>>, StreamError> {
-        Err(StreamError::Unavailable("this control plane runs without its Docker side".into()))
+        Self::refuse()
     }
 }

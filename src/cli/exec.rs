@@ -9,8 +9,13 @@ use crate::resource::Workspace;
 use futures::SinkExt;
 use kube::api::{Api, AttachParams, AttachedProcess};
 use kube::core::Status;
+use std::pin::pin;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
+
+/// How long output that has come already may take to be read once the connection is gone.
+const LEFT_OVER: Duration = Duration::from_secs(1);
 
 /// Runs `exec`.
 ///
@@ -44,21 +49,35 @@ async fn pump(process: &mut AttachedProcess, tty: bool) -> Result<Option<Status>
     let resize = process.terminal_size().filter(|_| tty).map(|to| tokio::spawn(resizes(to)));
     let output = process.stdout();
     let errors = process.stderr();
-    let status = process.take_status();
     let both = async {
         let out = async { if let Some(from) = output { carry(from, tokio::io::stdout()).await } else { Ok(()) } };
         let err = async { if let Some(from) = errors { carry(from, tokio::io::stderr()).await } else { Ok(()) } };
         let (out, err) = tokio::join!(out, err);
         out.and(err)
     };
-    let ended = async { if let Some(status) = status { status.await } else { None } };
-    let (written, status) = tokio::join!(both, ended);
+    let (written, status) = ended(process, both).await;
     for task in [input, resize].into_iter().flatten() {
         task.abort();
     }
-    written?;
+    written.transpose()?;
+    Ok(status)
+}
+
+/// Reads a process's output and waits for how it ended. Where the connection broke there is no status, and the output never
+/// ends either (kube-rs leaves it open): what has come by then is read, and no more.
+pub async fn ended<T>(process: &mut AttachedProcess, reading: impl Future<Output = T>) -> (Option<T>, Option<Status>) {
+    let status = process.take_status();
+    let mut status = pin!(async { if let Some(status) = status { status.await } else { None } });
+    let mut reading = pin!(reading);
+    let (read, status) = tokio::select! {
+        read = &mut reading => (Some(read), status.await),
+        status = &mut status => match status {
+            Some(_) => (Some(reading.await), status),
+            None => (tokio::time::timeout(LEFT_OVER, reading).await.ok(), None),
+        },
+    };
     // kube-rs hands out k8s-openapi's type here and its own everywhere else.
-    Ok(status.map(|s| serde_json::to_value(s).and_then(serde_json::from_value)).transpose()?)
+    (read, status.and_then(|s| serde_json::to_value(s).and_then(serde_json::from_value).ok()))
 }
 
 async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> std::io::Result<()> {
@@ -90,7 +109,10 @@ async fn resizes(mut to: futures::channel::mpsc::Sender<kube::api::TerminalSize>
 }
 
 /// Reads the exit code out of the closing status.
-fn finish(status: Option<Status>) -> Result<(), Failure> {
+///
+/// # Errors
+/// With that code, where it is not 0.
+pub fn finish(status: Option<Status>) -> Result<(), Failure> {
     let Some(status) = status else {
         return Err(
             Failure::new("the connection ended before the command did").hint("look at `devsanctum describe` of the workspace")

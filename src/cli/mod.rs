@@ -6,6 +6,7 @@
 mod apply;
 pub mod args;
 mod connect;
+mod cp;
 mod delete;
 mod describe;
 mod doctor;
@@ -19,6 +20,7 @@ mod kubeconfig;
 mod logs;
 pub mod manifest;
 mod output;
+mod port_forward;
 mod rest;
 mod schema;
 mod status;
@@ -106,6 +108,8 @@ async fn ask(globals: &Globals, command: Command) -> Result<(), Failure> {
         Command::Events(args) => events::run(&connect::connect(globals).await?, args).await,
         Command::Logs(args) => logs::run(&connect::connect(globals).await?, args).await,
         Command::Exec(args) => exec::run(&connect::connect(globals).await?, args).await,
+        Command::Cp(args) => cp::run(&connect::connect(globals).await?, args).await,
+        Command::PortForward(args) => port_forward::run(&connect::connect(globals).await?, args).await,
         Command::Workspace(args) => workspace::run(&connect::connect(globals).await?, args).await,
         Command::Template(args) => template::run(&connect::connect(globals).await?, args).await,
         Command::Explain(args) => explain::run(&args),

@@ -50,7 +50,7 @@ pub struct Environment {
     pub folders: Vec<Folder>,
     /// Folder that programs, terminals and repositories begin in.
     pub workdir: Option<String>,
-    /// User that repositories are of.
+    /// User that repositories are of, and that commands and terminals are run as.
     pub user: Option<String>,
     /// Repositories to have below `workdir`.
     pub repositories: Vec<Repository>,

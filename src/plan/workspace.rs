@@ -47,6 +47,8 @@ pub struct WantedContainer {
     pub command: Option<Vec<String>>,
     /// Folder it begins in.
     pub workdir: Option<String>,
+    /// User that commands in it are run as; the image's own where none is given.
+    pub user: Option<String>,
     /// Environment.
     pub env: BTreeMap<String, String>,
     /// Volumes by name: where they are mounted.
@@ -310,6 +312,7 @@ pub fn wanted(
             image: env.image.clone(),
             command: env.command.clone(),
             workdir: env.workdir.clone(),
+            user: env.user.clone(),
             env: variables,
             limits: env.limits,
         },
@@ -322,6 +325,7 @@ pub fn wanted(
             image: Image::AsItIs(s.image.clone()),
             command: (!s.command.is_empty()).then(|| s.command.clone()),
             workdir: None,
+            user: None,
             env: s.env.clone(),
             limits: sidecar_limits(&s.limits, env.limits),
         };
@@ -342,16 +346,18 @@ struct Parts {
     image: Image,
     command: Option<Vec<String>>,
     workdir: Option<String>,
+    user: Option<String>,
     env: BTreeMap<String, String>,
     limits: HardLimits,
 }
 
 fn container(name: String, role: String, parts: Parts, mounts: BTreeMap<String, String>) -> WantedContainer {
-    let Parts { image, command, workdir, env, limits } = parts;
+    let Parts { image, command, workdir, user, env, limits } = parts;
     // As text: what digests were made from must not change, or every container there is would be outdated.
     let begins = workdir.as_ref().map(|path| format!("{path:?}")).unwrap_or_default();
-    let digest = digest(&format!("{:?}{command:?}{env:?}{mounts:?}{limits:?}{begins}", image.reference()));
-    WantedContainer { name, role, image, command, workdir, env, mounts, limits, digest }
+    let is_of = user.as_ref().map(|user| format!("user {user:?}")).unwrap_or_default();
+    let digest = digest(&format!("{:?}{command:?}{env:?}{mounts:?}{limits:?}{begins}{is_of}", image.reference()));
+    WantedContainer { name, role, image, command, workdir, user, env, mounts, limits, digest }
 }
 
 fn mounts(

@@ -18,6 +18,8 @@ pub const NAME: &str = "devsanctum.io/name";
 pub const ROLE: &str = "devsanctum.io/role";
 /// Digest of the settings a Docker object was made from; another digest means it must be made anew.
 pub const DIGEST: &str = "devsanctum.io/digest";
+/// On a container: the user that commands in it are run as.
+pub const USER: &str = "devsanctum.io/user";
 /// Holds a workspace until its Docker objects are gone.
 pub const WORKSPACE_FINALIZER: &str = "devsanctum.io/workspace";
 /// Holds a project until its workspaces are gone.

@@ -61,7 +61,8 @@ pub struct TemplateSpec {
     /// repositories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
-    /// User of the image, by name or number, that repositories are of; the image's own where left out.
+    /// User of the image, by name or number, that repositories are of, and that commands and terminals are run as; the
+    /// image's own where left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// Ports served; the first is the primary one.
@@ -110,7 +111,7 @@ pub struct ResolvedTemplate {
     /// Folder that programs begin in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
-    /// User that repositories are of.
+    /// User that repositories are of, and that commands and terminals are run as.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// Environment.

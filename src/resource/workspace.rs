@@ -204,5 +204,7 @@ impl Workspace {
 }
 
 impl kube::api::Execute for Workspace {}
+/// Its ports are reached through the `portforward` subresource.
+impl kube::api::Portforward for Workspace {}
 /// Its output is read through the `log` subresource.
 impl kube::api::Log for Workspace {}

@@ -4,7 +4,7 @@ use crate::support::api::{Api, GROUP, user, workspace, workspaces};
 use async_trait::async_trait;
 use bytes::Bytes;
 use devsanctum::api::streams::{
-    ExecInput, ExecOutput, ExecRequest, ExecSession, LogRequest, StreamError, StreamTarget, WorkspaceStreams,
+    ExecInput, ExecOutput, ExecRequest, ExecSession, LogRequest, Run, StreamError, StreamTarget, WorkspaceStreams,
 };
 use devsanctum::api::tls;
 use devsanctum::resource::Workspace;
@@ -80,11 +80,20 @@ struct Scripted {
 
 #[async_trait]
 impl WorkspaceStreams for Scripted {
+    async fn dial(&self, target: StreamTarget, host: &str, port: u16) -> Result<ExecSession, StreamError> {
+        if port == 1 {
+            return Err(StreamError::Refused(format!("nothing takes a connection to {host}:{port}")));
+        }
+        let cat = ExecRequest::piped(Run::Command(vec!["dialled".into()]));
+        self.exec(target, cat).await
+    }
+
     async fn exec(&self, target: StreamTarget, request: ExecRequest) -> Result<ExecSession, StreamError> {
-        if request.command[0] == "missing" {
+        let Run::Command(command) = &request.run else { panic!("{request:?}") };
+        if command[0] == "missing" {
             return Err(StreamError::NotRunning("workspace \"web\" has no running container: start it first".into()));
         }
-        if request.command[0] == "deaf" {
+        if command[0] == "deaf" {
             let (input, unread) = mpsc::channel(8);
             let held = (unread, self.given_up.clone().drop_guard());
             let output = stream::once(async move {
@@ -93,7 +102,7 @@ impl WorkspaceStreams for Scripted {
             });
             return Ok(ExecSession { input, output: output.boxed() });
         }
-        let exit = request.command.get(1).and_then(|c| c.parse().ok()).unwrap_or(0);
+        let exit = command.get(1).and_then(|c| c.parse().ok()).unwrap_or(0);
         self.asked.lock().unwrap().push((target, request));
         let (input, mut from_caller) = mpsc::channel(8);
         let (to_caller, output) = mpsc::channel(8);
@@ -154,11 +163,28 @@ async fn kube_rs_runs_commands_over_tls() {
     assert_eq!((status.status.as_deref(), status.reason.as_deref()), (Some("Failure"), Some("NonZeroExitCode")));
     assert_eq!(status.details.unwrap().causes.unwrap()[0].message.as_deref(), Some("3"));
     let asked = streams.asked.lock().unwrap().clone();
-    assert_eq!(
-        (asked[0].0.container.as_deref(), asked[0].1.command.as_slice()),
-        (Some("db"), &["cat".to_owned(), "3".into()][..])
-    );
+    let command = Run::Command(vec!["cat".into(), "3".into()]);
+    assert_eq!((asked[0].0.container.as_deref(), &asked[0].1.run), (Some("db"), &command));
     assert!(asked[0].1.stdin && asked[0].1.stdout && asked[0].1.stderr && !asked[0].1.tty);
+    server.api.shutdown.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kube_rs_reaches_ports_over_tls() {
+    let (server, streams, client) = scripted().await;
+    let mut forwarder = client.portforward("web", &[80, 5432]).await.unwrap();
+    let (mut web, mut database) = (forwarder.take_stream(80).unwrap(), forwarder.take_stream(5432).unwrap());
+    for (stream, word) in [(&mut web, b"one"), (&mut database, b"two")] {
+        stream.write_all(word).await.unwrap();
+        let mut back = [0u8; 3];
+        stream.read_exact(&mut back).await.unwrap();
+        assert_eq!(&back, word);
+    }
+    assert_eq!(streams.asked.lock().unwrap().len(), 2);
+    let refused = client.portforward("web", &[1]).await.err().unwrap();
+    assert!(refused.to_string().contains("nothing takes a connection to localhost:1"), "{refused}");
+    let nobody = client.portforward("nobody", &[80]).await.err().unwrap();
+    assert!(nobody.to_string().contains("not found"), "{nobody}");
     server.api.shutdown.cancel();
 }
 

@@ -6,7 +6,7 @@ use crate::support::{bare, kubectl};
 use async_trait::async_trait;
 use bytes::Bytes;
 use devsanctum::api::streams::{
-    ExecInput, ExecOutput, ExecRequest, ExecSession, LogRequest, StreamError, StreamTarget, WorkspaceStreams,
+    ExecInput, ExecOutput, ExecRequest, ExecSession, LogRequest, Run, StreamError, StreamTarget, WorkspaceStreams,
 };
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -288,18 +288,23 @@ struct Echo;
 
 #[async_trait]
 impl WorkspaceStreams for Echo {
+    async fn dial(&self, _: StreamTarget, _: &str, _: u16) -> Result<ExecSession, StreamError> {
+        Err(StreamError::Unavailable("not here".into()))
+    }
+
     async fn exec(&self, _: StreamTarget, request: ExecRequest) -> Result<ExecSession, StreamError> {
+        let Run::Command(command) = request.run else { panic!("{request:?}") };
         let (input, mut received) = tokio::sync::mpsc::channel(8);
         let (said, output) = futures::channel::mpsc::unbounded();
         tokio::spawn(async move {
-            let _ = said.unbounded_send(ExecOutput::Stdout(Bytes::from(request.command.join(" ") + "\n")));
+            let _ = said.unbounded_send(ExecOutput::Stdout(Bytes::from(command.join(" ") + "\n")));
             let _ = said.unbounded_send(ExecOutput::Stderr(Bytes::from_static(b"warned\n")));
-            if request.stdin && request.command.last().is_none_or(|word| word != "leave") {
+            if request.stdin && command.last().is_none_or(|word| word != "leave") {
                 while let Some(ExecInput::Stdin(bytes)) = received.recv().await {
                     let _ = said.unbounded_send(ExecOutput::Stdout(bytes));
                 }
             }
-            let code = request.command[0].parse().unwrap_or(0);
+            let code = command[0].parse().unwrap_or(0);
             let _ = said.unbounded_send(ExecOutput::Exit(code));
         });
         Ok(ExecSession { input, output: output.boxed() })

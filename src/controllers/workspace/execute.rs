@@ -314,13 +314,15 @@ impl Hands<'_> {
 
     fn spec(&self, wanted: &WantedContainer, attach: Attach) -> ContainerSpec {
         let main = matches!(attach, Attach::Network(_));
+        let mut all_labels = self.owner.of(&wanted.role).labels_with_digest(&wanted.digest);
+        all_labels.extend(wanted.user.iter().map(|user| (labels::USER.to_owned(), user.clone())));
         ContainerSpec {
             name: wanted.name.clone(),
             image: wanted.image.reference(),
             command: wanted.command.clone(),
             workdir: wanted.workdir.clone(),
             env: wanted.env.clone(),
-            labels: self.owner.of(&wanted.role).labels_with_digest(&wanted.digest),
+            labels: all_labels,
             mounts: wanted.mounts.clone(),
             attach,
             hostname: main.then(|| self.owner.name.clone()),

@@ -18,4 +18,5 @@ mod repositories;
 mod restored;
 mod services;
 mod sidecars;
+mod ways_in;
 mod world;

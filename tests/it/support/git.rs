@@ -1,7 +1,8 @@
 //! A git server, and an image that has git.
 
 use super::bare;
-use super::dockerd::{Dockerd, TINY};
+use super::dockerd::Dockerd;
+use super::image::{image_with, program};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::response::{IntoResponse, Response};
@@ -14,9 +15,6 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 
-/// The busybox image with this machine's git in it.
-pub const WITH_GIT: &str = "ds-test/git:1";
-
 /// Runs git here and gives what it says.
 pub fn git(folder: &Path, args: &[&str]) -> String {
     let who = ["-c", "user.name=ada", "-c", "user.email=ada@example.com", "-c", "init.defaultBranch=main"];
@@ -25,35 +23,10 @@ pub fn git(folder: &Path, args: &[&str]) -> String {
     String::from_utf8_lossy(&done.stdout).trim().to_owned()
 }
 
-/// Puts [`WITH_GIT`] on the engine and gives its name.
+/// Puts the busybox image with this machine's git in it on the engine, and gives its name.
 pub fn image_with_git(daemon: &Dockerd) -> &'static str {
-    static LOCK: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if daemon.try_docker(&["image", "inspect", WITH_GIT]).status.success() {
-        return WITH_GIT;
-    }
-    let context = tempfile::tempdir().unwrap();
     let helpers = PathBuf::from(git(Path::new("/"), &["--exec-path"]));
-    let itself = String::from_utf8(bare("sh").args(["-c", "command -v git"]).output().unwrap().stdout).unwrap();
-    let programs = [PathBuf::from(itself.trim()), helpers.join("git-remote-http")];
-    let mut files: Vec<PathBuf> = programs.iter().flat_map(|p| libraries(p)).collect();
-    files.extend(programs);
-    files.sort();
-    files.dedup();
-    let tar = context.path().join("git.tar");
-    let packed = bare("tar").arg("-chPf").arg(&tar).args(&files).status().unwrap();
-    assert!(packed.success());
-    std::fs::write(context.path().join("Dockerfile"), format!("FROM {TINY}\nADD git.tar /\n")).unwrap();
-    daemon.tiny_image();
-    daemon.docker(&["build", "--network=none", "-t", WITH_GIT, &context.path().display().to_string()]);
-    WITH_GIT
-}
-
-/// The libraries that a program is linked with.
-fn libraries(program: &Path) -> Vec<PathBuf> {
-    let told = bare("ldd").arg(program).output().unwrap().stdout;
-    let text = String::from_utf8(told).unwrap();
-    text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
+    image_with(daemon, "ds-test/git:1", &[program("git"), helpers.join("git-remote-http")])
 }
 
 /// Serves the repositories of a folder as a git host does.

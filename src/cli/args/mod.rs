@@ -1,5 +1,9 @@
 //! What may be typed: commands and flags, named as kubectl names them.
 
+mod workspace;
+
+pub use workspace::*;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -77,6 +81,10 @@ pub enum Command {
     Logs(LogsArgs),
     /// Run a command in a workspace
     Exec(ExecArgs),
+    /// Copy files into a workspace, or out of it
+    Cp(CpArgs),
+    /// Reach ports of a workspace from this machine
+    PortForward(PortForwardArgs),
     /// Start and stop a workspace, or move it to its template as it is now
     Workspace(WorkspaceArgs),
     /// Look at templates
@@ -296,65 +304,6 @@ pub struct EventsArgs {
     pub watch: bool,
 }
 
-/// `logs`.
-#[derive(Args, Debug)]
-pub struct LogsArgs {
-    /// Workspace
-    #[arg(value_name = "WORKSPACE")]
-    pub workspace: String,
-    /// Go on and print what is written
-    #[arg(long, short = 'f')]
-    pub follow: bool,
-    /// Lines from the end to begin with
-    #[arg(long, value_name = "LINES")]
-    pub tail: Option<i64>,
-    /// Sidecar, in place of the workspace itself
-    #[arg(long, short = 'c', value_name = "SIDECAR")]
-    pub container: Option<String>,
-    /// Service kept running inside, in place of all that the workspace writes
-    #[arg(long, short = 's', value_name = "SERVICE", conflicts_with_all = ["container", "since", "timestamps"])]
-    pub service: Option<String>,
-    /// Only what was written in this last while
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    pub since: Option<std::time::Duration>,
-    /// Put the time before every line
-    #[arg(long)]
-    pub timestamps: bool,
-}
-
-/// `workspace`.
-#[derive(Args, Debug)]
-pub struct WorkspaceArgs {
-    /// What to do with it.
-    #[command(subcommand)]
-    pub command: WorkspaceCommand,
-}
-
-/// What to do with a workspace.
-#[derive(Debug, Subcommand)]
-pub enum WorkspaceCommand {
-    /// Start it
-    Start(OneWorkspace),
-    /// Stop it; its files are kept
-    Stop(OneWorkspace),
-    /// Make its container anew from its template and features as they are now; its folders stay, the rest of its files is lost
-    Update(OneWorkspace),
-}
-
-/// A workspace, and whether to wait for it.
-#[derive(Args, Debug)]
-pub struct OneWorkspace {
-    /// Workspace
-    #[arg(value_name = "WORKSPACE")]
-    pub workspace: String,
-    /// Wait until it is so
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
-    pub wait: bool,
-    /// Longest wait
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
-    pub timeout: std::time::Duration,
-}
-
 /// `template`.
 #[derive(Args, Debug)]
 pub struct TemplateArgs {
@@ -379,26 +328,6 @@ pub struct RenderArgs {
     /// Only the Dockerfile that its image is built from
     #[arg(long)]
     pub dockerfile: bool,
-}
-
-/// `exec`.
-#[derive(Args, Debug)]
-pub struct ExecArgs {
-    /// Workspace
-    #[arg(value_name = "WORKSPACE")]
-    pub workspace: String,
-    /// Pass standard input on
-    #[arg(long, short = 'i')]
-    pub stdin: bool,
-    /// Give the command a terminal
-    #[arg(long, short = 't')]
-    pub tty: bool,
-    /// Sidecar, in place of the workspace itself
-    #[arg(long, short = 'c', value_name = "SIDECAR")]
-    pub container: Option<String>,
-    /// Command and its arguments
-    #[arg(last = true, required = true, value_name = "COMMAND")]
-    pub command: Vec<String>,
 }
 
 /// `explain`.

@@ -1,0 +1,156 @@
+//! Programs started in a running container for somebody who listens.
+
+use super::failed;
+use crate::api::streams::{ExecInput, ExecOutput, ExecRequest, ExecSession, Run, StreamError};
+use crate::engine::{Container, ContainerId, Engine, ExecChunk, ExecControl};
+use crate::resource::labels;
+use futures::StreamExt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+/// Chunks under way in either direction.
+const BUFFER: usize = 32;
+/// Names a session in the environment of what it started, so that it can be found there.
+const SESSION: &str = "DEVSANCTUM_SESSION";
+/// What [`DIAL`] says on its error output once a connection stands.
+const CONNECTED: &[u8] = b"connected\n";
+/// Longest time that telling a program takes.
+const HANGING_UP: Duration = Duration::from_secs(60);
+/// Most words kept on why a connection cannot be had, in bytes.
+const WORDS: usize = 1024;
+
+const SHELL: &str = include_str!("shell.sh");
+const SFTP: &str = include_str!("sftp.sh");
+const DIAL: &str = include_str!("dial.sh");
+const HANG_UP: &str = include_str!("hang_up.sh");
+
+fn script(script: &str, name: &str, arguments: &[&str]) -> Vec<String> {
+    ["/bin/sh", "-c", script, name].iter().chain(arguments).map(|word| (*word).to_owned()).collect()
+}
+
+fn argv(run: Run) -> Vec<String> {
+    match run {
+        Run::Command(argv) => argv,
+        Run::Shell(None) => script(SHELL, "shell", &[]),
+        Run::Shell(Some(line)) => script(SHELL, "shell", &[&line]),
+        Run::Sftp => script(SFTP, "sftp", &[]),
+    }
+}
+
+/// Runs a program as the workspace's user. What nobody listens to any more is told so.
+///
+/// # Errors
+/// What the engine says.
+pub async fn run(engine: Arc<dyn Engine>, container: &Container, request: ExecRequest) -> Result<ExecSession, StreamError> {
+    let session = uuid::Uuid::new_v4().to_string();
+    let variables = request.env.iter().map(|(name, value)| format!("{name}={value}"));
+    let ask = crate::engine::ExecRequest {
+        argv: argv(request.run),
+        tty: request.tty,
+        stdin: request.stdin,
+        env: variables.chain([format!("{SESSION}={session}")]).collect(),
+        user: container.labels.get(labels::USER).cloned(),
+    };
+    let running = engine.exec(&container.id, &ask).await.map_err(|e| failed(&e))?;
+    let mut line = Line { engine, container: container.id.clone(), user: ask.user, session, ended: false };
+    let (input, from_caller) = mpsc::channel(BUFFER);
+    let control: Arc<dyn ExecControl> = Arc::from(running.control);
+    tokio::spawn(feed(from_caller, running.input, control.clone()));
+    let output = running.output.map(|chunk| match chunk {
+        Ok(ExecChunk::Stdout(bytes)) => ExecOutput::Stdout(bytes),
+        Ok(ExecChunk::Stderr(bytes)) => ExecOutput::Stderr(bytes),
+        Err(e) => ExecOutput::Failed(e.to_string()),
+    });
+    let end = futures::stream::once(async move {
+        match control.exit_code().await {
+            Ok(code) => ExecOutput::Exit(code),
+            Err(e) => ExecOutput::Failed(e.to_string()),
+        }
+    });
+    let output = output.chain(end).inspect(move |said| line.heard(said));
+    Ok(ExecSession { input, output: output.boxed() })
+}
+
+/// Connects to a port from inside.
+///
+/// # Errors
+/// When nothing answers there, in the words of what tried.
+pub async fn dial(engine: Arc<dyn Engine>, container: &Container, host: &str, port: u16) -> Result<ExecSession, StreamError> {
+    let argv = script(DIAL, "dial", &[host, &port.to_string()]);
+    let mut session = run(engine, container, ExecRequest::piped(Run::Command(argv))).await?;
+    let mut words = Vec::new();
+    while let Some(said) = session.output.next().await {
+        match said {
+            ExecOutput::Stderr(bytes) if words.len() < WORDS => words.extend_from_slice(&bytes),
+            ExecOutput::Exit(_) => break,
+            ExecOutput::Failed(why) => return Err(StreamError::Unavailable(why)),
+            ExecOutput::Stdout(_) | ExecOutput::Stderr(_) => {}
+        }
+        if words.ends_with(CONNECTED) {
+            return Ok(session);
+        }
+    }
+    let words = String::from_utf8_lossy(&words);
+    Err(StreamError::Refused(format!("nothing takes a connection to {host}:{port} in the workspace: {}", words.trim())))
+}
+
+/// To a program that was started. Dropped before it has ended, the program is sent SIGHUP: an engine lets it go on.
+struct Line {
+    engine: Arc<dyn Engine>,
+    container: ContainerId,
+    user: Option<String>,
+    session: String,
+    ended: bool,
+}
+
+impl Line {
+    fn heard(&mut self, said: &ExecOutput) {
+        self.ended |= matches!(said, ExecOutput::Exit(_));
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if self.ended {
+            return;
+        }
+        let (engine, id, user) = (self.engine.clone(), self.container.clone(), self.user.take());
+        let argv = script(HANG_UP, "hang_up", &[&self.session]);
+        runtime.spawn(async move {
+            let ask = crate::engine::ExecRequest { argv, user, ..Default::default() };
+            let mut hanging_up = match engine.exec(&id, &ask).await {
+                Ok(session) => session,
+                Err(error) => return tracing::debug!(%error, "a program that nobody listens to could not be told so"),
+            };
+            let all = async { while hanging_up.output.next().await.is_some() {} };
+            let _ = tokio::time::timeout(HANGING_UP, all).await;
+        });
+    }
+}
+
+/// Passes on what the caller sends, until the caller goes.
+async fn feed(mut from: mpsc::Receiver<ExecInput>, to: Pin<Box<dyn AsyncWrite + Send>>, control: Arc<dyn ExecControl>) {
+    let mut to = Some(to);
+    while let Some(input) = from.recv().await {
+        match input {
+            ExecInput::Stdin(bytes) => {
+                let Some(open) = &mut to else { continue };
+                if open.write_all(&bytes).await.is_err() || open.flush().await.is_err() {
+                    to = None;
+                }
+            }
+            ExecInput::CloseStdin => {
+                if let Some(mut open) = to.take() {
+                    let _ = open.shutdown().await;
+                }
+            }
+            ExecInput::Resize { width, height } => {
+                let _ = control.resize(width, height).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Ways into a workspace by hand: commands, files, ports.
+
+use super::records;
+use super::world::{PATIENCE, World, in_world, until};
+use crate::support::devsanctum;
+use crate::support::dockerd::TINY;
+use crate::support::image::{image_with, program};
+use devsanctum::resource::Template;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+/// A workspace `w0` of this image, in which work is done as user 1000 in /data, and which listens on its localhost alone.
+async fn workspace(world: &World<'_>, image: &str) {
+    let templates: Api<Template> = Api::all(world.client.clone());
+    let serve = "chown 1000 /data && echo $HOSTNAME hello > /tmp/index.html && httpd -p 127.0.0.1:9000 -h /tmp && httpd -p 8080 -h /tmp; \
+                 trap 'exit 0' TERM; while :; do sleep 3600 & wait; done";
+    let spec = json!({"base": image, "user": "1000", "workdir": "/data", "startCommand": ["sh", "-c", serve]});
+    templates.patch("hello", &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await.unwrap();
+    world.create(records::workspace("w0")).await;
+    world.at_rest().await;
+}
+
+fn cli(world: &World<'_>, args: &[&str]) -> Command {
+    let mut command = devsanctum();
+    command.arg("--state-dir").arg(world.state_dir()).args(["-n", "team"]).args(args).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its end, while this thread goes on.
+async fn ran(mut command: Command) -> (i32, String, String) {
+    let output: Output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+async fn processes(world: &World<'_>) -> String {
+    world.docker_says(&["exec", &world.container("w0").await, "ps"])
+}
+
+/// A child that is ended with its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn commands_are_run_as_the_user_of_the_template_and_hung_up_with_their_caller() {
+    in_world(async |world| {
+        world.ground().await;
+        workspace(&world, TINY).await;
+        let (code, out, err) = ran(cli(&world, &["exec", "w0", "--", "sh", "-c", "id -u; pwd; touch mine; exit 3"])).await;
+        assert_eq!((code, out.as_str(), err.as_str()), (3, "1000\n/data\n", ""));
+
+        // It ends while its caller is still writing, and tells all the same how.
+        let mut command = cli(&world, &["exec", "-i", "w0", "--", "sh", "-c", "head -c 2 && exit 7"]);
+        let zeros = Command::new("head").args(["-c", "100000000", "/dev/zero"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut zeros = Running(zeros);
+        command.stdin(zeros.0.stdout.take().unwrap());
+        assert_eq!(ran(command).await, (7, "\0\0".into(), String::new()));
+
+        let script = "setsid sleep 5001 & sleep 5002";
+        let mut command = cli(&world, &["exec", "w0", "--", "sh", "-c", script]);
+        let mut running = Running(command.stdout(Stdio::null()).spawn().unwrap());
+        until("the command", PATIENCE, async || match processes(&world).await {
+            all if all.contains("sleep 5001") && all.contains("sleep 5002") => Ok(()),
+            all => Err(all),
+        })
+        .await;
+        running.0.kill().unwrap();
+        until("the command to be hung up", PATIENCE, async || match processes(&world).await {
+            all if all.contains("sleep 5002") => Err(all),
+            _ => Ok(()),
+        })
+        .await;
+        let left = processes(&world).await;
+        assert!(left.contains("sleep 5001"), "what left its session is meant to stay: {left}");
+    });
+}
+
+#[test]
+fn files_go_in_and_out() {
+    in_world(async |world| {
+        world.ground().await;
+        workspace(&world, TINY).await;
+        let here = tempfile::tempdir().unwrap();
+        let (from, back) = (here.path().join("from"), here.path().join("back"));
+        std::fs::create_dir_all(from.join("deep")).unwrap();
+        let big: Vec<u8> = (0..16_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        std::fs::write(from.join("deep/big"), &big).unwrap();
+        std::os::unix::fs::symlink("deep/big", from.join("link")).unwrap();
+        let path = |p: &Path| p.display().to_string();
+
+        let copied = ran(cli(&world, &["cp", &path(&from), "w0:/data/new"])).await;
+        assert_eq!(copied, (0, String::new(), String::new()));
+        let (_, listed, _) = ran(cli(&world, &["exec", "w0", "--", "stat", "-c", "%u %n", "/data/new/deep/big"])).await;
+        assert_eq!(listed, "1000 /data/new/deep/big\n");
+        assert_eq!(ran(cli(&world, &["cp", "w0:/data/new", &path(&back)])).await.0, 0);
+        assert!(std::fs::read(back.join("deep/big")).unwrap() == big, "it came back otherwise");
+        assert_eq!(std::fs::read_link(back.join("link")).unwrap(), Path::new("deep/big"));
+
+        // Into a folder that is there, under its own name.
+        assert_eq!(ran(cli(&world, &["cp", &path(&from.join("deep/big")), "ws/w0:/data/new/"])).await.0, 0);
+        assert_eq!(ran(cli(&world, &["cp", "w0:new/big", &path(here.path())])).await.0, 0);
+        assert_eq!(std::fs::metadata(here.path().join("big")).unwrap().len(), big.len() as u64);
+
+        let (code, _, words) = ran(cli(&world, &["cp", "w0:/data/none", &path(here.path())])).await;
+        assert!(code == 1 && words.contains("none") && words.contains("No such file"), "{words}");
+        let (code, _, words) = ran(cli(&world, &["cp", &path(&from), "w0:/root/new"])).await;
+        assert!(code == 1 && words.contains("Permission denied"), "{words}");
+        let (code, _, words) = ran(cli(&world, &["cp", "a", "b"])).await;
+        assert!(code == 2 && words.contains("WORKSPACE:PATH"), "{words}");
+    });
+}
+
+/// Asks for a page over this connection.
+fn page(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    let _ = stream.read_to_string(&mut text);
+    text
+}
+
+#[test]
+fn ports_on_a_workspaces_localhost_are_reached_from_here() {
+    in_world(async |world| {
+        // busybox has nc alone; bash is what most images have.
+        let bash = image_with(world.daemon, "ds-test/bash:1", &[program("bash")]);
+        world.ground().await;
+        for image in [TINY, bash] {
+            workspace(&world, image).await;
+            let mut command = cli(&world, &["port-forward", "w0", ":9000", "0:9001"]);
+            let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let (out, errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+            let _running = Running(child);
+            let (addresses, mut errors) = tokio::task::spawn_blocking(move || {
+                let lines: Vec<String> = BufReader::new(out).lines().take(2).map(Result::unwrap).collect();
+                let address = |line: &String| line.split(' ').nth(2).unwrap().parse::<SocketAddr>().unwrap();
+                (lines.iter().map(address).collect::<Vec<_>>(), BufReader::new(errors))
+            })
+            .await
+            .unwrap();
+            let (open, closed) = (addresses[0], addresses[1]);
+            assert!(open.ip().is_loopback());
+            for _ in 0..3 {
+                let text = tokio::task::spawn_blocking(move || page(open)).await.unwrap();
+                assert!(text.contains(" 200 OK") && text.ends_with("w0 hello\n"), "{text}");
+            }
+            let (text, words) = tokio::task::spawn_blocking(move || {
+                let text = page(closed);
+                let mut words = String::new();
+                errors.read_line(&mut words).unwrap();
+                (text, words)
+            })
+            .await
+            .unwrap();
+            assert_eq!(text, "");
+            assert!(words.contains("nothing takes a connection to localhost:9001"), "{words}");
+            world.delete("w0").await;
+            world.gone("w0").await;
+        }
+    });
+}

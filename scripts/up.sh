@@ -4,6 +4,7 @@
 #   DEVSANCTUM_STATE=DIR      state folder [/var/lib/devsanctum]
 #   DEVSANCTUM_LISTEN=ADDR    where the API listens [127.0.0.1:6443, or the next free port]
 #   DEVSANCTUM_WEB=ADDR       where workspaces are reached [127.0.0.1:80, or the next free port]
+#   DEVSANCTUM_SSH=ADDR|off   where SSH listens [127.0.0.1:2222, or the next free port]
 #   DEVSANCTUM_BINARY=FILE    use this program rather than build one
 #   DEVSANCTUM_PACKAGES=DIR   make the base image from this folder of Debian packages (images/base/build.sh)
 #   DEVSANCTUM_FIREWALL=off   leave iptables alone
@@ -94,15 +95,16 @@ first_free() {
 
 # The addresses used before are used again, so that bookmarks and kubeconfigs stay good. They are not tried first: after
 # a killed control plane its Traefik goes on and holds one of them. `serve` says so when another program has it.
-listen='' web=''
+listen='' web='' ssh=''
 choose_addresses() {
   # shellcheck source=/dev/null
   [[ ! -e $state/addresses ]] || source "$state/addresses"
   ! runs || return 0
   listen=${DEVSANCTUM_LISTEN:-${listen:-$(first_free 127.0.0.1:{6443,6444,7443,16443})}}
   web=${DEVSANCTUM_WEB:-${web:-$(first_free 127.0.0.1:{80,8080,8088,18080})}}
-  printf 'listen=%q\nweb=%q\n' "$listen" "$web" >"$state/addresses"
-  export DEVSANCTUM_LISTEN=$listen DEVSANCTUM_WEB=$web
+  ssh=${DEVSANCTUM_SSH:-${ssh:-$(first_free 127.0.0.1:{2222,2223,22022,22222})}}
+  printf 'listen=%q\nweb=%q\nssh=%q\n' "$listen" "$web" "$ssh" >"$state/addresses"
+  export DEVSANCTUM_LISTEN=$listen DEVSANCTUM_WEB=$web DEVSANCTUM_SSH=$ssh
 }
 
 start_control_plane() {

@@ -13,5 +13,6 @@ pub mod image;
 pub mod plan;
 pub mod proxy;
 pub mod resource;
+pub mod ssh;
 pub mod store;
 pub mod web;

@@ -53,7 +53,15 @@ impl System {
         let (web, api) = (SocketAddr::from(([127, 0, 0, 1], free_port())), SocketAddr::from(([127, 0, 0, 1], free_port())));
         let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
         let mut command = Command::new(binary());
-        command.arg("--state-dir").arg(dir).args(["serve", "--listen", &api.to_string(), "--web", &web.to_string()]);
+        command.arg("--state-dir").arg(dir).args([
+            "serve",
+            "--listen",
+            &api.to_string(),
+            "--web",
+            &web.to_string(),
+            "--ssh",
+            "127.0.0.1:0",
+        ]);
         let begun = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let (target, ready_after) = await_ready(dir, api, begun).await;

@@ -7,6 +7,8 @@ mod authenticate;
 
 pub use authenticate::{Authenticator, Unauthenticated};
 
+use crate::resource::{User, UserRole};
+
 /// What sort of caller an identity is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdentityKind {
@@ -33,6 +35,17 @@ impl Identity {
     /// A part of this program, such as a controller; its name is its field manager too.
     pub fn system(name: impl Into<String>) -> Self {
         Self { name: name.into(), groups: vec!["system:masters".into()], kind: IdentityKind::System }
+    }
+
+    /// A person, by their record; `None` for one who may not come in.
+    pub fn of(user: &User) -> Option<Self> {
+        let name = user.metadata.name.clone()?;
+        let gone = !user.spec.active || user.metadata.deletion_timestamp.is_some();
+        let who = match user.spec.role {
+            UserRole::Admin => Self::administrator(name),
+            UserRole::User => Self { name, groups: Vec::new(), kind: IdentityKind::User },
+        };
+        (!gone).then_some(who)
     }
 
     /// Holder of the administrator token.

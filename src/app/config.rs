@@ -1,9 +1,40 @@
 //! How a control plane is set up: flags of `serve`, each also an environment variable.
 
 use clap::Parser;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
+
+/// Where SSH listens, if it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ssh {
+    /// Nowhere.
+    Off,
+    /// There.
+    At(SocketAddr),
+}
+
+impl fmt::Display for Ssh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::At(address) => address.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Ssh {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            address => address.parse().map(Self::At).map_err(|e| format!("{e}: must be ADDRESS:PORT or 'off'")),
+        }
+    }
+}
 
 /// Run the control plane in the foreground.
 #[derive(Clone, Debug, Parser)]
@@ -21,6 +52,9 @@ pub struct Config {
     /// Where workspaces are reached through the managed Traefik
     #[arg(long, env = "DEVSANCTUM_WEB", default_value = "127.0.0.1:80")]
     pub web: SocketAddr,
+    /// Where SSH listens (`ssh WORKSPACE.PROJECT@HOST`); port 0 takes a free one, `off` leaves it out
+    #[arg(long, env = "DEVSANCTUM_SSH", default_value = "127.0.0.1:2222", value_name = "ADDRESS|off")]
+    pub ssh: Ssh,
     /// Where the managed Traefik's API listens, on loopback; port 0 takes the one used before, or a free one
     #[arg(long, env = "DEVSANCTUM_TRAEFIK_API", default_value = "127.0.0.1:0")]
     pub traefik_api: SocketAddr,

@@ -14,6 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 const LEASE: &str = "controllers";
 
+/// A name that no other replica has.
+pub fn name() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
 /// What [`lead`] needs to know.
 pub struct Candidate {
     /// Where the lease lies.

@@ -2,6 +2,7 @@
 
 mod backup;
 mod config;
+mod gateway;
 mod leader;
 mod proxying;
 mod state_dir;
@@ -71,9 +72,8 @@ pub fn serve(config: Config, state: StateDir, stop: CancellationToken) -> BoxFut
 async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -> Result<(), String> {
     let _lock = state.lock().map_err(|e| e.to_string())?;
     let (clock, store) = (SystemClock::shared(), open_store(&config, &state).await?);
-    let token = admin_token(&state, &store).await?;
-    let tls_files = certificates(&config, &state)?;
-    let listener = listen(config.listen, "--listen")?;
+    let (token, tls_files) = (admin_token(&state, &store).await?, certificates(&config, &state)?);
+    let (listener, door) = (listen(config.listen, "--listen")?, gateway::open(config.ssh, &state)?);
     let mut proxying = Proxying::start(&config, &state, stop.clone())?;
 
     let metrics = Arc::new(Metrics::default());
@@ -92,6 +92,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
         started: Instant::now(),
         leads: is_leading,
         replicated,
+        ssh: door.as_ref().map(|door| door.served.clone()),
     });
     // The streams need a client of the very API they are part of.
     let later = Arc::new(LateStreams::default());
@@ -106,9 +107,10 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     let api_router = router(api.clone()).merge(guarded(&api, status::routes(app)));
     let client = client(api_router.clone(), Identity::system("devsanctum"));
     let _ = later.0.set(EngineStreams { client: client.clone(), connector: connector.clone(), secrets: secrets.clone() });
+    door.map(|door| door.serve(client.clone(), later, stop.clone())).transpose()?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     write_kubeconfig(&state, address, &tls_files.ca_pem, &token)?;
-    tracing::info!(%address, web = %config.web, state = %state.path().display(), "serving");
+    tracing::info!(%address, web = %config.web, ssh = %config.ssh, state = %state.path().display(), "serving");
 
     let serving = tls::serve(listener, api_router, &tls_files, stop.clone().cancelled_owned());
     let serving = async { serving.await.map_err(|e| format!("the API stopped: {e}")) };
@@ -134,14 +136,13 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
             leads.send_replace(true);
             return run(stop.clone()).await;
         }
-        let (holder, ttl, proxy) = (uuid::Uuid::new_v4().to_string(), config.lease, proxy.clone());
-        let candidate = leader::Candidate { store: store.clone(), holder, ttl, stop: stop.clone(), leads, until, proxy };
-        leader::lead(candidate, run).await
+        let (ttl, store, stop, proxy) = (config.lease, store.clone(), stop.clone(), proxy.clone());
+        leader::lead(leader::Candidate { holder: leader::name(), ttl, store, stop, leads, until, proxy }, run).await
     };
     let answers = async { stop.run_until_cancelled(proxying.answers()).await.unwrap_or(Ok(())) };
     // Whichever fails ends the others; a stop waits for all, so that the lead is given back.
     let result = tokio::select! {
-        done = async { tokio::try_join!(serving, loops, answers) } => done.map(|_| ()),
+        done = async { tokio::try_join!(serving, loops, answers) } => done.map(drop),
         never = keep_pruning(api) => match never {},
     };
     stop.cancel();

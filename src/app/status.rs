@@ -1,5 +1,6 @@
 //! What the control plane says of itself, beside the API: its state, and metrics.
 
+use super::gateway::Served;
 use super::telemetry::Metrics;
 use crate::api::Health;
 use crate::controllers::{LoopReport, Outcome, Reports};
@@ -31,6 +32,8 @@ pub struct App {
     pub leads: watch::Receiver<bool>,
     /// There may be other replicas, of which one runs the loops; all are ready to serve.
     pub replicated: bool,
+    /// Where SSH listens.
+    pub ssh: Option<Served>,
 }
 
 impl Health for App {
@@ -79,6 +82,7 @@ async fn status(State(app): State<Arc<App>>) -> axum::Json<Value> {
         "revision": app.store.revision(),
         "database": if app.replicated { "postgres" } else { "sqlite" },
         "leads": *app.leads.borrow(),
+        "ssh": app.ssh.as_ref().map(|ssh| json!({"address": ssh.address.to_string(), "hostKey": ssh.key})),
         "loops": loops,
     }))
 }

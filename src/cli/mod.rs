@@ -23,6 +23,7 @@ mod output;
 mod port_forward;
 mod rest;
 mod schema;
+mod ssh;
 mod status;
 mod target;
 mod template;
@@ -109,6 +110,7 @@ async fn ask(globals: &Globals, command: Command) -> Result<(), Failure> {
         Command::Logs(args) => logs::run(&connect::connect(globals).await?, args).await,
         Command::Exec(args) => exec::run(&connect::connect(globals).await?, args).await,
         Command::Cp(args) => cp::run(&connect::connect(globals).await?, args).await,
+        Command::Ssh(args) => ssh::run(&connect::connect(globals).await?, args).await,
         Command::PortForward(args) => port_forward::run(&connect::connect(globals).await?, args).await,
         Command::Workspace(args) => workspace::run(&connect::connect(globals).await?, args).await,
         Command::Template(args) => template::run(&connect::connect(globals).await?, args).await,

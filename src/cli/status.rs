@@ -99,6 +99,9 @@ fn text(address: &str, report: &Report, servers: &[Value], phases: &BTreeMap<Str
         clean(&report.version),
         clean(&report.database)
     );
+    if let Some(ssh) = report.more.get("ssh").and_then(|ssh| ssh["address"].as_str()) {
+        let _ = writeln!(out, "ssh: {}, as WORKSPACE.PROJECT", clean(ssh));
+    }
     let counts: Vec<String> = phases.iter().map(|(phase, count)| format!("{count} {phase}")).collect();
     let _ = writeln!(out, "workspaces: {}", if counts.is_empty() { "none".into() } else { counts.join(", ") });
     table(&mut out, ui, &["SERVER", "PHASE", "ENGINE", "MESSAGE"], servers.iter().map(server_row).collect());

@@ -4,6 +4,7 @@ use super::errors::FieldErrors;
 use super::kind::{Claim, Rules};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
+use russh::keys::{Algorithm, HashAlg, PublicKey};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,9 @@ pub struct UserSpec {
     /// Platform-wide role.
     #[serde(default)]
     pub role: UserRole,
+    /// Public keys they come in by over SSH, as `ssh-keygen` writes them: ed25519 or ecdsa, each of one user alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ssh_keys: Vec<String>,
     /// Inactive users cannot sign in and their workspaces stop.
     #[serde(default = "yes")]
     pub active: bool,
@@ -65,6 +69,19 @@ pub struct UserStatus {
     pub conditions: Vec<Condition>,
 }
 
+/// Reads a public key.
+///
+/// # Errors
+/// Says what is allowed.
+fn ssh_key(text: &str) -> Result<PublicKey, String> {
+    let key =
+        PublicKey::from_openssh(text).map_err(|_| "must be a public key in one line, such as 'ssh-ed25519 AAAA… ada@desk'")?;
+    match key.algorithm() {
+        Algorithm::Ed25519 | Algorithm::Ecdsa { .. } | Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256 => Ok(key),
+        other => Err(format!("is a key of the type {other}: must be ed25519 or ecdsa; `ssh-keygen -t ed25519` makes one")),
+    }
+}
+
 impl Rules for UserSpec {
     fn validate(&self, errors: &mut FieldErrors) {
         let mut parts = self.email.split('@');
@@ -73,11 +90,19 @@ impl Rules for UserSpec {
         if !plain || user.is_empty() || host.is_empty() || rest.is_some() {
             errors.invalid("spec.email", self.email.as_str(), "must be an e-mail address such as 'ada@example.com'");
         }
+        for (i, text) in self.ssh_keys.iter().enumerate() {
+            errors.check(&format!("spec.sshKeys[{i}]"), text, ssh_key(text).map(drop));
+        }
         if let Some(url) = self.avatar_url.as_deref().filter(|u| !u.starts_with("https://")) {
             errors.invalid("spec.avatarUrl", url, "must be an https:// address");
         }
     }
     fn claims(&self) -> Vec<Claim> {
-        vec![Claim { path: "spec.email".into(), scope: "email", value: self.email.to_lowercase() }]
+        let keys = self.ssh_keys.iter().enumerate().filter_map(|(i, text)| {
+            let value = ssh_key(text).ok()?.fingerprint(HashAlg::Sha256).to_string();
+            Some(Claim { path: format!("spec.sshKeys[{i}]"), scope: "ssh-key", value })
+        });
+        let email = Claim { path: "spec.email".into(), scope: "email", value: self.email.to_lowercase() };
+        std::iter::once(email).chain(keys).collect()
     }
 }

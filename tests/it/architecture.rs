@@ -4,7 +4,7 @@ use crate::support::source::{Source, files};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who may use whom. `app` is the only place that knows all parts.
-const EDGES: [(&str, &[&str]); 13] = [
+const EDGES: [(&str, &[&str]); 14] = [
     ("clock", &[]),
     ("image", &[]),
     ("resource", &["image"]),
@@ -15,9 +15,13 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("access", &["resource", "store"]),
     ("api", &["clock", "resource", "store", "access"]),
     ("web", &["resource", "store", "access", "api"]),
+    ("ssh", &["resource", "access", "api"]),
     ("controllers", &["clock", "image", "resource", "plan", "engine", "proxy"]),
     ("cli", &["resource"]),
-    ("app", &["clock", "image", "resource", "plan", "store", "engine", "proxy", "access", "api", "web", "controllers", "cli"]),
+    (
+        "app",
+        &["clock", "image", "resource", "plan", "store", "engine", "proxy", "access", "api", "web", "ssh", "controllers", "cli"],
+    ),
 ];
 /// Libraries only one module may name.
 const ADAPTERS: [(&str, &str); 2] = [("bollard", "engine"), ("sqlx", "store")];

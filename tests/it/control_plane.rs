@@ -35,7 +35,7 @@ impl Installation {
 
     fn up(&self) -> String {
         let traefik = find_traefik().display().to_string();
-        self.ok(&["up", "--", "--listen", "127.0.0.1:0", "--web", &self.web, "--traefik", &traefik])
+        self.ok(&["up", "--", "--listen", "127.0.0.1:0", "--web", &self.web, "--ssh", "127.0.0.1:0", "--traefik", &traefik])
     }
 }
 

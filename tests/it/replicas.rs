@@ -34,7 +34,17 @@ impl Replica {
         let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
         let web = free_address().to_string();
         let process = devsanctum()
-            .args(["--state-dir", &dir.display().to_string(), "serve", "--listen", "127.0.0.1:0", "--web", &web])
+            .args([
+                "--state-dir",
+                &dir.display().to_string(),
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--web",
+                &web,
+                "--ssh",
+                "127.0.0.1:0",
+            ])
             // No page is asked for here, so no Traefik is needed; nothing listens at port 1.
             .args(["--database", database, "--lease", "3s", "--external-traefik", "http://127.0.0.1:1"])
             .args(more)

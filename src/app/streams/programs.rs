@@ -17,6 +17,8 @@ const BUFFER: usize = 32;
 const SESSION: &str = "DEVSANCTUM_SESSION";
 /// What [`DIAL`] says on its error output once a connection stands.
 const CONNECTED: &[u8] = b"connected\n";
+/// What a person types at a terminal to say that no more comes.
+const END_OF_TRANSMISSION: u8 = 4;
 /// Longest time that telling a program takes.
 const HANGING_UP: Duration = Duration::from_secs(60);
 /// Most words kept on why a connection cannot be had, in bytes.
@@ -58,7 +60,7 @@ pub async fn run(engine: Arc<dyn Engine>, container: &Container, request: ExecRe
     let mut line = Line { engine, container: container.id.clone(), user: ask.user, session, ended: false };
     let (input, from_caller) = mpsc::channel(BUFFER);
     let control: Arc<dyn ExecControl> = Arc::from(running.control);
-    tokio::spawn(feed(from_caller, running.input, control.clone()));
+    tokio::spawn(feed(from_caller, running.input, control.clone(), ask.tty));
     let output = running.output.map(|chunk| match chunk {
         Ok(ExecChunk::Stdout(bytes)) => ExecOutput::Stdout(bytes),
         Ok(ExecChunk::Stderr(bytes)) => ExecOutput::Stderr(bytes),
@@ -133,7 +135,12 @@ impl Drop for Line {
 }
 
 /// Passes on what the caller sends, until the caller goes.
-async fn feed(mut from: mpsc::Receiver<ExecInput>, to: Pin<Box<dyn AsyncWrite + Send>>, control: Arc<dyn ExecControl>) {
+async fn feed(
+    mut from: mpsc::Receiver<ExecInput>,
+    to: Pin<Box<dyn AsyncWrite + Send>>,
+    control: Arc<dyn ExecControl>,
+    tty: bool,
+) {
     let mut to = Some(to);
     while let Some(input) = from.recv().await {
         match input {
@@ -141,6 +148,13 @@ async fn feed(mut from: mpsc::Receiver<ExecInput>, to: Pin<Box<dyn AsyncWrite + 
                 let Some(open) = &mut to else { continue };
                 if open.write_all(&bytes).await.is_err() || open.flush().await.is_err() {
                     to = None;
+                }
+            }
+            // A terminal's input does not end; its user says so. (The engine would take the output away with the input.)
+            ExecInput::CloseStdin if tty => {
+                if let Some(open) = &mut to {
+                    let _ = open.write_all(&[END_OF_TRANSMISSION]).await;
+                    let _ = open.flush().await;
                 }
             }
             ExecInput::CloseStdin => {

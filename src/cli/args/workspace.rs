@@ -109,3 +109,14 @@ pub struct PortForwardArgs {
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub address: IpAddr,
 }
+
+/// `ssh`.
+#[derive(Args, Debug)]
+pub struct SshArgs {
+    /// Workspace
+    #[arg(value_name = "WORKSPACE")]
+    pub workspace: String,
+    /// Command, as ssh takes it; a shell where none is given
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}

@@ -18,5 +18,6 @@ mod repositories;
 mod restored;
 mod services;
 mod sidecars;
+mod ssh;
 mod ways_in;
 mod world;

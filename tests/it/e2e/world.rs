@@ -272,7 +272,7 @@ fn launch(dir: &std::path::Path, listen: SocketAddr, web: SocketAddr) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
     let mut command = devsanctum();
     command.arg("--state-dir").arg(dir).arg("serve").arg("--traefik").arg(find_traefik());
-    command.arg("--listen").arg(listen.to_string()).arg("--web").arg(web.to_string());
+    command.arg("--listen").arg(listen.to_string()).arg("--web").arg(web.to_string()).args(["--ssh", "127.0.0.1:0"]);
     command.env("RUST_LOG", "info,devsanctum=debug").stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
     command.spawn().unwrap()
 }

@@ -1,0 +1,208 @@
+//! One caller's connection: who it is, and what it asks for.
+
+use super::keys::fingerprint;
+use super::{Gateway, forward, program};
+use crate::access::{Action, Denied, Identity, authorize};
+use crate::api::streams::StreamTarget;
+use crate::resource::names::dns_label;
+use russh::keys::PublicKey;
+use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Pty};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// Programs and connections in one connection at once.
+const CHANNELS: usize = 64;
+/// The one subsystem there is.
+pub const SFTP: &str = "sftp";
+
+/// Who came in, once somebody has.
+#[derive(Default)]
+pub struct Login {
+    caller: OnceLock<Caller>,
+    /// Cancelled when it is known.
+    pub done: CancellationToken,
+}
+
+impl Login {
+    /// Who it is.
+    pub fn caller(&self) -> Option<&Caller> {
+        self.caller.get()
+    }
+}
+
+/// A caller who has proved to hold a user's key.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Who that is.
+    pub who: Identity,
+    /// By which key.
+    pub fingerprint: String,
+    /// The workspace it named as its user name.
+    pub target: StreamTarget,
+}
+
+impl Caller {
+    /// Asks whether the caller may do this to the workspace.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn may(&self, verb: &str, subresource: &str) -> Result<(), Denied> {
+        let (namespace, name) = (Some(self.target.namespace.as_str()), Some(self.target.name.as_str()));
+        let action = Action { verb, group: "devsanctum.io", resource: "workspaces", subresource, namespace, name };
+        authorize(&self.who, &action)
+    }
+}
+
+/// `WORKSPACE.PROJECT`, or `SIDECAR.WORKSPACE.PROJECT`.
+fn target(user: &str) -> Option<StreamTarget> {
+    let words: Vec<&str> = user.split('.').collect();
+    let (container, name, namespace) = match words[..] {
+        [name, namespace] => (None, name, namespace),
+        [container, name, namespace] => (Some(container), name, namespace),
+        _ => return None,
+    };
+    let all_named = words.iter().all(|word| dns_label(word).is_ok());
+    all_named.then(|| StreamTarget { namespace: namespace.into(), name: name.into(), container: container.map(Into::into) })
+}
+
+/// What one caller's connection does.
+pub struct Connection {
+    gateway: Arc<Gateway>,
+    login: Arc<Login>,
+    room: Arc<Semaphore>,
+}
+
+impl Connection {
+    /// A connection whose caller is not known yet.
+    pub fn new(gateway: Arc<Gateway>, login: Arc<Login>) -> Self {
+        Self { gateway, login, room: Arc::new(Semaphore::new(CHANNELS)) }
+    }
+
+    fn identify(&self, user: &str, key: &PublicKey) -> Option<Caller> {
+        let fingerprint = fingerprint(key);
+        let who = self.gateway.keys.holder(&fingerprint)?;
+        Some(Caller { who, fingerprint, target: target(user)? })
+    }
+}
+
+fn answer(known: bool) -> Auth {
+    if known { Auth::Accept } else { Auth::reject() }
+}
+
+impl Handler for Connection {
+    type Error = russh::Error;
+
+    async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
+        Ok(answer(self.identify(user, offer.public_key).is_some()))
+    }
+
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
+        let Some(caller) = self.identify(user, key.public_key) else { return Ok(answer(false)) };
+        tracing::info!(user = caller.who.name, workspace = user, key = caller.fingerprint, "came in by SSH");
+        let first = self.login.caller.set(caller).is_ok();
+        self.login.done.cancel();
+        Ok(answer(first))
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let (Some(caller), Ok(place)) = (self.login.caller().cloned(), self.room.clone().try_acquire_owned()) else {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        };
+        reply.accept().await;
+        let gateway = self.gateway.clone();
+        tokio::spawn(async move {
+            program::serve(&gateway, &caller, channel).await;
+            drop(place);
+        });
+        Ok(())
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let (Some(caller), Ok(place)) = (self.login.caller().cloned(), self.room.clone().try_acquire_owned()) else {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        };
+        let (gateway, host) = (self.gateway.clone(), host.to_owned());
+        tokio::spawn(async move {
+            forward::serve(&gateway, &caller, channel, (&host, port), reply).await;
+            drop(place);
+        });
+        Ok(())
+    }
+
+    // What a channel is asked for reaches `program` as messages of its own; here it is only answered.
+
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        _: &str,
+        _: u32,
+        _: u32,
+        _: u32,
+        _: u32,
+        _: &[(Pty, u32)],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        session.channel_success(channel)
+    }
+
+    async fn env_request(&mut self, channel: ChannelId, _: &str, _: &str, session: &mut Session) -> Result<(), Self::Error> {
+        session.channel_success(channel)
+    }
+
+    async fn shell_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), Self::Error> {
+        session.channel_success(channel)
+    }
+
+    async fn exec_request(&mut self, channel: ChannelId, _: &[u8], session: &mut Session) -> Result<(), Self::Error> {
+        session.channel_success(channel)
+    }
+
+    async fn subsystem_request(&mut self, channel: ChannelId, name: &str, session: &mut Session) -> Result<(), Self::Error> {
+        if name == SFTP { session.channel_success(channel) } else { session.channel_failure(channel) }
+    }
+
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        _: bool,
+        _: &str,
+        _: &str,
+        _: u32,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        session.channel_failure(channel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_name_names_a_workspace() {
+        let of = |user| target(user).map(|t| (t.namespace, t.name, t.container));
+        assert_eq!(of("web.team"), Some(("team".into(), "web".into(), None)));
+        assert_eq!(of("db.web.team"), Some(("team".into(), "web".into(), Some("db".into()))));
+        for bad in ["", "web", "web.", ".team", "a.b.c.d", "Web.team", "web.team/x", "web.team ", "w_b.team"] {
+            assert!(of(bad).is_none(), "{bad:?}");
+        }
+    }
+}

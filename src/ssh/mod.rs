@@ -1,0 +1,140 @@
+//! The SSH gateway: `ssh WORKSPACE.PROJECT@HOST` is a shell in a workspace.
+//!
+//! Who may come in is known by the public keys of `User` records, and what they may do is decided where everything is
+//! (`access::authorize`). Programs are run by the engine, as `exec` runs them: nothing listens in a workspace, and no port
+//! of it is published. A workspace that is stopped is started first.
+
+mod connection;
+mod forward;
+mod keys;
+mod program;
+mod wake;
+
+pub use keys::Keys;
+
+use crate::api::streams::WorkspaceStreams;
+use connection::{Connection, Login};
+use kube::Client;
+use russh::keys::PrivateKey;
+use russh::keys::ssh_key::private::Ed25519Keypair;
+use russh::server::{Config, run_stream};
+use russh::{Disconnect, MethodKind, MethodSet, SshId};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// Connections at once.
+const CONNECTIONS: usize = 1024;
+/// Longest time until a caller has proved who it is.
+const LOGIN_GRACE: Duration = Duration::from_secs(60);
+/// A caller who sends nothing is asked this often whether it is still there, and is given up after three times.
+const ASK_EVERY: Duration = Duration::from_secs(30);
+/// How much a caller may send ahead, in bytes for each channel.
+const WINDOW: u32 = 4 << 20;
+/// How long a caller who was told why it is sent away may take to go.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long to wait after a connection that could not be taken: most often too many files are open.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What the gateway needs.
+pub struct Gateway {
+    /// The API, as the gateway itself.
+    pub client: Client,
+    /// The workspaces' containers.
+    pub streams: Arc<dyn WorkspaceStreams>,
+    /// Who may come in.
+    pub keys: Keys,
+}
+
+/// The key by which callers know this host, from 32 secret bytes.
+pub fn host_key(seed: &[u8; 32]) -> PrivateKey {
+    PrivateKey::from(Ed25519Keypair::from_seed(seed))
+}
+
+fn config(key: PrivateKey) -> Config {
+    Config {
+        server_id: SshId::Standard(Cow::Borrowed("SSH-2.0-DevSanctum")),
+        methods: MethodSet::from(&[MethodKind::PublicKey][..]),
+        // Clients ask first, without a key, what there is to prove who they are.
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        auth_rejection_time: Duration::from_millis(300),
+        // Agents offer all the keys they have.
+        max_auth_attempts: 20,
+        keys: vec![key],
+        window_size: WINDOW,
+        maximum_packet_size: 64 << 10,
+        inactivity_timeout: None,
+        keepalive_interval: Some(ASK_EVERY),
+        keepalive_max: 3,
+        nodelay: true,
+        ..Config::default()
+    }
+}
+
+/// Serves until `stop`.
+pub async fn serve(listener: TcpListener, key: PrivateKey, gateway: Gateway, stop: CancellationToken) {
+    let (config, gateway) = (Arc::new(config(key)), Arc::new(gateway));
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let taken = tokio::select! {
+            taken = listener.accept() => taken,
+            () = stop.cancelled() => return,
+        };
+        let (stream, peer) = match taken {
+            Ok(taken) => taken,
+            Err(error) => {
+                tracing::warn!(%error, "an SSH connection could not be taken");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        // One that finds no room is closed at once.
+        let Ok(place) = room.clone().try_acquire_owned() else { continue };
+        let _ = stream.set_nodelay(true);
+        let (config, gateway, stop) = (config.clone(), gateway.clone(), stop.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            if let Err(error) = carry(config, stream, gateway, stop).await {
+                tracing::debug!(%peer, %error, "an SSH connection ended");
+            }
+        });
+    }
+}
+
+/// Carries one connection to its end: its caller's, this program's, or that of the key it came in by.
+async fn carry(
+    config: Arc<Config>,
+    stream: TcpStream,
+    gateway: Arc<Gateway>,
+    stop: CancellationToken,
+) -> Result<(), russh::Error> {
+    let (login, mut keys) = (Arc::new(Login::default()), gateway.keys.clone());
+    let connection = Connection::new(gateway, login.clone());
+    let began = tokio::time::timeout(LOGIN_GRACE, run_stream(config, stream, connection)).await;
+    let mut session = began.map_err(|_| russh::Error::ConnectionTimeout)??;
+    let handle = session.handle();
+    let not_in_time = async {
+        if tokio::time::timeout(LOGIN_GRACE, login.done.cancelled()).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let revoked = async {
+        login.done.cancelled().await;
+        match login.caller() {
+            Some(caller) => keys.lost(&caller.fingerprint, &caller.who).await,
+            None => std::future::pending().await,
+        }
+    };
+    let why = tokio::select! {
+        ended = &mut session => return ended,
+        () = stop.cancelled() => "the control plane is stopping",
+        () = not_in_time => "nobody logged in in time",
+        () = revoked => "the key you came in by is no longer yours",
+    };
+    let _ = handle.disconnect(Disconnect::ByApplication, why.into(), "en".into()).await;
+    let _ = tokio::time::timeout(LAST_WORDS, session).await;
+    Ok(())
+}

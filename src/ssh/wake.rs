@@ -1,0 +1,54 @@
+//! A workspace that is stopped is started for who comes in.
+
+use super::Gateway;
+use super::connection::Caller;
+use crate::resource::Workspace;
+use crate::resource::conditions::find;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedSender;
+
+const MANAGER: &str = "devsanctum-ssh";
+/// Longest wait: its image may have to be built first.
+const PATIENCE: Duration = Duration::from_secs(600);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Waits until the workspace's container runs, starting it where it is stopped, and tells the caller what it waits for.
+///
+/// # Errors
+/// In words for the caller.
+pub async fn awake(gateway: &Gateway, caller: &Caller, tell: Option<UnboundedSender<String>>) -> Result<(), String> {
+    let tell = |words: String| tell.as_ref().map(|to| to.send(words));
+    let (name, project) = (&caller.target.name, &caller.target.namespace);
+    let workspaces: Api<Workspace> = Api::namespaced(gateway.client.clone(), project);
+    let (begun, mut told) = (Instant::now(), String::new());
+    loop {
+        let found = workspaces.get_opt(name).await.map_err(|e| e.to_string())?;
+        let record = found.ok_or_else(|| format!("there is no workspace {name:?} in project {project:?}"))?;
+        if !record.spec.running {
+            caller.may("patch", "").map_err(|e| format!("workspace {name:?} is stopped, and you may not start it: {e}"))?;
+            tell(format!("workspace {name:?} is stopped: starting it"));
+            let start = Patch::Merge(json!({"spec": {"running": true}}));
+            workspaces.patch(name, &PatchParams::apply(MANAGER), &start).await.map_err(|e| e.to_string())?;
+        } else if runs(&record) {
+            return Ok(());
+        }
+        let message = record.status.and_then(|s| s.message).unwrap_or_default();
+        if begun.elapsed() > PATIENCE {
+            return Err(format!("workspace {name:?} does not run: {message}"));
+        }
+        if message != told && !message.is_empty() {
+            tell(message.clone());
+            told = message;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn runs(record: &Workspace) -> bool {
+    let Some(status) = &record.status else { return false };
+    let seen = status.observed_generation >= record.metadata.generation;
+    seen && find(&status.conditions, "ContainerRunning").is_some_and(|c| c.status == "True")
+}

@@ -14,3 +14,4 @@ echo '|---|---|---|---|---|'
 "$bench" route
 "$bench" idle
 "$bench" many
+"$bench" inside

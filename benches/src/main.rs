@@ -9,6 +9,7 @@ mod api;
 mod docker;
 mod floor;
 mod idle;
+mod inside;
 mod many;
 mod records;
 mod repair;
@@ -21,7 +22,7 @@ mod wire;
 use std::process::{Command, ExitCode};
 
 const INSIDE: &str = "DEVSANCTUM_BENCH_INSIDE";
-const USAGE: &str = "usage: devsanctum-bench rollout|repair|route|idle|many|api [--count N] [--runs N] [--seconds N] [--no-compose] [--in-flight N]";
+const USAGE: &str = "usage: devsanctum-bench rollout|repair|route|idle|many|inside|api [--count N] [--runs N] [--seconds N] [--no-compose] [--in-flight N]";
 
 /// Flags of all benches.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         "repair" => runtime.block_on(repair::run(flags)),
         "route" => runtime.block_on(route::run(flags)),
         "idle" => runtime.block_on(idle::run(flags)),
+        "inside" => runtime.block_on(inside::run(flags)),
         "many" => runtime.block_on(many::run(flags)),
         "api" => runtime.block_on(api::run(flags)),
         _ => {

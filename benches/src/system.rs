@@ -27,7 +27,8 @@ pub struct System {
     pub ready_after: Duration,
 }
 
-fn binary() -> PathBuf {
+/// The program that is measured.
+pub fn binary() -> PathBuf {
     if let Some(named) = std::env::var_os("DEVSANCTUM_BINARY") {
         return named.into();
     }

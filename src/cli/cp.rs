@@ -10,11 +10,9 @@ use kube::api::{AttachParams, AttachedProcess};
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio_util::io::SyncIoBridge;
 
-/// What `tar` says is kept up to here, in bytes.
-const WORDS: u64 = 4096;
 /// Data under way.
 const BUFFER: usize = 256 << 10;
 
@@ -135,22 +133,12 @@ fn no_name(path: &str) -> Failure {
 
 /// Waits for the end of `tar`, and says what it said where it failed.
 async fn finish(mut process: AttachedProcess) -> Result<(), Failure> {
-    let from = process.stderr();
-    let words = async { if let Some(from) = from { words(from).await } else { String::new() } };
-    let (words, status) = exec::ended(&mut process, words).await;
+    let errors = process.stderr();
+    let (words, status) = exec::ended(&mut process, exec::text(errors)).await;
     exec::finish(status).map_err(|failure| match words.unwrap_or_default().trim() {
         "" => failure,
         words => Failure::new(words.to_owned()).hint("the workspace's own tar copies: it must be in the image"),
     })
-}
-
-async fn words(from: impl AsyncRead + Unpin) -> String {
-    let mut words = Vec::new();
-    let mut from = from.take(WORDS);
-    let _ = from.read_to_end(&mut words).await;
-    // Whatever else it says is taken in, so that it does not stand still.
-    let _ = tokio::io::copy(&mut from.into_inner(), &mut tokio::io::sink()).await;
-    String::from_utf8_lossy(&words).into_owned()
 }
 
 /// Writes a file or folder as a tar archive, under this name.

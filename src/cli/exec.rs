@@ -14,6 +14,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Most that is kept of what a command says, in bytes.
+const KEPT: u64 = 1 << 20;
 /// How long output that has come already may take to be read once the connection is gone.
 const LEFT_OVER: Duration = Duration::from_secs(1);
 
@@ -41,6 +43,34 @@ pub async fn run(context: &Context, args: ExecArgs) -> Result<(), Failure> {
     let status = pump(&mut process, args.tty).await;
     drop(raw);
     finish(status?)
+}
+
+/// Runs a command in a workspace and gives what it says.
+///
+/// # Errors
+/// In its own words, where it fails.
+pub async fn said(api: &Api<Workspace>, name: &str, command: &[&str]) -> Result<String, Failure> {
+    let params = AttachParams::default().stdin(false).stdout(true).stderr(true);
+    let mut process = api.exec(name, command.iter().copied(), &params).await?;
+    let (output, errors) = (process.stdout(), process.stderr());
+    let reading = async { tokio::join!(text(output), text(errors)) };
+    let (read, status) = ended(&mut process, reading).await;
+    let (output, errors) = read.unwrap_or_default();
+    match finish(status) {
+        Ok(()) => Ok(output),
+        Err(_) if !errors.trim().is_empty() => Err(Failure::new(errors.trim().to_owned())),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Reads to the end, and keeps the first part.
+pub async fn text(from: Option<impl AsyncRead + Unpin>) -> String {
+    let Some(from) = from else { return String::new() };
+    let (mut kept, mut from) = (Vec::new(), from.take(KEPT));
+    let _ = from.read_to_end(&mut kept).await;
+    // Whatever else it says is taken in, so that it does not stand still.
+    let _ = tokio::io::copy(&mut from.into_inner(), &mut tokio::io::sink()).await;
+    String::from_utf8_lossy(&kept).into_owned()
 }
 
 /// Carries bytes both ways until the command ends.

@@ -5,6 +5,7 @@
 
 mod apply;
 pub mod args;
+mod branches;
 mod connect;
 mod cp;
 mod delete;
@@ -113,6 +114,7 @@ async fn ask(globals: &Globals, command: Command) -> Result<(), Failure> {
         Command::Ssh(args) => ssh::run(&connect::connect(globals).await?, args).await,
         Command::PortForward(args) => port_forward::run(&connect::connect(globals).await?, args).await,
         Command::Workspace(args) => workspace::run(&connect::connect(globals).await?, args).await,
+        Command::Branches(args) => branches::run(&connect::connect(globals).await?, args).await,
         Command::Template(args) => template::run(&connect::connect(globals).await?, args).await,
         Command::Explain(args) => explain::run(&args),
         Command::Kubeconfig(args) => kubeconfig::run(globals, &args),

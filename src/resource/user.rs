@@ -91,7 +91,7 @@ impl Rules for UserSpec {
             errors.invalid("spec.email", self.email.as_str(), "must be an e-mail address such as 'ada@example.com'");
         }
         for (i, text) in self.ssh_keys.iter().enumerate() {
-            errors.check(&format!("spec.sshKeys[{i}]"), text, ssh_key(text).map(drop));
+            errors.check(format!("spec.sshKeys[{i}]"), text, ssh_key(text).map(drop));
         }
         if let Some(url) = self.avatar_url.as_deref().filter(|u| !u.starts_with("https://")) {
             errors.invalid("spec.avatarUrl", url, "must be an https:// address");

@@ -188,3 +188,32 @@ pub async fn pump(session: ExecSession, early: Vec<ExecInput>, read: &mut Channe
 async fn hand_on(input: &Sender<ExecInput>, said: ExecInput) -> Option<()> {
     tokio::time::timeout(DEAF, input.send(said)).await.ok().map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(asked: &mut Asked, name: &str, value: &str) {
+        let (variable_name, variable_value) = (name.to_owned(), value.to_owned());
+        asked.hear(&ChannelMsg::SetEnv { want_reply: false, variable_name, variable_value });
+    }
+
+    #[test]
+    fn variables_are_few_and_well_formed() {
+        let mut asked = Asked::default();
+        for (name, value) in [("A=B", "x"), ("", "x"), ("1A", "x"), ("A B", "x"), ("A", "x\0y"), ("BIG", &"x".repeat(64 << 10))] {
+            set(&mut asked, name, value);
+        }
+        assert!(asked.env.is_empty(), "{:?}", asked.env);
+        for n in 0..1000 {
+            set(&mut asked, &format!("V{n}"), "x");
+        }
+        assert_eq!(asked.env.len(), VARIABLES);
+    }
+
+    #[test]
+    fn a_terminal_without_a_size_has_none() {
+        assert_eq!(size(80, 24), Some((80, 24)));
+        assert_eq!([size(0, 24), size(80, 0), size(1 << 20, 24)], [None; 3]);
+    }
+}

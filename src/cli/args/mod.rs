@@ -89,6 +89,8 @@ pub enum Command {
     PortForward(PortForwardArgs),
     /// Start and stop a workspace, or move it to its template as it is now
     Workspace(WorkspaceArgs),
+    /// List the branches of a project's repositories
+    Branches(BranchesArgs),
     /// Look at templates
     Template(TemplateArgs),
     /// Explain the fields of a kind

@@ -120,3 +120,14 @@ pub struct SshArgs {
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 }
+
+/// `branches`.
+#[derive(Args, Debug)]
+pub struct BranchesArgs {
+    /// Project
+    #[arg(value_name = "PROJECT")]
+    pub project: String,
+    /// One of its repositories; all where left out
+    #[arg(value_name = "REPOSITORY")]
+    pub repository: Option<String>,
+}

@@ -15,6 +15,8 @@ use tokio_util::io::ReaderStream;
 
 /// The engine records the exit code a moment after the output ends.
 const EXIT_CODE_WAIT: Duration = Duration::from_secs(5);
+/// Output is read in pieces of up to this many bytes.
+const PIECE: usize = 64 << 10;
 const EXIT_CODE_PAUSE: Duration = Duration::from_millis(20);
 
 impl DockerEngine {
@@ -42,7 +44,8 @@ impl DockerEngine {
         };
         let (reader, writer) = tokio::io::split(TokioIo::new(self.within(BEGIN, opened).await?));
         let engine = self.clone();
-        let chunks = ReaderStream::new(reader).map(move |chunk| chunk.map_err(|e| engine.classify(e.into()))).boxed();
+        let chunks =
+            ReaderStream::with_capacity(reader, PIECE).map(move |chunk| chunk.map_err(|e| engine.classify(e.into()))).boxed();
         Ok(ExecSession {
             output: stream::output(chunks, request.tty),
             input: Box::pin(writer),

@@ -2,10 +2,15 @@
 
 use super::records;
 use super::world::{World, annotation, in_world, until};
+use crate::support::devsanctum;
 use crate::support::git::{GitHost, image_with_git};
+use crate::support::git_ssh::SshGit;
 use devsanctum::resource::conditions::find;
 use devsanctum::resource::{Project, Secret, Template, labels};
 use kube::api::{Api, Patch, PatchParams};
+use russh::keys::PrivateKey;
+use russh::keys::ssh_key::LineEnding;
+use russh::keys::ssh_key::private::Ed25519Keypair;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -22,8 +27,8 @@ async fn ground(world: &World<'_>, host: &GitHost, repositories: Value) {
     repositories_of(world, host, repositories).await;
 }
 
-/// Gives the project these repositories.
-async fn repositories_of(world: &World<'_>, host: &GitHost, repositories: Value) {
+/// Where workspaces reach what listens on their host.
+async fn host_address(world: &World<'_>) -> String {
     let mut gateway = String::new();
     until("the workspaces' network", SOON, async || {
         let subnet = world.docker_says(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", &world.bridge()]);
@@ -32,9 +37,18 @@ async fn repositories_of(world: &World<'_>, host: &GitHost, repositories: Value)
         Ok(())
     })
     .await;
+    gateway
+}
+
+/// Gives the project these repositories.
+async fn repositories_of(world: &World<'_>, host: &GitHost, repositories: Value) {
+    let gateway = host_address(world).await;
     let mut all = repositories;
     for repository in all.as_array_mut().unwrap() {
-        repository["url"] = json!(format!("http://{gateway}:{}/{}", host.address.port(), repository["url"].as_str().unwrap()));
+        let url = repository["url"].as_str().unwrap();
+        if !url.starts_with("ssh://") {
+            repository["url"] = json!(format!("http://{gateway}:{}/{url}", host.address.port()));
+        }
     }
     let projects: Api<Project> = Api::all(world.client.clone());
     let patch = json!({"spec": {"repositories": all}});
@@ -93,6 +107,19 @@ fn repositories_are_cloned_at_the_branch_or_the_default_one_and_never_over_what_
         assert_eq!(inside(&world, "cd /workspace && cat web/branch api/branch && ls -A empty").await, "feature/xtrunk.git");
         assert_eq!(inside(&world, "pwd; ls -A /workspace").await, "/workspace\napi\nempty\nweb");
         assert_eq!(world.page("w0").await.0, 200);
+
+        let branches = async |args: &[&str]| {
+            let mut command = devsanctum();
+            command.arg("--state-dir").arg(world.state_dir()).arg("branches").args(args);
+            let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            (output.status.code(), text(&output.stdout), text(&output.stderr))
+        };
+        let (code, listed, words) = branches(&["team"]).await;
+        let first: Vec<String> = listed.lines().map(|l| l.split_whitespace().take(2).collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(first, ["REPOSITORY BRANCH", "web feature/x", "web main", "api trunk"], "{code:?} {words}");
+        let (code, _, words) = branches(&["team", "none"]).await;
+        assert!(code == Some(1) && words.contains("it has: web, api, empty"), "{words}");
 
         // Work goes on where it was: after a stop, and in a container that was made anew.
         inside(&world, "cd /workspace/web && echo mine > branch && git checkout -q -b other").await;
@@ -186,6 +213,54 @@ fn a_token_is_found_nowhere_but_where_git_looks_for_it() {
         world.docker(&["restart", "-t", "0", &container]);
         world.restart().await;
         again(&world).await;
+        let push = "cd /workspace/web && echo more > more && git add more && \
+            git -c user.name=a -c user.email=a@example.com commit -qm more && git push -q origin main";
+        assert_eq!(inside(&world, push).await, "");
+        assert_eq!(crate::support::git::git(&bare, &["log", "-1", "--format=%s", "main"]), "more");
+    });
+}
+
+#[test]
+fn a_deploy_key_lets_git_in_over_ssh_and_is_found_nowhere_else() {
+    in_world(async |world| {
+        let host = GitHost::start();
+        let bare = host.repository("web.git", &["main"]);
+        let ssh = SshGit::start(host.root().to_owned());
+        let of = |seed| PrivateKey::from(Ed25519Keypair::from_seed(&[seed; 32]));
+        let (deploy, other) = (of(1), of(2));
+        let text = |key: &PrivateKey| key.to_openssh(LineEnding::LF).unwrap().to_string();
+        ground(&world, &host, json!([])).await;
+        let at = host_address(&world).await;
+        let url = format!("ssh://git@{at}:{}/web.git", ssh.address.port());
+        repositories_of(&world, &host, json!([{"name": "web", "url": url, "credentials": {"name": "git"}}])).await;
+        let known = format!("[{at}]:{} {}", ssh.address.port(), ssh.key);
+        secret(&world, json!({"sshKey": text(&deploy), "knownHosts": known})).await;
+        world.create(records::workspace("w0")).await;
+        let told = condition(&world, "CloneFailed").await;
+        assert!(told.contains("web: ") && told.contains("Permission denied"), "{told}");
+        *ssh.lets_in.lock().unwrap() = Some(deploy.public_key().clone());
+        // Another host's key: nothing is told to whoever answers.
+        let pinned = format!("[{at}]:{} {}", ssh.address.port(), other.public_key().to_openssh().unwrap());
+        secret(&world, json!({"sshKey": text(&deploy), "knownHosts": pinned})).await;
+        until("word of the other host", SOON, async || match condition(&world, "CloneFailed").await {
+            told if told.contains("Host key verification failed") => Ok(()),
+            told => Err(told),
+        })
+        .await;
+        secret(&world, json!({"sshKey": text(&deploy), "knownHosts": known})).await;
+        condition(&world, "Cloned").await;
+        world.at_rest_within(SOON).await;
+
+        let canary = text(&deploy).lines().nth(2).unwrap().to_owned();
+        let found = inside(&world, &format!("grep -rlF {canary} /workspace /run /tmp /root /home /var")).await;
+        assert_eq!(found, "/run/devsanctum/git/web.key");
+        assert_eq!(inside(&world, "ls -l /run/devsanctum/git/web.key | cut -c1-10").await, "-rw-------");
+        let container = world.container("w0").await;
+        let log = std::fs::read_to_string(world.state_dir().join("log")).unwrap();
+        let environments = inside(&world, "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline /workspace/web/.git/config").await;
+        for text in [world.docker_says(&["inspect", &container]), log, environments] {
+            assert!(!text.contains(&canary));
+        }
         let push = "cd /workspace/web && echo more > more && git add more && \
             git -c user.name=a -c user.email=a@example.com commit -qm more && git push -q origin main";
         assert_eq!(inside(&world, push).await, "");

@@ -7,7 +7,7 @@ use devsanctum::resource::{Template, User, WorkspacePhase};
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -161,7 +161,7 @@ fn openssh_works_in_a_workspace_as_on_any_host() {
 }
 
 fn page(address: SocketAddr) -> String {
-    let Ok(mut stream) = std::net::TcpStream::connect(address) else { return String::new() };
+    let Ok(mut stream) = TcpStream::connect(address) else { return String::new() };
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let _ = stream.write_all(b"GET / HTTP/1.0\r\n\r\n");
     let mut text = String::new();
@@ -188,6 +188,15 @@ fn who_may_not_come_in_stays_out_and_who_no_longer_may_is_sent_away() {
         assert!(nobody.0 == 255 && nobody.2.contains("there is no workspace \"w9\" in project \"team\""), "{nobody:?}");
         let nowhere = ran(ssh("id", &["w0@127.0.0.1", "id"]), b"").await;
         assert!(nowhere.0 == 255 && nowhere.2.contains("Permission denied"), "{nowhere:?}");
+
+        // Callers who say nothing, or nothing that is SSH, are in nobody's way.
+        let _silent: Vec<_> = (0..100).map(|_| TcpStream::connect(at.address).unwrap()).collect();
+        for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"SSH-2.0-x\r\n", &[0xff; 64 << 10]] {
+            let mut stream = TcpStream::connect(at.address).unwrap();
+            let _ = stream.write_all(garbage);
+            let _ = stream.write_all(&[0x7f; 256 << 10]);
+        }
+        assert_eq!(ran(ssh("id", &[there, "true"]), b"").await.0, 0);
 
         // Another key of the same person, and one that somebody else has.
         user(&world, json!({"sshKeys": [key, stranger]})).await.unwrap();

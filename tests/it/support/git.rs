@@ -26,7 +26,10 @@ pub fn git(folder: &Path, args: &[&str]) -> String {
 /// Puts the busybox image with this machine's git in it on the engine, and gives its name.
 pub fn image_with_git(daemon: &Dockerd) -> &'static str {
     let helpers = PathBuf::from(git(Path::new("/"), &["--exec-path"]));
-    image_with(daemon, "ds-test/git:1", &[program("git"), helpers.join("git-remote-http")])
+    // ssh wants to know who runs it.
+    let ssh = [program("ssh"), PathBuf::from("/etc/passwd")];
+    let git = [program("git"), helpers.join("git-remote-http")];
+    image_with(daemon, "ds-test/git:1", &[git, ssh].concat())
 }
 
 /// Serves the repositories of a folder as a git host does.
@@ -64,6 +67,11 @@ impl GitHost {
             });
         });
         Self { address, folder, token, _open: open }
+    }
+
+    /// Where its repositories are.
+    pub fn root(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Lets in only who knows this as the password.

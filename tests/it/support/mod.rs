@@ -6,6 +6,7 @@ mod command;
 pub mod cutter;
 pub mod dockerd;
 pub mod git;
+pub mod git_ssh;
 pub mod image;
 pub mod kubectl;
 pub mod machine;

@@ -2,12 +2,14 @@
 
 use super::docker::Dockerd;
 use super::system::{self, System};
-use super::tool::{median, ms, note, row, spread};
+use super::tool::{median, ms, note, quantile, row, spread};
 use super::{Flags, docker, records};
+use futures::{SinkExt, StreamExt};
 use serde_json::json;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use tokio_tungstenite::tungstenite::Message;
 
 /// Bytes of a large file.
 const LARGE: u64 = 1 << 30;
@@ -29,6 +31,7 @@ pub async fn run(flags: Flags) {
     let port = status["ssh"]["address"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
     let ways = Ways { daemon: &daemon, system: &system, key: &key, port, container: main_container(&daemon) };
     ways.logins(runs);
+    ways.echo(runs * 50).await;
     ways.files(dir.path(), large, runs.clamp(1, 3));
 }
 
@@ -81,6 +84,28 @@ impl Ways<'_> {
             let more = median(&took) - median(&floor);
             row(what, &spread(&took, "ms"), &beside, &format!("{more:+.0} ms"), "≤ docker exec + 150 ms");
         }
+    }
+
+    /// How long until what is typed at a terminal is seen there.
+    async fn echo(&self, keys: usize) {
+        let path = "/apis/devsanctum.io/v1/namespaces/bench/workspaces/w0/terminal?session=bench&columns=80&rows=24";
+        let request = http::Request::get(path).body(Vec::new()).unwrap();
+        let mut socket = self.system.client.connect(request).await.unwrap().into_stream();
+        // Nothing but the terminal itself answers.
+        socket.send(Message::binary(&b"\0exec sleep 1000\n"[..])).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut took = Vec::new();
+        for n in 0..keys {
+            // A line that gets too long is echoed no more.
+            let key = if n % 64 == 63 { b"\0\n" } else { b"\0x" };
+            while let Ok(Some(_)) = tokio::time::timeout(Duration::from_millis(2), socket.next()).await {}
+            let begun = Instant::now();
+            socket.send(Message::binary(&key[..])).await.unwrap();
+            while !matches!(socket.next().await.unwrap().unwrap(), Message::Binary(shown) if shown.len() > 1) {}
+            took.push(ms(begun.elapsed()));
+        }
+        let p99 = quantile(&took, 0.99);
+        row("terminal: typed → seen", &spread(&took, "ms"), "–", &format!("p99 {p99:.1} ms"), "p99 ≤ 20 ms");
     }
 
     /// How fast a large file goes in and out.

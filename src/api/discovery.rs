@@ -123,6 +123,7 @@ fn subresources(kind: &Served) -> Vec<Value> {
         parts.push(part("exec", &["create", "get"]));
         parts.push(part("log", &["get"]));
         parts.push(part("portforward", &["create", "get"]));
+        parts.push(part("terminal", &["create", "get"]));
     }
     parts
 }

@@ -17,7 +17,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+/// Kubernetes' subprotocols for programs.
+pub const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -73,7 +74,8 @@ pub async fn exec(state: &ApiState, target: &Target, params: &Params, parts: &mu
     }))
 }
 
-fn frame(said: &ExecOutput) -> Bytes {
+/// What a program says, as a message.
+pub fn frame(said: &ExecOutput) -> Bytes {
     match said {
         ExecOutput::Stdout(bytes) => framed(STDOUT, bytes),
         ExecOutput::Stderr(bytes) => framed(STDERR, bytes),
@@ -82,7 +84,8 @@ fn frame(said: &ExecOutput) -> Bytes {
     }
 }
 
-fn said(message: &[u8]) -> Option<(usize, ExecInput)> {
+/// What a message says to a program.
+pub fn said(message: &[u8]) -> Option<(usize, ExecInput)> {
     let (channel, data) = message.split_first()?;
     let said = match *channel {
         STDIN if !data.is_empty() => ExecInput::Stdin(Bytes::copy_from_slice(data)),

@@ -10,7 +10,7 @@ use super::select::Selection;
 use super::status::ApiError;
 use super::view::{Form, View, json_response, negotiate};
 use super::write::{Change, Draft, SecretData, WriteRequest, Written, create, modify, transact};
-use super::{ApiState, events, exec, fail, list, logs, portforward, watch};
+use super::{ApiState, events, exec, fail, list, logs, portforward, terminal, watch};
 use crate::access::{Action, Identity, authorize};
 use crate::store::{Key, Stored, Tx, Wants};
 use axum::Extension;
@@ -73,9 +73,9 @@ fn understand(state: &ApiState, identity: Identity, target: Target, parts: Parts
 fn verb(target: &Target, method: &Method, params: &Params) -> Result<&'static str, ApiError> {
     let everywhere = target.served.def.namespaced && target.namespace.is_none();
     let verb = match (target.subresource, method.as_str(), target.name.is_some()) {
-        (Subresource::Exec | Subresource::Portforward, "GET" | "POST" | "CONNECT", true) => "create",
+        (Subresource::Exec | Subresource::Portforward | Subresource::Terminal, "GET" | "POST" | "CONNECT", true) => "create",
         (Subresource::Log, "GET", true) => "get",
-        (Subresource::Exec | Subresource::Portforward | Subresource::Log, ..) => "",
+        (Subresource::Exec | Subresource::Portforward | Subresource::Terminal | Subresource::Log, ..) => "",
         (_, "GET", _) if params.flag("watch")? => "watch",
         (_, "GET", true) => "get",
         (_, "GET", false) => "list",
@@ -101,6 +101,9 @@ async fn answer(mut call: Call, verb: &'static str, body: Body) -> Result<Respon
     match (call.target.subresource, verb) {
         (Subresource::Exec, _) => exec::exec(&call.state, &call.target, &call.params, &mut call.parts).await,
         (Subresource::Portforward, _) => portforward::portforward(&call.state, &call.target, &call.params, &mut call.parts).await,
+        (Subresource::Terminal, _) => {
+            terminal::terminal(&call.state, &call.identity, &call.target, &call.params, &mut call.parts).await
+        }
         (Subresource::Log, _) => logs::log(&call.state, &call.target, &call.params).await,
         (_, "get") => get(&call).await,
         (_, "list") => list::list(call.state.store(), &call.target, &call.params, &call.view).await,

@@ -40,6 +40,8 @@ mod served;
 mod state;
 pub mod streams;
 mod strict_json;
+mod terminal;
+mod terminals;
 pub mod tls;
 mod view;
 mod watch;

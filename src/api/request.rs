@@ -29,6 +29,8 @@ pub enum Subresource {
     Exec,
     /// Connections to ports in a workspace.
     Portforward,
+    /// A terminal in a workspace.
+    Terminal,
     /// A workspace's log.
     Log,
 }
@@ -41,6 +43,7 @@ impl Subresource {
             Self::Status => "status",
             Self::Exec => "exec",
             Self::Portforward => "portforward",
+            Self::Terminal => "terminal",
             Self::Log => "log",
         }
     }
@@ -97,6 +100,7 @@ impl Target {
             "status" if def.has_status => Subresource::Status,
             "exec" if def.kind == "Workspace" => Subresource::Exec,
             "portforward" if def.kind == "Workspace" => Subresource::Portforward,
+            "terminal" if def.kind == "Workspace" => Subresource::Terminal,
             "log" if def.kind == "Workspace" => Subresource::Log,
             _ => return None,
         };

@@ -1,6 +1,7 @@
 //! What the handlers work with.
 
 use super::streams::WorkspaceStreams;
+use super::terminals::Terminals;
 use crate::access::Authenticator;
 use crate::clock::Clock;
 use crate::store::Store;
@@ -59,13 +60,14 @@ pub struct ApiState(Arc<Parts>);
 struct Parts {
     config: ApiConfig,
     authenticator: Authenticator,
+    terminals: Arc<Terminals>,
 }
 
 impl ApiState {
     /// Puts the parts together.
     pub fn new(config: ApiConfig) -> Self {
         let authenticator = Authenticator::new(config.store.clone());
-        Self(Arc::new(Parts { config, authenticator }))
+        Self(Arc::new(Parts { config, authenticator, terminals: Arc::default() }))
     }
 
     /// Where records lie.
@@ -96,6 +98,11 @@ impl ApiState {
     /// Time and chance.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.0.config.clock
+    }
+
+    /// Terminals that are open.
+    pub fn terminals(&self) -> &Arc<Terminals> {
+        &self.0.terminals
     }
 
     /// Turns tokens into identities.

@@ -56,8 +56,7 @@ pub async fn config(globals: &Globals) -> Result<Config, Failure> {
         config.root_cert = Some(authority(file)?);
     }
     if let Some(file) = &globals.token_file {
-        check_token(file)?;
-        config.auth_info = AuthInfo { token_file: Some(file.display().to_string()), ..AuthInfo::default() };
+        config.auth_info = AuthInfo { token: Some(token(file)?.into()), ..AuthInfo::default() };
     }
     config.connect_timeout = Some(Duration::from_secs(10));
     // A control plane on a private address is reached directly. kube takes HTTPS_PROXY, but knows no NO_PROXY.
@@ -108,11 +107,12 @@ fn authority(file: &std::path::Path) -> Result<Vec<Vec<u8>>, Failure> {
     }
 }
 
-fn check_token(file: &std::path::Path) -> Result<(), Failure> {
+/// Reads a token. kube-rs would take the end of its line for a part of it.
+fn token(file: &std::path::Path) -> Result<String, Failure> {
     let failed = |e: &str| Failure::new(format!("--token-file {}: {e}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|e| failed(&e.to_string()))?;
     // The token itself is never repeated, not even in part.
-    if text.trim().is_empty() { Err(failed("is empty")) } else { Ok(()) }
+    if text.trim().is_empty() { Err(failed("is empty")) } else { Ok(text.trim().to_owned()) }
 }
 
 #[cfg(test)]

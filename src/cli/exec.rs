@@ -4,7 +4,7 @@ use super::args::ExecArgs;
 use super::connect::Context;
 use super::failure::Failure;
 use super::logs::workspace;
-use super::terminal::{self, Raw};
+use super::tty::{self, Raw};
 use crate::resource::Workspace;
 use futures::SinkExt;
 use kube::api::{Api, AttachParams, AttachedProcess};
@@ -127,7 +127,7 @@ async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin
 async fn resizes(mut to: futures::channel::mpsc::Sender<kube::api::TerminalSize>) -> std::io::Result<()> {
     let mut changes = signal(SignalKind::window_change())?;
     loop {
-        if let Some(size) = terminal::size()
+        if let Some(size) = tty::size()
             && to.send(size).await.is_err()
         {
             return Ok(());

@@ -29,6 +29,7 @@ mod status;
 mod target;
 mod template;
 mod terminal;
+mod tty;
 mod ui;
 mod wait;
 mod workspace;
@@ -111,6 +112,7 @@ async fn ask(globals: &Globals, command: Command) -> Result<(), Failure> {
         Command::Logs(args) => logs::run(&connect::connect(globals).await?, args).await,
         Command::Exec(args) => exec::run(&connect::connect(globals).await?, args).await,
         Command::Cp(args) => cp::run(&connect::connect(globals).await?, args).await,
+        Command::Terminal(args) => terminal::run(&connect::connect(globals).await?, args).await,
         Command::Ssh(args) => ssh::run(&connect::connect(globals).await?, args).await,
         Command::PortForward(args) => port_forward::run(&connect::connect(globals).await?, args).await,
         Command::Workspace(args) => workspace::run(&connect::connect(globals).await?, args).await,

@@ -89,7 +89,11 @@ impl WorkspaceStreams for Scripted {
     }
 
     async fn exec(&self, target: StreamTarget, request: ExecRequest) -> Result<ExecSession, StreamError> {
-        let Run::Command(command) = &request.run else { panic!("{request:?}") };
+        let shell = vec!["cat".to_owned()];
+        let command = match &request.run {
+            Run::Command(command) => command.clone(),
+            _ => shell,
+        };
         if command[0] == "missing" {
             return Err(StreamError::NotRunning("workspace \"web\" has no running container: start it first".into()));
         }
@@ -185,6 +189,49 @@ async fn kube_rs_reaches_ports_over_tls() {
     assert!(refused.to_string().contains("nothing takes a connection to localhost:1"), "{refused}");
     let nobody = client.portforward("nobody", &[80]).await.err().unwrap();
     assert!(nobody.to_string().contains("not found"), "{nobody}");
+    server.api.shutdown.cancel();
+}
+
+/// Connects to a terminal; gives what it has shown once that is so much.
+async fn terminal(server: &Server, query: &str, typed: &[u8], wanted: usize) -> Result<Vec<u8>, kube::Error> {
+    use futures::SinkExt;
+    use tokio_tungstenite::tungstenite::Message;
+    let path = format!("{}/web/terminal?{query}", workspaces());
+    let mut socket = server.client().connect(http::Request::get(path).body(vec![]).unwrap()).await?.into_stream();
+    let mut message = vec![0];
+    message.extend_from_slice(typed);
+    socket.send(Message::Binary(message.into())).await.unwrap();
+    let mut shown = Vec::new();
+    while shown.len() < wanted {
+        match socket.next().await.unwrap().unwrap() {
+            Message::Binary(piece) => shown.extend_from_slice(&piece[1..]),
+            Message::Ping(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    Ok(shown)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminal_goes_on_where_it_was_seen() {
+    let (server, streams, _) = scripted().await;
+    assert_eq!(terminal(&server, "session=a&columns=80&rows=24", b"one", 3).await.unwrap(), b"one");
+    assert_eq!(terminal(&server, "session=a&offset=3", b"two", 3).await.unwrap(), b"two");
+    assert_eq!(terminal(&server, "session=a", b"three", 11).await.unwrap(), b"onetwothree");
+    assert_eq!(terminal(&server, "session=b", b"other", 5).await.unwrap(), b"other");
+    assert_eq!(streams.asked.lock().unwrap().len(), 2, "one program for each terminal");
+    assert_eq!(*streams.sizes.lock().unwrap(), [(80, 24)]);
+    for (query, code, words) in [
+        ("session=c&offset=3", 410, "the terminal is gone"),
+        ("session=", 400, "session: must be a name"),
+        ("session=a%2Fb", 400, "session: must be a name"),
+        ("session=a&offset=-1", 400, "offset"),
+    ] {
+        match terminal(&server, query, b"", 0).await {
+            Err(kube::Error::Api(status)) => assert!(status.code == code && status.message.contains(words), "{status:?}"),
+            other => panic!("{query}: {other:?}"),
+        }
+    }
     server.api.shutdown.cancel();
 }
 

@@ -345,6 +345,9 @@ async fn what_stands_in_the_way_of_a_connection_is_named() {
     let wrong = cli.file("token", "not-the-token");
     let refused = cli.run(&["get", "users", "--token-file", &wrong]).await;
     assert!(refused.code == 1 && refused.err.contains("Unauthorized") && !refused.err.contains("not-the-token"), "{refused:?}");
+    // As editors and the control plane itself write files.
+    let with_an_end = cli.file("right", &format!("{}\n", crate::support::cli::TOKEN));
+    cli.run(&["get", "users", "--token-file", &with_an_end]).await.ok();
     let other = rcgen::generate_simple_self_signed(vec!["other".into()]).unwrap();
     let authority = cli.file("ca.pem", &other.cert.pem());
     let foreign = cli.run(&["get", "users", "--ca-file", &authority]).await;

@@ -81,6 +81,8 @@ pub enum Command {
     Logs(LogsArgs),
     /// Run a command in a workspace
     Exec(ExecArgs),
+    /// Open a shell in a workspace that survives a broken connection
+    Terminal(TerminalArgs),
     /// Open a shell in a workspace over SSH, or run a command there
     Ssh(SshArgs),
     /// Copy files into a workspace, or out of it

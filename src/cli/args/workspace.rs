@@ -131,3 +131,11 @@ pub struct BranchesArgs {
     #[arg(value_name = "REPOSITORY")]
     pub repository: Option<String>,
 }
+
+/// `terminal`.
+#[derive(Args, Debug)]
+pub struct TerminalArgs {
+    /// Workspace
+    #[arg(value_name = "WORKSPACE")]
+    pub workspace: String,
+}

@@ -2,9 +2,10 @@
 
 use super::records;
 use super::world::{PATIENCE, World, in_world, until};
-use crate::support::devsanctum;
+use crate::support::cutter::Cutter;
 use crate::support::dockerd::TINY;
 use crate::support::image::{image_with, program};
+use crate::support::{bare, devsanctum};
 use devsanctum::resource::Template;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
@@ -12,6 +13,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// A workspace `w0` of this image, in which work is done as user 1000 in /data, and which listens on its localhost alone.
@@ -169,5 +171,57 @@ fn ports_on_a_workspaces_localhost_are_reached_from_here() {
             world.delete("w0").await;
             world.gone("w0").await;
         }
+    });
+}
+
+#[test]
+fn a_terminal_survives_its_connection() {
+    in_world(async |world| {
+        world.ground().await;
+        workspace(&world, TINY).await;
+        let cutter = Cutter::to(world.api()).await;
+        let state = world.state_dir().display().to_string();
+        let line = format!(
+            "{} --server https://{} --token-file {state}/admin.token --ca-file {state}/tls/ca.crt -n team terminal w0",
+            devsanctum().get_program().display(),
+            cutter.address
+        );
+        // It wants a terminal of its own on this side, too.
+        let mut script = bare("script");
+        script.args(["-qfec", &line, "/dev/null"]).env("SHELL", "/bin/sh").env("TERM", "xterm");
+        let mut running = Running(script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
+        let (mut keys, mut out) = (running.0.stdin.take().unwrap(), running.0.stdout.take().unwrap());
+        let screen: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let seen = screen.clone();
+        std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(read @ 1..) = out.read(&mut piece) {
+                seen.lock().unwrap().extend_from_slice(&piece[..read]);
+            }
+        });
+        let shows = async |what: &str| {
+            until(what, PATIENCE, async || match String::from_utf8_lossy(&screen.lock().unwrap()) {
+                text if text.contains(what) => Ok(()),
+                text => Err(text.into_owned()),
+            })
+            .await;
+        };
+        keys.write_all(b"X=kept; id -u; pwd; echo begin-$((1+1)); stty size\n").unwrap();
+        for what in ["1000", "/data", "begin-2"] {
+            shows(what).await;
+        }
+        keys.write_all(b"(sleep 3; echo while-$((40+2))) &\n").unwrap();
+        cutter.cut_after(1, true);
+        until("the cut", PATIENCE, async || if cutter.cuts() > 0 { Ok(()) } else { Err(String::new()) }).await;
+        shows("[connected again]").await;
+        // What was said meanwhile is there, and the shell is the one it was.
+        shows("while-42").await;
+        keys.write_all(b"echo $X-$((2+3))\n").unwrap();
+        shows("kept-5").await;
+        let text = String::from_utf8_lossy(&screen.lock().unwrap()).into_owned();
+        assert_eq!(text.matches("begin-2").count(), 1, "it was shown again: {text}");
+        keys.write_all(b"exit 7\n").unwrap();
+        let code = tokio::task::spawn_blocking(move || running.0.wait().unwrap().code()).await.unwrap();
+        assert_eq!(code, Some(7), "{}", String::from_utf8_lossy(&screen.lock().unwrap()));
     });
 }

@@ -73,6 +73,11 @@ impl<'d> World<'d> {
         self.dir.path()
     }
 
+    /// Where the API listens.
+    pub fn api(&self) -> SocketAddr {
+        self.listen
+    }
+
     /// Where Traefik's own API is, and where Traefik asks for its routes.
     pub fn traefik(&self) -> Earlier {
         Earlier::read(self.dir.path()).unwrap()

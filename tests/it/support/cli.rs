@@ -13,7 +13,8 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
-const TOKEN: &str = "test-token-0123456789";
+/// The administrator's token.
+pub const TOKEN: &str = "test-token-0123456789";
 
 /// An API behind TLS, ended when dropped.
 pub struct Served {

@@ -26,11 +26,13 @@ while data := s.recv(65536):
 os._exit(0)' "$1" "$2"
 fi
 if command -v nc >/dev/null; then
-  # It tells nothing once it stands; one that is refused ends at once.
+  # It tells nothing once it stands; one that is refused ends at once, and in failure.
   exec 4<&0
   nc "$1" "$2" <&4 &
   sleep 0.1
-  kill -0 $! 2>/dev/null && echo connected >&2
+  if kill -0 $! 2>/dev/null || wait $!; then
+    echo connected >&2
+  fi
   wait $!
   exit
 fi

@@ -21,6 +21,8 @@ const CONNECTED: &[u8] = b"connected\n";
 const END_OF_TRANSMISSION: u8 = 4;
 /// Longest time that telling a program takes.
 const HANGING_UP: Duration = Duration::from_secs(60);
+/// Pieces of data that may come before word of the connection: so many are a connection.
+const EARLY: usize = 64;
 /// Most words kept on why a connection cannot be had, in bytes.
 const WORDS: usize = 1024;
 
@@ -83,15 +85,18 @@ pub async fn run(engine: Arc<dyn Engine>, container: &Container, request: ExecRe
 pub async fn dial(engine: Arc<dyn Engine>, container: &Container, host: &str, port: u16) -> Result<ExecSession, StreamError> {
     let argv = script(DIAL, "dial", &[host, &port.to_string()]);
     let mut session = run(engine, container, ExecRequest::piped(Run::Command(argv))).await?;
-    let mut words = Vec::new();
+    let (mut words, mut early) = (Vec::new(), Vec::new());
     while let Some(said) = session.output.next().await {
         match said {
             ExecOutput::Stderr(bytes) if words.len() < WORDS => words.extend_from_slice(&bytes),
             ExecOutput::Exit(_) => break,
             ExecOutput::Failed(why) => return Err(StreamError::Unavailable(why)),
-            ExecOutput::Stdout(_) | ExecOutput::Stderr(_) => {}
+            // The two outputs come in any order: who is called may speak first.
+            ExecOutput::Stdout(_) => early.push(said),
+            ExecOutput::Stderr(_) => {}
         }
-        if words.ends_with(CONNECTED) {
+        if words.split_inclusive(|b| *b == b'\n').any(|line| line == CONNECTED) || early.len() > EARLY {
+            session.output = futures::stream::iter(early).chain(session.output).boxed();
             return Ok(session);
         }
     }
@@ -166,5 +171,67 @@ async fn feed(
                 let _ = control.resize(width, height).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpListener;
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+
+    /// A folder with these programs of this machine, and nothing else.
+    fn with(programs: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, path) in programs {
+            assert!(Path::new(path).exists(), "{path}");
+            std::os::unix::fs::symlink(path, folder.path().join(name)).expect("a link");
+        }
+        folder
+    }
+
+    fn dial(path: &Path, port: u16) -> Command {
+        let argv = script(DIAL, "dial", &["localhost", &port.to_string()]);
+        let mut command = Command::new(&argv[0]);
+        command.args(&argv[1..]).env_clear().env("PATH", path);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    #[test]
+    fn the_real_script_connects_with_whatever_there_is() {
+        let bash = [("bash", "/bin/bash"), ("cat", "/bin/cat")];
+        let python = [("python3", "/usr/bin/python3")];
+        let nc = [("nc", "/bin/busybox"), ("sleep", "/bin/sleep")];
+        for programs in [&bash[..], &python, &nc] {
+            let folder = with(programs);
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+            let port = listener.local_addr().expect("an address").port();
+            let serving = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                let mut line = String::new();
+                BufReader::new(stream.try_clone().expect("a copy")).read_line(&mut line).expect("a line");
+                write!(stream, "you said {line}").expect("an answer");
+            });
+            let mut child = dial(folder.path(), port).spawn().expect("sh");
+            let (mut input, mut errors) = (child.stdin.take().expect("input"), child.stderr.take().expect("errors"));
+            let mut connected = vec![0; CONNECTED.len()];
+            errors.read_exact(&mut connected).expect("word of the connection");
+            assert_eq!(connected, CONNECTED, "{programs:?}");
+            input.write_all(b"hello\n").expect("written");
+            serving.join().expect("served");
+            // Its input is still open: what ends it is the end of the connection.
+            let ended = child.wait_with_output().expect("its end");
+            assert_eq!(String::from_utf8_lossy(&ended.stdout), "you said hello\n", "{programs:?}");
+            drop(input);
+
+            let refused = dial(folder.path(), port).output().expect("sh");
+            assert!(!refused.status.success() && !refused.stderr.ends_with(CONNECTED), "{programs:?}: {refused:?}");
+        }
+        let nothing = with(&[]);
+        let told = dial(nothing.path(), 1).output().expect("sh");
+        assert!(String::from_utf8_lossy(&told.stderr).contains("none of bash, python3 and nc"), "{told:?}");
     }
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 async fn workspace(world: &World<'_>, image: &str) {
     let templates: Api<Template> = Api::all(world.client.clone());
     let serve = "chown 1000 /data && echo $HOSTNAME hello > /tmp/index.html && httpd -p 127.0.0.1:9000 -h /tmp && httpd -p 8080 -h /tmp; \
+                 nc -ll -p 9002 -e echo I speak first & \
                  trap 'exit 0' TERM; while :; do sleep 3600 & wait; done";
     let spec = json!({"base": image, "user": "1000", "workdir": "/data", "startCommand": ["sh", "-c", serve]});
     templates.patch("hello", &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await.unwrap();
@@ -141,22 +142,27 @@ fn ports_on_a_workspaces_localhost_are_reached_from_here() {
         world.ground().await;
         for image in [TINY, bash] {
             workspace(&world, image).await;
-            let mut command = cli(&world, &["port-forward", "w0", ":9000", "0:9001"]);
+            let mut command = cli(&world, &["port-forward", "w0", ":9000", "0:9001", "0:9002"]);
             let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
             let (out, errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
             let _running = Running(child);
             let (addresses, mut errors) = tokio::task::spawn_blocking(move || {
-                let lines: Vec<String> = BufReader::new(out).lines().take(2).map(Result::unwrap).collect();
+                let lines: Vec<String> = BufReader::new(out).lines().take(3).map(Result::unwrap).collect();
                 let address = |line: &String| line.split(' ').nth(2).unwrap().parse::<SocketAddr>().unwrap();
                 (lines.iter().map(address).collect::<Vec<_>>(), BufReader::new(errors))
             })
             .await
             .unwrap();
-            let (open, closed) = (addresses[0], addresses[1]);
+            let (open, closed, first) = (addresses[0], addresses[1], addresses[2]);
             assert!(open.ip().is_loopback());
             for _ in 0..3 {
                 let text = tokio::task::spawn_blocking(move || page(open)).await.unwrap();
                 assert!(text.contains(" 200 OK") && text.ends_with("w0 hello\n"), "{text}");
+            }
+            // Who is called may speak first, and be done before anything was asked.
+            for _ in 0..3 {
+                let text = tokio::task::spawn_blocking(move || page(first)).await.unwrap();
+                assert_eq!(text, "I speak first\n");
             }
             let (text, words) = tokio::task::spawn_blocking(move || {
                 let text = page(closed);

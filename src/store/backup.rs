@@ -125,13 +125,14 @@ pub async fn verify(file: &Path) -> Result<BackupInfo, StoreError> {
         other => other,
     };
     let mut conn = connect(&file, "ro").await.map_err(damaged)?;
-    let read = read(&mut conn).await.map_err(damaged);
+    let length = file.metadata().map_err(|e| words(&format!("cannot be read: {e}")))?.len();
+    let read = read(&mut conn, length).await.map_err(damaged);
     let _ = conn.close().await;
     let (info, good) = read?;
     if good { Ok(info) } else { Err(words("is damaged: what it holds is not what was written (checksum)")) }
 }
 
-async fn read(conn: &mut AnyConnection) -> Result<(BackupInfo, bool), StoreError> {
+async fn read(conn: &mut AnyConnection, length: u64) -> Result<(BackupInfo, bool), StoreError> {
     let noted = sqlx::query("SELECT format, at, program, schema, sha256 FROM backup").fetch_one(&mut *conn).await?;
     let (format, at, program): (i64, String, String) = (noted.try_get(0)?, noted.try_get(1)?, noted.try_get(2)?);
     if format > FORMAT {
@@ -145,7 +146,11 @@ async fn read(conn: &mut AnyConnection) -> Result<(BackupInfo, bool), StoreError
     let sum: Vec<u8> = noted.try_get(4)?;
     let sound: String =
         sqlx::query_scalar("SELECT CAST(integrity_check AS TEXT) FROM pragma_integrity_check").fetch_one(&mut *conn).await?;
-    let good = noted.try_get::<i64, _>(3)? == schema && digest.finalize().as_slice() == sum && sound == "ok";
+    // SQLite takes what is missing at the end of a file for zeros, which it may have been.
+    let pages = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+    let whole: i64 = sqlx::query_scalar(pages).fetch_one(&mut *conn).await?;
+    let sound = sound == "ok" && u64::try_from(whole).is_ok_and(|whole| whole == length);
+    let good = noted.try_get::<i64, _>(3)? == schema && digest.finalize().as_slice() == sum && sound;
     let (instance, revision) = sqlx::query_as("SELECT instance, revision FROM meta").fetch_one(&mut *conn).await?;
     let records = sqlx::query_scalar("SELECT count(*) FROM resources").fetch_one(&mut *conn).await?;
     Ok((BackupInfo { at, program, schema, instance, revision, records }, good))

@@ -9,7 +9,7 @@ use russh::keys::PublicKey;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Pty};
 use std::sync::{Arc, OnceLock};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// Programs and connections in one connection at once.
@@ -80,6 +80,11 @@ impl Connection {
         Self { gateway, login, room: Arc::new(Semaphore::new(CHANNELS)) }
     }
 
+    /// The caller, and a place for one more channel where there is one.
+    fn entrance(&self) -> Option<(Caller, OwnedSemaphorePermit)> {
+        Some((self.login.caller()?.clone(), self.room.clone().try_acquire_owned().ok()?))
+    }
+
     fn identify(&self, user: &str, key: &PublicKey) -> Option<Caller> {
         let fingerprint = fingerprint(key);
         let who = self.gateway.keys.holder(&fingerprint)?;
@@ -112,7 +117,7 @@ impl Handler for Connection {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
-        let (Some(caller), Ok(place)) = (self.login.caller().cloned(), self.room.clone().try_acquire_owned()) else {
+        let Some((caller, place)) = self.entrance() else {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };
@@ -135,7 +140,7 @@ impl Handler for Connection {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
-        let (Some(caller), Ok(place)) = (self.login.caller().cloned(), self.room.clone().try_acquire_owned()) else {
+        let Some((caller, place)) = self.entrance() else {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };

@@ -6,13 +6,14 @@ use crate::support::{bare, devsanctum};
 use devsanctum::resource::{Template, User, WorkspacePhase};
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::records;
+use super::ways_in::{Running, page};
 use tempfile::TempDir;
 
 /// A person's own folder, with keys in it.
@@ -78,16 +79,6 @@ async fn ran(mut command: Command, input: &[u8]) -> (i32, String, String) {
     let output = output.await.unwrap();
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
-}
-
-/// A child that is ended with its test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// A workspace `w0` with `sftp-server` and bash, whose user ada comes in with the key `id`.
@@ -158,15 +149,6 @@ fn openssh_works_in_a_workspace_as_on_any_host() {
         let denied = ran(own, b"").await;
         assert!(denied.0 == 255 && denied.2.contains("Permission denied (publickey)"), "no key of that home: {denied:?}");
     });
-}
-
-fn page(address: SocketAddr) -> String {
-    let Ok(mut stream) = TcpStream::connect(address) else { return String::new() };
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let _ = stream.write_all(b"GET / HTTP/1.0\r\n\r\n");
-    let mut text = String::new();
-    let _ = stream.read_to_string(&mut text);
-    text
 }
 
 #[test]

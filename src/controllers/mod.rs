@@ -10,6 +10,7 @@ mod feature;
 mod listings;
 mod own_routes;
 mod project;
+mod registries;
 mod report;
 mod reserved;
 mod retry;

@@ -11,6 +11,7 @@ mod connect;
 mod error;
 mod exec;
 mod harden;
+mod image;
 mod network;
 mod stream;
 mod tls;
@@ -287,13 +288,24 @@ impl Engine for DockerEngine {
         Ok(absent(self.within(READ, self.docker.inspect_image(reference)).await)?.and_then(|image| image.id))
     }
 
-    async fn pull(&self, reference: &str) -> Result<(), EngineError> {
-        harden::check_reference(reference)?;
-        let (name, tag) = split_tag(reference);
-        let options = query::CreateImageOptionsBuilder::new().from_image(name).tag(tag).build();
-        let mut progress = Box::pin(self.docker.create_image(Some(options), None, None));
-        while self.within(PROGRESS, async { progress.next().await.transpose() }).await?.is_some() {}
-        Ok(())
+    async fn pull(&self, reference: &str, login: Option<&Login>) -> Result<(), EngineError> {
+        self.pull_image(reference, login).await
+    }
+
+    async fn tag(&self, image: &str, name: &str) -> Result<(), EngineError> {
+        self.name_image(image, name).await
+    }
+
+    async fn push(&self, reference: &str, login: Option<&Login>) -> Result<(), EngineError> {
+        self.push_image(reference, login).await
+    }
+
+    async fn built_images(&self) -> Result<Vec<BuiltImage>, EngineError> {
+        self.list_built().await
+    }
+
+    async fn remove_image(&self, name: &str) -> Result<(), EngineError> {
+        self.unname_image(name).await
     }
 
     async fn build(&self, build: &ImageBuild, said: &Said<'_>) -> Result<(), EngineError> {
@@ -327,29 +339,5 @@ impl Engine for DockerEngine {
         request: &LogRequest,
     ) -> Result<BoxStream<'static, Result<Bytes, EngineError>>, EngineError> {
         self.open_logs(id, request).await
-    }
-}
-
-/// Without a tag Docker would pull every tag there is.
-fn split_tag(reference: &str) -> (&str, &str) {
-    if let Some((name, digest)) = reference.split_once('@') {
-        return (name, digest);
-    }
-    match reference.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => (name, tag),
-        _ => (reference, "latest"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::split_tag;
-
-    #[test]
-    fn a_reference_without_a_tag_means_latest() {
-        assert_eq!(split_tag("alpine"), ("alpine", "latest"));
-        assert_eq!(split_tag("127.0.0.1:5000/a/b"), ("127.0.0.1:5000/a/b", "latest"));
-        assert_eq!(split_tag("127.0.0.1:5000/a/b:2"), ("127.0.0.1:5000/a/b", "2"));
-        assert_eq!(split_tag("a@sha256:00"), ("a", "sha256:00"));
     }
 }

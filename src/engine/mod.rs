@@ -66,7 +66,16 @@ pub trait Engine: Send + Sync + 'static {
     /// Whether an image is on the server; gives its id.
     async fn image(&self, reference: &str) -> Result<Option<String>, EngineError>;
     /// Pulls an image. Ends when it is on the server.
-    async fn pull(&self, reference: &str) -> Result<(), EngineError>;
+    async fn pull(&self, reference: &str, login: Option<&Login>) -> Result<(), EngineError>;
+    /// Gives an image on the server another name (`repository:tag`); one that had it before loses it.
+    async fn tag(&self, image: &str, name: &str) -> Result<(), EngineError>;
+    /// Pushes an image to the registry that is in its name.
+    async fn push(&self, reference: &str, login: Option<&Login>) -> Result<(), EngineError>;
+    /// All images on the server that this installation built.
+    async fn built_images(&self) -> Result<Vec<BuiltImage>, EngineError>;
+    /// Takes a name off an image, and removes the image with its last one; [`EngineError::Conflict`] when a container is made of
+    /// it, fine when it is gone already.
+    async fn remove_image(&self, name: &str) -> Result<(), EngineError>;
 
     /// Builds an image, pulling what it begins with where that is not there. What the builder says is given to `said` line by
     /// line; where it fails, its last word is the error.

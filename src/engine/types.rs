@@ -260,6 +260,34 @@ pub struct ImageBuild {
     pub labels: Labels,
     /// The network that what is run while building is on; the engine's default one where none is given.
     pub network: Option<String>,
+    /// What to sign in with at the registry that the image begins with is at.
+    pub login: Option<Login>,
+}
+
+/// A name and a password at a registry. It does not show the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// Host of the registry, with its port: `registry.example.com:5000`, or `docker.io`.
+    pub host: String,
+    /// Name.
+    pub username: String,
+    /// Password, or a token.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Login({}@{})", self.username, self.host)
+    }
+}
+
+/// An image that this installation built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuiltImage {
+    /// Its id.
+    pub id: String,
+    /// Its names, with tags.
+    pub names: Vec<String>,
 }
 
 /// Something happened on an engine.

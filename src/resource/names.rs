@@ -62,6 +62,30 @@ pub fn user_name(value: &str) -> Result<(), String> {
     Err("must be a user of the image, by name (a-z, 0-9, '_' and '-', 32 at most) or number".into())
 }
 
+/// Checks the host of a registry: `registry.example.com:5000`, `docker.io`.
+///
+/// # Errors
+/// Says what is allowed.
+pub fn registry_host(value: &str) -> Result<(), String> {
+    let is_host = value == "localhost" || value.contains(['.', ':']);
+    if is_host && !value.contains(['/', '@']) && image_reference(&format!("{value}/x")).is_ok() {
+        return Ok(());
+    }
+    Err("must be the host of a registry, with its port if need be (for example 'ghcr.io' or 'registry.example.com:5000')".into())
+}
+
+/// Checks the name of an image without a tag.
+///
+/// # Errors
+/// Says what is allowed.
+pub fn image_repository(value: &str) -> Result<(), String> {
+    let last = value.rsplit('/').next().unwrap_or_default();
+    if last.contains([':', '@']) {
+        return Err("must be a repository without a tag (for example 'registry.example.com/devsanctum/env')".into());
+    }
+    image_reference(value)
+}
+
 /// Checks a Docker image reference: `[registry[:port]/]path[:tag][@digest]`.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! `Settings`: how this installation behaves. There is one, named `default`.
 
-use super::common::check_duration;
+use super::common::{SecretRef, check_duration};
 use super::errors::FieldErrors;
 use super::kind::Rules;
 use super::names;
@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 fn localhost() -> String {
     "localhost".into()
@@ -58,9 +59,23 @@ pub struct Images {
     /// An image that `debian` means, taken as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub debian: Option<String>,
+    /// Repository, without a tag, that images are pushed to when they are built, so that other servers need not build them:
+    /// `registry.example.com/devsanctum/env`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
     /// A small image with a POSIX shell, for the probe on each server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<String>,
+}
+
+/// A registry that wants a login.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Registry {
+    /// Its host, with its port where it is not the usual one: `registry.example.com:5000`, or `docker.io`.
+    pub host: String,
+    /// Secret with the keys `username` and `password`.
+    pub credentials: SecretRef,
 }
 
 /// How this installation behaves.
@@ -94,9 +109,12 @@ pub struct SettingsSpec {
     /// Who may make an account.
     #[serde(default)]
     pub registration: Registration,
-    /// Base images.
+    /// Base images, and where built ones go.
     #[serde(default)]
     pub images: Images,
+    /// Registries that want a login.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub registries: Vec<Registry>,
 }
 
 impl Default for SettingsSpec {
@@ -108,6 +126,7 @@ impl Default for SettingsSpec {
             lifecycle: Lifecycle::default(),
             registration: Registration::default(),
             images: Images::default(),
+            registries: Vec::new(),
         }
     }
 }
@@ -126,6 +145,20 @@ pub struct SettingsStatus {
 /// The only name a `Settings` record may have.
 pub const SETTINGS_NAME: &str = "default";
 
+fn check_registries(registries: &[Registry], errors: &mut FieldErrors) {
+    let mut seen = BTreeSet::new();
+    for (i, registry) in registries.iter().enumerate() {
+        let path = format!("spec.registries[{i}]");
+        errors.check(format!("{path}.host"), &registry.host, names::registry_host(&registry.host));
+        if !seen.insert(&registry.host) {
+            errors.duplicate(format!("{path}.host"), registry.host.as_str(), "a registry can be listed once");
+        }
+        if registry.credentials.namespace.is_none() {
+            errors.required(format!("{path}.credentials.namespace"), "the project that the secret is in");
+        }
+    }
+}
+
 impl Rules for SettingsSpec {
     fn validate(&self, errors: &mut FieldErrors) {
         if self.domain != "localhost" {
@@ -137,5 +170,9 @@ impl Rules for SettingsSpec {
         for (name, image) in images.into_iter().filter_map(|(n, i)| Some((n, i.as_ref()?))) {
             errors.check(format!("spec.images.{name}"), image, names::image_reference(image));
         }
+        if let Some(repository) = &self.images.repository {
+            errors.check("spec.images.repository", repository, names::image_repository(repository));
+        }
+        check_registries(&self.registries, errors);
     }
 }

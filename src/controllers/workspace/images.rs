@@ -1,17 +1,17 @@
 //! Images on servers: one is pulled or built beside the passes, so that it never holds one up; once for all who wait.
 
+mod bring;
+
 use super::Site;
 use crate::controllers::caches::InOrder;
 use crate::controllers::context::Context;
 use crate::controllers::retry::{self, PassError};
-use crate::controllers::server::shared_network;
 use crate::controllers::status::Pass;
-use crate::engine::{Engine, EngineError, ImageBuild, Labels};
-use crate::image::Recipe;
+use crate::engine::Engine;
 use crate::plan::image::Image;
 use crate::plan::workspace::WantedContainer;
-use crate::resource::{WorkspacePhase, WorkspaceStatus, labels};
-use std::collections::{BTreeMap, VecDeque};
+use crate::resource::{WorkspacePhase, WorkspaceStatus};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -20,10 +20,6 @@ use tokio::time::Instant;
 const AGAIN: Duration = Duration::from_secs(2);
 /// A presence seen this recently is believed without asking again.
 const BELIEVED: Duration = Duration::from_secs(30);
-/// Of a build that failed, the builder's last words are told: so many lines, of so many characters at most.
-const LAST_LINES: usize = 6;
-const LONGEST_LINE: usize = 160;
-
 #[derive(Clone)]
 enum State {
     Running {
@@ -53,11 +49,34 @@ type Key = (String, String);
 
 /// Images under way, failed or there lately, by server and name.
 #[derive(Default)]
-pub struct Supply(Mutex<BTreeMap<Key, State>>);
+pub struct Supply {
+    images: Mutex<BTreeMap<Key, State>>,
+    /// Images that are shared and being built, or pushed, for all servers.
+    turns: Mutex<BTreeSet<String>>,
+}
+
+/// The turn to build an image that is shared; others wait until it is dropped.
+struct Turn {
+    supply: Arc<Supply>,
+    tag: String,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.supply.turns().remove(&self.tag);
+    }
+}
 
 impl Supply {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, State>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.images.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn turns(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// The turn to build an image, unless somebody else has it.
+    fn turn(self: &Arc<Self>, tag: &str) -> Option<Turn> {
+        self.turns().insert(tag.to_owned()).then(|| Turn { supply: self.clone(), tag: tag.to_owned() })
     }
     fn get(&self, key: &Key) -> Option<State> {
         self.lock().get(key).cloned()
@@ -164,19 +183,17 @@ fn under_way(server: &str, image: &Image, failed: Option<&str>, step: Option<&st
     PassError::waiting("ImageReady", reason, message, again)
 }
 
-/// `Step 3/7`, of what a builder says of a step.
+/// `Step 3/7`, of what a builder says of a step; anything else as it is.
 fn at(step: Option<&str>) -> String {
-    let number = step.and_then(|line| line.split(" : ").next()).unwrap_or_default();
-    if number.is_empty() { String::new() } else { format!(" ({})", number.to_lowercase()) }
+    match step {
+        Some(line) if line.starts_with("Step ") => format!(" ({})", line.split(" : ").next().unwrap_or_default().to_lowercase()),
+        Some(line) => format!(": {line}"),
+        None => String::new(),
+    }
 }
 
 async fn fetch(ctx: Context, key: Key, engine: Arc<dyn Engine>, image: Image, failures: u32) {
-    let brought = async {
-        match &image {
-            Image::AsItIs(name) => engine.pull(name).await.map_err(|e| words(&e)),
-            Image::Built(recipe) => build(&ctx, &key, engine.as_ref(), recipe).await,
-        }
-    };
+    let brought = bring::bring(&ctx, &key, &engine, &image);
     let Some(result) = ctx.frame.stop.run_until_cancelled(brought).await else { return };
     ctx.supply.set(
         &key,
@@ -190,43 +207,6 @@ async fn fetch(ctx: Context, key: Key, engine: Arc<dyn Engine>, image: Image, fa
     ctx.triggers.servers.fire_named(None, &key.0);
 }
 
-/// Builds on the network that workspaces are on: what is run meanwhile reaches no more than they do.
-async fn build(ctx: &Context, key: &Key, engine: &dyn Engine, recipe: &Recipe) -> Result<(), String> {
-    let wanted = ImageBuild {
-        tag: key.1.clone(),
-        files: recipe.files(),
-        labels: Labels::from([(labels::BUILT_BY.to_owned(), ctx.instance.clone())]),
-        network: Some(shared_network(&ctx.instance)),
-    };
-    let last = Mutex::new(VecDeque::new());
-    let said = |line: &str| {
-        if line.starts_with("Step ") {
-            ctx.supply.at_step(key, line);
-        }
-        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.truncate(LAST_LINES - 1);
-        last.push_front(short(line));
-    };
-    let done = engine.build(&wanted, &said).await;
-    let last = last.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.map_err(|e| format!("{}\n{}", short(&words(&e)), last.into_iter().rev().collect::<Vec<_>>().join("\n")))
-}
-
-fn words(error: &EngineError) -> String {
-    match error {
-        EngineError::ImageMissing(words) | EngineError::NotFound(words) | EngineError::Failed(words) => words.clone(),
-        other => other.to_string(),
-    }
-}
-
-/// The end of a long line: a compiler's flags come before what it says.
-fn short(line: &str) -> String {
-    match line.char_indices().rev().nth(LONGEST_LINE) {
-        Some((at, c)) => format!("…{}", &line[at + c.len_utf8()..]),
-        None => line.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,12 +215,5 @@ mod tests {
     fn of_a_step_its_number_is_told() {
         assert_eq!(at(Some("Step 3/7 : RUN [\"x\"]")), " (step 3/7)");
         assert_eq!(at(None), "");
-    }
-
-    #[test]
-    fn a_long_line_is_told_from_its_end() {
-        let long = format!("a{}", "ü".repeat(LONGEST_LINE));
-        assert_eq!(short(&long), format!("…{}", "ü".repeat(LONGEST_LINE)));
-        assert_eq!(short("a"), "a");
     }
 }

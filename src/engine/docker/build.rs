@@ -22,7 +22,8 @@ impl DockerEngine {
             options = options.networkmode(network);
         }
         let mut lines = Lines::default();
-        let mut told = Box::pin(self.docker.build_image(options.build(), None, Some(bollard::body_full(context))));
+        let logins = build.login.as_ref().map(super::image::credentials_by_host);
+        let mut told = Box::pin(self.docker.build_image(options.build(), logins, Some(bollard::body_full(context))));
         let mut patience = PROGRESS;
         let ended = loop {
             match self.within(patience, async { told.next().await.transpose() }).await {

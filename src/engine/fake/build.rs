@@ -1,8 +1,8 @@
 //! Docker's classic builder, as far as a controller sees it.
 
 use super::control::FakeEngine;
+use super::images::tagged;
 use super::shell::{Step, program};
-use super::volumes::tagged;
 use axum::body::Bytes;
 use axum::extract::{Extension, Query};
 use axum::response::{IntoResponse, Response};
@@ -21,7 +21,8 @@ pub(super) async fn build(
     match built {
         Ok(()) => {
             let name = params.get("t").cloned().unwrap_or_default();
-            let id = fake.world().learn_image(&name);
+            let labels = params.get("labels").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+            let id = fake.world().learn_labelled(&name, labels);
             told.push(json!({ "aux": { "ID": id } }));
             told.push(json!({ "stream": format!("Successfully tagged {}\n", tagged(&name)) }));
         }
@@ -65,7 +66,7 @@ fn begin(fake: &FakeEngine, image: &str) -> Result<(), String> {
     if world.image(image).is_some() {
         return Ok(());
     }
-    if !world.registry.contains(&tagged(image)) {
+    if !world.registry.contains_key(&tagged(image)) {
         return Err(format!("manifest for {} not found: manifest unknown: manifest unknown", tagged(image)));
     }
     world.learn_image(image);

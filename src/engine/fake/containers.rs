@@ -17,9 +17,8 @@ impl World {
 
     pub(super) fn create(&mut self, name: Option<&str>, mut body: Value) -> Outcome<String> {
         let image = body["Image"].as_str().unwrap_or_default().to_owned();
-        if self.image(&image).is_none() {
-            return Err(Refusal(404, format!("No such image: {}", super::volumes::tagged(&image))));
-        }
+        let missing = || Refusal(404, format!("No such image: {}", super::images::tagged(&image)));
+        let image = self.image(&image).ok_or_else(missing)?.id.clone();
         let id = self.new_id();
         let name = name.filter(|n| !n.is_empty()).map_or_else(|| format!("random_{}", &id[..12]), str::to_owned);
         if let Some(owner) = self.names.get(&name) {
@@ -44,6 +43,7 @@ impl World {
         let container = FakeContainer {
             id: id.clone(),
             name: name.clone(),
+            image,
             labels: text_map(&body["Labels"]),
             config: body,
             host,

@@ -104,15 +104,19 @@ impl FakeEngine {
     }
     /// Takes an image off it.
     pub fn remove_image(&self, reference: &str) {
-        self.world().images.remove(&super::volumes::tagged(reference));
+        self.world().images.remove(&super::images::tagged(reference));
     }
     /// Puts an image into the registry it pulls from.
     pub fn publish_image(&self, reference: &str) {
-        self.world().registry.insert(super::volumes::tagged(reference));
+        self.world().registry.insert(super::images::tagged(reference), Default::default());
+    }
+    /// Makes the registry of this host want a login.
+    pub fn want_login(&self, host: &str, user: &str, password: &str) {
+        self.world().logins.insert(host.to_owned(), (user.to_owned(), password.to_owned()));
     }
     /// Puts an image into the registry whose pull fails in the middle, with these words.
     pub fn publish_broken_image(&self, reference: &str, words: &str) {
-        self.world().broken.insert(super::volumes::tagged(reference), words.to_owned());
+        self.world().broken.insert(super::images::tagged(reference), words.to_owned());
     }
     /// Sets its cores, and its memory and disk in bytes: all, and free.
     pub fn set_resources(&self, cores: u32, memory: (u64, u64), disk: (u64, u64)) {

@@ -52,6 +52,7 @@ pub(super) fn router() -> Router {
         .route("/exec/{id}/resize", post(resize_exec))
         .route("/exec/{id}/json", get(inspect_exec))
         .merge(super::http_objects::router())
+        .merge(super::images::router())
         .fallback(|| async { Refusal(404, "page not found".into()) })
 }
 

@@ -1,10 +1,10 @@
-//! Docker's HTTP API: networks, volumes and images.
+//! Docker's HTTP API: networks and volumes.
 
 use super::answers::{Refusal, done, ok, reply};
 use super::control::FakeEngine;
 use super::events::filters;
 use super::networks::network_json;
-use super::volumes::{tagged, volume_json};
+use super::volumes::volume_json;
 use axum::Router;
 use axum::extract::{Extension, Json, Path, Query};
 use axum::response::{IntoResponse, Response};
@@ -13,8 +13,8 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-type Params = Query<HashMap<String, String>>;
-type Fake = Extension<FakeEngine>;
+pub(super) type Params = Query<HashMap<String, String>>;
+pub(super) type Fake = Extension<FakeEngine>;
 
 pub(super) fn router() -> Router {
     Router::new()
@@ -26,9 +26,7 @@ pub(super) fn router() -> Router {
         .route("/volumes", get(volumes))
         .route("/volumes/create", post(create_volume))
         .route("/volumes/{name}", get(volume).delete(remove_volume))
-        .route("/images/create", post(pull))
         .route("/build", post(super::build::build))
-        .route("/images/{*path}", get(image))
 }
 
 async fn networks(Extension(fake): Fake, Query(params): Params) -> Response {
@@ -80,33 +78,4 @@ async fn volume(Extension(fake): Fake, Path(name): Path<String>) -> Response {
 
 async fn remove_volume(Extension(fake): Fake, Path(name): Path<String>) -> Response {
     done(fake.world().remove_volume(&name))
-}
-
-/// A pull: lines of progress, and the words of an error in the stream, with status 200.
-async fn pull(Extension(fake): Fake, Query(params): Params) -> Response {
-    let name = params.get("fromImage").cloned().unwrap_or_default();
-    let tag = params.get("tag").cloned().unwrap_or_default();
-    let joint = if tag.contains(':') { '@' } else { ':' };
-    let reference = if tag.is_empty() { tagged(&name) } else { format!("{name}{joint}{tag}") };
-    let mut world = fake.world();
-    if let Some(words) = world.broken.get(&reference) {
-        let begun = json!({ "status": format!("Pulling from {name}"), "id": tag });
-        let failed = json!({ "errorDetail": { "message": words }, "error": words });
-        return format!("{begun}\r\n{failed}\r\n").into_response();
-    }
-    if !world.registry.contains(&reference) {
-        let words = format!("manifest for {reference} not found: manifest unknown: manifest unknown");
-        return Refusal(404, words).into_response();
-    }
-    world.learn_image(&reference);
-    let lines = [json!({ "status": format!("Pulling from {name}"), "id": tag }), json!({ "status": "Download complete" })];
-    lines.map(|l| format!("{l}\r\n")).concat().into_response()
-}
-
-async fn image(Extension(fake): Fake, Path(path): Path<String>) -> Response {
-    let reference = path.strip_suffix("/json").unwrap_or(&path);
-    let world = fake.world();
-    let name = tagged(reference);
-    let missing = || Refusal(404, format!("no such image: {name}: No such image: {name}")).into_response();
-    world.image(reference).map_or_else(missing, |id| ok(&json!({ "Id": id, "RepoTags": [tagged(reference)] })))
 }

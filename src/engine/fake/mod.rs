@@ -21,6 +21,7 @@ mod exec;
 mod faults;
 mod http;
 mod http_objects;
+mod images;
 mod networks;
 mod shell;
 mod transport;

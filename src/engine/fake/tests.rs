@@ -117,9 +117,9 @@ async fn the_ring_remembers_256_events() {
 async fn a_pull_brings_what_is_published() {
     let (fake, engine) = new();
     fake.publish_image("lib/x");
-    assert!(matches!(engine.pull("lib/y").await, Err(EngineError::NotFound(t)) if t.contains("manifest unknown")));
+    assert!(matches!(engine.pull("lib/y", None).await, Err(EngineError::NotFound(t)) if t.contains("manifest unknown")));
     assert_eq!(engine.image("lib/x").await, Ok(None));
-    engine.pull("lib/x").await.unwrap();
+    engine.pull("lib/x", None).await.unwrap();
     assert!(engine.image("lib/x:latest").await.unwrap().is_some());
     fake.remove_image("lib/x");
     assert!(matches!(

@@ -1,9 +1,9 @@
-//! The fake's volumes and images.
+//! The fake's volumes.
 
 use super::answers::{Outcome, Refusal};
 use super::events::has_label;
 use super::networks::text_map;
-use super::world::{FakeVolume, World, digest};
+use super::world::{FakeVolume, World};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -41,18 +41,6 @@ impl World {
         let all: Vec<_> = self.volumes.iter().filter(|(_, v)| passes(v)).map(|(n, v)| volume_json(n, v)).collect();
         json!({ "Volumes": all, "Warnings": null })
     }
-
-    /// Puts an image on the server and gives its id.
-    pub(super) fn learn_image(&mut self, reference: &str) -> String {
-        let id = format!("sha256:{}", digest(&format!("image/{reference}")));
-        self.images.insert(tagged(reference), id.clone());
-        id
-    }
-
-    pub(super) fn image(&self, reference: &str) -> Option<&String> {
-        let by_id = || self.images.values().find(|id| *id == reference);
-        self.images.get(&tagged(reference)).or_else(by_id)
-    }
 }
 
 /// A volume as Docker shows it.
@@ -66,10 +54,4 @@ pub(super) fn volume_json(name: &str, volume: &FakeVolume) -> Value {
         "Scope": "local",
         "Options": {},
     })
-}
-
-/// A reference with its tag written out.
-pub(super) fn tagged(reference: &str) -> String {
-    let last = reference.rsplit('/').next().unwrap_or_default();
-    if last.contains([':', '@']) { reference.to_owned() } else { format!("{reference}:latest") }
 }

@@ -38,6 +38,8 @@ pub(super) struct LogChunk {
 pub(super) struct FakeContainer {
     pub(super) id: String,
     pub(super) name: String,
+    /// Id of its image.
+    pub(super) image: String,
     pub(super) config: Value,
     pub(super) host: Value,
     pub(super) labels: BTreeMap<String, String>,
@@ -72,6 +74,13 @@ pub(super) struct FakeNetwork {
     pub(super) subnet: ipnet::Ipv4Net,
     pub(super) used: BTreeSet<Ipv4Addr>,
     pub(super) last: u32,
+}
+
+/// An image on the server.
+#[derive(Clone, Debug)]
+pub(super) struct FakeImage {
+    pub(super) id: String,
+    pub(super) labels: BTreeMap<String, String>,
 }
 
 /// A volume and the files in it.
@@ -129,10 +138,12 @@ pub(super) struct World {
     pub(super) names: BTreeMap<String, String>,
     pub(super) networks: BTreeMap<String, FakeNetwork>,
     pub(super) volumes: BTreeMap<String, FakeVolume>,
-    /// Image ids by reference.
-    pub(super) images: BTreeMap<String, String>,
-    /// References a registry would have.
-    pub(super) registry: BTreeSet<String>,
+    /// Images by reference.
+    pub(super) images: BTreeMap<String, FakeImage>,
+    /// References a registry has, with their images' labels.
+    pub(super) registry: BTreeMap<String, BTreeMap<String, String>>,
+    /// Name and password that registries want, by host.
+    pub(super) logins: BTreeMap<String, (String, String)>,
     /// References whose pull fails in the middle, and with which words.
     pub(super) broken: BTreeMap<String, String>,
     pub(super) execs: BTreeMap<String, FakeExec>,
@@ -162,7 +173,8 @@ impl World {
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
             images: BTreeMap::new(),
-            registry: BTreeSet::new(),
+            registry: BTreeMap::new(),
+            logins: BTreeMap::new(),
             broken: BTreeMap::new(),
             execs: BTreeMap::new(),
             events: Ring::default(),

@@ -181,8 +181,20 @@ impl Engine for Guarded {
     async fn image(&self, reference: &str) -> Result<Option<String>, EngineError> {
         self.read("image", self.inner.image(reference)).await
     }
-    async fn pull(&self, reference: &str) -> Result<(), EngineError> {
-        self.read("pull", self.fenced(self.inner.pull(reference))).await
+    async fn pull(&self, reference: &str, login: Option<&Login>) -> Result<(), EngineError> {
+        self.read("pull", self.fenced(self.inner.pull(reference, login))).await
+    }
+    async fn tag(&self, image: &str, name: &str) -> Result<(), EngineError> {
+        self.read("tag", self.fenced(self.inner.tag(image, name))).await
+    }
+    async fn push(&self, reference: &str, login: Option<&Login>) -> Result<(), EngineError> {
+        self.read("push", self.fenced(self.inner.push(reference, login))).await
+    }
+    async fn built_images(&self) -> Result<Vec<BuiltImage>, EngineError> {
+        self.read("built_images", self.inner.built_images()).await
+    }
+    async fn remove_image(&self, name: &str) -> Result<(), EngineError> {
+        self.read("remove_image", self.fenced(self.inner.remove_image(name))).await
     }
     async fn build(&self, build: &ImageBuild, said: &Said<'_>) -> Result<(), EngineError> {
         self.read("build", self.fenced(self.inner.build(build, said))).await

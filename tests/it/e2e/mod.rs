@@ -12,6 +12,7 @@ mod isolation;
 mod kept;
 mod looping;
 pub mod records;
+mod registries;
 mod remote;
 mod replaced;
 mod repositories;

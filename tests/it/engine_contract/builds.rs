@@ -12,7 +12,13 @@ use std::sync::Mutex;
 fn build(lab: &Lab, what: &str, base: &str, dockerfile: &str) -> ImageBuild {
     let instructions = read(dockerfile).unwrap().iter().map(|e| e.filled(&BTreeMap::new())).collect();
     let recipe = Recipe { base: base.into(), instructions, ..Recipe::default() };
-    ImageBuild { tag: format!("ds-test/{}-{what}:1", lab.instance), files: recipe.files(), labels: Labels::new(), network: None }
+    ImageBuild {
+        tag: format!("ds-test/{}-{what}:1", lab.instance),
+        files: recipe.files(),
+        labels: Labels::new(),
+        network: None,
+        login: None,
+    }
 }
 
 /// What came of it, and what was said.

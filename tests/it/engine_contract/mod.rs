@@ -164,6 +164,8 @@ contract! {
     images::a_pull_brings_what_is_not_there,
     images::a_pull_of_what_the_registry_has_not_is_not_found,
     images::a_pull_that_fails_in_the_middle_fails_and_leaves_nothing,
+    images::an_image_goes_with_its_last_name_and_not_from_under_a_container,
+    images::what_was_pushed_is_pulled_by_who_may,
     builds::an_image_is_built_and_says_how,
     builds::a_build_that_fails_says_where_and_leaves_nothing,
     builds::what_a_build_begins_with_is_pulled,

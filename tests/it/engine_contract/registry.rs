@@ -2,6 +2,7 @@
 
 use super::lab::Lab;
 use crate::support::bare;
+use crate::support::docker_registry::within;
 use crate::support::dockerd::Dockerd;
 use axum::Router;
 use axum::extract::{Path, State};
@@ -12,7 +13,6 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
@@ -33,7 +33,7 @@ impl Registry {
         if lab.fake_engine().is_some() {
             return Self { address: ([127, 0, 0, 1], 5000).into(), blobs, serving: None };
         }
-        let listener = near(Dockerd::shared());
+        let listener = within(Dockerd::shared(), || TcpListener::bind("127.0.0.1:0").unwrap());
         let address = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
@@ -89,16 +89,6 @@ impl Drop for Registry {
 
 fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect::<String>())
-}
-
-/// A listener on the loopback of the daemon's network namespace.
-fn near(daemon: &Dockerd) -> TcpListener {
-    let namespace = std::fs::File::open(format!("/proc/{}/ns/net", daemon.pid())).unwrap();
-    let bind = move || {
-        rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(rustix::thread::LinkNameSpaceType::Network)).unwrap();
-        TcpListener::bind("127.0.0.1:0").unwrap()
-    };
-    std::thread::spawn(bind).join().unwrap()
 }
 
 async fn manifest(State(blobs): State<Blobs>, Path((name, _)): Path<(String, String)>) -> Response {

@@ -4,6 +4,7 @@ pub mod api;
 pub mod cli;
 mod command;
 pub mod cutter;
+pub mod docker_registry;
 pub mod dockerd;
 pub mod git;
 pub mod git_ssh;

@@ -204,8 +204,20 @@ impl Engine for Wrong {
     async fn build(&self, build: &ImageBuild, said: &Said<'_>) -> Result<()> {
         self.inner.build(build, said).await
     }
-    async fn pull(&self, reference: &str) -> Result<()> {
-        if self.is(Bug::BelievesPulls) { Ok(()) } else { self.inner.pull(reference).await }
+    async fn pull(&self, reference: &str, login: Option<&Login>) -> Result<()> {
+        if self.is(Bug::BelievesPulls) { Ok(()) } else { self.inner.pull(reference, login).await }
+    }
+    async fn tag(&self, image: &str, name: &str) -> Result<()> {
+        self.inner.tag(image, name).await
+    }
+    async fn push(&self, reference: &str, login: Option<&Login>) -> Result<()> {
+        self.inner.push(reference, login).await
+    }
+    async fn built_images(&self) -> Result<Vec<BuiltImage>> {
+        self.inner.built_images().await
+    }
+    async fn remove_image(&self, name: &str) -> Result<()> {
+        self.inner.remove_image(name).await
     }
     async fn events(&self) -> Result<BoxStream<'static, Result<EngineEvent>>> {
         let events = self.inner.events().await?;

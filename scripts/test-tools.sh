@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and the machine lacks: Debian packages, and into target/tools/bin a Traefik and two
-# kubectls, an old one and a new one. Starts nothing. `make test` finds target/tools/bin by itself.
+# kubectls, an old one and a new one; then what the end-to-end test needs (test-environment.sh). Starts nothing.
+# `make test` finds target/tools/bin by itself.
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "$0")/common.sh"
@@ -77,4 +78,5 @@ a_traefik
 old_kubectl
 new_kubectl
 base_packages
+scripts/test-environment.sh
 say "the tests' tools are there"

@@ -100,7 +100,7 @@ archive() {
   printf '{"architecture":"%s","os":"linux","created":"%s","config":%s,"rootfs":{"type":"layers","diff_ids":["sha256:%s"]},"history":[{"created":"%s","created_by":"stand-in for %s"}]}' \
     "$architecture" "$date" "$2" "$layer" "$date" "$1" >"$work/archive/config.json"
   printf '[{"Config":"config.json","RepoTags":["%s"],"Layers":["layer.tar"]}]' "$1" >"$work/archive/manifest.json"
-  tar -C "$work/archive" -cf "$3" manifest.json config.json layer.tar
+  tar --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -C "$work/archive" -cf "$3" manifest.json config.json layer.tar
   rm -r "$work/archive"
 }
 

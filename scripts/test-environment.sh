@@ -121,7 +121,7 @@ fi
 exec "$@"
 END
   chmod 755 "$work/ours/usr/local/bin/docker-entrypoint.sh"
-  bootstrap apt ca-certificates,curl,execline,git,openssh-client,openssh-sftp-server,procps,s6 \
+  bootstrap apt ca-certificates,curl,execline,git,less,openssh-client,openssh-sftp-server,procps,s6 \
     --customize-hook='chroot "$1" groupadd --gid 1000 node' \
     --customize-hook='chroot "$1" useradd --uid 1000 --gid node --shell /bin/bash --create-home node' \
     --customize-hook="cp -a --no-preserve=ownership '$work/ours/.' \"\$1/\"" \

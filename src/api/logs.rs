@@ -53,7 +53,18 @@ pub async fn log(state: &ApiState, target: &Target, params: &Params) -> Result<R
             return Err(ApiError::bad_request(words));
         }
     }
+    let build = params.flag("build")?;
+    if build
+        && (service.is_some()
+            || params.get("container").is_some()
+            || params.get("sinceSeconds").is_some()
+            || params.flag("timestamps")?)
+    {
+        let words = "build: the log of a build has no services, containers or times; ask for follow and tailLines alone";
+        return Err(ApiError::bad_request(words));
+    }
     let request = LogRequest {
+        build,
         service,
         follow: params.flag("follow")?,
         tail_lines: params.number("tailLines")?,

@@ -92,6 +92,8 @@ pub struct ExecSession {
 /// Which part of a log is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogRequest {
+    /// What was said while the workspace's image was built, in place of what the workspace writes.
+    pub build: bool,
     /// Only what this service of the workspace writes.
     pub service: Option<String>,
     /// Go on with what is written from now on.

@@ -106,7 +106,8 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     });
     let api_router = router(api.clone()).merge(guarded(&api, status::routes(app)));
     let client = client(api_router.clone(), Identity::system("devsanctum"));
-    let _ = later.0.set(EngineStreams { client: client.clone(), connector: connector.clone(), secrets: secrets.clone() });
+    let builds = Arc::default();
+    later.set(EngineStreams::new(&client, connector.clone(), &secrets, &builds));
     door.map(|door| door.serve(client.clone(), later, stop.clone())).transpose()?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     write_kubeconfig(&state, address, &tls_files.ca_pem, &token)?;
@@ -129,6 +130,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
             ready: ready.clone(),
             stop,
             fence: fence.clone(),
+            builds: builds.clone(),
         })
     };
     let loops = async {

@@ -67,7 +67,7 @@ async fn doomed(context: &Context, args: &DeleteArgs) -> Result<Vec<Doomed>, Fai
         }
         return Ok(doomed);
     }
-    let documents = super::apply::read(&args.files, None)?;
+    let documents = super::apply::read(&args.files, args.recursive, None)?;
     let records = super::apply::prepare(context, &documents, None)?;
     // The other way round: what names something goes before what it names.
     let doomed = records.into_iter().rev().map(|r| {

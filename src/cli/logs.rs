@@ -35,11 +35,13 @@ pub async fn run(context: &Context, args: LogsArgs) -> Result<(), Failure> {
     };
     let request = Request::new(Workspace::url_path(&(), Some(&context.namespace)));
     let mut request = request.logs(workspace(&args.workspace)?, &params).map_err(|e| Failure::usage(e.to_string()))?;
+    let mut more = if args.build { "&build=true".to_owned() } else { String::new() };
     if let Some(service) = &args.service {
         check_name(service)?;
-        let uri = format!("{}&service={service}", request.uri());
-        *request.uri_mut() = uri.parse().map_err(|e| Failure::usage(format!("{service}: {e}")))?;
+        more = format!("&service={service}");
     }
+    let uri = format!("{}{more}", request.uri());
+    *request.uri_mut() = uri.parse().map_err(|e| Failure::usage(format!("{more}: {e}")))?;
     let stream = context.client.request_stream(request).await?;
     futures::pin_mut!(stream);
     let mut buffer = vec![0; 16 << 10];

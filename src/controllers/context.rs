@@ -45,6 +45,8 @@ pub struct Context {
     pub listings: Arc<Listings>,
     /// Images being pulled and built.
     pub supply: Arc<super::workspace::Supply>,
+    /// What builders said.
+    pub builds: Arc<super::workspace::BuildLogs>,
     /// Repositories being cloned.
     pub clones: Arc<super::workspace::Clones>,
     /// Starts of containers that keep ending.

@@ -25,6 +25,7 @@ mod workspace;
 pub use context::SecretReader;
 pub use report::{LoopReport, Outcome, PassObserver, PassReport, Reports};
 pub use triggers::Queue;
+pub use workspace::BuildLogs;
 
 use crate::clock::Clock;
 use crate::engine::{Connector, Fence};
@@ -68,6 +69,8 @@ pub struct Parts {
     pub stop: CancellationToken,
     /// Whether the loops may act at all.
     pub fence: Fence,
+    /// Where what builders say is kept.
+    pub builds: Arc<BuildLogs>,
 }
 
 /// Runs all loops until told to stop (`Ok`) or until one of them ends by itself (`Err` names it): a control plane
@@ -76,7 +79,8 @@ pub struct Parts {
 /// # Errors
 /// The name of the loop that ended.
 pub async fn run(parts: Parts) -> Result<(), String> {
-    let Parts { client, instance, connector, proxy, secrets, clock, reports, public_port, resync, ready, stop, fence } = parts;
+    let Parts { client, instance, connector, proxy, secrets, clock, reports, public_port, resync, ready, stop, fence, builds } =
+        parts;
     let (triggers, listening) = triggers::Triggers::new();
     let (caches, mut feeds, listed) = caches::start(&client, &triggers);
     let ctx = Context {
@@ -93,6 +97,7 @@ pub async fn run(parts: Parts) -> Result<(), String> {
         resync,
         listings: Arc::default(),
         supply: Arc::default(),
+        builds,
         clones: Arc::default(),
         restarts: Arc::default(),
     };

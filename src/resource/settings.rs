@@ -50,7 +50,7 @@ impl Default for Lifecycle {
 }
 
 /// Base images of the platform's own, by the names a template may use.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Images {
     /// An image that `alpine` means, taken as it is.
@@ -66,6 +66,16 @@ pub struct Images {
     /// A small image with a POSIX shell, for the probe on each server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<String>,
+    /// How long a built image that neither a workspace nor a template uses is kept on a server; not at all where its disk is
+    /// nearly full.
+    #[serde(default = "seven_days")]
+    pub keep: String,
+}
+
+impl Default for Images {
+    fn default() -> Self {
+        Self { alpine: None, debian: None, repository: None, probe: None, keep: seven_days() }
+    }
 }
 
 /// A registry that wants a login.
@@ -173,6 +183,7 @@ impl Rules for SettingsSpec {
         if let Some(repository) = &self.images.repository {
             errors.check("spec.images.repository", repository, names::image_repository(repository));
         }
+        check_duration("spec.images.keep", &self.images.keep, errors);
         check_registries(&self.registries, errors);
     }
 }

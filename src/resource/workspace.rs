@@ -140,7 +140,7 @@ pub struct WorkspaceStatus {
     /// Address of the container on its bridge; the router's way to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// Image it runs.
+    /// Image it runs, or waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// Digest of the environment its container was made from.

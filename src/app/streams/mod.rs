@@ -4,8 +4,8 @@ mod programs;
 mod service_log;
 
 use crate::api::streams::{ExecRequest, ExecSession, LogRequest, StreamError, StreamTarget, WorkspaceStreams};
-use crate::controllers::SecretReader;
 use crate::controllers::endpoint::endpoint;
+use crate::controllers::{BuildLogs, SecretReader};
 use crate::engine::{Connector, Container, ContainerState, Engine, EngineError};
 use crate::plan::workspace::base_name;
 use crate::resource::{DockerServer, Workspace, labels};
@@ -19,12 +19,11 @@ use std::sync::{Arc, OnceLock};
 
 /// Commands and logs by way of the engines.
 pub struct EngineStreams {
-    /// The API.
-    pub client: Client,
-    /// Connections to engines.
-    pub connector: Arc<dyn Connector>,
-    /// Credentials of engines.
-    pub secrets: Arc<dyn SecretReader>,
+    client: Client,
+    connector: Arc<dyn Connector>,
+    secrets: Arc<dyn SecretReader>,
+    /// What builders said to this process.
+    builds: Arc<BuildLogs>,
 }
 
 fn failed(e: &EngineError) -> StreamError {
@@ -40,11 +39,37 @@ fn api_failed(e: &kube::Error) -> StreamError {
 }
 
 impl EngineStreams {
-    async fn container(&self, target: &StreamTarget) -> Result<(Arc<dyn Engine>, Container), StreamError> {
-        let StreamTarget { namespace, name, container } = target;
+    /// Of the same API, connections, credentials and builds as the loops.
+    pub fn new(client: &Client, connector: Arc<dyn Connector>, secrets: &Arc<dyn SecretReader>, builds: &Arc<BuildLogs>) -> Self {
+        Self { client: client.clone(), connector, secrets: secrets.clone(), builds: builds.clone() }
+    }
+
+    async fn workspace(&self, StreamTarget { namespace, name, .. }: &StreamTarget) -> Result<Workspace, StreamError> {
         let workspaces: Api<Workspace> = Api::namespaced(self.client.clone(), namespace);
         let workspace = workspaces.get_opt(name).await.map_err(|e| api_failed(&e))?;
-        let workspace = workspace.ok_or_else(|| StreamError::NotFound(format!("workspace {namespace}/{name} does not exist")))?;
+        workspace.ok_or_else(|| StreamError::NotFound(format!("workspace {namespace}/{name} does not exist")))
+    }
+
+    /// Of the image that the workspace runs or waits for.
+    async fn build_log(
+        &self,
+        target: &StreamTarget,
+        request: &LogRequest,
+    ) -> Result<BoxStream<'static, Result<Bytes, StreamError>>, StreamError> {
+        let status = self.workspace(target).await?.status.unwrap_or_default();
+        let (server, image) = (status.docker_server.unwrap_or_default(), status.image.unwrap_or_default());
+        let log = self.builds.of(&server, &image).ok_or_else(|| {
+            StreamError::NotFound(format!(
+                "no build of {image:?} on {server:?} is known: it was not built there since this control plane started (or is used as it is)"
+            ))
+        })?;
+        let tail = request.tail_lines.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        Ok(log.read(tail, request.follow).map(Ok).boxed())
+    }
+
+    async fn container(&self, target: &StreamTarget) -> Result<(Arc<dyn Engine>, Container), StreamError> {
+        let StreamTarget { namespace, name, container } = target;
+        let workspace = self.workspace(target).await?;
         let placed = workspace.status.as_ref().and_then(|s| s.docker_server.clone());
         let waiting =
             || StreamError::NotRunning(format!("workspace {namespace}/{name} has no container yet; see `devsanctum describe`"));
@@ -90,6 +115,9 @@ impl WorkspaceStreams for EngineStreams {
         target: StreamTarget,
         request: LogRequest,
     ) -> Result<BoxStream<'static, Result<Bytes, StreamError>>, StreamError> {
+        if request.build {
+            return self.build_log(&target, &request).await;
+        }
         let (engine, container) = self.container(&target).await?;
         if let Some(service) = &request.service {
             return service_log(engine.as_ref(), &container.id, service, &request).await;
@@ -107,7 +135,7 @@ impl WorkspaceStreams for EngineStreams {
 
 /// Streams that are set once the API they are part of stands: they need a client of it themselves.
 #[derive(Default)]
-pub struct LateStreams(pub OnceLock<EngineStreams>);
+pub struct LateStreams(OnceLock<EngineStreams>);
 
 #[async_trait]
 impl WorkspaceStreams for LateStreams {
@@ -127,6 +155,11 @@ impl WorkspaceStreams for LateStreams {
 }
 
 impl LateStreams {
+    /// They stand now; later ones change nothing.
+    pub fn set(&self, streams: EngineStreams) {
+        let _ = self.0.set(streams);
+    }
+
     fn ready(&self) -> Result<&EngineStreams, StreamError> {
         self.0.get().ok_or_else(|| StreamError::Unavailable("the control plane is still starting".into()))
     }

@@ -24,7 +24,7 @@ pub async fn run(globals: &Globals, args: DiffArgs) -> Result<(), Failure> {
 }
 
 async fn compare(globals: &Globals, args: DiffArgs) -> Result<bool, Failure> {
-    let documents = read(&args.files.files, None)?;
+    let documents = read(&args.files.files, args.files.recursive, None)?;
     let context = connect(globals).await?;
     let (mut different, mut refused) = (false, Vec::new());
     for record in prepare(&context, &documents, None)? {

@@ -36,7 +36,7 @@ fn set_label() -> String {
 /// When a manifest cannot be read, or the API refuses a record.
 pub async fn run(globals: &Globals, args: ApplyArgs) -> Result<(), Failure> {
     check(&args)?;
-    let documents = read(&args.files.files, args.selector.as_deref())?;
+    let documents = read(&args.files.files, args.files.recursive, args.selector.as_deref())?;
     if args.dry_run == DryRun::Client {
         return offline(&documents);
     }
@@ -68,9 +68,9 @@ fn check(args: &ApplyArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 /// With everything that is wrong in any of them, or when nothing is left.
-pub fn read(files: &[String], selector: Option<&str>) -> Result<Vec<Document>, Failure> {
+pub fn read(files: &[String], recursive: bool, selector: Option<&str>) -> Result<Vec<Document>, Failure> {
     let wanted = selector.map(Labels::parse).transpose()?;
-    let (mut documents, complaints) = manifest::load(files);
+    let (mut documents, complaints) = manifest::load(files, recursive);
     if !complaints.is_empty() {
         return Err(Failure::from(complaints).hint("nothing was applied"));
     }

@@ -94,7 +94,7 @@ fn labels_choose_among_manifests() {
 #[test]
 fn pruning_needs_a_set() {
     let args = ApplyArgs {
-        files: crate::cli::args::Files { files: vec!["x".into()] },
+        files: crate::cli::args::Files { files: vec!["x".into()], recursive: false },
         dry_run: DryRun::None,
         server_side: false,
         force_conflicts: false,

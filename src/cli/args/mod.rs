@@ -133,9 +133,12 @@ pub struct HookArgs {
 /// Manifests to read.
 #[derive(Args, Clone, Debug)]
 pub struct Files {
-    /// File or folder (read whole, *.yaml *.yml *.json), or - for standard input; may be repeated
+    /// File or folder (its *.yaml *.yml *.json), or - for standard input; may be repeated
     #[arg(long = "filename", short = 'f', required = true, value_name = "FILE|DIR|-")]
     pub files: Vec<String>,
+    /// Folders inside folders too
+    #[arg(long, short = 'R')]
+    pub recursive: bool,
 }
 
 /// What a dry run reaches.
@@ -262,6 +265,9 @@ pub struct DeleteArgs {
     /// Records of these manifests
     #[arg(long = "filename", short = 'f', value_name = "FILE|DIR|-")]
     pub files: Vec<String>,
+    /// Folders inside folders too
+    #[arg(long, short = 'R')]
+    pub recursive: bool,
     /// Wait until the records are gone
     #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
     pub wait: bool,

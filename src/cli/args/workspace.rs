@@ -21,6 +21,9 @@ pub struct LogsArgs {
     /// Service kept running inside, in place of all that the workspace writes
     #[arg(long, short = 's', value_name = "SERVICE", conflicts_with_all = ["container", "since", "timestamps"])]
     pub service: Option<String>,
+    /// What was said while its image was built, in place of what the workspace writes
+    #[arg(long, conflicts_with_all = ["container", "service", "since", "timestamps"])]
+    pub build: bool,
     /// Only what was written in this last while
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub since: Option<std::time::Duration>,

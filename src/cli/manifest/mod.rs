@@ -46,8 +46,8 @@ impl Document {
 
 /// Reads everything named by `-f` and sorts it into the order of application. All complaints are
 /// collected; documents that gave rise to one are left out.
-pub fn load(names: &[String]) -> (Vec<Document>, Vec<Complaint>) {
-    let (sources, mut complaints) = read::sources(names);
+pub fn load(names: &[String], recursive: bool) -> (Vec<Document>, Vec<Complaint>) {
+    let (sources, mut complaints) = read::sources(names, recursive);
     let mut documents = Vec::new();
     for source in &sources {
         let (found, wrong) = parse(source);

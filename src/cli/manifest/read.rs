@@ -13,8 +13,8 @@ const MAX_FILES: usize = 10_000;
 const MAX_LEVELS: usize = 32;
 
 /// Reads everything named by `-f`: files as they are, folders with all `*.yaml`, `*.yml` and `*.json` in
-/// them in sorted order, `-` for standard input.
-pub fn sources(names: &[String]) -> (Vec<Arc<Source>>, Vec<Complaint>) {
+/// them in sorted order (and in their folders, where that is asked for), `-` for standard input.
+pub fn sources(names: &[String], recursive: bool) -> (Vec<Arc<Source>>, Vec<Complaint>) {
     let (mut found, mut complaints) = (Vec::new(), Vec::new());
     for name in names {
         if name == "-" {
@@ -29,7 +29,7 @@ pub fn sources(names: &[String]) -> (Vec<Arc<Source>>, Vec<Complaint>) {
             continue;
         }
         let mut paths = Vec::new();
-        if let Err(complaint) = expand(Path::new(name), 0, &mut paths) {
+        if let Err(complaint) = expand(Path::new(name), 0, recursive, &mut paths) {
             complaints.push(complaint);
         }
         for path in paths {
@@ -46,7 +46,7 @@ fn keep(read: Result<Source, Complaint>, found: &mut Vec<Arc<Source>>, complaint
     }
 }
 
-fn expand(path: &Path, level: usize, into: &mut Vec<PathBuf>) -> Result<(), Complaint> {
+fn expand(path: &Path, level: usize, recursive: bool, into: &mut Vec<PathBuf>) -> Result<(), Complaint> {
     let fail = |e: std::io::Error| Complaint::file(path.display().to_string(), format!("cannot be read: {e}"));
     if into.len() >= MAX_FILES || level > MAX_LEVELS {
         let message = format!("too much in one folder (at most {MAX_FILES} files, {MAX_LEVELS} levels)");
@@ -63,8 +63,8 @@ fn expand(path: &Path, level: usize, into: &mut Vec<PathBuf>) -> Result<(), Comp
         // A link inside a folder could lead out of it, or round in circles.
         let kind = std::fs::symlink_metadata(&entry).map_err(fail)?.file_type();
         let wanted = entry.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
-        if kind.is_dir() {
-            expand(&entry, level + 1, into)?;
+        if kind.is_dir() && recursive {
+            expand(&entry, level + 1, recursive, into)?;
         } else if wanted && kind.is_file() {
             into.push(entry);
         }

@@ -164,8 +164,10 @@ fn folders_are_read_in_order_and_only_manifests() {
     put("a/x.json", br#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"one"}}"#);
     put("c.txt", b"not: [yaml");
     put("d.yaml", b"a: \xff\n");
-    let (documents, complaints) = load(&[dir.path().display().to_string()]);
-    assert_eq!(documents.iter().map(|d| d.name.as_str()).collect::<Vec<_>>(), ["one", "two"]);
+    let (documents, complaints) = load(&[dir.path().display().to_string()], true);
+    let names = |documents: &[Document]| documents.iter().map(|d| d.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&documents), ["one", "two"]);
+    assert_eq!(names(&load(&[dir.path().display().to_string()], false).0), ["two"]);
     assert_eq!(complaints.len(), 1);
     assert!(
         complaints[0].headline().ends_with("d.yaml: is not UTF-8 text: byte 3 starts no character"),
@@ -183,10 +185,10 @@ fn records_are_sorted_into_the_order_of_application_and_may_stand_once() {
     };
     let text = record("Workspace", "w") + &record("Project", "p") + &record("User", "u");
     std::fs::write(&path, &text).unwrap();
-    let (documents, _) = load(&[path.display().to_string()]);
+    let (documents, _) = load(&[path.display().to_string()], false);
     assert_eq!(documents.iter().map(|d| d.def.kind.as_str()).collect::<Vec<_>>(), ["User", "Project", "Workspace"]);
     std::fs::write(&path, text + &record("User", "u")).unwrap();
-    let (_, complaints) = load(&[path.display().to_string()]);
+    let (_, complaints) = load(&[path.display().to_string()], false);
     assert!(complaints[0].message.starts_with("User \"u\" stands here and at "), "{}", complaints[0].message);
 }
 
@@ -200,7 +202,7 @@ fn a_list_is_its_items() {
 
 #[test]
 fn missing_files_and_addresses_are_named() {
-    let (_, complaints) = load(&["/nonexistent/x.yaml".into(), "https://example.com/x.yaml".into()]);
+    let (_, complaints) = load(&["/nonexistent/x.yaml".into(), "https://example.com/x.yaml".into()], false);
     assert!(complaints[0].headline().starts_with("/nonexistent/x.yaml: cannot be read: "), "{}", complaints[0].headline());
     assert!(complaints[1].headline().contains("addresses are not fetched"));
 }

@@ -1,5 +1,6 @@
 //! The server loop: a Docker host is reached, prepared, measured and watched.
 
+mod collect;
 mod isolation;
 mod prepare;
 mod resync;
@@ -33,6 +34,7 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(400);
 /// The server loop.
 pub struct Servers {
     ctx: Context,
+    collector: collect::Collector,
     watches: watch::Watches,
     /// When each server was last measured, and when its isolation is to be proved next.
     looked: Mutex<BTreeMap<String, Looked>>,
@@ -138,7 +140,7 @@ impl Servers {
 
     /// The loop.
     pub fn new(ctx: Context) -> Self {
-        Self { ctx, watches: watch::Watches::default(), looked: Mutex::default() }
+        Self { ctx, watches: watch::Watches::default(), collector: collect::Collector::default(), looked: Mutex::default() }
     }
 
     /// Reaches it, prepares it, proves it, measures it.
@@ -160,6 +162,7 @@ impl Servers {
         }
         self.prove(&name, &prepared, engine.as_ref(), pass).await?;
         self.measure(record, &prepared, engine.as_ref(), pass).await?;
+        self.collector.collect(&self.ctx, &name, engine.as_ref(), &pass.status).await;
         if pass.status.phase != ServerPhase::Online {
             pass.did("online");
         }

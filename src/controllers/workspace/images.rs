@@ -1,6 +1,9 @@
 //! Images on servers: one is pulled or built beside the passes, so that it never holds one up; once for all who wait.
 
 mod bring;
+mod log;
+
+pub use log::BuildLogs;
 
 use super::Site;
 use crate::controllers::caches::InOrder;
@@ -115,6 +118,9 @@ pub async fn have(
     pass: &mut Pass<WorkspaceStatus>,
 ) -> Result<(), PassError> {
     let images: BTreeMap<String, &Image> = made.iter().map(|c| (c.image.reference(), &c.image)).collect();
+    if let Some(main) = made.iter().find(|c| c.role == "main") {
+        pass.status.image = Some(main.image.reference());
+    }
     for image in images.values() {
         let have = have_one(ctx, &site.server, &site.engine, image).await;
         if have.is_err() && pass.status.container_id.is_none() {
@@ -122,9 +128,6 @@ pub async fn have(
         }
         have?;
         pass.holds("ImageReady", "Present");
-    }
-    if let Some(main) = made.iter().find(|c| c.role == "main") {
-        pass.status.image = Some(main.image.reference());
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ mod repositories;
 mod restarts;
 mod routes;
 
-pub use images::{Supply, have_one};
+pub use images::{BuildLogs, Supply, have_one};
 pub use repositories::Clones;
 pub use restarts::Restarts;
 

@@ -28,7 +28,7 @@ async fn ground(world: &World<'_>, host: &GitHost, repositories: Value) {
 }
 
 /// Where workspaces reach what listens on their host.
-async fn host_address(world: &World<'_>) -> String {
+pub async fn host_address(world: &World<'_>) -> String {
     let mut gateway = String::new();
     until("the workspaces' network", SOON, async || {
         let subnet = world.docker_says(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", &world.bridge()]);

@@ -17,19 +17,19 @@ use super::ways_in::{Running, page};
 use tempfile::TempDir;
 
 /// A person's own folder, with keys in it.
-struct Desk(TempDir);
+pub struct Desk(TempDir);
 
 impl Desk {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
     /// Makes a key and gives its public part.
-    fn key(&self, name: &str, kind: &str) -> String {
+    pub fn key(&self, name: &str, kind: &str) -> String {
         let file = self.file(name);
         let made = bare("ssh-keygen").args(["-q", "-N", "", "-C", "ada@desk", "-t", kind, "-f"]).arg(&file).status().unwrap();
         assert!(made.success());
@@ -37,7 +37,7 @@ impl Desk {
     }
 
     /// OpenSSH's `ssh`, `scp` or `sftp`, with this key.
-    fn client(&self, program: &str, gateway: &Gateway, key: &str) -> Command {
+    pub fn client(&self, program: &str, gateway: &Gateway, key: &str) -> Command {
         let hosts = self.file("known_hosts");
         std::fs::write(&hosts, format!("devsanctum {}\n", gateway.key)).unwrap();
         let mut command = bare(program);
@@ -49,23 +49,23 @@ impl Desk {
     }
 }
 
-struct Gateway {
-    address: SocketAddr,
-    key: String,
+pub struct Gateway {
+    pub address: SocketAddr,
+    pub key: String,
 }
 
-async fn gateway(world: &World<'_>) -> Gateway {
+pub async fn gateway(world: &World<'_>) -> Gateway {
     let status: Value = world.client.request(http::Request::get("/devsanctum/status").body(vec![]).unwrap()).await.unwrap();
     let text = |name: &str| status["ssh"][name].as_str().unwrap().to_owned();
     Gateway { address: text("address").parse().unwrap(), key: text("hostKey") }
 }
 
-async fn user(world: &World<'_>, spec: Value) -> Result<User, kube::Error> {
+pub async fn user(world: &World<'_>, spec: Value) -> Result<User, kube::Error> {
     Api::<User>::all(world.client.clone()).patch("ada", &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await
 }
 
 /// Runs a command to its end, with this input, while this thread goes on.
-async fn ran(mut command: Command, input: &[u8]) -> (i32, String, String) {
+pub async fn ran(mut command: Command, input: &[u8]) -> (i32, String, String) {
     let input = input.to_vec();
     let output = tokio::task::spawn_blocking(move || {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

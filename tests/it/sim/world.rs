@@ -231,6 +231,7 @@ impl World {
         let proxy = DirectedProxy { earlier: inner.routes(), inner, director, calls: AtomicU64::new(0), bug };
         Parts {
             client,
+            builds: Arc::default(),
             instance: self.store.instance().to_owned(),
             connector: Arc::new(EnginePool::making(Arc::new(NoMetrics), fence.clone(), make)),
             proxy: Arc::new(proxy),

@@ -2,7 +2,6 @@
 
 use super::bare;
 use super::dockerd::Dockerd;
-use devsanctum::engine::Login;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -39,11 +38,6 @@ impl DockerRegistry {
         let registry = Self { host: format!("127.0.0.1:{port}"), child };
         registry.answers(daemon, ([127, 0, 0, 1], port).into());
         registry
-    }
-
-    /// What to sign in with.
-    pub fn login(&self) -> Login {
-        Login { host: self.host.clone(), username: USER.into(), password: PASSWORD.into() }
     }
 
     fn answers(&self, daemon: &Dockerd, address: SocketAddr) {

@@ -6,6 +6,7 @@ mod command;
 pub mod cutter;
 pub mod docker_registry;
 pub mod dockerd;
+pub mod files;
 pub mod git;
 pub mod git_ssh;
 pub mod image;

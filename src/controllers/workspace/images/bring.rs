@@ -10,8 +10,7 @@ use crate::image::Recipe;
 use crate::plan::image::Image;
 use crate::resource::labels;
 use kube::runtime::reflector::ObjectRef;
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Of a build that failed, the builder's last words are told: so many lines, of so many characters at most.
@@ -91,18 +90,23 @@ async fn build(ctx: &Context, key: &Key, engine: &dyn Engine, recipe: &Recipe) -
         network: Some(shared_network(&ctx.instance)),
         login: registries::login(ctx, &recipe.base).await?,
     };
-    let last = Mutex::new(VecDeque::new());
+    let log = ctx.builds.begin(&key.0, &key.1);
     let said = |line: &str| {
         if line.starts_with("Step ") {
             ctx.supply.at_step(key, line);
         }
-        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.truncate(LAST_LINES - 1);
-        last.push_front(short(line));
+        log.say(line);
     };
     let done = engine.build(&wanted, &said).await;
-    let last = last.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.map_err(|e| format!("{}\n{}", short(&words(&e)), last.into_iter().rev().collect::<Vec<_>>().join("\n")))
+    if let Err(e) = &done {
+        log.say(&words(e));
+    }
+    log.end();
+    done.map_err(|e| {
+        // The last of these lines is the error itself, which comes first here.
+        let last: Vec<String> = log.last(LAST_LINES + 1).iter().map(|line| short(line)).collect();
+        format!("{}\n{}", short(&words(&e)), last[..last.len().saturating_sub(1)].join("\n"))
+    })
 }
 
 fn words(error: &EngineError) -> String {

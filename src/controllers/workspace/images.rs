@@ -13,7 +13,7 @@ use crate::controllers::status::Pass;
 use crate::engine::Engine;
 use crate::plan::image::Image;
 use crate::plan::workspace::WantedContainer;
-use crate::resource::{WorkspacePhase, WorkspaceStatus};
+use crate::resource::{Workspace, WorkspacePhase, WorkspaceStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,6 +21,8 @@ use tokio::time::Instant;
 
 /// What is under way is asked after this often.
 const AGAIN: Duration = Duration::from_secs(2);
+/// Whether anybody still waits for a build is asked this often.
+const ABANDONED: Duration = Duration::from_secs(5);
 /// A presence seen this recently is believed without asking again.
 const BELIEVED: Duration = Duration::from_secs(30);
 #[derive(Clone)]
@@ -164,6 +166,24 @@ pub async fn have_one(ctx: &Context, server: &str, engine: &Arc<dyn Engine>, ima
     Err(says)
 }
 
+/// Ends once no workspace waits for an image that is built for workspaces.
+async fn abandoned(ctx: &Context, key: &Key, image: &Image) {
+    let waits = |w: &Workspace| w.server() == Some(&key.0) && w.spec.running && w.metadata.deletion_timestamp.is_none();
+    let wants = |w: &Workspace| {
+        let found = ctx.caches.environments.of(&ctx.caches, w.metadata.namespace.as_deref().unwrap_or_default());
+        // What cannot be worked out now may be again in a moment.
+        found.is_none_or(|found| found.is_ok_and(|(_, env)| env.image == *image))
+    };
+    loop {
+        tokio::time::sleep(ABANDONED).await;
+        let wanted = matches!(image, Image::AsItIs(_)) || ctx.caches.workspaces.in_order(waits).iter().any(|w| wants(w));
+        if !wanted {
+            tracing::info!(server = key.0, image = key.1, "no workspace waits for it any more: its build is broken off");
+            return;
+        }
+    }
+}
+
 /// What is said of an image that is not there yet. What failed before is said until it works: each try would otherwise be two
 /// changes of the record, for as long as it fails.
 fn under_way(server: &str, image: &Image, failed: Option<&str>, step: Option<&str>, again: Duration) -> PassError {
@@ -196,8 +216,15 @@ fn at(step: Option<&str>) -> String {
 }
 
 async fn fetch(ctx: Context, key: Key, engine: Arc<dyn Engine>, image: Image, failures: u32) {
-    let brought = bring::bring(&ctx, &key, &engine, &image);
-    let Some(result) = ctx.frame.stop.run_until_cancelled(brought).await else { return };
+    let brought = async {
+        tokio::select! {
+            brought = bring::bring(&ctx, &key, &engine, &image) => Some(brought),
+            // Whoever leaves a builder ends its work.
+            () = abandoned(&ctx, &key, &image) => None,
+        }
+    };
+    let Some(brought) = ctx.frame.stop.run_until_cancelled(brought).await else { return };
+    let Some(result) = brought else { return ctx.supply.forget(&key.0, &key.1) };
     ctx.supply.set(
         &key,
         match result {
@@ -205,7 +232,7 @@ async fn fetch(ctx: Context, key: Key, engine: Arc<dyn Engine>, image: Image, fa
             Err(words) => State::Failed { words, failures: failures + 1, at: Instant::now() },
         },
     );
-    let placed = |w: &crate::resource::Workspace| w.status.as_ref().is_some_and(|s| s.docker_server.as_ref() == Some(&key.0));
+    let placed = |w: &Workspace| w.status.as_ref().is_some_and(|s| s.docker_server.as_ref() == Some(&key.0));
     ctx.caches.workspaces.in_order(placed).iter().for_each(|w| ctx.triggers.workspaces.fire(w));
     ctx.triggers.servers.fire_named(None, &key.0);
 }

@@ -3,8 +3,8 @@
 use super::records;
 use super::world::{World, in_world, until};
 use crate::support::devsanctum;
-use devsanctum::resource::Template;
 use devsanctum::resource::conditions::find;
+use devsanctum::resource::{Settings, Template};
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use std::time::Duration;
@@ -103,6 +103,77 @@ fn what_is_run_while_building_reaches_no_neighbour_and_leaves_no_container() {
         let network = |address: &str| address.split('.').take(2).collect::<Vec<_>>().join(".");
         assert_eq!(network(made.lines().nth(1).unwrap()), network(&neighbour), "{made}");
     });
+}
+
+#[test]
+fn a_build_is_broken_off_when_nobody_waits_for_it_and_what_it_said_is_kept() {
+    in_world(async |world| {
+        world.ground().await;
+        dockerfile(&world, "RUN echo at it; exec sleep 120").await;
+        world.create(records::workspace("w0")).await;
+        until("the builder to say so", SOON, async || match log(&world, &["w0", "--build"]).await {
+            (_, said) if said.contains("\nat it\n") => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+        let building = || world.docker_says(&["ps", "--no-trunc", "--format", "{{.Command}}"]).contains("at it");
+        assert!(building());
+        workspace(&world, &["stop", "w0"]);
+        until("the builder to stop", SOON, async || if building() { Err("it builds".into()) } else { Ok(()) }).await;
+
+        dockerfile(&world, "RUN echo at last").await;
+        workspace(&world, &["start", "w0"]);
+        world.at_rest_within(SOON).await;
+        let (_, said) = log(&world, &["w0", "--build", "-f"]).await;
+        assert!(said.starts_with("Step 1/3 : FROM ") && said.contains("\nat last\n"), "{said}");
+        assert_eq!(log(&world, &["w0", "--build", "--tail", "1"]).await.1.lines().count(), 1);
+        dockerfile(&world, "RUN echo no; exit 3").await;
+        world.create(records::workspace("w1")).await;
+        until("the failure", SOON, async || match log(&world, &["w1", "--build"]).await {
+            (_, said) if said.ends_with("returned a non-zero code: 3\n") => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    });
+}
+
+#[test]
+fn images_that_nothing_uses_are_removed_and_those_in_use_stay() {
+    in_world(async |world| {
+        world.ground().await;
+        let patch = |spec: serde_json::Value| Patch::Merge(json!({"spec": spec}));
+        let settings: Api<Settings> = Api::all(world.client.clone());
+        settings.patch("default", &PatchParams::default(), &patch(json!({"images": {"keep": "1s"}}))).await.unwrap();
+        world.servers().patch("local", &PatchParams::default(), &patch(json!({"pollInterval": "1s"}))).await.unwrap();
+        let mut images = Vec::new();
+        for i in 0..3 {
+            dockerfile(&world, &format!("RUN echo {} {i} > /made", world.instance)).await;
+            let name = format!("w{i}");
+            world.create(records::workspace(&name)).await;
+            until(&format!("{name} to run"), SOON, async || match world.page(&name).await {
+                (200, _) => Ok(()),
+                other => Err(format!("{other:?}")),
+            })
+            .await;
+            images.push(world.workspace(&name).await.status.unwrap().image.unwrap());
+        }
+        // The first one's goes with it; the second's container is of an older environment, and stays.
+        world.delete("w0").await;
+        world.delete("w2").await;
+        let there = |image: &String| world.daemon.try_docker(&["image", "inspect", image]).status.success();
+        until("the image to go", SOON, async || if there(&images[0]) { Err("it is there".into()) } else { Ok(()) }).await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert!(there(&images[1]) && there(&images[2]));
+        assert_eq!(world.page("w1").await.0, 200);
+    });
+}
+
+/// What `devsanctum logs` prints, and how it ends.
+async fn log(world: &World<'_>, args: &[&str]) -> (Option<i32>, String) {
+    let mut command = devsanctum();
+    command.arg("--state-dir").arg(world.state_dir()).args(["-n", "team", "logs"]).args(args);
+    let done = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    (done.status.code(), String::from_utf8(done.stdout).unwrap())
 }
 
 /// What `devsanctum workspace` prints.

@@ -53,7 +53,8 @@ pub async fn differences(hands: &Hands<'_>) -> Vec<String> {
             .filter(|(_, c)| {
                 is_ours(&serde_json::from_value(c["Config"]["Labels"].clone()).unwrap_or_default(), hands.world.instance())
             })
-            .map(|(name, c)| format!("container {name} {}", text(&c["State"]["Status"])))
+            // One that was made and not started before it was to stop has as much to say as one that ran.
+            .map(|(name, c)| format!("container {name} {}", text(&c["State"]["Status"]).replace("created", "exited")))
             .collect();
         there.extend(engine.networks().into_iter().filter(|n| n.starts_with("ds-")).map(|n| format!("network {n}")));
         there.extend(engine.volumes().into_iter().filter(|v| v.starts_with("ds-")).map(|v| format!("volume {v}")));

@@ -16,6 +16,7 @@ mod events;
 mod exec;
 mod explain;
 mod failure;
+mod fork;
 mod get;
 mod kubeconfig;
 mod logs;
@@ -116,6 +117,7 @@ async fn ask(globals: &Globals, command: Command) -> Result<(), Failure> {
         Command::Ssh(args) => ssh::run(&connect::connect(globals).await?, args).await,
         Command::PortForward(args) => port_forward::run(&connect::connect(globals).await?, args).await,
         Command::Workspace(args) => workspace::run(&connect::connect(globals).await?, args).await,
+        Command::Fork(args) => fork::run(&connect::connect(globals).await?, args).await,
         Command::Branches(args) => branches::run(&connect::connect(globals).await?, args).await,
         Command::Template(args) => template::run(&connect::connect(globals).await?, args).await,
         Command::Explain(args) => explain::run(&args),

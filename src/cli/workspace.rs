@@ -44,14 +44,21 @@ pub async fn run(context: &Context, args: WorkspaceArgs) -> Result<(), Failure> 
 }
 
 /// A workspace by its name.
-struct Named<'a> {
-    context: &'a Context,
-    def: &'static KindDef,
-    name: &'a str,
+pub struct Named<'a> {
+    /// Where it is.
+    pub context: &'a Context,
+    /// Its kind.
+    pub def: &'static KindDef,
+    /// Its name.
+    pub name: &'a str,
 }
 
 impl Named<'_> {
-    async fn read(&self) -> Result<Workspace, Failure> {
+    /// The record.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn read(&self) -> Result<Workspace, Failure> {
         let found = self.context.get(self.def, Some(&self.context.namespace), self.name).await?;
         let missing =
             || Failure::new(format!("workspace {:?} does not exist in project {:?}", self.name, self.context.namespace));
@@ -64,7 +71,10 @@ impl Named<'_> {
     }
 
     /// Waits until the workspace is as it should be now, telling what it waits for.
-    async fn wait(&self, one: &OneWorkspace, changed: &Workspace, latest: Option<&str>) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// When it is not so in time.
+    pub async fn wait(&self, one: &OneWorkspace, changed: &Workspace, latest: Option<&str>) -> Result<(), Failure> {
         let (begun, mut told) = (Instant::now(), String::new());
         loop {
             let now = self.read().await?;

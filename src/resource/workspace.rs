@@ -63,6 +63,9 @@ pub struct WorkspaceSpec {
     /// Host name of its primary service, in place of `<slug>.<domain>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route_domain: Option<String>,
+    /// Workspace of the same project that it begins as a copy of: its folders are filled from that one's before it first runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// Environment over the template's and features'.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -149,6 +152,9 @@ pub struct WorkspaceStatus {
     /// Digest of the environment its records describe now, where that is another: see [`super::labels::RECREATE`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latest_environment: Option<String>,
+    /// Uid of the workspace that its folders were filled from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forked_from: Option<String>,
     /// Services and where they are reached.
     pub services: Vec<ServiceStatus>,
     /// Repositories it has.
@@ -169,7 +175,7 @@ pub struct WorkspaceStatus {
     /// Generation the conditions speak of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// State: `Resolved`, `Scheduled`, `ImageReady`, `ContainerRunning`, `RepositoriesReady`, `ServicesAnswering`, `Routed`,
+    /// State: `Resolved`, `Scheduled`, `FoldersCopied`, `ImageReady`, `ContainerRunning`, `RepositoriesReady`, `ServicesAnswering`, `Routed`,
     /// `UpToDate`, `Ready`.
     pub conditions: Vec<Condition>,
     /// What to know or do, in words.
@@ -184,6 +190,9 @@ impl Rules for WorkspaceSpec {
             errors.check("spec.routeDomain", host, names::host_name(host));
         }
         check_env("spec.env", &self.env, errors);
+        if let Some(from) = &self.from {
+            errors.check("spec.from", from, names::dns_label(from));
+        }
     }
     fn references(&self) -> Vec<Reference> {
         let server = self.docker_server.iter().map(|s| Reference::new("spec.dockerServer", "DockerServer", s));

@@ -91,6 +91,8 @@ pub enum Command {
     PortForward(PortForwardArgs),
     /// Start and stop a workspace, or move it to its template as it is now
     Workspace(WorkspaceArgs),
+    /// Make a new workspace that begins with a copy of another's folders
+    Fork(ForkArgs),
     /// List the branches of a project's repositories
     Branches(BranchesArgs),
     /// Look at templates

@@ -65,6 +65,17 @@ pub struct OneWorkspace {
     pub timeout: std::time::Duration,
 }
 
+/// `fork`.
+#[derive(Args, Debug)]
+pub struct ForkArgs {
+    /// What is copied, and whether to wait for the new one.
+    #[command(flatten)]
+    pub one: OneWorkspace,
+    /// Name of the new workspace
+    #[arg(value_name = "NAME")]
+    pub name: String,
+}
+
 /// `exec`.
 #[derive(Args, Debug)]
 pub struct ExecArgs {

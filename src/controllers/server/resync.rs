@@ -4,6 +4,7 @@
 use super::shared_network;
 use crate::controllers::context::Context;
 use crate::controllers::status::Record;
+use crate::controllers::workspace::{copier, is_due};
 use crate::engine::ownership::Ownership;
 use crate::engine::{ContainerState, ContainerSummary, Engine, EngineError, Labels, Network};
 use crate::plan::resync::{ObjectKind, Owned, Trust, strays};
@@ -60,7 +61,9 @@ fn names(ctx: &Context, members: &[Arc<Workspace>]) -> Names {
     for w in members {
         let (project, uid) = (w.namespace().unwrap_or_default(), w.uid().unwrap_or_default());
         if let Some(Ok((_, env))) = ctx.caches.environments.of(&ctx.caches, &project) {
-            names.insert(uid.clone(), container_names(&base_name(&project, &w.name_any(), &uid), &env));
+            let base = base_name(&project, &w.name_any(), &uid);
+            let copier = is_due(w).then(|| copier(&base));
+            names.insert(uid.clone(), container_names(&base, &env).into_iter().chain(copier).collect());
         }
     }
     names

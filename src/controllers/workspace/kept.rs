@@ -1,7 +1,7 @@
 //! Workspaces that are not brought to where their records say, and go on as they are: suspended ones, and those whose
 //! environment cannot be worked out because a record they depend on is wrong.
 
-use super::{Site, execute, site};
+use super::{Site, execute, fork, site};
 use crate::controllers::context::Context;
 use crate::controllers::retry::PassError;
 use crate::controllers::status::Pass;
@@ -37,9 +37,9 @@ pub async fn keep(ctx: &Context, record: &Workspace, pass: &mut Pass<WorkspaceSt
     let (site, owner) = (site(ctx, &server)?, execute::owner(ctx, record));
     let failed = |e| PassError::engine("ContainerRunning", &e);
     let mut own = site.engine.containers(Some(&owner.uid)).await.map_err(failed)?;
-    own.retain(|c| Ownership::of_record(&c.labels, "Workspace", &owner.uid));
-    // Companions live in the main container's network: it is started first and stopped last.
     let base = base_name(&owner.namespace, &owner.name, &owner.uid);
+    own.retain(|c| Ownership::of_record(&c.labels, "Workspace", &owner.uid) && c.name != fork::copier(&base));
+    // Companions live in the main container's network: it is started first and stopped last.
     own.sort_by_key(|c| (c.name == base) != record.spec.running);
     let main = own.iter().find(|c| c.name == base && c.state == ContainerState::Running && record.spec.running);
     let network = site.network_of(ctx, &base);

@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod execute;
+mod fork;
 mod images;
 mod kept;
 mod observe;
@@ -10,6 +11,7 @@ mod repositories;
 mod restarts;
 mod routes;
 
+pub use fork::{copier, is_due};
 pub use images::{BuildLogs, Supply, have_one};
 pub use repositories::Clones;
 pub use restarts::Restarts;
@@ -65,6 +67,9 @@ impl Loop for Workspaces {
         let server = placement::place(&self.0, record, &project, &env, pass).await?;
         let site = site(&self.0, &server)?;
         let wanted = wanted_of(&self.0, record, &project, &env, &site);
+        if record.spec.running {
+            fork::fill(&self.0, record, (&project, &env), &site, &wanted, pass).await?;
+        }
         let settled = execute::settle(&self.0, record, &site, &wanted, pass).await?;
         if !record.spec.running {
             stopped(&self.0, record, pass);

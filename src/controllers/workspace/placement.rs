@@ -1,5 +1,6 @@
 //! Where a workspace goes, once and for good.
 
+use super::fork;
 use crate::controllers::caches::InOrder;
 use crate::controllers::context::Context;
 use crate::controllers::reserved::{Amount, Placed, Sums, placed};
@@ -28,11 +29,12 @@ pub async fn place(
         pass.save(record).await?;
         return Ok(server);
     }
+    let server = record.spec.docker_server.clone().or(fork::server(ctx, record)?);
     let need = Need {
         ram_mb: u64::from(env.min_ram_mb),
         disk_gb: env.min_disk_gb,
         groups: project.spec.groups.iter().map(|g| g.group.clone()).collect(),
-        server: record.spec.docker_server.clone(),
+        server,
     };
     let uid = record.uid().unwrap_or_default();
     let amount = Amount::new(env.min_ram_mb, env.min_disk_gb);

@@ -86,6 +86,10 @@ impl World {
                     format!("cloned {branch}\n")
                 }
             },
+            Step::CopyFolders => {
+                self.copy_folders(container);
+                String::new()
+            }
             Step::CatInput | Step::Sleep(_) | Step::RunOn | Step::Exit(_) => return None,
         };
         Some((false, text.into_bytes()))

@@ -31,6 +31,8 @@ pub(super) enum Step {
     Disk,
     /// Prints which of these `address port` pairs answer.
     Reach(Vec<(String, String)>),
+    /// Fills what is mounted at `/to/…` from what is mounted at `/from/…`.
+    CopyFolders,
     /// Clones a repository at a branch, unless it is there.
     Clone {
         head: String,
@@ -51,6 +53,7 @@ pub(super) fn program(argv: &[String], main: bool) -> Result<VecDeque<Step>, Mis
     let steps = match words.as_slice() {
         ["sh" | "/bin/sh", "-c", _, "reach", targets @ ..] => reach(targets),
         ["sh" | "/bin/sh", "-c", _, "prepare", ..] => Vec::new(),
+        ["sh" | "/bin/sh", "-c", _, "copy"] => vec![Step::CopyFolders],
         ["sh" | "/bin/sh", "-c", _, "clone", folder, name, _, branch, ..] => {
             vec![Step::Clone { head: format!("{folder}/{name}/.git/HEAD"), branch: (*branch).to_owned() }]
         }

@@ -35,6 +35,16 @@ impl World {
         Ok(())
     }
 
+    pub(super) fn copy_folders(&mut self, container: &str) {
+        let Some(mounts) = self.containers.get(container).map(|c| c.mounts.clone()) else { return };
+        for (volume, path) in &mounts {
+            let Some(to) = path.strip_prefix("/from/").map(|rest| format!("/to/{rest}")) else { continue };
+            let files = self.volumes.get(volume).map(|v| v.files.clone()).unwrap_or_default();
+            let target = mounts.iter().find(|(_, at)| **at == to).and_then(|(name, _)| self.volumes.get_mut(name));
+            target.into_iter().for_each(|t| t.files.clone_from(&files));
+        }
+    }
+
     pub(super) fn volume_list(&self, filters: &BTreeMap<String, Vec<String>>) -> Value {
         let wanted = filters.get("label").cloned().unwrap_or_default();
         let passes = |v: &FakeVolume| wanted.iter().all(|w| has_label(&v.labels, w));

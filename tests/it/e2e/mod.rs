@@ -8,6 +8,7 @@ mod drift;
 mod equality;
 mod faults;
 mod foreign;
+mod forks;
 mod guest_book;
 mod isolation;
 mod kept;

@@ -1,0 +1,92 @@
+//! Workspaces that begin as a copy of another.
+
+use super::records;
+use super::world::{World, in_world, until};
+use crate::support::devsanctum;
+use devsanctum::resource::conditions::find;
+use serde_json::json;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(60);
+
+async fn inside(world: &World<'_>, name: &str, script: &str) -> String {
+    world.docker_says(&["exec", &world.container(name).await, "sh", "-c", &format!("{script} 2>&1")]).trim().to_owned()
+}
+
+async fn fork(world: &World<'_>, args: &[&str]) -> (Option<i32>, String) {
+    let mut command = devsanctum();
+    command.arg("--state-dir").arg(world.state_dir()).args(["-n", "team", "fork"]).args(args);
+    let done = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    (done.status.code(), String::from_utf8([done.stdout, done.stderr].concat()).unwrap())
+}
+
+#[test]
+fn a_fork_has_the_other_s_files_and_goes_its_own_way() {
+    in_world(async |world| {
+        world.with_workspaces(1).await;
+        let number = world.page("w0").await.1;
+        let work = "cd /data && mkdir -p a/b && echo deep > a/b/c && ln -s a/b/c link && chown 1234:99 a/b/c && chmod 640 a/b/c";
+        assert_eq!(inside(&world, "w0", work).await, "");
+        assert_eq!(fork(&world, &["w0", "w1"]).await, (Some(0), "workspace/w1 forked from workspace/w0\n".into()));
+        assert_eq!(world.page("w1").await, (200, number.clone()), "the page says who was there first");
+        assert_eq!(inside(&world, "w1", "cd /data && cat link && stat -c '%u %g %a' a/b/c").await, "deep\n1234 99 640");
+        inside(&world, "w1", "echo mine > /data/a/b/c; echo w1 now > /data/index.html").await;
+        world.at_rest_within(SOON).await;
+
+        assert_eq!(inside(&world, "w0", "cat /data/link").await, "deep");
+        let (code, words) = fork(&world, &["w0", "w1"]).await;
+        assert!(code == Some(1) && words.contains("already exists"), "{words}");
+        let (code, words) = fork(&world, &["nobody", "w2"]).await;
+        assert!(code == Some(1) && words.contains("workspace \"nobody\" does not exist"), "{words}");
+
+        // It is copied once: not again when its container is made anew, nor when the other is gone.
+        world.delete("w0").await;
+        world.gone("w0").await;
+        world.daemon.docker(&["rm", "-f", &world.container("w1").await]);
+        world.at_rest_within(SOON).await;
+        assert_eq!(inside(&world, "w1", "cat /data/link").await, "mine");
+    });
+}
+
+#[test]
+fn a_fork_of_what_is_not_there_says_so_and_one_killed_while_it_copies_goes_on() {
+    in_world(async |world| {
+        world.with_workspaces(1).await;
+        let from = |name: &str, of: &str| {
+            let mut record = records::workspace(name);
+            record["spec"]["from"] = json!(of);
+            record
+        };
+        world.create(from("w1", "nobody")).await;
+        until("word of it", SOON, async || {
+            let all = world.workspace("w1").await.status.unwrap_or_default().conditions;
+            match find(&all, "FoldersCopied").filter(|c| c.reason == "SourceNotFound") {
+                Some(c) if c.message.contains("no other workspace \"nobody\"") => Ok(()),
+                _ => Err(format!("{all:?}")),
+            }
+        })
+        .await;
+        world.delete("w1").await;
+        world.gone("w1").await;
+
+        // Enough to be met at it.
+        inside(&world, "w0", "cd /data && mkdir many && cd many && for i in $(seq 3000); do echo $i > $i; done").await;
+        world.create(from("w2", "w0")).await;
+        let copier = format!("{}_copy", world.container("w2").await);
+        until("the copier", SOON, async || match world.daemon.try_docker(&["kill", &copier]).status.success() {
+            true => Ok(()),
+            false if world.page("w2").await.0 == 200 => Ok(()),
+            false => Err("it is not there".into()),
+        })
+        .await;
+        until("the copy", SOON, async || match world.page("w2").await {
+            (200, _) => Ok(()),
+            other => Err(format!("{other:?} {:?}", world.workspace("w2").await.status.unwrap_or_default().message)),
+        })
+        .await;
+        assert_eq!(inside(&world, "w2", "ls /data/many | wc -l").await, "3000");
+        assert_eq!(world.docker_says(&["ps", "-aqf", &format!("name={copier}")]), "");
+        inside(&world, "w2", "echo w2 now > /data/index.html").await;
+        world.at_rest_within(SOON).await;
+    });
+}

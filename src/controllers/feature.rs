@@ -4,7 +4,7 @@ use super::context::Context;
 use super::retry::PassError;
 use super::skeleton::Loop;
 use super::status::Pass;
-use crate::plan::environment::check_feature;
+use crate::plan::features::check_feature;
 use crate::resource::{Feature, FeatureStatus};
 use async_trait::async_trait;
 use kube::ResourceExt;

@@ -23,6 +23,8 @@ pub enum Instruction {
         /// Where it goes.
         to: &'static str,
     },
+    /// The program that containers begin with.
+    Entrypoint(&'static str),
 }
 
 impl Instruction {
@@ -46,6 +48,7 @@ impl fmt::Display for Instruction {
             Self::Workdir(path) => write!(f, "WORKDIR {path}"),
             Self::User(name) => write!(f, "USER {name}"),
             Self::Copy { from, to } => write!(f, "COPY {from} {to}"),
+            Self::Entrypoint(program) => write!(f, "ENTRYPOINT {}", serde_json::json!([program])),
         }
     }
 }

@@ -4,9 +4,11 @@ mod dockerfile;
 pub mod options;
 mod parse;
 mod recipe;
+mod supervision;
 mod word;
 
 pub use dockerfile::Instruction;
 pub use parse::{Extra, Unreadable, read};
-pub use recipe::{File, Recipe, SERVICE_LOGS};
+pub use recipe::{File, MANAGERS, Recipe};
+pub use supervision::{SERVICE_LOGS, Supervised};
 pub use word::Word;

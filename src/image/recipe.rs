@@ -1,38 +1,57 @@
 //! How an image is made.
 
 use super::dockerfile::Instruction;
-use super::options::{self, in_shell, quoted, variable};
+use super::supervision::{self, Supervised};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 
-/// Installs packages by whatever manager the base has.
+/// Installs packages by whatever manager the base has. `apk:`, `apt:` and `dnf:` before a name mean that one alone.
 const INSTALL: &str = r#"set -e
 if command -v apk >/dev/null; then
-  exec apk add --no-cache -- "$@"
+  manager=apk
 elif command -v apt-get >/dev/null; then
-  apt-get update
-  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -- "$@"
-  rm -rf /var/lib/apt/lists/*
+  manager=apt
 elif command -v dnf >/dev/null; then
-  dnf install -y -- "$@"
-  dnf clean all
+  manager=dnf
 else
   echo "the base image has no package manager that is known here (apk, apt-get, dnf)" >&2
   exit 1
+fi
+for package in "$@"; do
+  shift
+  case $package in
+    "$manager":*) set -- "$@" "${package#*:}" ;;
+    apk:* | apt:* | dnf:*) ;;
+    *) set -- "$@" "$package" ;;
+  esac
+done
+[ $# -gt 0 ] || exit 0
+case $manager in
+  apk) exec apk add --no-cache -- "$@" ;;
+  apt)
+    apt-get update
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -- "$@"
+    rm -rf /var/lib/apt/lists/*
+    ;;
+  dnf)
+    dnf install -y -- "$@"
+    dnf clean all
+    ;;
+esac"#;
+/// Package managers that a package may be meant for alone.
+pub const MANAGERS: [&str; 3] = ["apk", "apt", "dnf"];
+/// Makes a bare distribution a place to work in: what repositories, terminals and services need, and a user `dev`.
+const EQUIP: &str = r#"set -e
+if command -v apk >/dev/null; then
+  apk add --no-cache bash ca-certificates curl execline git less openssh-client openssh-sftp-server procps s6
+  adduser -D -u 1000 -s /bin/bash dev
+else
+  apt-get update
+  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+    ca-certificates curl execline git less openssh-client openssh-sftp-server procps s6
+  rm -rf /var/lib/apt/lists/*
+  useradd -m -u 1000 -s /bin/bash dev
 fi"#;
-/// Services are nobody's to start where the first process does not look for them.
-const SUPERVISED: &str = r#"[ -x /init ] || {
-  echo "the base image has no /init (s6) that would keep services running: use the base alpine or debian" >&2
-  exit 1
-}"#;
-/// Where s6-overlay, and the bases made here, look for services.
-const SERVICES: &str = "/etc/services.d";
-/// What services write is kept below this, apart for each.
-pub const SERVICE_LOGS: &str = "/var/log/services";
-/// Bytes of a log's file, and how many older ones are kept.
-const LOG_SIZE: u32 = 1_000_000;
-const LOGS_KEPT: u32 = 3;
 
 /// A file of the build context.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,44 +65,43 @@ pub struct File {
 }
 
 /// How an image is made. The same recipe is the same Dockerfile, to the byte.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recipe {
     /// Image to begin with.
     pub base: String,
+    /// The base is a bare distribution, which is to be made a place to work in.
+    pub bare: bool,
+    /// Its first process keeps services running, even where there are none yet.
+    pub supervised: bool,
     /// Packages of its package manager.
     pub packages: BTreeSet<String>,
     /// What is done then, in this order.
     pub instructions: Vec<Instruction>,
-    /// Run scripts of the processes that are kept running, by name.
-    pub services: BTreeMap<String, String>,
+    /// The processes that are kept running, by name.
+    pub services: BTreeMap<String, Supervised>,
 }
 
 impl Recipe {
     /// Whether the image is the base as it is.
     pub fn is_plain(&self) -> bool {
-        self.packages.is_empty() && self.instructions.is_empty() && self.services.is_empty()
+        !self.bare && !self.supervised && self.packages.is_empty() && self.instructions.is_empty() && self.services.is_empty()
     }
 
-    /// The run script of a service, with its options.
-    pub fn service_script(run: &str, given: &BTreeMap<String, String>) -> String {
-        let mut script = String::from("#!/bin/sh\nexec 2>&1\n");
-        for key in options::keys(run).collect::<BTreeSet<_>>() {
-            let value = given.get(key).map_or("", String::as_str);
-            // A `String` takes every write.
-            let _ = writeln!(script, "export {}={}", variable(key), quoted(value));
-        }
-        script + &in_shell(run)
+    fn is_supervised(&self) -> bool {
+        self.supervised || !self.services.is_empty()
     }
 
-    /// The instructions, with all that is the platform's own.
+    /// The instructions, with all that is the platform's own. What many have in common comes first, so that it is built once.
     pub fn lines(&self) -> Vec<Instruction> {
         let mut all = vec![Instruction::From(self.base.clone())];
+        if self.bare {
+            all.push(Instruction::script(EQUIP, []));
+        }
         if !self.packages.is_empty() {
             all.push(Instruction::script(INSTALL, self.packages.iter().cloned()));
         }
-        if !self.services.is_empty() {
-            all.push(Instruction::script(SUPERVISED, []));
-            all.push(Instruction::Copy { from: "services.d", to: SERVICES });
+        if self.is_supervised() {
+            all.extend(supervision::instructions(&self.services));
         }
         all.extend(self.instructions.iter().cloned());
         all
@@ -97,14 +115,8 @@ impl Recipe {
     /// All files of the build context.
     pub fn files(&self) -> Vec<File> {
         let dockerfile = File { path: "Dockerfile".into(), content: self.dockerfile(), executable: false };
-        let program = |path, content| File { path, content, executable: true };
-        let scripts = self.services.iter().flat_map(|(name, script)| {
-            [
-                program(format!("services.d/{name}/run"), script.clone()),
-                program(format!("services.d/{name}/log/run"), log_script(name)),
-            ]
-        });
-        std::iter::once(dockerfile).chain(scripts).collect()
+        let supervision = if self.is_supervised() { supervision::files(&self.services) } else { Vec::new() };
+        std::iter::once(dockerfile).chain(supervision).collect()
     }
 
     /// Digest of all files, 32 hexadecimal digits.
@@ -123,12 +135,6 @@ impl Recipe {
     pub fn tag(&self) -> String {
         format!("devsanctum/env:{}", self.digest())
     }
-}
-
-/// Keeps what a service writes, and hands it on to the container's own log.
-fn log_script(name: &str) -> String {
-    let folder = format!("{SERVICE_LOGS}/{name}");
-    format!("#!/bin/sh\nmkdir -p {folder}\nexec s6-log -b -- 1 n{LOGS_KEPT} s{LOG_SIZE} {folder}\n")
 }
 
 #[cfg(test)]

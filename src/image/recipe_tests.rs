@@ -3,7 +3,7 @@ use crate::image::{Word, read};
 use proptest::prelude::*;
 
 fn recipe() -> Recipe {
-    Recipe { base: "alpine:3.20".into(), packages: BTreeSet::new(), instructions: vec![], services: BTreeMap::new() }
+    Recipe { base: "alpine:3.20".into(), ..Recipe::default() }
 }
 
 fn strings<const N: usize>(all: [&str; N]) -> Vec<String> {
@@ -15,20 +15,23 @@ fn the_platform_s_part_comes_before_the_people_s() {
     let all = Recipe {
         packages: strings(["git", "bash"]).into_iter().collect(),
         instructions: read("RUN true\nUSER dev").unwrap().iter().map(|e| e.filled(&BTreeMap::new())).collect(),
-        services: BTreeMap::from([("web".to_owned(), Recipe::service_script("exec httpd -f", &BTreeMap::new()))]),
+        services: BTreeMap::from([("web".to_owned(), Supervised::new("exec httpd -f", &BTreeMap::new(), None))]),
         ..recipe()
     };
     let lines: Vec<String> = all.dockerfile().lines().map(str::to_owned).collect();
-    assert_eq!(lines.len(), 6);
+    assert_eq!(lines.len(), 8);
     assert_eq!(lines[0], "FROM alpine:3.20");
     assert!(lines[1].starts_with("RUN [\"/bin/sh\",\"-c\",\"set -e\\n") && lines[1].ends_with("\"sh\",\"bash\",\"git\"]"));
-    assert!(lines[2].contains("/init"));
-    assert_eq!(lines[3..], ["COPY services.d /etc/services.d", r#"RUN ["/bin/sh","-c","true","sh"]"#, "USER dev"]);
-    let files = all.files();
-    assert_eq!((files[1].path.as_str(), files[1].executable), ("services.d/web/run", true));
-    assert_eq!(files[1].content, "#!/bin/sh\nexec 2>&1\nexec httpd -f");
-    assert_eq!((files[2].path.as_str(), files[2].executable), ("services.d/web/log/run", true));
-    assert!(files[2].content.ends_with(" /var/log/services/web\n"), "{}", files[2].content);
+    assert!(lines[2] == "COPY init /usr/lib/devsanctum" && lines[3].contains("cp /usr/lib/devsanctum/init /init"));
+    assert_eq!(
+        lines[4..],
+        [r#"ENTRYPOINT ["/init"]"#, "COPY services.d /etc/services.d", r#"RUN ["/bin/sh","-c","true","sh"]"#, "USER dev"]
+    );
+    let files: Vec<(String, bool)> = all.files().iter().map(|f| (f.path.clone(), f.executable)).collect();
+    let wanted = [("Dockerfile", false), ("init/init", true), ("services.d/web/run", true), ("services.d/web/script", false)];
+    assert_eq!(files[..4], wanted.map(|(path, executable)| (path.to_owned(), executable)));
+    assert_eq!(all.files()[3].content, "exec httpd -f");
+    assert!(all.files()[4].content.ends_with(" /var/log/services/web\n"), "{}", all.files()[4].content);
 }
 
 #[test]
@@ -39,23 +42,17 @@ fn a_recipe_s_name_stands_for_all_that_is_in_it() {
     others.push(Recipe { base: "alpine:3.21".into(), ..plain.clone() });
     others.push(Recipe { packages: strings(["git"]).into_iter().collect(), ..plain.clone() });
     for (name, script) in [("a", "b"), ("ab", ""), ("b", "b")] {
-        others.push(Recipe { services: BTreeMap::from([(name.to_owned(), script.to_owned())]), ..plain.clone() });
+        let service = Supervised { script: script.to_owned(), user: None };
+        others.push(Recipe { services: BTreeMap::from([(name.to_owned(), service)]), ..plain.clone() });
     }
+    others.push(Recipe { bare: true, ..plain.clone() });
+    others.push(Recipe { supervised: true, ..plain.clone() });
+    let service = Supervised { script: "b".into(), user: Some("dev".into()) };
+    others.push(Recipe { services: BTreeMap::from([("b".to_owned(), service)]), ..plain.clone() });
     let tags: BTreeSet<String> = others.iter().map(Recipe::tag).collect();
     assert_eq!(tags.len(), others.len());
     assert!(tags.iter().all(|t| t.len() == "devsanctum/env:".len() + 32));
     assert_eq!(plain.tag(), recipe().tag());
-}
-
-#[test]
-fn a_service_gets_its_options_as_variables() {
-    let given = BTreeMap::from([("PORT".to_owned(), "80'; touch /x; '".to_owned())]);
-    let script = Recipe::service_script("exec server --port {{option.PORT}} {{option.NONE}}\n", &given);
-    assert_eq!(
-        script,
-        "#!/bin/sh\nexec 2>&1\nexport OPTION_NONE=''\nexport OPTION_PORT='80'\\''; touch /x; '\\'''\n\
-         exec server --port \"${OPTION_PORT}\" \"${OPTION_NONE}\"\n"
-    );
 }
 
 /// What Docker makes of a printed `ENV`: its names.

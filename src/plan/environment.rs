@@ -2,12 +2,13 @@
 //! have been put together.
 
 use super::digest;
+use super::features::close_over;
+use super::image::{self, Image};
 use crate::image::options::fill;
-use crate::image::{Recipe, read};
-use crate::resource::common::{FeatureUse, Folder, FolderMode, Limits, Port, Service, Sidecar, Visibility};
+use crate::resource::common::{FeatureUse, Folder, FolderMode, Limits, Port, Sidecar, Visibility};
+use crate::resource::names::image_reference;
 use crate::resource::{DEFAULT_MIN_DISK_GB, DEFAULT_MIN_RAM_MB, FeatureSpec, Images, ProjectSpec, Repository, TemplateSpec};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// Memory limit of a workspace where its template gives none, in mebibytes.
 const DEFAULT_MEMORY_MB: u32 = 2048;
@@ -15,25 +16,6 @@ const DEFAULT_MEMORY_MB: u32 = 2048;
 const DEFAULT_CPU: f64 = 2.0;
 /// Process limit of a workspace where its template gives none.
 const DEFAULT_PIDS: u32 = 1024;
-
-/// Where an environment's image comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Image {
-    /// It is there, or can be pulled.
-    AsItIs(String),
-    /// It is built on each server that needs it.
-    Built(Arc<Recipe>),
-}
-
-impl Image {
-    /// Its name on an engine.
-    pub fn reference(&self) -> String {
-        match self {
-            Self::AsItIs(name) => name.clone(),
-            Self::Built(recipe) => recipe.tag(),
-        }
-    }
-}
 
 /// A resolved environment. Two spellings of the same one are equal.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,7 +76,7 @@ pub struct Unresolvable {
     pub message: String,
 }
 
-fn refuse<T>(reason: &'static str, message: impl Into<String>) -> Result<T, Unresolvable> {
+pub(super) fn refuse<T>(reason: &'static str, message: impl Into<String>) -> Result<T, Unresolvable> {
     Err(Unresolvable { reason, message: message.into() })
 }
 
@@ -115,11 +97,11 @@ pub fn resolve(project: &ProjectSpec, images: &Images, library: &dyn Library) ->
     let template = inherit(&project.template, library)?;
     let uses: Vec<&FeatureUse> = template.features.iter().chain(&project.features).collect();
     let features = close_over(&uses, library)?;
-    let recipe = recipe(&template, &features, images)?;
-    supervisable(&template, &recipe)?;
+    let image = image::image(&template, &features, images)?;
 
     let mut env = template.env.clone();
     let mut ports = template.ports.clone();
+    let (workdir, mut folders) = ground(&template, project);
     let mut sidecars = BTreeMap::new();
     let mut min_ram = template.min_ram_mb.unwrap_or(DEFAULT_MIN_RAM_MB).max(project.min_ram_mb.unwrap_or(0));
     let mut min_disk = template.min_disk_gb.unwrap_or(DEFAULT_MIN_DISK_GB).max(project.min_disk_gb.unwrap_or(0.0));
@@ -130,8 +112,9 @@ pub fn resolve(project: &ProjectSpec, images: &Images, library: &dyn Library) ->
         for port in &feature.ports {
             add_port(&mut ports, port, name)?;
         }
+        feature.folders.iter().try_for_each(|folder| add_folder(&mut folders, folder, name))?;
         if let Some(sidecar) = &feature.sidecar {
-            sidecars.insert(name.clone(), fill_in(sidecar, options));
+            sidecars.insert(name.clone(), fill_in(name, sidecar, options)?);
         }
         min_ram = min_ram.saturating_add(feature.min_ram_mb.unwrap_or(0));
         min_disk += feature.min_disk_gb.unwrap_or(0.0);
@@ -141,9 +124,8 @@ pub fn resolve(project: &ProjectSpec, images: &Images, library: &dyn Library) ->
             port.public = *v == Visibility::Public;
         }
     }
-    let (workdir, folders) = ground(&template, project);
     Ok(Environment {
-        image: if recipe.is_plain() { Image::AsItIs(recipe.base) } else { Image::Built(Arc::new(recipe)) },
+        image,
         command: template.start_command.clone(),
         env,
         ports,
@@ -156,23 +138,6 @@ pub fn resolve(project: &ProjectSpec, images: &Images, library: &dyn Library) ->
         min_ram_mb: min_ram,
         min_disk_gb: min_disk,
     })
-}
-
-/// Services are kept running by the image's first process, whose place a start command takes.
-fn supervisable(template: &TemplateSpec, recipe: &Recipe) -> Result<(), Unresolvable> {
-    let first = template.start_command.as_ref().and_then(|c| c.first()).filter(|program| *program != "/init");
-    let services: Vec<&str> = recipe.services.keys().map(String::as_str).collect();
-    match first {
-        Some(program) if !services.is_empty() => {
-            let message = format!(
-                "startCommand ({program:?}) takes the place of the first process, /init, which would keep services running ({}): \
-                 leave it out, or make a service of it",
-                services.join(", ")
-            );
-            refuse("ServicesNeverRun", message)
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Whether a path is this folder, or below it.
@@ -192,20 +157,6 @@ fn ground(template: &TemplateSpec, project: &ProjectSpec) -> (Option<String>, Ve
         }
     }
     (workdir, folders)
-}
-
-/// What `alpine` and `debian` mean here; any other name is an image as it is.
-pub fn image_name(base: Option<&str>, images: &Images) -> String {
-    match base.unwrap_or("alpine") {
-        "alpine" => images.alpine.clone().unwrap_or_else(|| "devsanctum/base:alpine".into()),
-        "debian" => images.debian.clone().unwrap_or_else(|| "devsanctum/base:debian".into()),
-        image => image.to_owned(),
-    }
-}
-
-/// The small image the probe on each server runs.
-pub fn probe_image(images: &Images) -> String {
-    images.probe.clone().unwrap_or_else(|| "devsanctum/base:tiny".into())
 }
 
 /// A template with its parent merged in.
@@ -287,87 +238,35 @@ fn larger(a: Option<f64>, b: Option<f64>) -> Option<f64> {
     }
 }
 
-type Chosen = (String, FeatureSpec, BTreeMap<String, String>);
-
-/// All features asked for and all they need, each once, what is needed before what needs it.
-fn close_over(uses: &[&FeatureUse], library: &dyn Library) -> Result<Vec<Chosen>, Unresolvable> {
-    // The project's choice of options comes last in `uses` and wins over the template's.
-    let given: BTreeMap<&str, &BTreeMap<String, String>> = uses.iter().map(|u| (u.name.as_str(), &u.options)).collect();
-    let mut all = Vec::new();
-    for u in uses {
-        visit(&u.name, library, &mut Vec::new(), &mut all)?;
-    }
-    let choose = |(name, feature): (String, FeatureSpec)| {
-        let options = options_of(&name, &feature, given.get(name.as_str()).copied())?;
-        Ok((name, feature, options))
-    };
-    all.into_iter().map(choose).collect()
-}
-
-/// Checks that a feature and all it needs are there and need each other in no circle.
-///
-/// # Errors
-/// Names what is missing, or the circle.
-pub fn check_feature(name: &str, library: &dyn Library) -> Result<(), Unresolvable> {
-    visit(name, library, &mut Vec::new(), &mut Vec::new())
-}
-
-fn visit(
-    name: &str,
-    library: &dyn Library,
-    path: &mut Vec<String>,
-    done: &mut Vec<(String, FeatureSpec)>,
-) -> Result<(), Unresolvable> {
-    if done.iter().any(|(n, _)| n == name) {
-        return Ok(());
-    }
-    path.push(name.to_owned());
-    if path[..path.len() - 1].iter().any(|p| p == name) {
-        return refuse("FeatureCycle", format!("features need each other in a circle: {}", path.join(" → ")));
-    }
-    let Some(feature) = library.feature(name) else {
-        return refuse("FeatureNotFound", format!("feature {name:?} does not exist (needed through {})", path.join(" → ")));
-    };
-    for needed in &feature.requires {
-        visit(needed, library, path, done)?;
-    }
-    path.pop();
-    done.push((name.to_owned(), feature));
-    Ok(())
-}
-
-fn options_of(
-    name: &str,
-    feature: &FeatureSpec,
-    given: Option<&BTreeMap<String, String>>,
-) -> Result<BTreeMap<String, String>, Unresolvable> {
-    let empty = BTreeMap::new();
-    let given = given.unwrap_or(&empty);
-    if let Some(key) = given.keys().find(|k| !feature.options.iter().any(|o| &o.key == *k)) {
-        let known: Vec<&str> = feature.options.iter().map(|o| o.key.as_str()).collect();
-        return refuse("UnknownOption", format!("feature {name:?} has no option {key:?}; it has: {}", known.join(", ")));
-    }
-    let mut options = BTreeMap::new();
-    for o in &feature.options {
-        let Some(value) = given.get(&o.key).or(o.default.as_ref()) else {
-            if o.required {
-                return refuse("OptionRequired", format!("feature {name:?} needs a value for its option {:?}", o.key));
-            }
-            continue;
-        };
-        if let Err(allowed) = o.accepts(value) {
-            return refuse("OptionInvalid", format!("option {:?} of feature {name:?} is {value:?}: {allowed}", o.key));
-        }
-        options.insert(o.key.clone(), value.clone());
-    }
-    Ok(options)
-}
-
-fn fill_in(sidecar: &Sidecar, options: &BTreeMap<String, String>) -> Sidecar {
+fn fill_in(feature: &str, sidecar: &Sidecar, options: &BTreeMap<String, String>) -> Result<Sidecar, Unresolvable> {
     let mut filled = sidecar.clone();
+    filled.image = fill(&sidecar.image, options);
+    if let Err(allowed) = image_reference(&filled.image) {
+        return refuse(
+            "OptionInvalid",
+            format!("with its options, the image of feature {feature:?} is {:?}: {allowed}", filled.image),
+        );
+    }
     filled.env.values_mut().for_each(|v| *v = fill(v, options));
     filled.command.iter_mut().for_each(|a| *a = fill(a, options));
-    filled
+    Ok(filled)
+}
+
+fn add_folder(folders: &mut Vec<Folder>, folder: &Folder, feature: &str) -> Result<(), Unresolvable> {
+    match folders.iter().find(|f| f.name == folder.name || f.path == folder.path) {
+        Some(taken) if taken == folder => Ok(()),
+        Some(taken) => refuse(
+            "FolderTaken",
+            format!(
+                "feature {feature:?} brings folder {:?} at {}, but folder {:?} at {} is there already",
+                folder.name, folder.path, taken.name, taken.path
+            ),
+        ),
+        None => {
+            folders.push(folder.clone());
+            Ok(())
+        }
+    }
 }
 
 fn add_port(ports: &mut Vec<Port>, port: &Port, feature: &str) -> Result<(), Unresolvable> {
@@ -383,47 +282,6 @@ fn add_port(ports: &mut Vec<Port>, port: &Port, feature: &str) -> Result<(), Unr
         None => {
             ports.push(port.clone());
             Ok(())
-        }
-    }
-}
-
-/// How the image is made.
-fn recipe(template: &TemplateSpec, features: &[Chosen], images: &Images) -> Result<Recipe, Unresolvable> {
-    let mut recipe = Recipe {
-        base: image_name(template.base.as_deref(), images),
-        packages: template.packages.iter().cloned().collect(),
-        instructions: Vec::new(),
-        services: BTreeMap::new(),
-    };
-    for (name, feature, options) in features {
-        let who = format!("feature {name:?}");
-        recipe.packages.extend(feature.packages.iter().cloned());
-        append(&mut recipe, &who, feature.dockerfile.as_deref(), options)?;
-        feature.service.iter().try_for_each(|s| supervise(&mut recipe, &who, s, options))?;
-    }
-    // What features bring is there for the template to use.
-    let none = BTreeMap::new();
-    append(&mut recipe, "the template", template.dockerfile.as_deref(), &none)?;
-    template.services.iter().try_for_each(|s| supervise(&mut recipe, "the template", s, &none))?;
-    Ok(recipe)
-}
-
-fn append(recipe: &mut Recipe, who: &str, text: Option<&str>, options: &BTreeMap<String, String>) -> Result<(), Unresolvable> {
-    let extras = match read(text.unwrap_or_default()) {
-        Ok(extras) => extras,
-        // Admission lets none in; a record from before it did may be there.
-        Err(e) => return refuse("DockerfileInvalid", format!("dockerfile of {who}, {e}")),
-    };
-    recipe.instructions.extend(extras.iter().map(|e| e.filled(options)));
-    Ok(())
-}
-
-fn supervise(recipe: &mut Recipe, who: &str, service: &Service, options: &BTreeMap<String, String>) -> Result<(), Unresolvable> {
-    let script = Recipe::service_script(&service.run, options);
-    match recipe.services.insert(service.name.clone(), script) {
-        None => Ok(()),
-        Some(_) => {
-            refuse("ServiceTaken", format!("{who} brings a service {:?}, but one of that name is there already", service.name))
         }
     }
 }

@@ -112,47 +112,30 @@ fn two_spellings_of_one_environment_have_one_digest() {
 }
 
 #[test]
-fn an_image_has_what_features_bring_before_what_the_template_does() {
-    let service = |name: &str, run: &str| Service { name: name.into(), run: run.into() };
-    let option = FeatureOption {
-        key: "V".into(),
-        label: None,
-        kind: OptionType::String,
-        required: false,
-        default: Some("it's 1".into()),
-        values: vec![],
-    };
-    let feature = FeatureSpec {
-        packages: vec!["git".into(), "curl".into()],
-        dockerfile: Some("RUN get {{option.V}}".into()),
-        service: Some(service("ide", "exec ide {{option.V}}")),
+fn a_feature_s_folder_is_one_of_the_workspace_s_and_its_sidecar_s_image_is_an_option() {
+    let mut shelf = Shelf::default();
+    let folder = |name: &str, path: &str| Folder { name: name.into(), path: path.into(), mode: FolderMode::Persistent };
+    let option: FeatureOption = serde_json::from_value(serde_json::json!({"key": "V", "default": "17"})).unwrap();
+    let sidecar =
+        Sidecar { image: "postgres:{{option.V}}".into(), ..serde_json::from_value(serde_json::json!({"image": ""})).unwrap() };
+    let db = FeatureSpec {
+        folders: vec![folder("data", "/data")],
+        sidecar: Some(sidecar),
         options: vec![option],
         ..Default::default()
     };
-    let template = TemplateSpec {
-        base: Some("debian".into()),
-        packages: vec!["git".into()],
-        dockerfile: Some("RUN true".into()),
-        services: vec![service("web", "exec web")],
-        ..Default::default()
-    };
-    let chosen = |feature: &FeatureSpec| {
-        let options = options_of("f", feature, None).unwrap();
-        vec![("f".to_owned(), feature.clone(), options)]
-    };
-    let made = recipe(&template, &chosen(&feature), &Images::default()).unwrap();
-    assert_eq!(made.base, "devsanctum/base:debian");
-    assert_eq!(made.packages.iter().collect::<Vec<_>>(), ["curl", "git"]);
-    let lines: Vec<String> = made.instructions.iter().map(ToString::to_string).collect();
-    assert!(lines[0].contains("get") && lines[0].ends_with("\"it's 1\"]") && lines[1].contains("true"), "{lines:?}");
-    assert_eq!(made.services.keys().collect::<Vec<_>>(), ["ide", "web"]);
+    shelf.features.insert("db".into(), db);
+    let template = TemplateSpec { base: Some("x".into()), features: vec![feature_use("db")], ..Default::default() };
+    shelf.templates.insert("t".into(), template.clone());
+    let found = resolve(&project("t"), &Images::default(), &shelf).unwrap();
+    assert_eq!((found.folders, found.sidecars["db"].image.as_str()), (vec![folder("data", "/data")], "postgres:17"));
 
-    let twice = FeatureSpec { service: Some(service("web", "exec other")), ..Default::default() };
-    let refused = recipe(&template, &chosen(&twice), &Images::default()).unwrap_err();
-    assert_eq!((refused.reason, refused.message.contains("\"web\"")), ("ServiceTaken", true));
-    let unread = TemplateSpec { dockerfile: Some("RUN true\nCOPY a b".into()), ..Default::default() };
-    let refused = recipe(&unread, &[], &Images::default()).unwrap_err();
-    assert!(refused.message.starts_with("dockerfile of the template, line 2: COPY is not read here"), "{}", refused.message);
+    let mut odd = project("t");
+    odd.features = vec![FeatureUse { name: "db".into(), options: [("V".into(), "a b".into())].into() }];
+    let refused = resolve(&odd, &Images::default(), &shelf).unwrap_err();
+    assert!(refused.reason == "OptionInvalid" && refused.message.contains("\"postgres:a b\""), "{refused:?}");
+    shelf.templates.insert("t".into(), TemplateSpec { folders: vec![folder("data", "/elsewhere")], ..template });
+    assert_eq!(resolve(&project("t"), &Images::default(), &shelf).unwrap_err().reason, "FolderTaken");
 }
 
 #[test]
@@ -189,6 +172,6 @@ fn a_start_command_does_not_take_the_place_of_what_keeps_services_running() {
         resolve(&project("t"), &Images::default(), &shelf).map(|e| e.command.is_some()).map_err(|e| e.reason)
     };
     assert_eq!(of(None), Ok(false));
-    assert_eq!(of(Some(&["/init"])), Ok(true));
+    assert_eq!(of(Some(&["/init"])), Err("ServicesNeverRun"));
     assert_eq!(of(Some(&["node", "server.js"])), Err("ServicesNeverRun"));
 }

@@ -2,6 +2,8 @@
 //! can be tested by properties; the loops in `controllers` only gather facts and carry decisions out.
 
 pub mod environment;
+pub mod features;
+pub mod image;
 pub mod resync;
 pub mod schedule;
 pub mod workspace;

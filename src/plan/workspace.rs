@@ -1,7 +1,8 @@
 //! What to do on an engine so that a workspace is as its record says.
 
 use super::digest;
-use super::environment::{Environment, HardLimits, Image};
+use super::environment::{Environment, HardLimits};
+use super::image::Image;
 use crate::resource::common::{Folder, FolderMode, Limits};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -105,7 +105,7 @@ pub struct Folder {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Sidecar {
-    /// Image to run.
+    /// Image to run; `{{option.KEY}}` may stand in it.
     pub image: String,
     /// Command in place of the image's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -127,8 +127,11 @@ pub struct Sidecar {
 pub struct Service {
     /// Name, a DNS label.
     pub name: String,
-    /// Run script; it must stay in the foreground.
+    /// Run script; it must stay in the foreground. It begins in the folder that programs begin in.
     pub run: String,
+    /// User of the image it runs as, by name or number; the template's where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// A feature asked for, with its options.
@@ -221,6 +224,9 @@ pub fn check_services(path: &str, services: &[Service], declared: &BTreeSet<&str
 /// Checks a service's script.
 pub fn check_service(path: &str, service: &Service, declared: &BTreeSet<&str>, errors: &mut FieldErrors) {
     let run = format!("{path}.run");
+    if let Some(user) = &service.user {
+        errors.check(format!("{path}.user"), user, names::user_name(user));
+    }
     check_options_of(&run, &service.run, declared, errors);
     if service.run.trim().is_empty() || service.run.contains('\0') {
         errors.invalid(&run, service.run.as_str(), "must be a script without NUL bytes");

@@ -1,12 +1,13 @@
 //! `Feature`: an add-on to an environment.
 
 use super::common::{
-    Port, Service, Sidecar, check_dockerfile, check_env, check_folders, check_options_of, check_ports, check_service,
+    Folder, Port, Service, Sidecar, check_dockerfile, check_env, check_folders, check_options_of, check_ports, check_service,
 };
 use super::errors::FieldErrors;
 use super::kind::{Reference, Rules};
 use super::names;
 use super::template::check_packages;
+use crate::image::options::fill;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -73,10 +74,14 @@ pub struct FeatureSpec {
     /// Free text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Packages of the base's package manager.
+    /// Packages of the base's package manager; `apk:`, `apt:` or `dnf:` before a name means that one alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<String>,
-    /// Versions of the base it works with, such as `>=3.18,<4`.
+    /// Folders kept on volumes, of the workspace itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<Folder>,
+    /// Versions of the base it works with, such as `>=3.18,<4`: what the base's tag begins with. A base whose tag has no
+    /// version is not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_versions: Option<String>,
     /// Extra Dockerfile instructions.
@@ -126,8 +131,14 @@ pub struct FeatureStatus {
 impl Rules for FeatureSpec {
     fn validate(&self, errors: &mut FieldErrors) {
         check_packages("spec.packages", &self.packages, errors);
+        check_folders("spec.folders", &self.folders, errors);
         check_ports("spec.ports", &self.ports, errors);
         check_env("spec.env", &self.env, errors);
+        if let Some(range) = &self.base_versions
+            && let Err(e) = semver::VersionReq::parse(range)
+        {
+            errors.invalid("spec.baseVersions", range.as_str(), format!("must be a range such as '>=3.18, <4' ({e})"));
+        }
         if self.service.is_some() && self.sidecar.is_some() {
             errors.invalid("spec.sidecar", "…", "a feature has a service or a sidecar, not both");
         }
@@ -143,7 +154,10 @@ impl Rules for FeatureSpec {
             check_options_of(&format!("spec.env[{key}]"), value, &declared, errors);
         }
         if let Some(s) = &self.sidecar {
-            errors.check("spec.sidecar.image", &s.image, names::image_reference(&s.image));
+            check_options_of("spec.sidecar.image", &s.image, &declared, errors);
+            // Any value that keeps it a reference will do; the one chosen is checked when it is put in.
+            let sample = declared.iter().map(|key| ((*key).to_owned(), "1".to_owned())).collect();
+            errors.check("spec.sidecar.image", &s.image, names::image_reference(&fill(&s.image, &sample)));
             check_env("spec.sidecar.env", &s.env, errors);
             check_folders("spec.sidecar.folders", &s.folders, errors);
             for (key, value) in &s.env {

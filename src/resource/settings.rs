@@ -52,10 +52,10 @@ impl Default for Lifecycle {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Images {
-    /// What `alpine` means.
+    /// An image that `alpine` means, taken as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpine: Option<String>,
-    /// What `debian` means.
+    /// An image that `debian` means, taken as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub debian: Option<String>,
     /// A small image with a POSIX shell, for the probe on each server.

@@ -6,6 +6,7 @@ use super::common::{
 use super::errors::FieldErrors;
 use super::kind::{Reference, Rules};
 use super::names;
+use crate::image::MANAGERS;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -45,10 +46,11 @@ pub struct TemplateSpec {
     /// Template this one builds on; that one may not extend another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extends: Option<String>,
-    /// Base image: `alpine` (default) and `debian` mean the platform's own bases; anything else is an image as it is, such as `node:20-bullseye`.
+    /// Base image: `alpine` (default) and `debian` mean these distributions, made a place to work in; anything else is an
+    /// image as it is, such as `node:20-bullseye`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
-    /// Packages of the base's package manager.
+    /// Packages of the base's package manager; `apk:`, `apt:` or `dnf:` before a name means that one alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<String>,
     /// Extra Dockerfile instructions.
@@ -61,8 +63,8 @@ pub struct TemplateSpec {
     /// repositories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
-    /// User of the image, by name or number, that repositories are of, and that commands and terminals are run as; the
-    /// image's own where left out.
+    /// User of the image, by name or number, that repositories are of, and that services, commands and terminals are run
+    /// as; the image's own where left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// Ports served; the first is the primary one.
@@ -172,14 +174,16 @@ pub(super) fn feature_references<'a>(path: &'a str, features: &'a [FeatureUse]) 
 /// Checks that package names cannot be anything but package names.
 pub(super) fn check_packages(path: &str, packages: &[String], errors: &mut FieldErrors) {
     for (i, p) in packages.iter().enumerate() {
+        let p = MANAGERS.iter().find_map(|m| p.strip_prefix(m)?.strip_prefix(':')).unwrap_or(p);
         let ok = |b: u8| b.is_ascii_alphanumeric() || b"+-._=<>~:@".contains(&b);
         // apt-get takes a '-' at the end for a wish to remove it.
         let removes = p.ends_with('-');
         if p.is_empty() || p.len() > 128 || !p.as_bytes()[0].is_ascii_alphanumeric() || !p.bytes().all(ok) || removes {
             errors.invalid(
                 format!("{path}[{i}]"),
-                p.as_str(),
-                "must be a package name, with a version if need be (for example 'git' or 'nodejs=20.11')",
+                packages[i].as_str(),
+                "must be a package name, with a version or a package manager if need be (for example 'git', 'nodejs=20.11' or \
+                 'apt:g++')",
             );
         }
     }

@@ -10,7 +10,7 @@ use crate::engine::probe::{Disk, Memory, OUTPUT_LIMIT, disk_command, memory_comm
 use crate::engine::{
     Attach, Container, ContainerId, ContainerSpec, ContainerState, Engine, EngineError, Labels, Network, NetworkSpec,
 };
-use crate::plan::environment::{Image, probe_image};
+use crate::plan::image::{Image, probe_image};
 use crate::resource::{DockerServer, DockerServerStatus};
 use kube::ResourceExt;
 use std::collections::BTreeMap;

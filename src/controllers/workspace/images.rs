@@ -8,7 +8,7 @@ use crate::controllers::server::shared_network;
 use crate::controllers::status::Pass;
 use crate::engine::{Engine, EngineError, ImageBuild, Labels};
 use crate::image::Recipe;
-use crate::plan::environment::Image;
+use crate::plan::image::Image;
 use crate::plan::workspace::WantedContainer;
 use crate::resource::{WorkspacePhase, WorkspaceStatus, labels};
 use std::collections::{BTreeMap, VecDeque};

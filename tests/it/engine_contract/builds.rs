@@ -11,7 +11,7 @@ use std::sync::Mutex;
 /// A build that begins with an image and does this.
 fn build(lab: &Lab, what: &str, base: &str, dockerfile: &str) -> ImageBuild {
     let instructions = read(dockerfile).unwrap().iter().map(|e| e.filled(&BTreeMap::new())).collect();
-    let recipe = Recipe { base: base.into(), packages: Default::default(), instructions, services: BTreeMap::new() };
+    let recipe = Recipe { base: base.into(), instructions, ..Recipe::default() };
     ImageBuild { tag: format!("ds-test/{}-{what}:1", lab.instance), files: recipe.files(), labels: Labels::new(), network: None }
 }
 

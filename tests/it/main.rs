@@ -22,6 +22,7 @@ mod engine_contract;
 mod engine_tls;
 mod examples;
 mod kubectl;
+mod library;
 mod model;
 mod on_postgres;
 mod oracles;

@@ -18,6 +18,7 @@ mod explain;
 mod failure;
 mod get;
 mod kubeconfig;
+mod library;
 mod logs;
 pub mod manifest;
 mod output;
@@ -118,6 +119,7 @@ async fn ask(globals: &Globals, command: Command) -> Result<(), Failure> {
         Command::Workspace(args) => workspace::run(&connect::connect(globals).await?, args).await,
         Command::Branches(args) => branches::run(&connect::connect(globals).await?, args).await,
         Command::Template(args) => template::run(&connect::connect(globals).await?, args).await,
+        Command::Library(args) => library::run(globals, args).await,
         Command::Explain(args) => explain::run(&args),
         Command::Kubeconfig(args) => kubeconfig::run(globals, &args),
         Command::Schema(args) => schema::run(&args),

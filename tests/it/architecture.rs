@@ -4,10 +4,12 @@ use crate::support::source::{Source, files};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who may use whom. `app` is the only place that knows all parts.
-const EDGES: [(&str, &[&str]); 14] = [
+const EDGES: [(&str, &[&str]); 16] = [
     ("clock", &[]),
+    ("fetch", &[]),
     ("image", &[]),
     ("resource", &["image"]),
+    ("library", &["resource"]),
     ("plan", &["image", "resource"]),
     ("store", &["resource"]),
     ("engine", &["image", "resource"]),
@@ -17,7 +19,7 @@ const EDGES: [(&str, &[&str]); 14] = [
     ("web", &["resource", "store", "access", "api"]),
     ("ssh", &["resource", "access", "api"]),
     ("controllers", &["clock", "image", "resource", "plan", "engine", "proxy"]),
-    ("cli", &["resource"]),
+    ("cli", &["resource", "fetch", "library"]),
     (
         "app",
         &["clock", "image", "resource", "plan", "store", "engine", "proxy", "access", "api", "web", "ssh", "controllers", "cli"],

@@ -212,3 +212,115 @@ async fn a_page_is_served_until_the_project_has_a_start_script() {
         assert!(!Path::new(&format!("/proc/{page}")).exists(), "{name}: the page gave its port up");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_index_is_that_of_the_folder_and_all_of_it_is_built_in() {
+    let served = Served::new(Api::new().await).await;
+    let cli = served.cli();
+    let folder = root().join("manifests/library").display().to_string();
+    let fresh = cli.run(&["library", "index", &folder]).await;
+    let kept = std::fs::read_to_string(root().join("manifests/library/index.yaml")).unwrap();
+    assert_eq!(fresh.ok(), kept, "run `make library`");
+    let built_in = devsanctum::library::built_in();
+    assert_eq!(&devsanctum::library::Index::read(&kept).unwrap(), built_in);
+    let listed = cli.run(&["library", "list"]).await;
+    for (path, document) in records() {
+        let text = std::fs::read_to_string(root().join(&path)).unwrap();
+        assert_eq!(cli.run(&["library", "show", &document.name]).await.ok(), text, "{path}: list it in src/library/built_in.rs");
+        let description = document.value["spec"]["description"].as_str().unwrap();
+        let row = listed.ok().lines().find(|l| l.split_whitespace().nth(1) == Some(&document.name)).unwrap();
+        assert!(row.starts_with(&document.def.kind) && row.ends_with(description), "{row}");
+    }
+    assert_eq!(listed.out.lines().count(), 1 + records().len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_built_in_is_imported_as_apply_would() {
+    let served = Served::new(Api::new().await).await;
+    let cli = served.cli();
+    let dry = cli.run(&["library", "import", "node", "--dry-run"]).await;
+    assert_eq!(dry.ok(), "template.devsanctum.io/node created (server dry run)\n");
+    let here = cli.run(&["library", "import", "node", "redis", "--dry-run=client"]).await;
+    assert_eq!(here.ok().matches(" checked (client dry run)\n").count(), 2, "{here:?}");
+    let first = cli.run(&["library", "import", "node", "redis", "node"]).await;
+    assert_eq!(first.ok(), "feature.devsanctum.io/redis created\ntemplate.devsanctum.io/node created\n");
+    let again = cli.run(&["library", "import", "redis", "node"]).await;
+    assert_eq!(again.ok(), "feature.devsanctum.io/redis unchanged\ntemplate.devsanctum.io/node unchanged\n");
+    let file = cli.file("node.yaml", &std::fs::read_to_string(root().join("manifests/library/templates/node.yaml")).unwrap());
+    assert_eq!(cli.run(&["apply", "-f", &file]).await.ok(), "template.devsanctum.io/node unchanged\n");
+    cli.file("node.yaml", &std::fs::read_to_string(&file).unwrap().replace("minRamMb: 512", "minRamMb: 600"));
+    cli.run(&["apply", "-f", &file]).await.ok();
+    assert_eq!(cli.run(&["library", "import", "node"]).await.ok(), "template.devsanctum.io/node configured\n");
+    let none = cli.run(&["library", "import", "node", "cobol"]).await;
+    assert!(none.code == 1 && none.err.contains("has no \"cobol\"") && none.err.contains("it has: adminer, "), "{none:?}");
+    assert_eq!(cli.run(&["library", "list", "--allow-private"]).await.code, 2, "it says nothing about what is built in");
+}
+
+const BASE: &str =
+    "apiVersion: devsanctum.io/v1\nkind: Template\nmetadata:\n  name: team\nspec:\n  base: debian\n  features: [{name: b}]\n";
+const CHILD: &str = "apiVersion: devsanctum.io/v1\nkind: Template\nmetadata:\n  name: child\nspec:\n  extends: team\n  features: [{name: redis}]\n";
+const A: &str = "apiVersion: devsanctum.io/v1\nkind: Feature\nmetadata:\n  name: a\nspec:\n  description: An a.\n  env: {A: a}\n";
+const B: &str = "apiVersion: devsanctum.io/v1\nkind: Feature\nmetadata:\n  name: b\nspec:\n  requires: [a]\n";
+
+/// Serves a folder's files, as any web server would.
+async fn serve(folder: &Path) -> String {
+    let folder = folder.to_owned();
+    let answer = move |uri: axum::http::Uri| {
+        let path = folder.join(uri.path().trim_start_matches('/'));
+        async move { std::fs::read_to_string(path).map_err(|_| axum::http::StatusCode::NOT_FOUND) }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}/lib", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_library_elsewhere_is_imported_with_all_that_its_records_need() {
+    let served = Served::new(Api::new().await).await;
+    let cli = served.cli();
+    let folder = tempfile::tempdir().unwrap();
+    let lib = folder.path().join("lib");
+    let write = |path: &str, text: &str| {
+        std::fs::create_dir_all(lib.join(path).parent().unwrap()).unwrap();
+        std::fs::write(lib.join(path), text).unwrap();
+    };
+    for (path, text) in [("t/team.yaml", BASE), ("t/child.yaml", CHILD), ("a.yaml", A), ("b.yaml", B)] {
+        write(path, text);
+    }
+    let index = cli.run(&["library", "index", &lib.display().to_string()]).await;
+    write("index.yaml", index.ok());
+    let address = serve(folder.path()).await;
+    let refused = cli.run(&["library", "list", "--from", &address]).await;
+    assert!(refused.code == 1 && refused.err.contains("is this machine itself") && refused.err.contains("--allow-private"));
+    let there = ["--from", address.as_str(), "--allow-private"];
+    let listed = cli.run(&[&["library", "list"], there.as_slice()].concat()).await;
+    assert!(listed.ok().contains("Feature    a       An a.\n") && listed.out.contains("Template   child\n"), "{listed:?}");
+    assert_eq!(cli.run(&[&["library", "show", "a"], there.as_slice()].concat()).await.ok(), A);
+    cli.run(&["library", "import", "redis"]).await.ok();
+    let import = [&["library", "import", "child"], there.as_slice()].concat();
+    let imported = cli.run(&import).await;
+    let expected =
+        ["feature.devsanctum.io/a", "feature.devsanctum.io/b", "template.devsanctum.io/team", "template.devsanctum.io/child"];
+    assert_eq!(imported.ok(), expected.map(|title| format!("{title} created\n")).concat());
+    assert!(imported.err.contains("needs the Feature \"redis\", which this library has not"), "{imported:?}");
+    assert_eq!(cli.run(&import).await.ok().matches(" unchanged\n").count(), 4);
+    // A proxy of the environment would see what is fetched, and could change it.
+    cli.with("HTTP_PROXY", "http://127.0.0.1:1").run(&import).await.ok();
+    write("a.yaml", &A.replace("A: a", "A: b"));
+    let changed = cli.run(&import).await;
+    assert!(changed.code == 1 && changed.out.is_empty() && changed.err.contains("a.yaml is not the file that the index means"));
+    let user = "apiVersion: devsanctum.io/v1\nkind: User\nmetadata:\n  name: a\nspec:\n  email: a@example.com\n";
+    for text in
+        [&format!("{A}---\n{user}"), user, "", &A.replace("name: a", "name: c"), &A.replace("name: a", "name: a\n  namespace: x")]
+    {
+        write("a.yaml", text);
+        let digest = devsanctum::library::digest;
+        write("index.yaml", &index.out.replace(&digest(A), &digest(text)));
+        let odd = cli.run(&import).await;
+        assert!(
+            odd.code == 1 && odd.out.is_empty() && odd.err.contains("must hold the Feature \"a\" and nothing else"),
+            "{odd:?}"
+        );
+    }
+}

@@ -8,6 +8,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod controllers;
+pub mod devcontainer;
 pub mod engine;
 pub mod fetch;
 pub mod image;

@@ -324,3 +324,59 @@ async fn a_library_elsewhere_is_imported_with_all_that_its_records_need() {
         );
     }
 }
+
+const DEVCONTAINER: &str = r#"{
+  // A comment.
+  "image": "node:22-bookworm",
+  "remoteUser": "node",
+  "features": { "ghcr.io/devcontainers/features/common-utils:2": {} },
+  "forwardPorts": [3000],
+  "postCreateCommand": "npm ci",
+  "runArgs": ["--privileged"],
+}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_devcontainer_becomes_a_template_with_the_features_it_has() {
+    let served = Served::new(Api::new().await).await;
+    let cli = served.cli();
+    let repository = tempfile::tempdir().unwrap();
+    std::fs::create_dir(repository.path().join(".devcontainer")).unwrap();
+    std::fs::write(repository.path().join(".devcontainer/devcontainer.json"), DEVCONTAINER).unwrap();
+    let path = repository.path().display().to_string();
+    let import = ["devcontainer", "import", path.as_str(), "--name", "shop"];
+    let printed = cli.run(&[import.as_slice(), &["-o", "yaml"]].concat()).await;
+    assert!(printed.ok().contains("base: node:22-bookworm\n"), "{printed:?}");
+    assert!(printed.err.lines().any(|l| l.starts_with("runArgs: containers are hardened alike")), "{printed:?}");
+    let here = cli.run(&[import.as_slice(), &["--dry-run=client"]].concat()).await;
+    assert_eq!(here.ok().lines().count(), 2, "{here:?}");
+    let imported = cli.run(&import).await;
+    assert_eq!(imported.ok(), "feature.devsanctum.io/shell-tools created\ntemplate.devsanctum.io/shop created\n");
+    assert_eq!(cli.run(&import).await.ok(), "template.devsanctum.io/shop unchanged\n", "a feature that is there is let be");
+    let again = cli.run(&["apply", "-f", &cli.file("shop.yaml", &printed.out)]).await;
+    assert_eq!(again.ok(), "template.devsanctum.io/shop unchanged\n", "what is printed is what is applied");
+    let mut shelf = shelf();
+    let made = manifest::load(&[cli.path("shop.yaml")]).0.remove(0).value["spec"].clone();
+    shelf.templates.insert("shop".into(), serde_json::from_value(made).unwrap());
+    let environment = environment(&shelf, "shop", &["postgresql", "code-server"]);
+    let Image::Built(recipe) = &environment.image else { panic!("it is built") };
+    scripts_parse("shop", recipe);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_devcontainer_is_refused_in_words() {
+    let served = Served::new(Api::new().await).await;
+    let cli = served.cli();
+    let compose = cli.file("a.json", r#"{"dockerComposeFile": "compose.yml"}"#);
+    let broken = cli.file("b.json", "{\"image\": ");
+    let none = cli.path("");
+    for (path, why, hint) in [
+        (&compose, "compose files are not read", "sidecar"),
+        (&broken, "cannot be read", "object"),
+        (&none, "there is no .devcontainer/", "path"),
+    ] {
+        let run = cli.run(&["devcontainer", "import", path, "--name", "shop"]).await;
+        assert!(run.code == 1 && run.err.contains(why) && run.err.contains("\nhint: ") && run.err.contains(hint), "{run:?}");
+    }
+    assert_eq!(cli.run(&["devcontainer", "import", &compose, "--name", "Shop"]).await.code, 2);
+    assert_eq!(cli.run(&["devcontainer", "import", &compose]).await.code, 2);
+}

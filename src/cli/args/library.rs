@@ -72,6 +72,41 @@ pub struct IndexArgs {
     pub folder: PathBuf,
 }
 
+/// `devcontainer`.
+#[derive(Args, Debug)]
+pub struct DevcontainerArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: DevcontainerCommand,
+}
+
+/// What to do with a devcontainer.json.
+#[derive(Debug, Subcommand)]
+pub enum DevcontainerCommand {
+    /// Make a template of it, and say what of it is not in the template and why
+    Import(DevcontainerImportArgs),
+}
+
+/// `devcontainer import`.
+#[derive(Args, Debug)]
+pub struct DevcontainerImportArgs {
+    /// The devcontainer.json, or the repository's folder
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+    /// Name of the template
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// Print the template and apply nothing
+    #[arg(long, short = 'o', value_name = "FORMAT", value_parser = ["yaml"])]
+    pub output: Option<String>,
+    /// Change nothing: check here (client) or at the server (server)
+    #[arg(long, value_enum, default_value_t, num_args = 0..=1, default_missing_value = "server", require_equals = true)]
+    pub dry_run: DryRun,
+    /// Take over fields that another manager set
+    #[arg(long)]
+    pub force_conflicts: bool,
+}
+
 impl ApplyArgs {
     /// To apply records that were read already.
     pub fn of_read(dry_run: DryRun, force_conflicts: bool) -> Self {

@@ -99,6 +99,8 @@ pub enum Command {
     Template(TemplateArgs),
     /// Templates and features that are ready to use
     Library(LibraryArgs),
+    /// Environments that a devcontainer.json describes
+    Devcontainer(DevcontainerArgs),
     /// Explain the fields of a kind
     Explain(ExplainArgs),
     /// Print a kubeconfig for kubectl

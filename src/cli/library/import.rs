@@ -17,13 +17,22 @@ type Name = String;
 /// When a record cannot be had, or the API refuses one.
 pub async fn run(globals: &Globals, args: ImportArgs) -> Result<(), Failure> {
     let shelf = Shelf::open(&args.from).await?;
-    let mut found = gather(&shelf, &args.names).await?;
+    let documents = all(&shelf, &args.names).await?;
+    apply::these(globals, &ApplyArgs::of_read(args.dry_run, args.force_conflicts), &documents).await
+}
+
+/// Records with all that they need, in the order of application.
+///
+/// # Errors
+/// When one cannot be had.
+pub async fn all(shelf: &Shelf, names: &[Name]) -> Result<Vec<Document>, Failure> {
+    let mut found = gather(shelf, names).await?;
     let mut documents = Vec::new();
-    for name in &args.names {
+    for name in names {
         take(name, &mut found, &mut documents);
     }
     documents.sort_by_key(Document::order);
-    apply::these(globals, &ApplyArgs::of_read(args.dry_run, args.force_conflicts), &documents).await
+    Ok(documents)
 }
 
 /// All records named, and all that they need, as far as the library has it.

@@ -6,6 +6,7 @@ mod shelf;
 
 use super::args::{FromLibrary, Globals, LibraryArgs, LibraryCommand, ShowArgs};
 use super::failure::Failure;
+use super::manifest::Document;
 use super::ui;
 use shelf::Shelf;
 
@@ -20,6 +21,15 @@ pub async fn run(globals: &Globals, args: LibraryArgs) -> Result<(), Failure> {
         LibraryCommand::Import(args) => import::run(globals, args).await,
         LibraryCommand::Index(args) => index::run(&args),
     }
+}
+
+/// Records of the library that is built in, with all that they need, in the order of application.
+///
+/// # Errors
+/// When there is no such record.
+pub async fn built_in(names: &[String]) -> Result<Vec<Document>, Failure> {
+    let shelf = Shelf::open(&FromLibrary { from: None, allow_private: false }).await?;
+    import::all(&shelf, names).await
 }
 
 async fn list(from: &FromLibrary) -> Result<(), Failure> {

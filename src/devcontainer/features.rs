@@ -5,14 +5,14 @@ use crate::resource::common::FeatureUse;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Features by their ids without a version, and what they are in the library.
-const SAME: [(&str, &str); 6] = [
-    ("ghcr.io/devcontainers/features/common-utils", "shell-tools"),
-    ("ghcr.io/devcontainers/features/git", "shell-tools"),
-    ("ghcr.io/devcontainers/features/git-lfs", "shell-tools"),
-    ("ghcr.io/coder/devcontainer-features/code-server", "code-server"),
-    ("ghcr.io/itsmechlark/features/postgresql", "postgresql"),
-    ("ghcr.io/itsmechlark/features/redis-server", "redis"),
+/// Features by their ids without a version, what they are in the library, and the port that one brings.
+pub const SAME: [(&str, &str, Option<u16>); 6] = [
+    ("ghcr.io/devcontainers/features/common-utils", "shell-tools", None),
+    ("ghcr.io/devcontainers/features/git", "shell-tools", None),
+    ("ghcr.io/devcontainers/features/git-lfs", "shell-tools", None),
+    ("ghcr.io/coder/devcontainer-features/code-server", "code-server", Some(8443)),
+    ("ghcr.io/itsmechlark/features/postgresql", "postgresql", Some(5432)),
+    ("ghcr.io/itsmechlark/features/redis-server", "redis", Some(6379)),
 ];
 /// Where the official ones are.
 const OFFICIAL: &str = "ghcr.io/devcontainers/features/";
@@ -27,13 +27,15 @@ pub(super) fn features(fields: &Fields, draft: &mut Draft) {
     for (id, options) in all {
         let at = format!("features.{id}");
         let bare = without_version(id);
-        let Some((_, name)) = SAME.iter().find(|(theirs, _)| *theirs == bare) else {
+        let Some((_, name, port)) = SAME.iter().find(|(theirs, ..)| *theirs == bare) else {
             draft.note(at, why_not(bare));
             continue;
         };
         if draft.template.features.iter().all(|f| f.name != *name) {
             draft.template.features.push(FeatureUse { name: (*name).to_owned(), options: BTreeMap::new() });
         }
+        // Two of a number would be one too many.
+        draft.template.ports.retain(|p| Some(p.port) != *port);
         let some = match options {
             Value::Object(options) => !options.is_empty(),
             Value::Null | Value::Bool(_) => false,
@@ -58,13 +60,13 @@ fn without_version(id: &str) -> &str {
 fn why_not(id: &str) -> String {
     match id.strip_prefix(OFFICIAL) {
         Some("docker-outside-of-docker" | "docker-in-docker" | "docker-from-docker") => {
-            "is not mapped: no engine runs in a workspace, and the host's is out of reach; the library's docker-cli is a client for one \
-             elsewhere"
+            "is not mapped: no engine runs in a workspace, and the host's is out of reach; the library's docker-cli is a client \
+             for one elsewhere"
                 .into()
         }
         Some(language @ ("node" | "python" | "rust" | "go" | "java" | "php")) => format!(
-            "is not mapped: a language is a matter of the image; take one that has it, as the library's template {language} does, or \
-             install it in 'packages'"
+            "is not mapped: a language is a matter of the image; take one that has it, as the library's template {language} \
+             does, or install it in 'packages'"
         ),
         Some("sshd") => "is not needed: `devsanctum ssh` reaches every workspace".into(),
         _ => "is not mapped: the library has nothing of the kind; add what it installs to 'packages' or 'dockerfile'".into(),

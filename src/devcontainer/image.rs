@@ -4,15 +4,15 @@ use super::{Draft, Fields, Refusal};
 use crate::resource::names;
 use serde_json::Value;
 
-const MEND: &str = "build the image, push it to a registry that your servers reach, and name it in \"image\"; or give an \"image\" and \
-                    write the Dockerfile's RUN lines into the template's 'dockerfile'";
+const MEND: &str = "build the image, push it to a registry that your servers reach, and name it in \"image\"; or give an \
+                    \"image\" and write the Dockerfile's RUN lines into the template's 'dockerfile'";
 
 /// The image.
 pub(super) fn base(fields: &Fields) -> Result<String, Refusal> {
     if fields.contains_key("dockerComposeFile") {
         let message = "\"dockerComposeFile\": a template is one image, and compose files are not read";
-        let mend = "name the image of the service that people work in as \"image\", and make a Feature with a 'sidecar' of each other \
-                    service (the library has databases: `devsanctum library list`)";
+        let mend = "name the image of the service that people work in as \"image\", and make a Feature with a 'sidecar' of each \
+                    other service (the library has databases: `devsanctum library list`)";
         return Err(Refusal::new(message, mend));
     }
     if fields.contains_key("build") || fields.contains_key("dockerFile") {

@@ -10,6 +10,7 @@ mod requirements;
 mod storage;
 mod text;
 
+pub use features::SAME;
 pub use read::read;
 
 use crate::resource::common::{Limits, Service};

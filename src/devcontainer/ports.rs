@@ -30,7 +30,8 @@ pub(super) fn ports(fields: &Fields, draft: &mut Draft) {
         }
     }
     if !draft.template.ports.is_empty() {
-        let why = "a workspace is RUNNING once something listens on each of them, on 0.0.0.0; take out those that nothing always listens on";
+        let why = "a workspace is RUNNING once something listens on each of them, on 0.0.0.0; take out those that nothing \
+                   always listens on";
         draft.note("forwardPorts", why);
     }
 }

@@ -88,6 +88,12 @@ fn a_usual_one_becomes_a_template() {
 }
 
 #[test]
+fn a_port_that_a_feature_brings_is_the_features() {
+    let made = with(json!({"forwardPorts": [8000, 5432], "features": {"ghcr.io/itsmechlark/features/postgresql:1": {}}}));
+    assert_eq!(made.template.ports.iter().map(|p| p.port).collect::<Vec<_>>(), [8000]);
+}
+
+#[test]
 fn what_is_no_image_is_refused_with_what_to_do() {
     let refused = |fields: Value| import(&read(&fields.to_string()).unwrap()).unwrap_err();
     let compose = refused(json!({"dockerComposeFile": "compose.yml", "service": "app"}));
@@ -190,9 +196,11 @@ fn volumes_are_folders_and_folders_of_a_developers_machine_are_not() {
 #[test]
 fn hostile_values_come_to_a_template_or_to_words() {
     let made = with(json!({
-        "name": 7, "remoteUser": "root; rm -rf /", "workspaceFolder": "/etc/../x", "features": [], "forwardPorts": [0, 70000, -1, {}, null, "x:y", 3000, 3000],
-        "portsAttributes": {"3000": 1}, "containerEnv": {"A B": "x", "N": "a\u{0}b", "X": "${containerEnv:Y}\nRUN evil", "Z": "{{option.q}}"},
-        "remoteEnv": [], "mounts": {}, "hostRequirements": {"cpus": -1, "memory": "99999999999999999999gb", "storage": "lots", "odd": 1},
+        "name": 7, "remoteUser": "root; rm -rf /", "workspaceFolder": "/etc/../x", "features": [],
+        "forwardPorts": [0, 70000, -1, {}, null, "x:y", 3000, 3000], "portsAttributes": {"3000": 1},
+        "containerEnv": {"A B": "x", "N": "a\u{0}b", "X": "${containerEnv:Y}\nRUN evil", "Z": "{{option.q}}"},
+        "remoteEnv": [], "mounts": {},
+        "hostRequirements": {"cpus": -1, "memory": "99999999999999999999gb", "storage": "lots", "odd": 1},
         "\u{1b}[2J": 1,
     }));
     let t = &made.template;

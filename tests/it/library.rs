@@ -171,6 +171,10 @@ fn every_page_tells_the_options_their_defaults_and_the_ports() {
             assert!(text.contains(&format!("`{key}`")), "{name}: {key}");
         }
     }
+    let contents = std::fs::read_to_string(root().join("docs/library/README.md")).unwrap();
+    for name in shelf.templates.keys().chain(shelf.features.keys()) {
+        assert!(contents.contains(&format!("[{name}]({name}.md)")), "docs/library/README.md: {name}");
+    }
     let pages = files("docs/library", "md").into_iter().filter(|p| !p.path.ends_with("README.md")).count();
     assert_eq!(pages, shelf.templates.len() + shelf.features.len(), "a page of nothing in the library");
 }
@@ -258,7 +262,8 @@ async fn what_is_built_in_is_imported_as_apply_would() {
 
 const BASE: &str =
     "apiVersion: devsanctum.io/v1\nkind: Template\nmetadata:\n  name: team\nspec:\n  base: debian\n  features: [{name: b}]\n";
-const CHILD: &str = "apiVersion: devsanctum.io/v1\nkind: Template\nmetadata:\n  name: child\nspec:\n  extends: team\n  features: [{name: redis}]\n";
+const CHILD: &str = "apiVersion: devsanctum.io/v1\nkind: Template\nmetadata:\n  name: child\nspec:\n  extends: team\n  features: \
+                     [{name: redis}]\n";
 const A: &str = "apiVersion: devsanctum.io/v1\nkind: Feature\nmetadata:\n  name: a\nspec:\n  description: An a.\n  env: {A: a}\n";
 const B: &str = "apiVersion: devsanctum.io/v1\nkind: Feature\nmetadata:\n  name: b\nspec:\n  requires: [a]\n";
 
@@ -357,6 +362,9 @@ async fn a_devcontainer_becomes_a_template_with_the_features_it_has() {
     let mut shelf = shelf();
     let made = manifest::load(&[cli.path("shop.yaml")]).0.remove(0).value["spec"].clone();
     shelf.templates.insert("shop".into(), serde_json::from_value(made).unwrap());
+    for (_, name, port) in devsanctum::devcontainer::SAME {
+        assert_eq!(shelf.features[name].ports.first().map(|p| p.port), port, "{name}");
+    }
     let environment = environment(&shelf, "shop", &["postgresql", "code-server"]);
     let Image::Built(recipe) = &environment.image else { panic!("it is built") };
     scripts_parse("shop", recipe);

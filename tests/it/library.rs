@@ -267,17 +267,44 @@ const CHILD: &str = "apiVersion: devsanctum.io/v1\nkind: Template\nmetadata:\n  
 const A: &str = "apiVersion: devsanctum.io/v1\nkind: Feature\nmetadata:\n  name: a\nspec:\n  description: An a.\n  env: {A: a}\n";
 const B: &str = "apiVersion: devsanctum.io/v1\nkind: Feature\nmetadata:\n  name: b\nspec:\n  requires: [a]\n";
 
-/// Serves a folder's files, as any web server would.
-async fn serve(folder: &Path) -> String {
+/// A folder's files, as any web server would give them.
+fn site(folder: &Path) -> axum::Router {
     let folder = folder.to_owned();
     let answer = move |uri: axum::http::Uri| {
         let path = folder.join(uri.path().trim_start_matches('/'));
         async move { std::fs::read_to_string(path).map_err(|_| axum::http::StatusCode::NOT_FOUND) }
     };
+    axum::Router::new().fallback(answer)
+}
+
+async fn serve(folder: &Path) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}/lib", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
+    let site = site(folder);
+    tokio::spawn(async move { axum::serve(listener, site).await });
     address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_library_behind_tls_is_read_where_its_authority_is_trusted() {
+    let served = Served::new(Api::new().await).await;
+    let cli = served.cli();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("lib")).unwrap();
+    std::fs::copy(root().join("manifests/library/index.yaml"), folder.path().join("lib/index.yaml")).unwrap();
+    let authority = folder.path().join("tls");
+    let made = devsanctum::api::tls::load_or_create(&authority, &[], jiff::Timestamp::now()).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let site = site(folder.path());
+    let serving = tokio::spawn(async move { devsanctum::api::tls::serve(listener, site, &made, std::future::pending()).await });
+    let address = format!("https://localhost:{port}/lib");
+    let list = ["library", "list", "--allow-private", "--from", address.as_str()];
+    let foreign = cli.run(&list).await;
+    assert!(foreign.code == 1 && foreign.err.contains("could not be fetched: invalid peer certificate"), "{foreign:?}");
+    let trusted = cli.with("SSL_CERT_FILE", &authority.join("ca.crt").display().to_string()).run(&list).await;
+    assert_eq!(trusted.ok().lines().count(), 1 + records().len(), "{trusted:?}");
+    serving.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 # `make help` lists what there is. Needs Debian 12 (or like it), root and Rust; the rest is installed.
 .DEFAULT_GOAL := help
-.PHONY: help up down test sim proof fuzz bench check schemas
+.PHONY: help up down test sim proof fuzz bench check schemas library
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -38,3 +38,7 @@ check: ## Format, lint, audit: what a change must pass besides the tests
 
 schemas: ## Write schemas/ anew from the kinds
 	cargo run --locked -- schema --out schemas
+
+library: ## Write the library's index anew from its files
+	cargo run --locked -- library index manifests/library >manifests/library/index.yaml.new
+	mv manifests/library/index.yaml.new manifests/library/index.yaml

@@ -10,6 +10,7 @@ mod connect;
 mod cp;
 mod delete;
 mod describe;
+mod devcontainer;
 mod doctor;
 mod edit;
 mod events;
@@ -19,6 +20,7 @@ mod failure;
 mod fork;
 mod get;
 mod kubeconfig;
+mod library;
 mod logs;
 pub mod manifest;
 mod output;
@@ -120,6 +122,8 @@ async fn ask(globals: &Globals, command: Command) -> Result<(), Failure> {
         Command::Fork(args) => fork::run(&connect::connect(globals).await?, args).await,
         Command::Branches(args) => branches::run(&connect::connect(globals).await?, args).await,
         Command::Template(args) => template::run(&connect::connect(globals).await?, args).await,
+        Command::Devcontainer(args) => devcontainer::run(globals, args).await,
+        Command::Library(args) => library::run(globals, args).await,
         Command::Explain(args) => explain::run(&args),
         Command::Kubeconfig(args) => kubeconfig::run(globals, &args),
         Command::Schema(args) => schema::run(&args),

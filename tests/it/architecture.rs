@@ -4,10 +4,13 @@ use crate::support::source::{Source, files};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who may use whom. `app` is the only place that knows all parts.
-const EDGES: [(&str, &[&str]); 14] = [
+const EDGES: [(&str, &[&str]); 17] = [
     ("clock", &[]),
+    ("fetch", &[]),
     ("image", &[]),
     ("resource", &["image"]),
+    ("library", &["resource"]),
+    ("devcontainer", &["resource"]),
     ("plan", &["image", "resource"]),
     ("store", &["resource"]),
     ("engine", &["image", "resource"]),
@@ -17,7 +20,7 @@ const EDGES: [(&str, &[&str]); 14] = [
     ("web", &["resource", "store", "access", "api"]),
     ("ssh", &["resource", "access", "api"]),
     ("controllers", &["clock", "image", "resource", "plan", "engine", "proxy"]),
-    ("cli", &["resource"]),
+    ("cli", &["resource", "fetch", "library", "devcontainer"]),
     (
         "app",
         &["clock", "image", "resource", "plan", "store", "engine", "proxy", "access", "api", "web", "ssh", "controllers", "cli"],

@@ -35,3 +35,13 @@ async fn the_examples_in_the_kinds_pages_fit_together() {
     let applied = cli.run(&["apply", "-f", &file]).await;
     assert_eq!(applied.ok().lines().filter(|l| l.ends_with(" created")).count(), documents.len(), "{applied:?}");
 }
+
+#[test]
+fn the_guest_book_is_made_of_the_library_as_it_is() {
+    let text = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let example = text("examples/node-postgres/library.yaml");
+    for name in ["templates/node", "features/postgresql", "features/code-server"] {
+        let own = text(&format!("manifests/library/{name}.yaml"));
+        assert!(example.contains(&own), "copy manifests/library/{name}.yaml into examples/node-postgres/library.yaml");
+    }
+}

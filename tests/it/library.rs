@@ -171,6 +171,10 @@ fn every_page_tells_the_options_their_defaults_and_the_ports() {
             assert!(text.contains(&format!("`{key}`")), "{name}: {key}");
         }
     }
+    let contents = std::fs::read_to_string(root().join("docs/library/README.md")).unwrap();
+    for name in shelf.templates.keys().chain(shelf.features.keys()) {
+        assert!(contents.contains(&format!("[{name}]({name}.md)")), "docs/library/README.md: {name}");
+    }
     let pages = files("docs/library", "md").into_iter().filter(|p| !p.path.ends_with("README.md")).count();
     assert_eq!(pages, shelf.templates.len() + shelf.features.len(), "a page of nothing in the library");
 }
@@ -211,4 +215,203 @@ async fn a_page_is_served_until_the_project_has_a_start_script() {
         assert_eq!(said(&state.path().join("started")).await, "shop", "{name}: begins in the repository's folder");
         assert!(!Path::new(&format!("/proc/{page}")).exists(), "{name}: the page gave its port up");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_index_is_that_of_the_folder_and_all_of_it_is_built_in() {
+    let served = Served::new(Api::new().await).await;
+    let cli = served.cli();
+    let folder = root().join("manifests/library").display().to_string();
+    let fresh = cli.run(&["library", "index", &folder]).await;
+    let kept = std::fs::read_to_string(root().join("manifests/library/index.yaml")).unwrap();
+    assert_eq!(fresh.ok(), kept, "run `make library`");
+    let built_in = devsanctum::library::built_in();
+    assert_eq!(&devsanctum::library::Index::read(&kept).unwrap(), built_in);
+    let listed = cli.run(&["library", "list"]).await;
+    for (path, document) in records() {
+        let text = std::fs::read_to_string(root().join(&path)).unwrap();
+        assert_eq!(cli.run(&["library", "show", &document.name]).await.ok(), text, "{path}: list it in src/library/built_in.rs");
+        let description = document.value["spec"]["description"].as_str().unwrap();
+        let row = listed.ok().lines().find(|l| l.split_whitespace().nth(1) == Some(&document.name)).unwrap();
+        assert!(row.starts_with(&document.def.kind) && row.ends_with(description), "{row}");
+    }
+    assert_eq!(listed.out.lines().count(), 1 + records().len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_built_in_is_imported_as_apply_would() {
+    let served = Served::new(Api::new().await).await;
+    let cli = served.cli();
+    let dry = cli.run(&["library", "import", "node", "--dry-run"]).await;
+    assert_eq!(dry.ok(), "template.devsanctum.io/node created (server dry run)\n");
+    let here = cli.run(&["library", "import", "node", "redis", "--dry-run=client"]).await;
+    assert_eq!(here.ok().matches(" checked (client dry run)\n").count(), 2, "{here:?}");
+    let first = cli.run(&["library", "import", "node", "redis", "node"]).await;
+    assert_eq!(first.ok(), "feature.devsanctum.io/redis created\ntemplate.devsanctum.io/node created\n");
+    let again = cli.run(&["library", "import", "redis", "node"]).await;
+    assert_eq!(again.ok(), "feature.devsanctum.io/redis unchanged\ntemplate.devsanctum.io/node unchanged\n");
+    let file = cli.file("node.yaml", &std::fs::read_to_string(root().join("manifests/library/templates/node.yaml")).unwrap());
+    assert_eq!(cli.run(&["apply", "-f", &file]).await.ok(), "template.devsanctum.io/node unchanged\n");
+    cli.file("node.yaml", &std::fs::read_to_string(&file).unwrap().replace("minRamMb: 512", "minRamMb: 600"));
+    cli.run(&["apply", "-f", &file]).await.ok();
+    assert_eq!(cli.run(&["library", "import", "node"]).await.ok(), "template.devsanctum.io/node configured\n");
+    let none = cli.run(&["library", "import", "node", "cobol"]).await;
+    assert!(none.code == 1 && none.err.contains("has no \"cobol\"") && none.err.contains("it has: adminer, "), "{none:?}");
+    assert_eq!(cli.run(&["library", "list", "--allow-private"]).await.code, 2, "it says nothing about what is built in");
+}
+
+const BASE: &str =
+    "apiVersion: devsanctum.io/v1\nkind: Template\nmetadata:\n  name: team\nspec:\n  base: debian\n  features: [{name: b}]\n";
+const CHILD: &str = "apiVersion: devsanctum.io/v1\nkind: Template\nmetadata:\n  name: child\nspec:\n  extends: team\n  features: \
+                     [{name: redis}]\n";
+const A: &str = "apiVersion: devsanctum.io/v1\nkind: Feature\nmetadata:\n  name: a\nspec:\n  description: An a.\n  env: {A: a}\n";
+const B: &str = "apiVersion: devsanctum.io/v1\nkind: Feature\nmetadata:\n  name: b\nspec:\n  requires: [a]\n";
+
+/// A folder's files, as any web server would give them.
+fn site(folder: &Path) -> axum::Router {
+    let folder = folder.to_owned();
+    let answer = move |uri: axum::http::Uri| {
+        let path = folder.join(uri.path().trim_start_matches('/'));
+        async move { std::fs::read_to_string(path).map_err(|_| axum::http::StatusCode::NOT_FOUND) }
+    };
+    axum::Router::new().fallback(answer)
+}
+
+async fn serve(folder: &Path) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}/lib", listener.local_addr().unwrap());
+    let site = site(folder);
+    tokio::spawn(async move { axum::serve(listener, site).await });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_library_behind_tls_is_read_where_its_authority_is_trusted() {
+    let served = Served::new(Api::new().await).await;
+    let cli = served.cli();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("lib")).unwrap();
+    std::fs::copy(root().join("manifests/library/index.yaml"), folder.path().join("lib/index.yaml")).unwrap();
+    let authority = folder.path().join("tls");
+    let made = devsanctum::api::tls::load_or_create(&authority, &[], jiff::Timestamp::now()).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let site = site(folder.path());
+    let serving = tokio::spawn(async move { devsanctum::api::tls::serve(listener, site, &made, std::future::pending()).await });
+    let address = format!("https://localhost:{port}/lib");
+    let list = ["library", "list", "--allow-private", "--from", address.as_str()];
+    let foreign = cli.run(&list).await;
+    assert!(foreign.code == 1 && foreign.err.contains("could not be fetched: invalid peer certificate"), "{foreign:?}");
+    let trusted = cli.with("SSL_CERT_FILE", &authority.join("ca.crt").display().to_string()).run(&list).await;
+    assert_eq!(trusted.ok().lines().count(), 1 + records().len(), "{trusted:?}");
+    serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_library_elsewhere_is_imported_with_all_that_its_records_need() {
+    let served = Served::new(Api::new().await).await;
+    let cli = served.cli();
+    let folder = tempfile::tempdir().unwrap();
+    let lib = folder.path().join("lib");
+    let write = |path: &str, text: &str| {
+        std::fs::create_dir_all(lib.join(path).parent().unwrap()).unwrap();
+        std::fs::write(lib.join(path), text).unwrap();
+    };
+    for (path, text) in [("t/team.yaml", BASE), ("t/child.yaml", CHILD), ("a.yaml", A), ("b.yaml", B)] {
+        write(path, text);
+    }
+    let index = cli.run(&["library", "index", &lib.display().to_string()]).await;
+    write("index.yaml", index.ok());
+    let address = serve(folder.path()).await;
+    let refused = cli.run(&["library", "list", "--from", &address]).await;
+    assert!(refused.code == 1 && refused.err.contains("is this machine itself") && refused.err.contains("--allow-private"));
+    let there = ["--from", address.as_str(), "--allow-private"];
+    let listed = cli.run(&[&["library", "list"], there.as_slice()].concat()).await;
+    assert!(listed.ok().contains("Feature    a       An a.\n") && listed.out.contains("Template   child\n"), "{listed:?}");
+    assert_eq!(cli.run(&[&["library", "show", "a"], there.as_slice()].concat()).await.ok(), A);
+    cli.run(&["library", "import", "redis"]).await.ok();
+    let import = [&["library", "import", "child"], there.as_slice()].concat();
+    let imported = cli.run(&import).await;
+    let expected =
+        ["feature.devsanctum.io/a", "feature.devsanctum.io/b", "template.devsanctum.io/team", "template.devsanctum.io/child"];
+    assert_eq!(imported.ok(), expected.map(|title| format!("{title} created\n")).concat());
+    assert!(imported.err.contains("needs the Feature \"redis\", which this library has not"), "{imported:?}");
+    assert_eq!(cli.run(&import).await.ok().matches(" unchanged\n").count(), 4);
+    // A proxy of the environment would see what is fetched, and could change it.
+    cli.with("HTTP_PROXY", "http://127.0.0.1:1").run(&import).await.ok();
+    write("a.yaml", &A.replace("A: a", "A: b"));
+    let changed = cli.run(&import).await;
+    assert!(changed.code == 1 && changed.out.is_empty() && changed.err.contains("a.yaml is not the file that the index means"));
+    let user = "apiVersion: devsanctum.io/v1\nkind: User\nmetadata:\n  name: a\nspec:\n  email: a@example.com\n";
+    for text in
+        [&format!("{A}---\n{user}"), user, "", &A.replace("name: a", "name: c"), &A.replace("name: a", "name: a\n  namespace: x")]
+    {
+        write("a.yaml", text);
+        let digest = devsanctum::library::digest;
+        write("index.yaml", &index.out.replace(&digest(A), &digest(text)));
+        let odd = cli.run(&import).await;
+        assert!(
+            odd.code == 1 && odd.out.is_empty() && odd.err.contains("must hold the Feature \"a\" and nothing else"),
+            "{odd:?}"
+        );
+    }
+}
+
+const DEVCONTAINER: &str = r#"{
+  // A comment.
+  "image": "node:22-bookworm",
+  "remoteUser": "node",
+  "features": { "ghcr.io/devcontainers/features/common-utils:2": {} },
+  "forwardPorts": [3000],
+  "postCreateCommand": "npm ci",
+  "runArgs": ["--privileged"],
+}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_devcontainer_becomes_a_template_with_the_features_it_has() {
+    let served = Served::new(Api::new().await).await;
+    let cli = served.cli();
+    let repository = tempfile::tempdir().unwrap();
+    std::fs::create_dir(repository.path().join(".devcontainer")).unwrap();
+    std::fs::write(repository.path().join(".devcontainer/devcontainer.json"), DEVCONTAINER).unwrap();
+    let path = repository.path().display().to_string();
+    let import = ["devcontainer", "import", path.as_str(), "--name", "shop"];
+    let printed = cli.run(&[import.as_slice(), &["-o", "yaml"]].concat()).await;
+    assert!(printed.ok().contains("base: node:22-bookworm\n"), "{printed:?}");
+    assert!(printed.err.lines().any(|l| l.starts_with("runArgs: containers are hardened alike")), "{printed:?}");
+    let here = cli.run(&[import.as_slice(), &["--dry-run=client"]].concat()).await;
+    assert_eq!(here.ok().lines().count(), 2, "{here:?}");
+    let imported = cli.run(&import).await;
+    assert_eq!(imported.ok(), "feature.devsanctum.io/shell-tools created\ntemplate.devsanctum.io/shop created\n");
+    assert_eq!(cli.run(&import).await.ok(), "template.devsanctum.io/shop unchanged\n", "a feature that is there is let be");
+    let again = cli.run(&["apply", "-f", &cli.file("shop.yaml", &printed.out)]).await;
+    assert_eq!(again.ok(), "template.devsanctum.io/shop unchanged\n", "what is printed is what is applied");
+    let mut shelf = shelf();
+    let made = manifest::load(&[cli.path("shop.yaml")], false).0.remove(0).value["spec"].clone();
+    shelf.templates.insert("shop".into(), serde_json::from_value(made).unwrap());
+    for (_, name, port) in devsanctum::devcontainer::SAME {
+        assert_eq!(shelf.features[name].ports.first().map(|p| p.port), port, "{name}");
+    }
+    let environment = environment(&shelf, "shop", &["postgresql", "code-server"]);
+    let Image::Built(recipe) = &environment.image else { panic!("it is built") };
+    scripts_parse("shop", recipe);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_devcontainer_is_refused_in_words() {
+    let served = Served::new(Api::new().await).await;
+    let cli = served.cli();
+    let compose = cli.file("a.json", r#"{"dockerComposeFile": "compose.yml"}"#);
+    let broken = cli.file("b.json", "{\"image\": ");
+    let none = cli.path("");
+    for (path, why, hint) in [
+        (&compose, "compose files are not read", "sidecar"),
+        (&broken, "cannot be read", "object"),
+        (&none, "there is no .devcontainer/", "path"),
+    ] {
+        let run = cli.run(&["devcontainer", "import", path, "--name", "shop"]).await;
+        assert!(run.code == 1 && run.err.contains(why) && run.err.contains("\nhint: ") && run.err.contains(hint), "{run:?}");
+    }
+    assert_eq!(cli.run(&["devcontainer", "import", &compose, "--name", "Shop"]).await.code, 2);
+    assert_eq!(cli.run(&["devcontainer", "import", &compose]).await.code, 2);
 }

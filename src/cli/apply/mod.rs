@@ -37,18 +37,26 @@ fn set_label() -> String {
 pub async fn run(globals: &Globals, args: ApplyArgs) -> Result<(), Failure> {
     check(&args)?;
     let documents = read(&args.files.files, args.files.recursive, args.selector.as_deref())?;
+    these(globals, &args, &documents).await
+}
+
+/// Applies records that were read, and says what became of each.
+///
+/// # Errors
+/// When the API refuses a record.
+pub async fn these(globals: &Globals, args: &ApplyArgs, documents: &[Document]) -> Result<(), Failure> {
     if args.dry_run == DryRun::Client {
-        return offline(&documents);
+        return offline(documents);
     }
     let context = connect(globals).await?;
-    let records = prepare(&context, &documents, args.set.as_deref())?;
+    let records = prepare(&context, documents, args.set.as_deref())?;
     if args.atomic {
-        atomic::run(&context, &args, &records).await?;
+        atomic::run(&context, args, &records).await?;
     } else {
-        each(&context, &args, &records).await?;
+        each(&context, args, &records).await?;
     }
     if args.prune {
-        prune::run(&context, &args, &records).await?;
+        prune::run(&context, args, &records).await?;
     }
     Ok(())
 }

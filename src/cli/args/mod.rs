@@ -1,7 +1,9 @@
 //! What may be typed: commands and flags, named as kubectl names them.
 
+mod library;
 mod workspace;
 
+pub use library::*;
 pub use workspace::*;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -97,6 +99,10 @@ pub enum Command {
     Branches(BranchesArgs),
     /// Look at templates
     Template(TemplateArgs),
+    /// Templates and features that are ready to use
+    Library(LibraryArgs),
+    /// Environments that a devcontainer.json describes
+    Devcontainer(DevcontainerArgs),
     /// Explain the fields of a kind
     Explain(ExplainArgs),
     /// Print a kubeconfig for kubectl

@@ -37,6 +37,21 @@ pub struct Candidate {
     pub proxy: Arc<dyn Proxy>,
 }
 
+/// Does `work` where this is the only replica there can be; else as [`lead`].
+///
+/// # Errors
+/// What `work` failed with.
+pub async fn alone_or_lead<F>(alone: bool, candidate: Candidate, work: impl Fn(CancellationToken) -> F) -> Result<(), String>
+where
+    F: Future<Output = Result<(), String>>,
+{
+    if alone {
+        candidate.leads.send_replace(true);
+        return work(candidate.stop).await;
+    }
+    lead(candidate, work).await
+}
+
 /// The moment after which the lead may be another's. Counted from before the last renewal was asked for: the
 /// database counts from later.
 #[derive(Clone)]

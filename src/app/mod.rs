@@ -133,14 +133,10 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
             builds: builds.clone(),
         })
     };
-    let loops = async {
-        if !replicated {
-            leads.send_replace(true);
-            return run(stop.clone()).await;
-        }
-        let (ttl, store, stop, proxy) = (config.lease, store.clone(), stop.clone(), proxy.clone());
-        leader::lead(leader::Candidate { holder: leader::name(), ttl, store, stop, leads, until, proxy }, run).await
-    };
+    let (ttl, holder) = (config.lease, leader::name());
+    let candidate =
+        leader::Candidate { holder, ttl, store: store.clone(), stop: stop.clone(), leads, until, proxy: proxy.clone() };
+    let loops = leader::alone_or_lead(!replicated, candidate, run);
     let answers = async { stop.run_until_cancelled(proxying.answers()).await.unwrap_or(Ok(())) };
     // Whichever fails ends the others; a stop waits for all, so that the lead is given back.
     let result = tokio::select! {

@@ -62,7 +62,8 @@ fn source(ctx: &Context, record: &Workspace, from: &str) -> Result<Arc<Workspace
     })
 }
 
-/// Fills the folders of a workspace whose container was not made yet. Until that is done, this is the error that says so.
+/// Fills the folders of a workspace that is to run and whose container was not made yet. Until that is done, this is the error
+/// that says so.
 pub async fn fill(
     ctx: &Context,
     record: &Workspace,
@@ -71,7 +72,15 @@ pub async fn fill(
     wanted: &Wanted,
     pass: &mut Pass<WorkspaceStatus>,
 ) -> Result<(), PassError> {
-    let Some(from) = record.spec.from.as_deref().filter(|_| pass.status.forked_from.is_none()) else { return Ok(()) };
+    let Some(from) = record.spec.from.as_deref() else { return Ok(()) };
+    if pass.status.forked_from.is_some() {
+        // The pass that saw it done may have ended before it said so.
+        pass.holds(KIND, "Copied");
+        return Ok(());
+    }
+    if !wanted.running {
+        return Ok(());
+    }
     let failed = |e: EngineError| PassError::engine(KIND, &e);
     let owner = execute::owner(ctx, record);
     let source = source(ctx, record, from)?;
@@ -82,6 +91,7 @@ pub async fn fill(
     if site.engine.inspect(&wanted.main.name).await.map_err(failed)?.is_some() {
         // It was there before it was asked to be a copy: what it holds is not written over.
         pass.status.forked_from = source.uid();
+        pass.holds(KIND, "Copied");
         return Ok(());
     }
     let copy = Copy { ctx, site, owner: &owner, name: copier(&wanted.main.name) };
@@ -97,10 +107,10 @@ pub async fn fill(
         }
         Some(found) if found.state == ContainerState::Exited && found.exit_code == 0 => {
             pass.status.forked_from = source.uid();
+            pass.holds(KIND, "Copied");
             pass.save(record).await?;
             site.engine.remove(&found.id).await.map_err(failed)?;
             pass.did(format!("copied the folders of {from}"));
-            pass.holds(KIND, "Copied");
             return Ok(());
         }
         Some(found) => copy.go_on(&found).await?,

@@ -67,9 +67,7 @@ impl Loop for Workspaces {
         let server = placement::place(&self.0, record, &project, &env, pass).await?;
         let site = site(&self.0, &server)?;
         let wanted = wanted_of(&self.0, record, &project, &env, &site);
-        if record.spec.running {
-            fork::fill(&self.0, record, (&project, &env), &site, &wanted, pass).await?;
-        }
+        fork::fill(&self.0, record, (&project, &env), &site, &wanted, pass).await?;
         let settled = execute::settle(&self.0, record, &site, &wanted, pass).await?;
         if !record.spec.running {
             stopped(&self.0, record, pass);

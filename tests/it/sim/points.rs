@@ -154,6 +154,7 @@ macro_rules! each_workload {
             pull = "pull"
             built = "built"
             repository = "repository"
+            fork = "fork"
             daemon_restart = "daemon-restart"
             failing = "failing"
             private_route = "private-route"

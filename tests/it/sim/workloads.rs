@@ -38,7 +38,7 @@ const fn short(name: &'static str, servers: &'static [&'static str], steps: &'st
 const DAY: Workload = Workload { name: "day", servers: TWO, steps: &[ground, day], patience: Duration::from_secs(3600) };
 
 /// All short ones.
-pub const ALL: [Workload; 19] = [
+pub const ALL: [Workload; 20] = [
     short("create", ONE, &[touched, one]),
     short("five-on-two", TWO, &[ground, five]),
     short("stop-start", ONE, &[ground, one, stop, start]),
@@ -53,6 +53,7 @@ pub const ALL: [Workload; 19] = [
     short("pull", ONE, &[ground, no_image, one]),
     short("built", ONE, &[dockerfile, ground, one]),
     short("repository", ONE, &[repository, ground, one, kill]),
+    short("fork", TWO, &[ground, one_on_s2, fork]),
     short("daemon-restart", ONE, &[ground, one, daemon_down, daemon_up]),
     short("failing", ONE, &[ground, one, engine_fails, delete, engine_works]),
     short("private-route", ONE, &[ground, one, route, private, no_route]),
@@ -106,6 +107,11 @@ steps! {
         let mut project = records::project("team", "page");
         project["spec"]["repositories"] = json!([{"name": "web", "url": "https://git.example.com/web.git"}]);
         hands.create(project).await;
+    }
+    fork(hands) {
+        let mut copy = records::workspace("w1");
+        copy["spec"]["from"] = json!("w0");
+        hands.create(copy).await;
     }
     stop(hands) { hands.merge("Workspace", "w0", json!({"spec": {"running": false}})).await; }
     start(hands) { hands.merge("Workspace", "w0", json!({"spec": {"running": true}})).await; }

@@ -152,8 +152,15 @@ pub fn have(
     pass.notice(under_way(words.as_deref()));
     let begun = Try { digest: wanted, failures, state: State::Running(words) };
     ctx.clones.set(&uid, begun.clone());
-    let job =
-        Job { engine: site.engine.clone(), id, workdir, user: env.user.clone(), branch: record.spec.branch.clone(), access };
+    let job = Job {
+        engine: site.engine.clone(),
+        id,
+        workdir,
+        user: env.user.clone(),
+        branch: record.spec.branch.clone(),
+        owner: record.spec.owner.clone(),
+        access,
+    };
     tokio::spawn(work(ctx.clone(), record.meta().namespace.clone(), record.name_any(), uid, begun, job));
     Some(AGAIN)
 }
@@ -188,6 +195,7 @@ struct Job {
     workdir: String,
     user: Option<String>,
     branch: String,
+    owner: String,
     access: Vec<Access>,
 }
 
@@ -214,10 +222,11 @@ impl Job {
         if prepared.code != 0 {
             return Err(format!("cannot prepare {}: {}", self.workdir, last_lines(&prepared)));
         }
+        let author = git::author(ctx, &self.owner).await;
         let (mut all, mut failed) = (Vec::new(), Vec::new());
         for access in &self.access {
             let name = access.repository.name.clone();
-            let cloned = self.run(git::clone(&self.workdir, &self.branch, access), self.user.as_deref(), &[]).await?;
+            let cloned = self.run(git::clone(&self.workdir, &self.branch, access, &author), self.user.as_deref(), &[]).await?;
             match branch(&cloned) {
                 Some(branch) => all.push(RepositoryStatus { name, branch }),
                 None => failed.push(format!("{name}: {}", git::without(&files, last_lines(&cloned)))),

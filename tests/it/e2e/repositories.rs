@@ -214,8 +214,8 @@ fn a_token_is_found_nowhere_but_where_git_looks_for_it() {
         world.restart().await;
         again(&world).await;
         let push = "cd /workspace/web && echo more > more && git add more && \
-            git -c user.name=a -c user.email=a@example.com commit -qm more && git push -q origin main";
-        assert_eq!(inside(&world, push).await, "");
+            git commit -qm more && git log -1 --format='%an %ae' && git push -q origin main";
+        assert_eq!(inside(&world, push).await, "ada ada@example.com");
         assert_eq!(crate::support::git::git(&bare, &["log", "-1", "--format=%s", "main"]), "more");
     });
 }

@@ -2,9 +2,9 @@
 
 use crate::controllers::context::Context;
 use crate::plan::environment::Environment;
-use crate::resource::{Repository, Secret, Workspace};
-use kube::ResourceExt;
+use crate::resource::{Repository, Secret, User, Workspace};
 use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt};
 use std::sync::Arc;
 
 const PREPARE: &str = include_str!("prepare.sh");
@@ -137,13 +137,22 @@ pub fn payload(files: &[File]) -> Vec<u8> {
     files.iter().flat_map(|f| f.content.iter().copied()).collect()
 }
 
+/// Whose commits are made in a clone: settings that stay in it. A person may say otherwise, there or for all of theirs.
+pub async fn author(ctx: &Context, owner: &str) -> Vec<String> {
+    let users: Api<User> = Api::all(ctx.frame.client.clone());
+    let Ok(Some(user)) = users.get_opt(owner).await else { return Vec::new() };
+    let name = user.spec.display_name.unwrap_or_else(|| owner.to_owned());
+    ["-c".to_owned(), format!("user.name={name}"), "-c".to_owned(), format!("user.email={}", user.spec.email)].into()
+}
+
 /// The command that clones a repository.
-pub fn clone(workdir: &str, branch: &str, access: &Access) -> Vec<String> {
+pub fn clone(workdir: &str, branch: &str, access: &Access, author: &[String]) -> Vec<String> {
     let r = &access.repository;
     let depth = r.depth.map(|n| n.to_string()).unwrap_or_default();
     let mut argv = script(CLONE, "clone");
     argv.extend([workdir.to_owned(), r.name.clone(), r.url.clone(), branch.to_owned(), r.default_branch.clone(), depth]);
     argv.extend(access.settings());
+    argv.extend_from_slice(author);
     argv
 }
 

@@ -202,6 +202,9 @@ impl Rules for ProjectSpec {
             let shown = if has_password(&r.url) { "…" } else { &r.url };
             errors.check(format!("{path}.url"), shown, git_url(&r.url));
             errors.check(format!("{path}.defaultBranch"), &r.default_branch, branch(&r.default_branch));
+            if let Some(c) = &r.credentials {
+                errors.check(format!("{path}.credentials.name"), &c.name, names::dns_label(&c.name));
+            }
             if let Some(other) = r.credentials.as_ref().and_then(|c| c.namespace.as_deref()) {
                 errors.invalid(
                     format!("{path}.credentials.namespace"),

@@ -154,14 +154,19 @@ fn under_way(server: &str, image: &Image, failed: Option<&str>, step: Option<&st
             ),
         ),
         (Image::Built(_), None) => ("Building", format!("building its image on {server}{}", at(step))),
-        (Image::Built(_), Some(words)) => (
-            "ImageBuildFailed",
-            format!(
-                "its image cannot be built on {server}: {words}\nTrying again by itself; or correct its template or features"
-            ),
-        ),
+        (Image::Built(_), Some(words)) => {
+            ("ImageBuildFailed", format!("its image cannot be built on {server}: {words}\n{}", to_do(server, words)))
+        }
     };
     PassError::waiting("ImageReady", reason, message, again)
+}
+
+/// What a person can do about a build that failed.
+fn to_do(server: &str, words: &str) -> String {
+    if words.to_ascii_lowercase().contains("no space left on device") {
+        return format!("Free disk space on {server}: it is tried again by itself");
+    }
+    "Trying again by itself; or correct its template or features".into()
 }
 
 /// `Step 3/7`, of what a builder says of a step.
@@ -209,13 +214,21 @@ async fn build(ctx: &Context, key: &Key, engine: &dyn Engine, recipe: &Recipe) -
     };
     let done = engine.build(&wanted, &said).await;
     let last = last.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.map_err(|e| format!("{}\n{}", short(&words(&e)), last.into_iter().rev().collect::<Vec<_>>().join("\n")))
+    done.map_err(|e| format!("{}\n{}", end_of(&words(&e)), last.into_iter().rev().collect::<Vec<_>>().join("\n")))
 }
 
 fn words(error: &EngineError) -> String {
     match error {
         EngineError::ImageMissing(words) | EngineError::NotFound(words) | EngineError::Failed(words) => words.clone(),
         other => other.to_string(),
+    }
+}
+
+/// The last line of what a builder says in the end: it repeats the whole script of a step that failed.
+fn end_of(words: &str) -> String {
+    match words.trim_end().rsplit_once('\n') {
+        Some((_, last)) => short(&format!("…{last}")),
+        None => short(words),
     }
 }
 
@@ -235,6 +248,18 @@ mod tests {
     fn of_a_step_its_number_is_told() {
         assert_eq!(at(Some("Step 3/7 : RUN [\"x\"]")), " (step 3/7)");
         assert_eq!(at(None), "");
+    }
+
+    #[test]
+    fn of_a_script_that_failed_its_end_is_told() {
+        assert_eq!(end_of("The command '/bin/sh -c a\nb' returned a non-zero code: 1"), "…b' returned a non-zero code: 1");
+        assert_eq!(end_of("no such image"), "no such image");
+    }
+
+    #[test]
+    fn of_a_full_disk_it_is_told_that_room_must_be_made() {
+        assert!(to_do("local", "dd: error writing '/big': No space left on device").starts_with("Free disk space on local"));
+        assert!(to_do("local", "no such thing").contains("correct its template"));
     }
 
     #[test]

@@ -19,5 +19,6 @@ mod restored;
 mod services;
 mod sidecars;
 mod ssh;
+mod unbuildable;
 mod ways_in;
 mod world;

@@ -8,6 +8,7 @@ mod drift;
 mod equality;
 mod faults;
 mod foreign;
+mod hostile;
 mod isolation;
 mod kept;
 mod looping;

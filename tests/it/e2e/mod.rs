@@ -1,6 +1,7 @@
 //! The whole product on real parts: the binary itself, a Docker Engine, a Traefik.
 
 mod built;
+mod canary;
 mod crash;
 mod daemons;
 mod deletion;

@@ -65,6 +65,11 @@ impl GitHost {
         *self.token.lock().unwrap() = Some(token.to_owned());
     }
 
+    /// Lets in everybody again.
+    pub fn ask_nobody(&self) {
+        *self.token.lock().unwrap() = None;
+    }
+
     /// A repository with a commit on each of these branches, with a file that says the branch.
     pub fn repository(&self, name: &str, branches: &[&str]) -> PathBuf {
         let bare = self.folder.path().join(name);

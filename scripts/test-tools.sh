@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests need and the machine lacks: Debian packages, and into target/tools/bin a Traefik and two
-# kubectls, an old one and a new one; then what the end-to-end test needs (test-environment.sh). Starts nothing.
-# `make test` finds target/tools/bin by itself.
+# Installs what the tests need and the machine lacks: Debian packages, and into target/tools/bin a Traefik, two
+# kubectls, an old one and a new one, and an image registry; then what the end-to-end test needs (test-environment.sh). Starts
+# nothing. `make test` finds target/tools/bin by itself.
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "$0")/common.sh"
@@ -17,7 +17,7 @@ have() { command -v "$1" >/dev/null; }
 
 packages() {
   local missing=() pair
-  for pair in cc:gcc curl:curl git:git dockerd:docker.io docker:docker.io docker-registry:docker-registry ssh:openssh-client iptables:iptables ip:iproute2 unshare:util-linux make:make ps:procps; do
+  for pair in cc:gcc curl:curl git:git dockerd:docker.io docker:docker.io ssh:openssh-client iptables:iptables ip:iproute2 unshare:util-linux make:make ps:procps; do
     have "${pair%%:*}" || missing+=("${pair#*:}")
   done
   # The tests' images are made of a static busybox.
@@ -45,14 +45,27 @@ a_traefik() {
   ln -sf ../venv/bin/traefik "$bin/traefik"
 }
 
-# The oldest kubectl that must work. Debian's package conflicts with newer ones, so it is unpacked, not installed.
+# unpack PACKAGE: puts what a package of Debian's holds into $work/PACKAGE, without installing it.
+unpack() {
+  local download=(apt-get -qq -o APT::Sandbox::User=root download "$1")
+  # Lists that are too old name packages that are no longer there.
+  (cd "$work" && { "${download[@]}" || { apt-get update -qq && "${download[@]}"; }; } && dpkg -x "$1"_*.deb "$1")
+}
+
+# The oldest kubectl that must work. Debian's package conflicts with newer ones.
 old_kubectl() {
   [[ ! -x $bin/kubectl-1.20 ]] || return 0
   say "unpacking kubectl 1.20"
-  local download=(apt-get -qq -o APT::Sandbox::User=root download kubernetes-client)
-  # Lists that are too old name packages that are no longer there.
-  (cd "$work" && { "${download[@]}" || { apt-get update -qq && "${download[@]}"; }; } && dpkg -x kubernetes-client_*.deb old)
-  install "$work/old/usr/bin/kubectl" "$bin/kubectl-1.20"
+  unpack kubernetes-client
+  install "$work/kubernetes-client/usr/bin/kubectl" "$bin/kubectl-1.20"
+}
+
+# Installed, it would be started.
+registry() {
+  ! have docker-registry || return 0
+  say "unpacking docker-registry"
+  unpack docker-registry
+  install "$work/docker-registry/usr/bin/docker-registry" "$bin/docker-registry"
 }
 
 new_kubectl() {
@@ -77,6 +90,7 @@ packages
 a_traefik
 old_kubectl
 new_kubectl
+registry
 base_packages
 scripts/test-environment.sh
 say "the tests' tools are there"

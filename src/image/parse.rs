@@ -157,19 +157,23 @@ fn run(rest: &str) -> Result<Extra, String> {
     if rest.starts_with('[')
         && let Ok(argv) = serde_json::from_str::<Vec<String>>(rest)
     {
-        return if argv.is_empty() { Err("RUN needs a program".into()) } else { Ok(Extra::Program(argv)) };
+        return match argv.first() {
+            None => Err("RUN needs a program".into()),
+            Some(_) if argv.iter().any(|a| a.contains('\0')) => Err("no argument of RUN can hold a NUL byte".into()),
+            Some(_) => Ok(Extra::Program(argv)),
+        };
     }
     Ok(Extra::Script(rest.to_owned()))
 }
 
-/// A value of letters, digits and these, printed as it is.
+/// A value of letters, digits and these, printed as it is. A builder takes what begins with '--' for a flag.
 fn plain(keyword: &str, value: &str, also: &[u8]) -> Result<String, String> {
     let fine = |b: u8| b.is_ascii_alphanumeric() || also.contains(&b);
-    if value.bytes().all(fine) && value.len() <= 255 {
+    if value.bytes().all(fine) && value.len() <= 255 && !value.starts_with('-') {
         return Ok(value.to_owned());
     }
     let also: Vec<String> = also.iter().map(|b| format!("'{}'", char::from(*b))).collect();
-    Err(format!("{keyword} must be letters, digits or one of {}, 255 at most", also.join(" ")))
+    Err(format!("{keyword} must be letters, digits or one of {}, 255 at most, and not begin with '-'", also.join(" ")))
 }
 
 /// `NAME=value NAME='va lue' …`, as Docker reads it.

@@ -100,3 +100,10 @@ fn what_is_not_read_is_refused_at_its_line_with_what_to_do() {
     // Further down it is a remark.
     assert_eq!(printed("RUN a\n# syntax=x", &[]).len(), 1);
 }
+
+#[test]
+fn nothing_is_taken_for_a_flag_and_no_argument_has_an_end_of_its_own() {
+    for text in ["WORKDIR --chown=x", "USER -x", "RUN [\"a\", \"b\\u0000c\"]"] {
+        assert!(read(text).is_err(), "{text}");
+    }
+}

@@ -39,6 +39,7 @@ pub fn probe_image(images: &Images) -> String {
 /// The image of a template with these features, and the names of the services kept running in it.
 pub(super) fn image(template: &TemplateSpec, features: &[Chosen], images: &Images) -> Result<Image, Unresolvable> {
     let recipe = recipe(template, features, images)?;
+    readable(&recipe)?;
     fits_base(&recipe.base, features)?;
     supervisable(template, &recipe)?;
     Ok(if recipe.is_plain() { Image::AsItIs(recipe.base) } else { Image::Built(Arc::new(recipe)) })
@@ -62,6 +63,24 @@ fn version(base: &str) -> Option<semver::Version> {
     let first = parts.next()??;
     let mut rest = || parts.next().flatten().unwrap_or(0);
     Some(semver::Version::new(first, rest(), rest()))
+}
+
+/// Docker's builder reads no longer line, and each instruction is one.
+const LONGEST_LINE: usize = 65_534;
+
+fn readable(recipe: &Recipe) -> Result<(), Unresolvable> {
+    match recipe.lines().iter().map(ToString::to_string).find(|line| line.len() > LONGEST_LINE) {
+        None => Ok(()),
+        Some(line) => {
+            let begins: String = line.chars().take(60).collect();
+            let message = format!(
+                "an instruction of {} bytes comes of it ({begins}…), and no builder reads more than {LONGEST_LINE}: shorten it, its \
+                 options' values or the packages, or make several of it",
+                line.len()
+            );
+            refuse("DockerfileInvalid", message)
+        }
+    }
 }
 
 fn fits_base(base: &str, features: &[Chosen]) -> Result<(), Unresolvable> {

@@ -95,3 +95,16 @@ fn an_image_has_what_features_bring_before_what_the_template_does() {
     let refused = recipe(&unread, &[], &Images::default()).unwrap_err();
     assert!(refused.message.starts_with("dockerfile of the template, line 2: COPY is not read here"), "{}", refused.message);
 }
+
+#[test]
+fn an_instruction_no_builder_reads_is_refused_before_it_is_built() {
+    let of = |bytes: usize| {
+        let dockerfile = format!("RUN true {}", "x".repeat(bytes));
+        let template = TemplateSpec { base: Some("x".into()), dockerfile: Some(dockerfile), ..Default::default() };
+        image(&template, &[], &Images::default())
+    };
+    assert!(of(60_000).is_ok());
+    let refused = of(66_000).unwrap_err();
+    assert_eq!(refused.reason, "DockerfileInvalid");
+    assert!(refused.message.contains("RUN [\"/bin/sh\"") && refused.message.len() < 400, "{}", refused.message);
+}

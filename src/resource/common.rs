@@ -170,6 +170,9 @@ pub fn check_ports(path: &str, ports: &[Port], errors: &mut FieldErrors) {
     }
 }
 
+/// Longest argument and longest variable, its name and '=' included: Linux starts no program with a longer one.
+const LONGEST_WORD: usize = 131_071;
+
 /// Checks environment variables' names and values.
 pub fn check_env(path: &str, env: &BTreeMap<String, String>, errors: &mut FieldErrors) {
     for (key, value) in env {
@@ -177,7 +180,37 @@ pub fn check_env(path: &str, env: &BTreeMap<String, String>, errors: &mut FieldE
         if value.contains('\0') {
             errors.invalid(format!("{path}[{key}]"), "…", "must not contain a NUL byte");
         }
+        if key.len() + 1 + value.len() > LONGEST_WORD {
+            errors.invalid(format!("{path}[{key}]"), "…", too_long());
+        }
     }
+}
+
+/// Checks a program and its arguments.
+pub fn check_command(path: &str, command: &[String], errors: &mut FieldErrors) {
+    if command.first().is_some_and(String::is_empty) {
+        errors.invalid(format!("{path}[0]"), "", "must name a program");
+    }
+    for (i, word) in command.iter().enumerate() {
+        if word.contains('\0') {
+            errors.invalid(format!("{path}[{i}]"), word.as_str(), "must not contain a NUL byte");
+        }
+        if word.len() > LONGEST_WORD {
+            errors.invalid(format!("{path}[{i}]"), word.as_str(), too_long());
+        }
+    }
+}
+
+fn too_long() -> String {
+    format!("must be at most {LONGEST_WORD} bytes, a variable's name included: Linux starts no program with more")
+}
+
+/// Checks the value of an option: it may stand in places that end with their line.
+///
+/// # Errors
+/// Says what is allowed.
+pub fn one_line(value: &str) -> Result<(), String> {
+    if value.contains(['\n', '\r', '\0']) { Err("must be one line of text".into()) } else { Ok(()) }
 }
 
 /// Checks extra instructions: each is one that is read, and the options named are there.
@@ -260,5 +293,22 @@ pub fn check_folders(path: &str, folders: &[Folder], errors: &mut FieldErrors) {
 pub fn check_duration(path: &str, value: &str, errors: &mut FieldErrors) {
     if humantime::parse_duration(value).is_err() {
         errors.invalid(path, value, "must be a duration such as '90s', '2h' or '7d'");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_program_can_be_started_with_is_refused() {
+        let mut errors = FieldErrors::default();
+        let long = |more: usize| "x".repeat(LONGEST_WORD + more);
+        let words = [String::new(), "a\0b".into(), long(0), long(1), String::new()];
+        check_command("c", &words, &mut errors);
+        let env = [("A", long(0)), ("B", "a\0b".into()), ("C", "x".repeat(LONGEST_WORD - 2))];
+        check_env("e", &env.map(|(k, v)| (k.to_owned(), v)).into(), &mut errors);
+        let paths: Vec<_> = errors.0.iter().map(|e| e.path.as_str()).collect();
+        assert_eq!(paths, ["c[0]", "c[1]", "c[3]", "e[A]", "e[B]"]);
     }
 }

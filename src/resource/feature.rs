@@ -1,7 +1,8 @@
 //! `Feature`: an add-on to an environment.
 
 use super::common::{
-    Folder, Port, Service, Sidecar, check_dockerfile, check_env, check_folders, check_options_of, check_ports, check_service,
+    Folder, Port, Service, Sidecar, check_command, check_dockerfile, check_env, check_folders, check_options_of, check_ports,
+    check_service, one_line,
 };
 use super::errors::FieldErrors;
 use super::kind::{Reference, Rules};
@@ -163,6 +164,7 @@ impl Rules for FeatureSpec {
             for (key, value) in &s.env {
                 check_options_of(&format!("spec.sidecar.env[{key}]"), value, &declared, errors);
             }
+            check_command("spec.sidecar.command", &s.command, errors);
             for (i, word) in s.command.iter().enumerate() {
                 check_options_of(&format!("spec.sidecar.command[{i}]"), word, &declared, errors);
             }
@@ -186,6 +188,9 @@ fn check_options(options: &[FeatureOption], errors: &mut FieldErrors) {
         if o.kind == OptionType::Select && o.values.is_empty() {
             errors.required(format!("{path}.values"), "a SELECT option needs values to choose from");
         }
+        for (j, value) in o.values.iter().enumerate() {
+            errors.check(format!("{path}.values[{j}]"), value, one_line(value));
+        }
         if let Some(default) = &o.default {
             errors.check(format!("{path}.default"), default, o.accepts(default));
         }
@@ -199,16 +204,33 @@ impl FeatureOption {
     /// Says what is allowed.
     pub fn accepts(&self, value: &str) -> Result<(), String> {
         let ok = match self.kind {
-            OptionType::String => !value.contains(['\n', '\r', '\0']),
+            OptionType::String => one_line(value).is_ok(),
             OptionType::Number => value.parse::<f64>().is_ok_and(f64::is_finite),
             OptionType::Boolean => value == "true" || value == "false",
             OptionType::Select => self.values.iter().any(|v| v == value),
         };
         ok.then_some(()).ok_or_else(|| match self.kind {
-            OptionType::String => "must be one line of text".into(),
+            OptionType::String => one_line(value).err().unwrap_or_default(),
             OptionType::Number => "must be a number".into(),
             OptionType::Boolean => "must be 'true' or 'false'".into(),
             OptionType::Select => format!("must be one of: {}", self.values.join(", ")),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_can_be_chosen_is_one_line() {
+        let spec = serde_json::json!({"options": [
+            {"key": "A", "type": "SELECT", "values": ["a", "b\nUSER root"]},
+            {"key": "B", "default": "a\rb"},
+        ]});
+        let mut errors = FieldErrors::default();
+        serde_json::from_value::<FeatureSpec>(spec).expect("a feature").validate(&mut errors);
+        let paths: Vec<_> = errors.0.iter().map(|e| e.path.as_str()).collect();
+        assert_eq!(paths, ["spec.options[0].values[1]", "spec.options[1].default"]);
     }
 }

@@ -111,18 +111,19 @@ pub fn image_reference(value: &str) -> Result<(), String> {
 /// # Errors
 /// Says what is allowed.
 pub fn folder_path(value: &str) -> Result<(), String> {
-    const SYSTEM: [&str; 10] = ["bin", "boot", "dev", "etc", "lib", "proc", "run", "sbin", "sys", "usr"];
+    const SYSTEM: [&str; 13] =
+        ["bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "sys", "usr"];
     let ok = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
     let clean = value.starts_with('/') && value.len() > 1 && value.len() <= 255 && value.chars().all(ok);
     let parts: Vec<&str> = value.split('/').skip(1).collect();
     if !clean || parts.iter().any(|p| p.is_empty() || *p == "." || *p == "..") {
         return Err("must be an absolute path of letters, digits, '.', '_' and '-', without '..' or a trailing '/'".into());
     }
-    if SYSTEM.contains(&parts[0]) {
-        return Err(format!(
-            "must not lie under a system folder (/{}); use /home, /workspace, /data, /srv or /var/lib",
-            parts[0]
-        ));
+    // Most images have /var/run and /var/lock for other names of /run and what is below it.
+    let through_var = parts[0] == "var" && parts.get(1).is_some_and(|p| ["run", "lock"].contains(p));
+    if SYSTEM.contains(&parts[0]) || through_var {
+        let system = if through_var { parts[..2].join("/") } else { parts[0].to_owned() };
+        return Err(format!("must not lie under a system folder (/{system}); use /home, /workspace, /data, /srv or /var/lib"));
     }
     Ok(())
 }
@@ -186,10 +187,23 @@ mod tests {
 
     #[test]
     fn folders_cannot_shadow_the_system() {
-        for bad in ["relative", "/", "/etc/x", "/home/../etc", "/proc", "/home/x/", "/ho me"] {
+        for bad in [
+            "relative",
+            "/",
+            "/etc/x",
+            "/home/../etc",
+            "/proc",
+            "/home/x/",
+            "/ho me",
+            "/var/run/devsanctum",
+            "/var/lock",
+            "/lib64/x",
+        ] {
             assert!(folder_path(bad).is_err(), "{bad:?}");
         }
-        assert!(folder_path("/home/dev/work").is_ok());
+        for good in ["/home/dev/work", "/var/lib/x", "/var/runs", "/data/run"] {
+            assert!(folder_path(good).is_ok(), "{good:?}");
+        }
     }
 
     #[test]

@@ -154,10 +154,25 @@ pub(super) fn git_url(value: &str) -> Result<(), String> {
     if has_password(value) {
         return Err("must not hold a password: put it into a Secret, and name that under 'credentials'".into());
     }
-    if plain && (scheme || scp) {
-        return Ok(());
+    if !plain || !(scheme || scp) {
+        return Err("must be an https://, http:// or ssh:// address, or of the form git@host:path".into());
     }
-    Err("must be an https://, http:// or ssh:// address, or of the form git@host:path".into())
+    if !names_a_host(value) {
+        return Err("must name a host of letters, digits, '.', '_', '-' and ':', beginning with a letter or digit".into());
+    }
+    Ok(())
+}
+
+/// Whether user, host and path are such that neither git nor ssh can take one of them for an option.
+fn names_a_host(url: &str) -> bool {
+    let (authority, path) = match url.split_once("://") {
+        Some((_, rest)) => (rest.split('/').next().unwrap_or_default(), ""),
+        None => url.split_once(':').unwrap_or_default(),
+    };
+    let (user, host) = authority.rsplit_once('@').unwrap_or(("git", authority));
+    let begins = |text: &str| text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '[');
+    let plain = host.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-:[]".contains(&b));
+    begins(user) && begins(host) && plain && !path.starts_with('-')
 }
 
 fn has_password(url: &str) -> bool {
@@ -187,6 +202,9 @@ impl Rules for ProjectSpec {
             let shown = if has_password(&r.url) { "…" } else { &r.url };
             errors.check(format!("{path}.url"), shown, git_url(&r.url));
             errors.check(format!("{path}.defaultBranch"), &r.default_branch, branch(&r.default_branch));
+            if let Some(c) = &r.credentials {
+                errors.check(format!("{path}.credentials.name"), &c.name, names::dns_label(&c.name));
+            }
             if let Some(other) = r.credentials.as_ref().and_then(|c| c.namespace.as_deref()) {
                 errors.invalid(
                     format!("{path}.credentials.namespace"),
@@ -212,5 +230,38 @@ impl Rules for ProjectSpec {
         all.extend(self.groups.iter().enumerate().map(group));
         all.extend(feature_references("spec.features", &self.features));
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_git_nor_ssh_takes_a_part_of_an_address_for_an_option() {
+        for bad in [
+            "ssh://-oProxyCommand=x/a",
+            "ssh://-x@h/a",
+            "ssh://git@-oProxyCommand=x/a",
+            "git@-oProxyCommand=x:a",
+            "git@h:--upload-pack=x",
+            "https://h.helper=x/a",
+            "https://h,i/a",
+            "https:///a",
+            "https://",
+            "ssh://git@/a",
+        ] {
+            assert!(git_url(bad).is_err(), "{bad}");
+        }
+        for good in [
+            "https://h/a",
+            "http://127.0.0.1:8080/--upload-pack=x.git",
+            "ssh://git@h:22/-a",
+            "ssh://[::1]:22/a",
+            "me.too+1@h:a/b.git",
+            "https://me@h/a%20b.git",
+        ] {
+            assert_eq!(git_url(good), Ok(()), "{good}");
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! `Template`: the blueprint of an environment.
 
 use super::common::{
-    FeatureUse, Folder, Limits, Port, Service, Sidecar, check_dockerfile, check_env, check_folders, check_ports, check_services,
+    FeatureUse, Folder, Limits, Port, Service, Sidecar, check_command, check_dockerfile, check_env, check_folders, check_ports,
+    check_services, one_line,
 };
 use super::errors::FieldErrors;
 use super::kind::{Reference, Rules};
@@ -156,10 +157,14 @@ pub struct TemplateStatus {
     pub message: Option<String>,
 }
 
-/// Checks feature uses: named once each.
+/// Checks feature uses: named once each, with values of one line. What else an option asks for is known when they are put
+/// together.
 pub(super) fn check_features(path: &str, features: &[FeatureUse], errors: &mut FieldErrors) {
     let mut seen = BTreeSet::new();
     for (i, f) in features.iter().enumerate() {
+        for (key, value) in &f.options {
+            errors.check(format!("{path}[{i}].options[{key}]"), value, one_line(value));
+        }
         if !seen.insert(&f.name) {
             errors.duplicate(format!("{path}[{i}].name"), f.name.as_str(), "a feature can be listed once");
         }
@@ -194,8 +199,11 @@ impl Rules for TemplateSpec {
         if let Some(base) = &self.base {
             errors.check("spec.base", base, names::image_reference(base));
         }
-        if self.start_command.as_ref().is_some_and(|c| c.is_empty() || c.iter().any(|a| a.contains('\0'))) {
-            errors.invalid("spec.startCommand", "[]", "must list a program and its arguments, without NUL bytes");
+        if let Some(command) = &self.start_command {
+            if command.is_empty() {
+                errors.invalid("spec.startCommand", "[]", "must list a program and its arguments");
+            }
+            check_command("spec.startCommand", command, errors);
         }
         check_packages("spec.packages", &self.packages, errors);
         check_folders("spec.folders", &self.folders, errors);

@@ -15,7 +15,11 @@ const MAX_OWNED: usize = 300_000;
 /// Refuses a record that is too deep or too large, or holds a NUL character (no SQL text can).
 pub(super) fn check(record: &Value) -> Result<(), FieldError> {
     let mut left = MAX_VALUES.saturating_add(owned(record, |_| 0));
-    walk(record, 0, &mut left).map_err(|detail| invalid("", detail))
+    walk(record, 0, &mut left).map_err(|detail| invalid("", detail))?;
+    match nul_in(record) {
+        Some(path) => Err(invalid(path.trim_start_matches('.'), "must not contain a NUL character".into())),
+        None => Ok(()),
+    }
 }
 
 /// Refuses a write after which managers own more than may be kept. One that takes nothing more is let through, so that
@@ -61,16 +65,24 @@ fn walk(value: &Value, depth: usize, left: &mut usize) -> Result<(), String> {
     }
     *left = left.checked_sub(1).ok_or_else(|| format!("must not hold more than {MAX_VALUES} values"))?;
     match value {
-        Value::String(text) => no_nul(text),
         Value::Array(list) => list.iter().try_for_each(|item| walk(item, depth + 1, left)),
-        Value::Object(map) => map.iter().try_for_each(|(key, item)| {
-            no_nul(key)?;
-            walk(item, depth + 1, left)
-        }),
+        Value::Object(map) => map.values().try_for_each(|item| walk(item, depth + 1, left)),
         _ => Ok(()),
     }
 }
 
-fn no_nul(text: &str) -> Result<(), String> {
-    if text.contains('\0') { Err("must not contain a NUL character".into()) } else { Ok(()) }
+/// Where a NUL character is, from the value on; of a key with one, where the object is.
+fn nul_in(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => text.contains('\0').then(String::new),
+        Value::Array(list) => list.iter().enumerate().find_map(|(i, item)| Some(format!("[{i}]{}", nul_in(item)?))),
+        Value::Object(map) => {
+            map.iter().find_map(
+                |(key, item)| {
+                    if key.contains('\0') { Some(String::new()) } else { Some(format!(".{key}{}", nul_in(item)?)) }
+                },
+            )
+        }
+        _ => None,
+    }
 }

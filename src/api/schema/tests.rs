@@ -153,7 +153,14 @@ fn depth_size_and_nul_are_capped() {
     let deep = (0..70).fold(json!(1), |below, _| json!([below]));
     assert!(told("Workspace", deep)[0].contains("deeper than 64"));
     assert!(told("Workspace", json!({"a": vec![0; 100_001]}))[0].contains("more than 100000 values"));
-    assert!(told("Workspace", workspace(json!({"owner": "a\0b"})))[0].contains("NUL"));
+    for (spec, place) in [
+        (json!({"owner": "a\0b"}), "spec.owner: "),
+        (json!({"owner": "a", "env": {"A": "\0"}}), "spec.env.A: "),
+        (json!({"owner": "a", "env": {"A\0": "b"}}), "spec.env: "),
+    ] {
+        let told = &told("Workspace", workspace(spec))[0];
+        assert!(told.starts_with(place) && told.contains("NUL"), "{told}");
+    }
     let many: serde_json::Map<String, Value> = (0..5000).map(|i| (format!("x{i}"), json!(1))).collect();
     assert!(told("Workspace", workspace(many.into())).len() <= MAX_TOLD);
 }

@@ -196,14 +196,19 @@ fn under_way(server: &str, image: &Image, failed: Option<&str>, step: Option<&st
             ),
         ),
         (Image::Built(_), None) => ("Building", format!("building its image on {server}{}", at(step))),
-        (Image::Built(_), Some(words)) => (
-            "ImageBuildFailed",
-            format!(
-                "its image cannot be built on {server}: {words}\nTrying again by itself; or correct its template or features"
-            ),
-        ),
+        (Image::Built(_), Some(words)) => {
+            ("ImageBuildFailed", format!("its image cannot be built on {server}: {words}\n{}", to_do(server, words)))
+        }
     };
     PassError::waiting("ImageReady", reason, message, again)
+}
+
+/// What a person can do about a build that failed.
+fn to_do(server: &str, words: &str) -> String {
+    if words.to_ascii_lowercase().contains("no space left on device") {
+        return format!("Free disk space on {server}: it is tried again by itself");
+    }
+    "Trying again by itself; or correct its template or features".into()
 }
 
 /// `Step 3/7`, of what a builder says of a step; anything else as it is.
@@ -245,5 +250,11 @@ mod tests {
     fn of_a_step_its_number_is_told() {
         assert_eq!(at(Some("Step 3/7 : RUN [\"x\"]")), " (step 3/7)");
         assert_eq!(at(None), "");
+    }
+
+    #[test]
+    fn of_a_full_disk_it_is_told_that_room_must_be_made() {
+        assert!(to_do("local", "dd: error writing '/big': No space left on device").starts_with("Free disk space on local"));
+        assert!(to_do("local", "no such thing").contains("correct its template"));
     }
 }

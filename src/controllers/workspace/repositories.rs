@@ -170,9 +170,19 @@ fn under_way(failed: Option<&str>) -> Condition {
     match failed {
         None => condition(KIND, false, "Cloning", "its repositories are being cloned"),
         Some(words) => {
-            condition(KIND, false, "CloneFailed", format!("{words}\nTrying again by itself; it runs without meanwhile"))
+            let message = format!("{words}\nTrying again by itself{}; it runs without meanwhile", or_at_once(words));
+            condition(KIND, false, "CloneFailed", message)
         }
     }
+}
+
+/// What a person can do where a host lets nobody in.
+fn or_at_once(words: &str) -> &'static str {
+    const LOGIN: [&str; 3] = ["could not read Username", "Authentication failed", "Permission denied"];
+    if LOGIN.iter().any(|l| words.contains(l)) {
+        return ", or at once when its Secret is corrected, or one is named under 'credentials' of the project's repository";
+    }
+    ""
 }
 
 fn note(all: &[RepositoryStatus], asked: &str, pass: &mut Pass<WorkspaceStatus>) {

@@ -3,6 +3,7 @@
 use crate::controllers::context::Context;
 use crate::controllers::retry::PassError;
 use crate::controllers::status::{Pass, Record, still_so};
+use crate::plan::digest;
 use crate::plan::environment::Environment;
 use crate::resource::common::{Port, Protocol, Visibility};
 use crate::resource::conditions::{condition, find, holds};
@@ -73,7 +74,7 @@ fn route(record: &Workspace, port: &Port, host: String) -> Route {
         controller: Some(true),
         block_owner_deletion: Some(true),
     };
-    let name = format!("{}-{}", shorten(&record.name_any(), 63 - 1 - port.name.len().min(40)), shorten(&port.name, 40));
+    let name = record_name(&record.name_any(), &port.name);
     let metadata = ObjectMeta {
         name: Some(name),
         namespace: record.namespace(),
@@ -81,6 +82,18 @@ fn route(record: &Workspace, port: &Port, host: String) -> Route {
         ..ObjectMeta::default()
     };
     Route { metadata, spec, status: None }
+}
+
+/// Name of the route of a workspace's port. No two of a project have the same: where that could be read in two ways, or where
+/// it is cut, a digest makes the difference.
+fn record_name(workspace: &str, port: &str) -> String {
+    let whole = format!("{workspace}-{port}");
+    if !port.contains('-') && port.len() <= 40 && whole.len() <= 63 {
+        return whole;
+    }
+    let mark = &digest(&format!("{workspace}/{port}"))[..8];
+    let port = shorten(port, 24);
+    format!("{}-{port}-{mark}", shorten(workspace, 63 - 2 - port.len() - mark.len()))
 }
 
 fn shorten(name: &str, most: usize) -> &str {
@@ -200,4 +213,28 @@ fn waiting_for_route(pass: &mut Pass<WorkspaceStatus>, why: &str) -> PassError {
     }
     let wait = (pass.lasted("Routed", "False") / 10).clamp(Duration::from_secs(5), LATEST);
     PassError::waiting("Routed", "NotLive", why, wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_two_ports_have_routes_of_one_name() {
+        let (long, port) = ("w".repeat(62), "p".repeat(45));
+        let pairs = [
+            ("a".to_owned(), "b-c".to_owned()),
+            ("a-b".into(), "c".into()),
+            (format!("{long}1"), "web".into()),
+            (format!("{long}2"), "web".into()),
+            ("a".into(), format!("{port}1")),
+            ("a".into(), format!("{port}2")),
+            (format!("{long}1"), format!("{port}1")),
+        ];
+        let names: BTreeSet<String> = pairs.iter().map(|(w, p)| record_name(w, p)).collect();
+        assert_eq!(names.len(), pairs.len(), "{names:?}");
+        assert!(names.iter().all(|n| crate::resource::names::dns_label(n).is_ok()), "{names:?}");
+        assert_eq!(record_name("a-b", "c"), "a-b-c");
+    }
 }

@@ -1,6 +1,7 @@
 //! The whole product on real parts: the binary itself, a Docker Engine, a Traefik.
 
 mod built;
+mod canary;
 mod crash;
 mod daemons;
 mod deletion;
@@ -10,6 +11,7 @@ mod faults;
 mod foreign;
 mod forks;
 mod guest_book;
+mod hostile;
 mod isolation;
 mod kept;
 mod looping;
@@ -22,5 +24,6 @@ mod restored;
 mod services;
 mod sidecars;
 mod ssh;
+mod unbuildable;
 mod ways_in;
 mod world;

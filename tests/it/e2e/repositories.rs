@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_secs(60);
 const CANARY: &str = "canary-7f3a91c2e5";
 
 /// A world with a project of these repositories. Addresses are paths on the host.
-async fn ground(world: &World<'_>, host: &GitHost, repositories: Value) {
+pub async fn ground(world: &World<'_>, host: &GitHost, repositories: Value) {
     world.ground().await;
     let templates: Api<Template> = Api::all(world.client.clone());
     let spec = json!({"base": image_with_git(world.daemon), "limits": {"memoryMb": 128, "pids": 64}});
@@ -56,7 +56,7 @@ async fn repositories_of(world: &World<'_>, host: &GitHost, repositories: Value)
 }
 
 /// Waits until the condition of `w0` has this reason, and gives its message.
-async fn condition(world: &World<'_>, reason: &str) -> String {
+pub async fn condition(world: &World<'_>, reason: &str) -> String {
     let mut message = String::new();
     until(&format!("RepositoriesReady {reason}"), SOON, async || {
         let all = world.workspace("w0").await.status.unwrap_or_default().conditions;
@@ -69,11 +69,11 @@ async fn condition(world: &World<'_>, reason: &str) -> String {
 }
 
 /// What a script says in `w0`.
-async fn inside(world: &World<'_>, script: &str) -> String {
+pub async fn inside(world: &World<'_>, script: &str) -> String {
     world.docker_says(&["exec", &world.container("w0").await, "sh", "-c", &format!("{script} 2>&1")]).trim().to_owned()
 }
 
-async fn secret(world: &World<'_>, data: Value) {
+pub async fn secret(world: &World<'_>, data: Value) {
     let secrets: Api<Secret> = Api::namespaced(world.client.clone(), "team");
     let (params, patch) = (PatchParams::default(), Patch::Merge(json!({"spec": {"data": data}})));
     if secrets.get_opt("git").await.unwrap().is_some() {
@@ -304,7 +304,7 @@ fn what_cannot_be_cloned_is_told_in_gits_words_and_comes_when_it_can() {
         let told = condition(&world, "CloneFailed").await;
         assert!(told.contains("web: ") && told.contains("Authentication failed"), "{told}");
         assert!(told.contains("api: ") && told.contains("could not read Username"), "{told}");
-        assert!(!told.contains("wrong-5d1e"), "{told}");
+        assert!(!told.contains("wrong-5d1e") && told.contains("at once when its Secret is corrected"), "{told}");
         world.at_rest_within(SOON).await;
         assert_eq!(world.page("w0").await.0, 200);
         assert_eq!(inside(&world, "ls -A /workspace").await, "");

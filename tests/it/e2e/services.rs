@@ -14,13 +14,19 @@ use std::time::{Duration, Instant};
 const SOON: Duration = Duration::from_secs(60);
 const BASE: &str = "devsanctum/base:tiny";
 
-/// A world with a workspace `w0` of these services, on the platform's own base.
-async fn ground(world: &World<'_>, services: serde_json::Value) {
+/// Makes the platform's own base, and gives its name.
+pub fn base(world: &World<'_>) -> &'static str {
     let mut build = bare(root().join("images/base/build.sh").display().to_string());
     build.arg("tiny").env("DOCKER_HOST", format!("unix://{}", world.daemon.socket().display()));
     // This network has no way out.
     let made = build.env("DEVSANCTUM_PACKAGES", root().join("target/tools/packages")).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    BASE
+}
+
+/// A world with a workspace `w0` of these services, on the platform's own base.
+async fn ground(world: &World<'_>, services: serde_json::Value) {
+    base(world);
     world.ground().await;
     let templates: Api<Template> = Api::all(world.client.clone());
     let spec = json!({"base": BASE, "startCommand": null, "services": services, "limits": {"memoryMb": 64, "pids": 64}});

@@ -147,6 +147,11 @@ impl<'d> World<'d> {
 
     /// Creates a record, whatever its kind.
     pub async fn create(&self, record: Value) {
+        self.try_create(&record).await.unwrap_or_else(|e| panic!("{record}: {e}"));
+    }
+
+    /// As [`World::create`], with whatever comes of it.
+    pub async fn try_create(&self, record: &Value) -> kube::Result<Value> {
         let kind = record["kind"].as_str().unwrap().to_lowercase();
         let plural = if kind == "settings" { kind } else { format!("{kind}s") };
         let path = match record["metadata"]["namespace"].as_str() {
@@ -154,7 +159,7 @@ impl<'d> World<'d> {
             None => format!("/apis/devsanctum.io/v1/{plural}"),
         };
         let request = http::Request::post(path).header("content-type", "application/json").body(record.to_string().into_bytes());
-        self.client.request::<Value>(request.unwrap()).await.unwrap_or_else(|e| panic!("{record}: {e}"));
+        self.client.request(request.unwrap()).await
     }
 
     /// A server, a user, a template, a project and `n` workspaces, all as they should be.

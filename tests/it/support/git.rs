@@ -1,14 +1,14 @@
 //! A git server, and an image that has git.
 
-use super::bare;
 use super::dockerd::Dockerd;
 use super::image::{image_with, program};
+use super::{bare, serve};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::response::{IntoResponse, Response};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use http::{HeaderMap, Request, StatusCode, header};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -51,21 +51,7 @@ impl GitHost {
             let (root, token) = (root.clone(), asks.lock().unwrap().clone());
             async move { backend(&root, token.as_deref(), request).await }
         };
-        let listener = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
-        let (open, closed) = tokio::sync::oneshot::channel::<()>();
-        // On a thread of its own: tests wait for what asks it.
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                tokio::select! {
-                    served = axum::serve(listener, Router::new().fallback(answer)) => served.unwrap(),
-                    _ = closed => {}
-                }
-            });
-        });
+        let (address, open) = serve::everywhere(Router::new().fallback(answer));
         Self { address, folder, token, _open: open }
     }
 
@@ -77,6 +63,11 @@ impl GitHost {
     /// Lets in only who knows this as the password.
     pub fn ask_for(&self, token: &str) {
         *self.token.lock().unwrap() = Some(token.to_owned());
+    }
+
+    /// Lets in everybody again.
+    pub fn ask_nobody(&self) {
+        *self.token.lock().unwrap() = None;
     }
 
     /// A repository with a commit on each of these branches, with a file that says the branch.

@@ -1,6 +1,7 @@
 //! What tests start and clean up.
 
 pub mod api;
+pub mod apt;
 pub mod cli;
 mod command;
 pub mod cutter;
@@ -14,6 +15,8 @@ pub mod kubectl;
 pub mod machine;
 pub mod ports;
 pub mod postgres;
+pub mod registry;
+pub mod serve;
 pub mod source;
 pub mod traefik;
 pub mod watchdog;

@@ -105,7 +105,7 @@ async fn build(ctx: &Context, key: &Key, engine: &dyn Engine, recipe: &Recipe) -
     done.map_err(|e| {
         // The last of these lines is the error itself, which comes first here.
         let last: Vec<String> = log.last(LAST_LINES + 1).iter().map(|line| short(line)).collect();
-        format!("{}\n{}", short(&words(&e)), last[..last.len().saturating_sub(1)].join("\n"))
+        format!("{}\n{}", end_of(&words(&e)), last[..last.len().saturating_sub(1)].join("\n"))
     })
 }
 
@@ -113,6 +113,14 @@ fn words(error: &EngineError) -> String {
     match error {
         EngineError::ImageMissing(words) | EngineError::NotFound(words) | EngineError::Failed(words) => words.clone(),
         other => other.to_string(),
+    }
+}
+
+/// The last line of what a builder says in the end: it repeats the whole script of a step that failed.
+fn end_of(words: &str) -> String {
+    match words.trim_end().rsplit_once('\n') {
+        Some((_, last)) => short(&format!("…{last}")),
+        None => short(words),
     }
 }
 
@@ -127,6 +135,12 @@ fn short(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_script_that_failed_its_end_is_told() {
+        assert_eq!(end_of("The command '/bin/sh -c a\nb' returned a non-zero code: 1"), "…b' returned a non-zero code: 1");
+        assert_eq!(end_of("no such image"), "no such image");
+    }
 
     #[test]
     fn a_long_line_is_told_from_its_end() {

@@ -15,3 +15,4 @@ echo '|---|---|---|---|---|'
 "$bench" idle
 "$bench" many
 "$bench" inside
+"$bench" environments

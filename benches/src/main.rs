@@ -7,6 +7,7 @@
 
 mod api;
 mod docker;
+mod environments;
 mod floor;
 mod idle;
 mod inside;
@@ -22,7 +23,7 @@ mod wire;
 use std::process::{Command, ExitCode};
 
 const INSIDE: &str = "DEVSANCTUM_BENCH_INSIDE";
-const USAGE: &str = "usage: devsanctum-bench rollout|repair|route|idle|many|inside|api [--count N] [--runs N] [--seconds N] [--no-compose] [--in-flight N]";
+const USAGE: &str = "usage: devsanctum-bench rollout|repair|route|idle|many|inside|environments|api [--count N] [--runs N] [--seconds N] [--no-compose] [--in-flight N]";
 
 /// Flags of all benches.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         "route" => runtime.block_on(route::run(flags)),
         "idle" => runtime.block_on(idle::run(flags)),
         "inside" => runtime.block_on(inside::run(flags)),
+        "environments" => runtime.block_on(environments::run(flags)),
         "many" => runtime.block_on(many::run(flags)),
         "api" => runtime.block_on(api::run(flags)),
         _ => {

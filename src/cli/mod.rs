@@ -19,6 +19,7 @@ mod explain;
 mod failure;
 mod fork;
 mod get;
+mod image;
 mod kubeconfig;
 mod library;
 mod logs;
@@ -121,6 +122,7 @@ async fn ask(globals: &Globals, command: Command) -> Result<(), Failure> {
         Command::Workspace(args) => workspace::run(&connect::connect(globals).await?, args).await,
         Command::Fork(args) => fork::run(&connect::connect(globals).await?, args).await,
         Command::Branches(args) => branches::run(&connect::connect(globals).await?, args).await,
+        Command::Image(args) => image::run(&args),
         Command::Template(args) => template::run(&connect::connect(globals).await?, args).await,
         Command::Devcontainer(args) => devcontainer::run(globals, args).await,
         Command::Library(args) => library::run(globals, args).await,

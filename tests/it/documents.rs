@@ -144,7 +144,7 @@ fn bases_that_can_be_made_are_told() {
     let (script, page) = (text("images/base/build.sh"), text("docs/kinds/template.md"));
     for base in ["alpine", "debian"] {
         let makeable = script.contains(&format!("build_{base}()"));
-        assert_eq!(page.contains(&format!("images/base/build.sh {base}")), makeable, "{base}");
+        assert_eq!(page.contains(&format!("devsanctum image base build {base}")), makeable, "{base}");
         assert_eq!(page.contains(&format!("devsanctum/base:{base}")), makeable, "{base}");
     }
 }

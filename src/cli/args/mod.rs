@@ -1,8 +1,10 @@
 //! What may be typed: commands and flags, named as kubectl names them.
 
+mod image;
 mod library;
 mod workspace;
 
+pub use image::*;
 pub use library::*;
 pub use workspace::*;
 
@@ -97,6 +99,8 @@ pub enum Command {
     Fork(ForkArgs),
     /// List the branches of a project's repositories
     Branches(BranchesArgs),
+    /// Make base images for machines that reach no registry
+    Image(ImageArgs),
     /// Look at templates
     Template(TemplateArgs),
     /// Templates and features that are ready to use

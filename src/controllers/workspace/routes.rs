@@ -42,15 +42,16 @@ pub async fn publish(
         }
     }
     let api = Route::api(&ctx.frame.client, record.namespace().as_deref());
-    for r in &wanted {
-        write(ctx, &api, record, r, pass).await?;
-    }
+    // First what is not wanted any more: it may hold a host that is wanted under another name.
     for stale in own_routes(ctx, record).iter().filter(|r| !wanted.iter().any(|w| w.name_any() == r.name_any())) {
         match api.delete(&stale.name_any(), &DeleteParams::default()).await {
             Err(kube::Error::Api(s)) if s.code == 404 => {}
             other => drop(other?),
         }
         pass.did(format!("removed route {}", stale.name_any()));
+    }
+    for r in &wanted {
+        write(ctx, &api, record, r, pass).await?;
     }
     Ok(())
 }

@@ -54,8 +54,8 @@ fn twenty_workspaces_of_one_template_on_two_servers_are_one_build() {
     let (daemon, second) = (Dockerd::start(&Options::default()), Dockerd::start(&Options::default()));
     second.tiny_image();
     let dir = Watchdog::new("ds-registry-");
-    let registry = DockerRegistry::start(&daemon, dir.path(), PORT);
-    let _seen_by_the_second = DockerRegistry::start(&second, dir.path(), PORT);
+    let registry = DockerRegistry::asking(&daemon, dir.path(), PORT);
+    let _seen_by_the_second = DockerRegistry::asking(&second, dir.path(), PORT);
     on(&daemon, async |world| {
         world.ground().await;
         let server = json!({"apiVersion": "devsanctum.io/v1", "kind": "DockerServer", "metadata": {"name": "second"},
@@ -88,15 +88,12 @@ fn twenty_workspaces_of_one_template_on_two_servers_are_one_build() {
 fn a_registry_that_wants_a_login_says_so_until_it_is_right() {
     let daemon = Dockerd::start(&Options::default());
     let dir = Watchdog::new("ds-registry-");
-    let registry = DockerRegistry::start(&daemon, dir.path(), PORT);
+    let registry = DockerRegistry::asking(&daemon, dir.path(), PORT);
     on(&daemon, async |world| {
         world.ground().await;
-        let base = format!("{}/team/base:1", registry.host);
         daemon.docker(&["login", "-u", USER, "-p", PASSWORD, &registry.host]);
-        daemon.docker(&["tag", TINY, &base]);
-        daemon.docker(&["push", &base]);
+        let base = registry.take(TINY, "team/base:1");
         daemon.docker(&["logout", &registry.host]);
-        daemon.docker(&["rmi", &base]);
         settings(&world, &registry.host).await;
         template(&world, json!({"base": base})).await;
         world.create(records::workspace("w0")).await;

@@ -2,8 +2,8 @@
 
 use super::records;
 use super::world::{World, in_world, until};
+use crate::support::devsanctum;
 use crate::support::source::root;
-use crate::support::{bare, devsanctum};
 use devsanctum::resource::conditions::find;
 use devsanctum::resource::{Template, WorkspacePhase};
 use kube::api::{Api, Patch, PatchParams};
@@ -16,10 +16,10 @@ const BASE: &str = "devsanctum/base:tiny";
 
 /// Makes the platform's own base, and gives its name.
 pub fn base(world: &World<'_>) -> &'static str {
-    let mut build = bare(root().join("images/base/build.sh").display().to_string());
-    build.arg("tiny").env("DOCKER_HOST", format!("unix://{}", world.daemon.socket().display()));
+    let mut build = devsanctum();
+    build.args(["image", "base", "build", "tiny", "--docker-host", &format!("unix://{}", world.daemon.socket().display())]);
     // This network has no way out.
-    let made = build.env("DEVSANCTUM_PACKAGES", root().join("target/tools/packages")).output().unwrap();
+    let made = build.arg("--packages").arg(root().join("target/tools/packages")).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     BASE
 }

@@ -7,9 +7,10 @@ use super::repositories::host_address;
 use super::world::{World, in_world, on, until};
 use crate::support::apt::{Mirror, image_with_apt};
 use crate::support::bare;
+use crate::support::docker_registry::{DockerRegistry, free_port};
 use crate::support::dockerd::{Dockerd, Options, TINY};
 use crate::support::git::{GitHost, image_with_git};
-use crate::support::registry::Registry;
+use crate::support::watchdog::Watchdog;
 use devsanctum::resource::Workspace;
 use devsanctum::resource::conditions::{READY, find, holds};
 use kube::ResourceExt;
@@ -121,8 +122,9 @@ fn a_missing_package_a_registry_that_is_down_and_a_host_that_lets_nobody_in_are_
         host.repository("web.git", &["main"]);
         host.ask_for("nobody knows it");
         let url = format!("http://{at}:{}/web.git", host.address.port());
-        let mut registry = Registry::start();
-        let held = ["team/app:1", "team/base:1"].map(|name| registry.take(world.daemon, TINY, name));
+        let dir = Watchdog::new("ds-registry-");
+        let mut registry = DockerRegistry::start(world.daemon, dir.path(), free_port(world.daemon));
+        let held = ["team/app:1", "team/base:1"].map(|name| registry.take(TINY, name));
         registry.stop();
 
         let package = Place::new(&world, "package", json!({"base": base, "packages": ["ds-hello"]})).await;
@@ -131,7 +133,7 @@ fn a_missing_package_a_registry_that_is_down_and_a_host_that_lets_nobody_in_are_
         let (git, web) = (json!({"base": image_with_git(world.daemon)}), json!([{"name": "web", "url": url}]));
         let cloned = Place::with_repositories(&world, "cloned", git, web).await;
         says_why_not_built(&package, &["E: Unable to locate package ds-hello", "non-zero code: 100"]).await;
-        let refused = format!("dial tcp {}: connect: connection refused", registry.address);
+        let refused = format!("dial tcp {}: connect: connection refused", registry.host);
         let words = [&format!("{} is not on local", held[0]), &refused, "Trying again by itself; or change the template's base"];
         pulled.says("ImagePullFailed", &words).await;
         says_why_not_built(&based, &[&refused]).await;

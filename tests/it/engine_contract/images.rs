@@ -2,13 +2,12 @@
 
 use super::lab::Lab;
 use super::registry::Registry;
-use crate::support::docker_registry::{DockerRegistry, PASSWORD, USER, within};
+use crate::support::docker_registry::{DockerRegistry, PASSWORD, USER, free_port};
 use crate::support::dockerd::{Dockerd, TINY};
 use crate::support::watchdog::Watchdog;
 use devsanctum::engine::*;
 use devsanctum::image::{Recipe, read};
 use devsanctum::resource::labels;
-use std::net::TcpListener;
 
 pub async fn a_container_is_made_of_an_image_by_its_id(lab: &Lab) {
     let image = lab.engine.image(TINY).await.unwrap().unwrap();
@@ -74,10 +73,8 @@ pub async fn an_image_goes_with_its_last_name_and_not_from_under_a_container(lab
 
 pub async fn what_was_pushed_is_pulled_by_who_may(lab: &Lab) {
     let dir = Watchdog::new("ds-registry-");
-    let real = lab.fake_engine().is_none().then(|| {
-        let port = within(Dockerd::shared(), || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
-        DockerRegistry::start(Dockerd::shared(), dir.path(), port)
-    });
+    let real =
+        lab.fake_engine().is_none().then(|| DockerRegistry::asking(Dockerd::shared(), dir.path(), free_port(Dockerd::shared())));
     let host = real.as_ref().map_or_else(|| "127.0.0.1:5000".to_owned(), |r| r.host.clone());
     lab.fake_engine().inspect(|fake| fake.want_login(&host, USER, PASSWORD));
     let login = Login { host: host.clone(), username: USER.into(), password: PASSWORD.into() };

@@ -15,7 +15,6 @@ pub mod kubectl;
 pub mod machine;
 pub mod ports;
 pub mod postgres;
-pub mod registry;
 pub mod serve;
 pub mod source;
 pub mod traefik;

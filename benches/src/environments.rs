@@ -1,0 +1,136 @@
+//! From a record to a page, and from a changed template to its image, beside the engine doing the same by itself.
+
+use super::docker::{Dockerd, TINY};
+use super::system::{self, System};
+use super::tool::{median, ms, note, row, spread};
+use super::wire::{Wire, until_ok};
+use super::{Flags, docker, records};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+const WORKSPACES: &str = "/apis/devsanctum.io/v1/namespaces/bench/workspaces";
+const OFTEN: Duration = Duration::from_millis(3);
+
+pub async fn run(flags: Flags) {
+    let runs = flags.runs.unwrap_or(20);
+    let daemon = docker::start();
+    let dir = system::state();
+    let system = System::with_engine(dir.path(), &daemon).await;
+    let mut wire = system.target.connect().await.unwrap();
+    let bridge = bridge(&daemon);
+    pages(&system, &daemon, &mut wire, &bridge, runs).await;
+    rebuilds(&system, &daemon, &mut wire, &bridge, runs.clamp(1, 10)).await;
+}
+
+/// The network that workspaces share.
+fn bridge(daemon: &Dockerd) -> String {
+    let all = daemon.docker(&["network", "ls", "--format", "{{.Name}}"]);
+    all.lines().find(|name| name.starts_with("ds-")).expect("the workspaces' network").to_owned()
+}
+
+/// From the wish to a page, of an image that is there.
+async fn pages<S: AsyncRead + AsyncWrite + Unpin>(
+    system: &System,
+    daemon: &Dockerd,
+    wire: &mut Wire<S>,
+    bridge: &str,
+    runs: usize,
+) {
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    for run in 0..runs {
+        let (name, host) = (format!("p{run}"), format!("p{run}.example.com"));
+        let mut record = records::workspace(&name);
+        record["spec"]["routeDomain"] = json!(host);
+        let begun = Instant::now();
+        let (code, answer) = wire.call("POST", WORKSPACES, &record.to_string()).await.unwrap();
+        assert_eq!(code, 201, "{}", String::from_utf8_lossy(&answer));
+        until_ok(system.web, &host, OFTEN).await;
+        ours.push(ms(begun.elapsed()));
+        assert_eq!(wire.call("DELETE", &format!("{WORKSPACES}/{name}"), "").await.unwrap().0, 200);
+        gone(wire, &name).await;
+
+        let begun = Instant::now();
+        let limits = ["--memory", "64m", "--cpus", "1", "--pids-limit", "64", "--security-opt", "no-new-privileges"];
+        let run = [&["run", "-d", "--network", bridge, "-v", "bare:/home"][..], &limits, &[TINY, "sh", "-c", records::SERVE]];
+        let id = daemon.docker(&run.concat());
+        let address = daemon.docker(&["inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", id.trim()]);
+        until_ok(format!("{}:8080", address.trim()).parse().unwrap(), &host, OFTEN).await;
+        bare.push(ms(begun.elapsed()));
+        daemon.docker(&["rm", "-fv", id.trim()]);
+        daemon.docker(&["volume", "rm", "bare"]);
+    }
+    let more = median(&ours) - median(&bare);
+    row(
+        "workspace created → 200 through Traefik",
+        &spread(&ours, "ms"),
+        &format!("docker run → 200 {}", spread(&bare, "ms")),
+        &format!("{more:+.0} ms"),
+        "≤ docker run + 150 ms",
+    );
+}
+
+async fn gone<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>, name: &str) {
+    while wire.call("GET", &format!("{WORKSPACES}/{name}"), "").await.unwrap().0 != 404 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// One more step in a template whose other steps are built already.
+async fn rebuilds<S: AsyncRead + AsyncWrite + Unpin>(
+    system: &System,
+    daemon: &Dockerd,
+    wire: &mut Wire<S>,
+    bridge: &str,
+    runs: usize,
+) {
+    let work = "head -c 300000000 /dev/zero | sha256sum >/dev/null";
+    let first = format!("RUN {work}\nRUN {work} && true\n");
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    for run in 0..=runs {
+        let (name, step) = (format!("b{run}"), |whose: &str| format!("{first}RUN {work} && echo {whose} {run} > /step\n"));
+        let patch = json!({"spec": {"dockerfile": step("ours")}});
+        let begun = Instant::now();
+        merge(system, &patch).await;
+        let (code, answer) = wire.call("POST", WORKSPACES, &records::workspace(&name).to_string()).await.unwrap();
+        assert_eq!(code, 201, "{}", String::from_utf8_lossy(&answer));
+        while !has_image(wire, &name).await {
+            tokio::time::sleep(OFTEN).await;
+        }
+        let took = ms(begun.elapsed());
+
+        let context = tempfile::tempdir().unwrap();
+        let text = format!("FROM {TINY}\n{}", step("bare"));
+        std::fs::write(context.path().join("Dockerfile"), text).unwrap();
+        let tag = format!("bare:{run}");
+        let begun = Instant::now();
+        daemon.docker(&["build", "-q", "--network", bridge, "-t", &tag, &context.path().display().to_string()]);
+        // The first makes the steps that later ones find.
+        if run > 0 {
+            ours.push(took);
+            bare.push(ms(begun.elapsed()));
+        }
+    }
+    note("the same steps on the same engine, built before but for the last one");
+    row(
+        "template changed by a step → its image",
+        &spread(&ours, "ms"),
+        &format!("docker build {}", spread(&bare, "ms")),
+        &format!("× {:.2}", median(&ours) / median(&bare)),
+        "≤ 1.1 × docker build",
+    );
+}
+
+async fn merge(system: &System, patch: &Value) {
+    let request = http::Request::patch("/apis/devsanctum.io/v1/templates/plain")
+        .header("content-type", "application/merge-patch+json")
+        .body(patch.to_string().into_bytes());
+    system.client.request::<Value>(request.unwrap()).await.unwrap();
+}
+
+async fn has_image<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>, name: &str) -> bool {
+    let (_, body) = wire.call("GET", &format!("{WORKSPACES}/{name}"), "").await.unwrap();
+    let record: Value = serde_json::from_slice(&body).unwrap();
+    let conditions = record["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.iter().any(|c| c["type"] == "ImageReady" && c["status"] == "True")
+}

@@ -1,10 +1,9 @@
 //! Building images.
 
-use super::{DockerEngine, Engine, EngineError, ImageBuild, PROGRESS, Said, harden, query};
-use crate::image::File;
+use super::{DockerEngine, Engine, EngineError, ImageBuild, Labels, PROGRESS, Said, harden, query};
+use crate::image::{File, Word};
 use bytes::Bytes;
 use futures::StreamExt;
-use std::collections::HashMap;
 use std::time::Duration;
 
 /// A builder may be silent while a compiler works.
@@ -15,9 +14,9 @@ const LONGEST_LINE: usize = 4096;
 impl DockerEngine {
     pub(super) async fn build_image(&self, build: &ImageBuild, said: &Said<'_>) -> Result<(), EngineError> {
         harden::check_reference(&build.tag)?;
-        let context = pack(&build.files).map_err(|e| EngineError::Invalid(format!("the build context cannot be packed: {e}")))?;
-        let labels: HashMap<String, String> = build.labels.clone().into_iter().collect();
-        let mut options = query::BuildImageOptionsBuilder::new().t(&build.tag).rm(true).forcerm(true).labels(&labels);
+        let files: Vec<File> = build.files.iter().map(|file| labelled(file, &build.labels)).collect();
+        let context = pack(&files).map_err(|e| EngineError::Invalid(format!("the build context cannot be packed: {e}")))?;
+        let mut options = query::BuildImageOptionsBuilder::new().t(&build.tag).rm(true).forcerm(true);
         if let Some(network) = &build.network {
             options = options.networkmode(network);
         }
@@ -41,6 +40,16 @@ impl DockerEngine {
             None => Err(EngineError::Failed(format!("the builder ended without making {}", build.tag))),
         }
     }
+}
+
+/// A Dockerfile with the labels as its second step, which later builds find done; the engine itself would set them in a step of
+/// its own at the end of each build, which takes as long as any.
+fn labelled(file: &File, labels: &Labels) -> File {
+    let Some((from, rest)) = file.content.split_once('\n').filter(|_| file.path == "Dockerfile" && !labels.is_empty()) else {
+        return file.clone();
+    };
+    let all: String = labels.iter().map(|(key, value)| format!(" {}={}", Word::text(key), Word::text(value))).collect();
+    File { content: format!("{from}\nLABEL{all}\n{rest}"), ..file.clone() }
 }
 
 /// A build context. The same files are the same bytes, so that the builder finds what it built before.
@@ -112,6 +121,16 @@ mod tests {
         let mut archive = tar::Archive::new(packed.as_ref());
         let found: Vec<_> = archive.entries().unwrap().map(|e| e.unwrap().header().mode().unwrap()).collect();
         assert_eq!(found, [0o644, 0o755]);
+    }
+
+    #[test]
+    fn labels_are_a_dockerfile_s_second_step() {
+        let file = |path: &str| File { path: path.into(), content: "FROM a\nRUN b\n".into(), executable: false };
+        let labels = Labels::from([("k".to_owned(), "a\" b=\"c\nRUN x".to_owned())]);
+        let content = labelled(&file("Dockerfile"), &labels).content;
+        assert_eq!(content, "FROM a\nLABEL \"k\"=\"a\\\" b=\\\"c RUN x\"\nRUN b\n");
+        assert_eq!(labelled(&file("other"), &labels), file("other"));
+        assert_eq!(labelled(&file("Dockerfile"), &Labels::new()), file("Dockerfile"));
     }
 
     #[test]

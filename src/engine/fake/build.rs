@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract::{Extension, Query};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 
 /// Lines of what is done, and the words of an error in the stream, with status 200.
@@ -17,11 +17,10 @@ pub(super) async fn build(
     body: Bytes,
 ) -> Response {
     let mut told = Vec::new();
-    let built = dockerfile(&body).and_then(|text| run(&fake, &text, &mut told));
+    let built = dockerfile(&body).and_then(|text| run(&fake, &text, &mut told).map(|()| labels(&text)));
     match built {
-        Ok(()) => {
+        Ok(labels) => {
             let name = params.get("t").cloned().unwrap_or_default();
-            let labels = params.get("labels").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
             let id = fake.world().learn_labelled(&name, labels);
             told.push(json!({ "aux": { "ID": id } }));
             told.push(json!({ "stream": format!("Successfully tagged {}\n", tagged(&name)) }));
@@ -43,6 +42,13 @@ fn dockerfile(context: &[u8]) -> Result<String, String> {
         }
     }
     Err(missing())
+}
+
+/// What its `LABEL` instructions set, as this program prints them.
+fn labels(dockerfile: &str) -> BTreeMap<String, String> {
+    let all = dockerfile.lines().filter_map(|line| line.strip_prefix("LABEL ")).flat_map(|rest| rest.split("\" \""));
+    let pairs = all.filter_map(|pair| pair.trim_matches('"').split_once("\"=\""));
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 fn run(fake: &FakeEngine, text: &str, told: &mut Vec<Value>) -> Result<(), String> {

@@ -47,10 +47,11 @@ pub async fn a_network_in_use_stays(lab: &Lab) {
 }
 
 pub async fn a_chosen_subnet_is_kept_and_an_overlap_refused(lab: &Lab) {
-    let subnet = Some("10.213.64.0/20".to_owned());
+    // None that an installation would try.
+    let subnet = Some("10.200.64.0/20".to_owned());
     let spec = NetworkSpec { subnet, ..lab.network_spec("n") };
     lab.engine.create_network(&spec).await.unwrap();
-    assert_eq!(lab.engine.network(&spec.name).await.unwrap().unwrap().subnets, ["10.213.64.0/20"]);
+    assert_eq!(lab.engine.network(&spec.name).await.unwrap().unwrap().subnets, ["10.200.64.0/20"]);
     let error = lab.engine.create_network(&NetworkSpec { name: lab.name("m"), ..spec }).await.unwrap_err();
     assert!(matches!(&error, EngineError::Failed(t) if t.contains("overlaps")), "{error:?}");
     let wrong = NetworkSpec { subnet: Some("10.0.0.0".into()), ..lab.network_spec("w") };

@@ -6,8 +6,11 @@ use super::tool::{median, ms, note, row, spread};
 use super::wire::{Wire, until_ok};
 use super::{Flags, docker, records};
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 const WORKSPACES: &str = "/apis/devsanctum.io/v1/namespaces/bench/workspaces";
 const OFTEN: Duration = Duration::from_millis(3);
@@ -87,6 +90,7 @@ async fn rebuilds<S: AsyncRead + AsyncWrite + Unpin>(
     let work = "head -c 300000000 /dev/zero | sha256sum >/dev/null";
     let first = format!("RUN {work}\nRUN {work} && true\n");
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    let mut named = named(daemon);
     for run in 0..=runs {
         let (name, step) = (format!("b{run}"), |whose: &str| format!("{first}RUN {work} && echo {whose} {run} > /step\n"));
         let patch = json!({"spec": {"dockerfile": step("ours")}});
@@ -94,11 +98,7 @@ async fn rebuilds<S: AsyncRead + AsyncWrite + Unpin>(
         merge(system, &patch).await;
         let (code, answer) = wire.call("POST", WORKSPACES, &records::workspace(&name).to_string()).await.unwrap();
         assert_eq!(code, 201, "{}", String::from_utf8_lossy(&answer));
-        while built(daemon) <= run {
-            // Each look starts a program, which takes from what it waits for.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        let took = ms(begun.elapsed());
+        let took = ms(named.recv().await.unwrap() - begun);
         // One that runs would be looked at when the template changes again.
         assert_eq!(wire.call("DELETE", &format!("{WORKSPACES}/{name}"), "").await.unwrap().0, 200);
         gone(wire, &name).await;
@@ -132,7 +132,21 @@ async fn merge(system: &System, patch: &Value) {
     system.client.request::<Value>(request.unwrap()).await.unwrap();
 }
 
-/// How many images were built for workspaces.
-fn built(daemon: &Dockerd) -> usize {
-    daemon.docker(&["images", "-q", "devsanctum/env"]).lines().count()
+/// The moments when an image gets a name that workspaces' images have, as the engine tells them.
+fn named(daemon: &Dockerd) -> UnboundedReceiver<Instant> {
+    let (tell, told) = unbounded_channel();
+    let mut command = Command::new("docker");
+    command.arg("-H").arg(format!("unix://{}", daemon.socket().display()));
+    command.args(["events", "--filter", "type=image", "--filter", "event=tag", "--format", "{{.Actor.Attributes.name}}"]);
+    // It ends with the engine.
+    let mut events = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::spawn(move || {
+        for name in BufReader::new(events.stdout.take().unwrap()).lines().map_while(Result::ok) {
+            if name.starts_with("devsanctum/env:") && tell.send(Instant::now()).is_err() {
+                break;
+            }
+        }
+        let _ = events.wait();
+    });
+    told
 }

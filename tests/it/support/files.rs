@@ -1,10 +1,11 @@
 //! A folder of files, served as a mirror of releases and packages would.
 
+use super::serve;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{Request, StatusCode, header};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,26 +18,12 @@ pub struct FileHost {
 
 impl FileHost {
     pub fn start(root: PathBuf) -> Self {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
-        let (open, closed) = tokio::sync::oneshot::channel::<()>();
         let root = Arc::new(root);
         let answer = move |request: Request<Body>| {
             let root = root.clone();
             async move { file(&root, &request) }
         };
-        // On a thread of its own: tests wait for what asks it.
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                tokio::select! {
-                    served = axum::serve(listener, Router::new().fallback(answer)) => served.unwrap(),
-                    _ = closed => {}
-                }
-            });
-        });
+        let (address, open) = serve::everywhere(Router::new().fallback(answer));
         Self { address, _open: open }
     }
 }

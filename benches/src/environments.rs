@@ -23,6 +23,7 @@ pub async fn run(flags: Flags) {
     let mut wire = system.target.connect().await.unwrap();
     let bridge = bridge(&daemon);
     pages(&system, &daemon, &mut wire, &bridge, runs).await;
+    claims(&system, &mut wire, runs).await;
     rebuilds(&system, &daemon, &mut wire, &bridge, runs.clamp(1, 10)).await;
 }
 
@@ -71,6 +72,37 @@ async fn pages<S: AsyncRead + AsyncWrite + Unpin>(
         &format!("{more:+.0} ms"),
         "≤ docker run + 150 ms",
     );
+}
+
+/// From the wish to a page, of an environment that runs already.
+async fn claims<S: AsyncRead + AsyncWrite + Unpin>(system: &System, wire: &mut Wire<S>, runs: usize) {
+    merge(system, &json!({"spec": {"warm": 1}})).await;
+    let mut took = Vec::new();
+    for run in 0..runs {
+        while template(system).await["status"]["warmReady"] != 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let (name, host) = (format!("c{run}"), format!("c{run}.example.com"));
+        let mut record = records::workspace(&name);
+        record["spec"]["routeDomain"] = json!(host);
+        let begun = Instant::now();
+        let (code, answer) = wire.call("POST", WORKSPACES, &record.to_string()).await.unwrap();
+        assert_eq!(code, 201, "{}", String::from_utf8_lossy(&answer));
+        until_ok(system.web, &host, OFTEN).await;
+        took.push(ms(begun.elapsed()));
+        let (_, answer) = wire.call("GET", &format!("{WORKSPACES}/{name}"), "").await.unwrap();
+        let record: Value = serde_json::from_slice(&answer).unwrap();
+        assert!(record["status"]["tookOver"].is_object(), "it did not begin with a warm environment: {record}");
+        assert_eq!(wire.call("DELETE", &format!("{WORKSPACES}/{name}"), "").await.unwrap().0, 200);
+        gone(wire, &name).await;
+    }
+    merge(system, &json!({"spec": {"warm": null}})).await;
+    row("workspace created → 200, of a warm environment", &spread(&took, "ms"), "", "", "≤ 300 ms");
+}
+
+async fn template(system: &System) -> Value {
+    let request = http::Request::get("/apis/devsanctum.io/v1/templates/plain").body(Vec::new());
+    system.client.request(request.unwrap()).await.unwrap()
 }
 
 async fn gone<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>, name: &str) {

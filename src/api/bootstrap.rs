@@ -5,13 +5,14 @@ use super::fail;
 use super::served::by_kind;
 use super::status::ApiError;
 use crate::clock::Clock;
+use crate::resource::SYSTEM_NAMESPACE;
 use crate::store::{Put, Store};
 use serde_json::{Value, json};
 
 /// Names no project may have.
-pub const RESERVED: [&str; 3] = ["default", "devsanctum-system", "kube-system"];
+pub const RESERVED: [&str; 3] = ["default", SYSTEM_NAMESPACE, "kube-system"];
 /// Those of them that exist.
-const EXISTING: [&str; 2] = ["default", "devsanctum-system"];
+const EXISTING: [&str; 2] = ["default", SYSTEM_NAMESPACE];
 
 /// Makes the reserved namespaces where they are missing. To be called at every start.
 ///

@@ -6,11 +6,12 @@ use crate::api::streams::NoStreams;
 use crate::api::{ApiConfig, ApiState, NoObserver, client, router};
 use crate::cli::{Globals, state_dir};
 use crate::clock::SystemClock;
-use crate::resource::{SETTINGS_NAME, Settings, labels};
+use crate::resource::{SETTINGS_NAME, SYSTEM_NAMESPACE, Settings, Workspace, labels};
 use crate::store::{self, BackupInfo, Checked, SecretKey, Store, StoreConfig, StoreError};
 use clap::Parser;
 use futures::future::BoxFuture;
-use kube::api::{Api, Patch, PatchParams};
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 use std::ffi::OsString;
 use std::fs::DirBuilder;
@@ -130,13 +131,31 @@ async fn mark(store: &Store, at: &str) -> Result<(), kube::Error> {
         clock: SystemClock::shared(),
         shutdown: CancellationToken::new(),
     });
-    let settings = Api::<Settings>::all(client(router(api), Identity::system("devsanctum")));
+    let client = client(router(api), Identity::system("devsanctum"));
+    let settings = Api::<Settings>::all(client.clone());
     let body = json!({
         "apiVersion": "devsanctum.io/v1", "kind": "Settings",
         "metadata": {"name": SETTINGS_NAME, "annotations": {labels::RESTORED: at}}, "spec": {},
     });
     let params = PatchParams::apply("devsanctum-restore").force();
-    settings.patch(SETTINGS_NAME, &params, &Patch::Apply(body)).await.map(drop)
+    settings.patch(SETTINGS_NAME, &params, &Patch::Apply(body)).await?;
+    forget_warm(&client).await
+}
+
+/// A warm environment may be somebody's since the backup was made: none is given to anybody, or removed, by what the backup
+/// says of it. What there is of them on servers is unknown to the records then, and held like all that is.
+async fn forget_warm(client: &kube::Client) -> Result<(), kube::Error> {
+    let api = Api::<Workspace>::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    for warm in api.list(&ListParams::default()).await? {
+        let name = warm.name_any();
+        api.delete(&name, &DeleteParams::default()).await?;
+        let body = json!({"metadata": {"finalizers": null}});
+        match api.patch(&name, &PatchParams::default(), &Patch::Merge(body)).await {
+            Err(kube::Error::Api(s)) if s.code == 404 => {}
+            done => drop(done?),
+        }
+    }
+    Ok(())
 }
 
 /// A folder of a restore's own; gone with it.

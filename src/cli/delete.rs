@@ -156,7 +156,7 @@ async fn left_behind(context: &Context, doomed: &Doomed, last: &Value) -> Result
         lines.push(format!(
             "whatever carries the label {}={}",
             labels::UID,
-            last["metadata"]["uid"].as_str().unwrap_or_default()
+            last.pointer("/status/tookOver/uid").or(last.pointer("/metadata/uid")).and_then(Value::as_str).unwrap_or_default()
         ));
     }
     ui::say(&lines.iter().map(|line| format!("  {}", ui::clean(line))).collect::<Vec<_>>().join("\n"))

@@ -4,8 +4,9 @@
 use super::environments::Environments;
 use super::own_routes::OwnRoutes;
 use super::reserved::{Reserved, placed};
+use super::takeovers::Takeovers;
 use super::triggers::Triggers;
-use crate::resource::{DockerServer, Feature, Project, Repository, Route, Secret, Settings, Template, Workspace};
+use crate::resource::{DockerServer, Feature, Project, Repository, Route, Secret, Settings, Template, Workspace, WorkspacePhase};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -69,6 +70,8 @@ pub struct Caches {
     pub reserved: Reserved,
     /// What workspaces' environments are.
     pub environments: Environments,
+    /// Who has taken over which warm environment.
+    pub takeovers: Takeovers,
 }
 
 /// Whether a record is there, as the copy has it by now.
@@ -205,11 +208,12 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
         own_routes,
         reserved,
         environments,
+        takeovers: Takeovers::default(),
     };
     let listed = Listed(watch::Sender::new(0));
     let feeds = Feeds::new();
     let start = Start { client, triggers, caches: &caches, listed: &listed, feeds: &feeds };
-    start.feed("workspaces", w, |x| fingerprint(&x.metadata, placed(x)), workspace_changed);
+    start.feed("workspaces", w, |x| fingerprint(&x.metadata, (placed(x), warmth(x))), workspace_changed);
     start.feed("routes", r, |x| fingerprint(&x.metadata, (programmed(x), owners(x))), route_changed);
     start.feed("projects", p, |x| Print { says: members(x), ..fingerprint(&x.metadata, ()) }, project_changed);
     start.feed(
@@ -299,13 +303,33 @@ fn capacity(s: &DockerServer) -> String {
     s.status.as_ref().map(|s| format!("{:?}{:?}{:?}", s.phase, s.network_mode, s.ram_total_mb)).unwrap_or_default()
 }
 
-/// A workspace's own status writes wake nobody, except that its placement counts on a server.
+/// Of a warm environment: how far it is, which its template tells.
+fn warmth(w: &Workspace) -> Option<(bool, Option<&str>)> {
+    let status = w.status.as_ref().filter(|_| w.warm_of().is_some())?;
+    Some((status.phase == WorkspacePhase::Running, status.message.as_deref()))
+}
+
+/// A workspace's own status writes wake nobody, except that its placement counts on a server, and what they say of a warm
+/// environment concerns others.
 fn workspace_changed(on: &Triggers, caches: &Caches, w: &Workspace, is: Is) {
     match is {
-        Is::There | Is::Restated => caches.reserved.seen(w),
-        Is::Gone => caches.reserved.gone(&w.uid().unwrap_or_default()),
+        Is::There | Is::Restated => {
+            caches.reserved.seen(w);
+            caches.takeovers.seen(w);
+        }
+        Is::Gone => {
+            caches.reserved.gone(&w.uid().unwrap_or_default());
+            caches.takeovers.gone(w);
+        }
     }
     on.workspaces.fire(w);
+    if let Some((template, _)) = w.warm_of() {
+        on.templates.fire_named(None, template);
+    }
+    let taken = w.status.as_ref().and_then(|s| s.took_over.as_ref()).map(|t| ObjectRef::new(&t.name).within(&t.namespace));
+    if let Some(warm) = taken.and_then(|t| caches.workspaces.get(&t)) {
+        on.workspaces.fire(&warm);
+    }
     on.route_table.notify_one();
     if let Some(project) = w.namespace() {
         on.projects.fire_named(None, &project);
@@ -353,6 +377,8 @@ fn server_changed(on: &Triggers, caches: &Caches, s: &DockerServer, _: Is) {
     let name = s.name_any();
     let concerned = caches.workspaces.in_order(|w| w.server().is_none_or(|of| of == name));
     concerned.iter().for_each(|w| on.workspaces.fire(w));
+    // No warm environment holds a server that is to go.
+    caches.templates.in_order(|t| t.spec.warm.is_some()).iter().for_each(|t| on.templates.fire(t));
 }
 
 /// Workspaces that clone with it, and servers that are reached with it.

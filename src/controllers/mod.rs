@@ -18,6 +18,7 @@ mod route;
 mod server;
 mod skeleton;
 mod status;
+mod takeovers;
 mod template;
 mod triggers;
 mod workspace;

@@ -38,7 +38,8 @@ impl Amount {
 
 /// Where a workspace is placed, if it is, and what it reserves there.
 pub fn placed(w: &Workspace) -> Option<Placed> {
-    let status = w.status.as_ref()?;
+    // What was given away counts for whom it was given to.
+    let status = w.status.as_ref().filter(|s| s.claimed_by.is_none())?;
     let amount = Amount::new(status.reserved_ram_mb.unwrap_or(0), status.reserved_disk_gb.unwrap_or(0.0));
     Some(Placed { server: w.server()?.to_owned(), amount })
 }
@@ -66,6 +67,9 @@ impl Sums<'_> {
 impl Reserved {
     /// What a record shows. A placement is never undone while the record is there, so that one without any changes nothing.
     pub fn seen(&self, w: &Workspace) {
+        if w.claimed_by().is_some() {
+            self.gone(&w.uid().unwrap_or_default());
+        }
         if let Some(placed) = placed(w) {
             self.lock().set(&w.uid().unwrap_or_default(), Some(placed));
         }
@@ -86,6 +90,21 @@ impl Reserved {
         let before = ledger.set(uid, None);
         let chosen = choose(Sums(&ledger));
         ledger.set(uid, chosen.as_ref().ok().cloned().or(before));
+        chosen
+    }
+
+    /// As [`Self::reserve`], in place of what another holds, which then holds nothing.
+    ///
+    /// # Errors
+    /// What `choose` says.
+    pub fn take_over<E>(&self, uid: &str, from: &str, choose: impl FnOnce(Sums<'_>) -> Result<Placed, E>) -> Result<Placed, E> {
+        let mut ledger = self.lock();
+        let held = ledger.set(from, None);
+        let chosen = choose(Sums(&ledger));
+        match &chosen {
+            Ok(placed) => ledger.set(uid, Some(placed.clone())),
+            Err(_) => ledger.set(from, held),
+        };
         chosen
     }
 

@@ -228,6 +228,8 @@ fn merge(child: TemplateSpec, parent: TemplateSpec) -> TemplateSpec {
             memory_mb: child.limits.memory_mb.or(parent.limits.memory_mb),
             pids: child.limits.pids.or(parent.limits.pids),
         },
+        // Of the template that says so, not of what builds on it.
+        warm: None,
     }
 }
 

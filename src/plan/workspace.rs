@@ -3,6 +3,7 @@
 use super::digest;
 use super::environment::{Environment, HardLimits};
 use super::image::Image;
+use crate::resource::Identity;
 use crate::resource::common::{Folder, FolderMode, Limits};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -276,7 +277,7 @@ fn plan_sidecars(wanted: &Wanted, seen: &Seen, settled: Option<&SeenContainer>, 
 
 /// Names a workspace's Docker objects have. They are made from the record's own names, so that `docker ps` reads
 /// well, and from its uid, so that a record made anew under an old name never meets the old one's objects.
-pub fn base_name(namespace: &str, name: &str, uid: &str) -> String {
+pub fn base_name(Identity { namespace, name, uid }: &Identity) -> String {
     format!("ds-{namespace}-{name}-{}", uid.get(..8).unwrap_or(uid))
 }
 

@@ -42,5 +42,7 @@ pub use workspace::*;
 
 /// The API group of every kind of this product.
 pub const GROUP: &str = "devsanctum.io";
+/// The namespace of what the platform keeps for itself: certificates of servers, warm environments.
+pub const SYSTEM_NAMESPACE: &str = "devsanctum-system";
 /// The one served version.
 pub const VERSION: &str = "v1";

@@ -34,6 +34,7 @@ pub const DEFAULT_MIN_DISK_GB: f64 = 1.0;
 #[kube(printcolumn = r#"{"name":"Base","type":"string","jsonPath":".spec.base"}"#)]
 #[kube(printcolumn = r#"{"name":"Extends","type":"string","jsonPath":".spec.extends"}"#)]
 #[kube(printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#)]
+#[kube(printcolumn = r#"{"name":"Warm","type":"integer","jsonPath":".status.warmReady","priority":1}"#)]
 #[kube(printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#)]
 #[kube(printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.message","priority":1}"#)]
 #[serde(rename_all = "camelCase")]
@@ -94,6 +95,11 @@ pub struct TemplateSpec {
     /// Most a workspace may use.
     #[serde(default)]
     pub limits: Limits,
+    /// Environments made before anybody asks for them, and given to new workspaces that have the same: they run, and hold what
+    /// workspaces hold on a server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 50))]
+    pub warm: Option<u32>,
 }
 
 /// A template with its parent and its features put together.
@@ -147,10 +153,13 @@ pub struct TemplateStatus {
     /// What workspaces of it get, where their project adds nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolved: Option<ResolvedTemplate>,
+    /// Warm environments that a new workspace could have at once; missing where none are wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warm_ready: Option<u32>,
     /// Generation the conditions speak of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// State: `Resolved`, `Ready`.
+    /// State: `Resolved`, `Ready`, and `Warm` where warm environments are wanted.
     pub conditions: Vec<Condition>,
     /// What to know or do, in words.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,6 @@
 //! `Workspace`: a running (or stopped) environment of one person in a project.
 
+use super::SYSTEM_NAMESPACE;
 use super::common::{Protocol, Visibility, check_env};
 use super::errors::FieldErrors;
 use super::kind::{Claim, Reference, Rules};
@@ -116,6 +117,32 @@ pub struct RepositoryStatus {
     pub branch: Option<String>,
 }
 
+/// A workspace, or a warm environment, as its Docker objects name it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+/// The workspace that a warm environment is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimedBy {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its `metadata.resourceVersion` then: the claim holds for what is written over this one alone.
+    pub resource_version: String,
+}
+
 /// What is known of a workspace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -155,6 +182,12 @@ pub struct WorkspaceStatus {
     /// Uid of the workspace that its folders were filled from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forked_from: Option<String>,
+    /// The warm environment it began with, whose Docker objects are its own since, and keep their names and labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub took_over: Option<Identity>,
+    /// Of a warm environment: the workspace that it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claimed_by: Option<ClaimedBy>,
     /// Services and where they are reached.
     pub services: Vec<ServiceStatus>,
     /// Repositories it has.
@@ -196,7 +229,9 @@ impl Rules for WorkspaceSpec {
     }
     fn references(&self) -> Vec<Reference> {
         let server = self.docker_server.iter().map(|s| Reference::new("spec.dockerServer", "DockerServer", s));
-        server.chain([Reference::new("spec.owner", "User", &self.owner)]).collect()
+        // A warm environment is nobody's yet.
+        let owner = Some(&self.owner).filter(|o| !o.is_empty());
+        server.chain(owner.map(|o| Reference::new("spec.owner", "User", o))).collect()
     }
     fn claims(&self) -> Vec<Claim> {
         let claim = |h: &String| Claim { path: "spec.routeDomain".into(), scope: "workspace-host", value: h.clone() };
@@ -209,6 +244,34 @@ impl Workspace {
     /// The server it is placed on.
     pub fn server(&self) -> Option<&str> {
         self.status.as_ref()?.docker_server.as_deref()
+    }
+
+    /// Whose names and uid its Docker objects bear: its own, or those of the warm environment it took over.
+    pub fn identity(&self) -> Identity {
+        if let Some(took_over) = self.status.as_ref().and_then(|s| s.took_over.clone()) {
+            return took_over;
+        }
+        let meta = self.metadata.clone();
+        Identity {
+            namespace: meta.namespace.unwrap_or_default(),
+            name: meta.name.unwrap_or_default(),
+            uid: meta.uid.unwrap_or_default(),
+        }
+    }
+
+    /// Name and uid of the template that it is a warm environment of, if it is one.
+    pub fn warm_of(&self) -> Option<(&str, &str)> {
+        if self.metadata.namespace.as_deref() != Some(SYSTEM_NAMESPACE) {
+            return None;
+        }
+        let owner =
+            self.metadata.owner_references.iter().flatten().find(|o| o.controller == Some(true) && o.kind == "Template")?;
+        Some((&owner.name, &owner.uid))
+    }
+
+    /// The workspace that this warm environment is for.
+    pub fn claimed_by(&self) -> Option<&ClaimedBy> {
+        self.status.as_ref()?.claimed_by.as_ref()
     }
 }
 

@@ -4,7 +4,7 @@ use super::super::fail;
 use super::super::record;
 use super::super::status::ApiError;
 use super::Subject;
-use crate::resource::{FieldErrors, GROUP, GroupSpec};
+use crate::resource::{FieldErrors, GROUP, GroupSpec, SYSTEM_NAMESPACE};
 use crate::store::Tx;
 use serde::Deserialize;
 use serde_json::Value;
@@ -20,9 +20,16 @@ pub async fn check(tx: &mut Tx, subject: &Subject<'_>, errors: &mut FieldErrors)
         "Group" => keeps_a_manager(subject, errors),
         "Template" => extends_one_level(tx, subject, errors).await?,
         "Feature" => has_no_cycle(tx, subject, errors).await?,
+        "Workspace" => is_somebodys(subject, errors),
         _ => {}
     }
     Ok(())
+}
+
+fn is_somebodys(subject: &Subject<'_>, errors: &mut FieldErrors) {
+    if subject.new["spec"]["owner"] == "" && subject.key.namespace != SYSTEM_NAMESPACE {
+        errors.required("spec.owner", "name the User it belongs to");
+    }
 }
 
 fn keeps_a_manager(subject: &Subject<'_>, errors: &mut FieldErrors) {

@@ -8,7 +8,7 @@ use super::super::served::{Served, by_kind};
 use super::super::status::ApiError;
 use super::super::write::WriteRequest;
 use super::Subject;
-use crate::resource::{GROUP, labels};
+use crate::resource::{GROUP, SYSTEM_NAMESPACE, labels};
 use crate::store::{Put, Tx};
 use serde_json::{Value, json};
 
@@ -32,14 +32,19 @@ pub async fn check_namespace(tx: &mut Tx, subject: &Subject<'_>) -> Result<(), A
         };
     }
     if is_reserved(namespace) {
-        // The platform's own secrets, such as certificates of servers, belong to no project.
-        if def.kind == "Secret" {
+        // The platform's own secrets, such as certificates of servers, belong to no project; nor do warm environments.
+        if def.kind == "Secret" || (def.kind == "Workspace" && namespace == SYSTEM_NAMESPACE && is_of_a_template(subject.new)) {
             return Ok(());
         }
         let why = format!("namespace {namespace:?} is reserved and belongs to no project: use a project's name as namespace");
         return Err(ApiError::forbidden(def, &subject.key.name, why));
     }
     project_stays(tx, subject).await
+}
+
+fn is_of_a_template(record: &Value) -> bool {
+    let owners = record.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    owners.into_iter().flatten().any(|o| o["kind"] == "Template" && o["controller"] == true)
 }
 
 async fn project_stays(tx: &mut Tx, subject: &Subject<'_>) -> Result<(), ApiError> {

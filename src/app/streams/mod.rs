@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use service_log::service_log;
 use std::sync::{Arc, OnceLock};
 
@@ -80,12 +80,12 @@ impl EngineStreams {
         let endpoint = endpoint(&self.client, self.secrets.as_ref(), &record).await;
         let endpoint = endpoint.map_err(|e| StreamError::Unavailable(e.message))?;
         let engine = self.connector.connect(&server, &endpoint).await.map_err(|e| failed(&e))?;
-        let uid = workspace.uid().unwrap_or_default();
-        let base = base_name(namespace, name, &uid);
+        let identity = workspace.identity();
+        let base = base_name(&identity);
         let wanted = container.as_ref().map_or_else(|| base.clone(), |sidecar| format!("{base}.{sidecar}"));
         let found = engine.inspect(&wanted).await.map_err(|e| failed(&e))?;
         // A container that only has the name is not the workspace's.
-        let found = found.filter(|c| c.labels.get(labels::UID) == Some(&uid)).ok_or_else(waiting)?;
+        let found = found.filter(|c| c.labels.get(labels::UID) == Some(&identity.uid)).ok_or_else(waiting)?;
         Ok((engine, found))
     }
 

@@ -79,8 +79,8 @@ impl Table {
     /// Waits until every workspace was looked at: a table told too early would take down routes that work.
     async fn first(&self) {
         let (caches, begun) = (&self.ctx.caches, Instant::now());
-        // Only what is on this machine, and stays, has routes.
-        let stays = |w: &Workspace| w.metadata.deletion_timestamp.is_none();
+        // Only what is on this machine, and stays, and is somebody's, has routes.
+        let stays = |w: &Workspace| w.metadata.deletion_timestamp.is_none() && w.warm_of().is_none();
         let near = |w: &Workspace| stays(w) && w.server().is_some_and(|server| self.ctx.is_near(server));
         let unseen = |w: &Workspace| near(w) && !self.ctx.upstreams.knows(w.metadata.uid.as_deref().unwrap_or_default());
         let mut open = caches.workspaces.state();

@@ -83,7 +83,7 @@ fn is_full(status: &DockerServerStatus) -> bool {
 /// What workspaces of a server run, wait for, or would be made from now.
 fn used(ctx: &Context, server: &str) -> BTreeSet<String> {
     let members = ctx.members(server);
-    let current = members.iter().filter_map(|w| ctx.caches.environments.of(&ctx.caches, w.metadata.namespace.as_deref()?)?.ok());
+    let current = members.iter().filter_map(|w| ctx.caches.environments.of(&ctx.caches, w)?.ok());
     let current: BTreeSet<String> = current.map(|(_, env)| env.image.reference()).collect();
     members.iter().filter_map(|w| w.status.as_ref()?.image.clone()).chain(current).collect()
 }

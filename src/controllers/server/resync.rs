@@ -32,14 +32,16 @@ pub async fn resync(ctx: &Context, server: &str, server_uid: &str, engine: &Arc<
     // Those that waited for this are among those looked at now, or are woken by their own change.
     ctx.engines.set_listed(server);
     let members = ctx.members(server);
-    let names = names(ctx, &members);
-    wake_drifted(ctx, server, &containers, &members, &names);
+    // One that was given away is not its own record's to look after any more.
+    let own: Vec<Arc<Workspace>> = members.iter().filter(|w| w.claimed_by().is_none()).cloned().collect();
+    let names = names(ctx, &own);
+    wake_drifted(ctx, server, &containers, &own, &names);
     wake_unprepared(ctx, server, server_uid, &containers, &networks);
     let mut all: Vec<Owned> =
         containers.iter().filter_map(|c| owned(ObjectKind::Container, c.id.as_str(), &c.name, &c.labels)).collect();
     all.extend(networks.iter().filter_map(|n| owned(ObjectKind::Network, &n.id, &n.name, &n.labels)));
     all.extend(volumes.iter().filter_map(|v| owned(ObjectKind::Volume, &v.name, &v.name, &v.labels)));
-    let mut known: BTreeSet<String> = members.iter().filter_map(|w| w.uid()).collect();
+    let mut known: BTreeSet<String> = members.iter().map(|w| w.identity().uid).collect();
     known.insert(server_uid.to_owned());
     // What is named like the shared bridge is the server loop's to judge.
     known.extend(
@@ -59,11 +61,11 @@ fn owned(kind: ObjectKind, id: &str, name: &str, found: &Labels) -> Option<Owned
 fn names(ctx: &Context, members: &[Arc<Workspace>]) -> Names {
     let mut names = Names::new();
     for w in members {
-        let (project, uid) = (w.namespace().unwrap_or_default(), w.uid().unwrap_or_default());
-        if let Some(Ok((_, env))) = ctx.caches.environments.of(&ctx.caches, &project) {
-            let base = base_name(&project, &w.name_any(), &uid);
+        if let Some(Ok((_, env))) = ctx.caches.environments.of(&ctx.caches, w) {
+            let identity = w.identity();
+            let base = base_name(&identity);
             let copier = is_due(w).then(|| copier(&base));
-            names.insert(uid.clone(), container_names(&base, &env).into_iter().chain(copier).collect());
+            names.insert(identity.uid, container_names(&base, &env).into_iter().chain(copier).collect());
         }
     }
     names
@@ -75,22 +77,25 @@ fn wake_drifted(ctx: &Context, server: &str, containers: &[ContainerSummary], me
     let record = ctx.caches.servers.get(&ObjectRef::new(server));
     let own = record.is_some_and(|s| s.status.as_ref().and_then(|s| s.network_mode) == Some(NetworkMode::PerWorkspace));
     for w in members {
-        let (project, uid) = (w.namespace().unwrap_or_default(), w.uid().unwrap_or_default());
-        let base = base_name(&project, &w.name_any(), &uid);
+        let (record, identity) = (w.uid().unwrap_or_default(), w.identity());
+        let base = base_name(&identity);
         let runs = |name: &str| by_name.get(name).is_some_and(|c| c.state == ContainerState::Running);
         let main = by_name.get(base.as_str());
         let address = main.and_then(|c| c.networks.get(if own { &base } else { &shared }).copied().flatten());
         let attached = address.is_some() && main.is_some_and(|c| c.networks.len() == 1);
-        let as_wanted =
-            if w.spec.running { attached && names.get(&uid).is_none_or(|all| all.iter().all(|n| runs(n))) } else { !runs(&base) };
+        let as_wanted = if w.spec.running {
+            attached && names.get(&identity.uid).is_none_or(|all| all.iter().all(|n| runs(n)))
+        } else {
+            !runs(&base)
+        };
         let same = main.map(|c| c.id.as_str()) == w.status.as_ref().and_then(|s| s.container_id.as_deref());
-        let routed = ctx.upstreams.get(&uid);
-        let reached = ctx.upstreams.knows(&uid) && (routed.is_none() || routed == address);
+        let routed = ctx.upstreams.get(&record);
+        let reached = ctx.upstreams.knows(&record) && (routed.is_none() || routed == address);
         if as_wanted && same && reached {
             continue;
         }
         if let Some(main) = main {
-            ctx.listings.put(&uid, (*main).clone().into());
+            ctx.listings.put(&identity.uid, (*main).clone().into());
         }
         ctx.triggers.workspaces.fire(w);
     }
@@ -206,6 +211,6 @@ async fn living(ctx: &Context, server: &str) -> Option<BTreeSet<String>> {
     let workspaces = Api::<Workspace>::all(ctx.frame.client.clone()).list(&all).await.ok()?;
     let servers = DockerServer::api(&ctx.frame.client, None).list(&all).await.ok()?;
     let elsewhere = |w: &Workspace| w.server().is_some_and(|of| of != server);
-    let here = workspaces.items.into_iter().filter(|w| !elsewhere(w)).filter_map(|w| w.uid());
+    let here = workspaces.items.into_iter().filter(|w| !elsewhere(w)).map(|w| w.identity().uid);
     Some(here.chain(servers.items.into_iter().filter_map(|s| s.uid())).collect())
 }

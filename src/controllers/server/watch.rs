@@ -168,6 +168,10 @@ fn wake(ctx: &Context, server: &str, server_uid: &str, event: &EngineEvent) -> W
         }
         (Some(uid), Some(namespace), Some(name)) => {
             ctx.listings.forget(uid);
+            if let Some(holder) = ctx.caches.takeovers.holder(uid).and_then(|w| ctx.caches.workspaces.get(&w)) {
+                ctx.triggers.workspaces.fire(&holder);
+                return if event.action == "rename" { Whose::Unknown } else { Whose::Known };
+            }
             ctx.triggers.workspaces.fire_named(Some(namespace), name);
             // Under another name, or with no record behind it, only a list tells what it is.
             let record = ctx.caches.workspaces.get(&ObjectRef::new(name).within(namespace));

@@ -17,7 +17,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Removes everything that carries the workspace's uid, on the server it was placed on. Shared folders are the
 /// project's and stay.
 pub async fn destroy(ctx: &Context, record: &Workspace, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
-    let uid = record.uid().unwrap_or_default();
+    let (uid, identity) = (record.uid().unwrap_or_default(), record.identity());
     ctx.reached(&uid, None);
     if pass.status.phase != WorkspacePhase::Destroyed {
         pass.status.phase = WorkspacePhase::Destroyed;
@@ -25,18 +25,23 @@ pub async fn destroy(ctx: &Context, record: &Workspace, pass: &mut Pass<Workspac
     }
     if let Some(server) = pass.status.docker_server.clone() {
         let removed = match site(ctx, &server) {
-            Ok(site) => remove_all(site.engine.as_ref(), &uid, pass).await.map_err(|e| PassError::engine("Ready", &e)),
+            Ok(site) => remove_all(site.engine.as_ref(), &identity.uid, pass).await.map_err(|e| PassError::engine("Ready", &e)),
             Err(e) => Err(e),
         };
         if let Err(e) = removed {
             abandon(ctx, record, &server, e, pass)?;
         }
     }
-    ctx.upstreams.forget(&uid);
-    ctx.restarts.forget(&uid);
-    ctx.clones.forget(&uid);
-    ctx.listings.forget(&uid);
+    ctx.listings.forget(&identity.uid);
+    forget(ctx, &uid);
     Ok(())
+}
+
+/// Forgets what this process knows of a record.
+pub fn forget(ctx: &Context, uid: &str) {
+    ctx.upstreams.forget(uid);
+    ctx.restarts.forget(uid);
+    ctx.clones.forget(uid);
 }
 
 async fn remove_all(engine: &dyn Engine, uid: &str, pass: &mut Pass<WorkspaceStatus>) -> Result<(), EngineError> {
@@ -73,7 +78,7 @@ fn abandon(
         "container {} with its volumes and network (label {}={}) on server {server}",
         pass.status.container_id.as_deref().map_or("(not made yet)", |id| id.get(..12).unwrap_or(id)),
         labels::UID,
-        record.uid().unwrap_or_default()
+        record.identity().uid
     );
     let told = record.annotations().get(labels::ABANDON).is_some_and(|v| v == "true");
     if told || e.reason == "ServerGone" {

@@ -42,19 +42,19 @@ pub async fn settle(
 ) -> Result<Settled, PassError> {
     let owner = owner(ctx, record);
     // A list does not tell of a run that began while nobody looked, in which there are no credentials yet.
-    let clones = pass.status.repositories_digest.is_some() && ctx.clones.is_new(&owner.uid);
-    let mut listed = ctx.listings.take(&owner.uid).filter(|_| !clones);
+    let clones = pass.status.repositories_digest.is_some() && ctx.clones.is_new(&owner.record);
+    let mut listed = ctx.listings.take(&owner.identity.uid).filter(|_| !clones);
     for _ in 0..ROUNDS {
         let from_list = listed.is_some();
         let observed = observe(site.engine.as_ref(), &owner, wanted, listed.take()).await?;
-        note(ctx, &owner.uid, site, wanted, &observed, pass);
+        note(ctx, &owner.record, site, wanted, &observed, pass);
         // What is in the way has no event that would wake us when it goes, so we look again by ourselves.
         let steps = plan(wanted, &observed.seen).map_err(|b| PassError::transient("ContainerRunning", b.reason, b.message))?;
         if from_list && !steps.is_empty() {
             // A list may show that there is nothing to do; what is to be done is decided on a closer look.
             continue;
         }
-        let (steps, held) = hold_back(ctx, &owner.uid, &observed, steps);
+        let (steps, held) = hold_back(ctx, &owner.record, &observed, steps);
         if steps.is_empty() {
             return match held {
                 Some(held) if observed.address(wanted).is_none() => Err(held),
@@ -68,7 +68,7 @@ pub async fn settle(
         announce(wanted, pass);
         if steps.iter().any(|s| matches!(s, Step::Stop(n) | Step::Remove(n) if *n == wanted.main.name)) {
             // Its address may be another's as soon as it is free.
-            ctx.reached(&owner.uid, None);
+            ctx.reached(&owner.record, None);
         }
         let mut ids = ids(&observed.seen);
         let main = observed.main(wanted).map(|m| m.id.clone());
@@ -89,14 +89,14 @@ pub async fn settle(
 
 /// Whose the workspace's objects are.
 pub fn owner(ctx: &Context, record: &Workspace) -> Owner {
-    let namespace = record.namespace().unwrap_or_default();
-    let project = ctx.caches.projects.get(&ObjectRef::new(&namespace));
+    let project = record.namespace().unwrap_or_default();
+    let found = ctx.caches.projects.get(&ObjectRef::new(&project));
     Owner {
         instance: ctx.instance.clone(),
-        uid: record.uid().unwrap_or_default(),
-        project_uid: project.and_then(|p| p.uid()).unwrap_or_default(),
-        namespace,
-        name: record.name_any(),
+        record: record.uid().unwrap_or_default(),
+        identity: record.identity(),
+        project_uid: found.and_then(|p| p.uid()).unwrap_or_default(),
+        project,
     }
 }
 
@@ -325,7 +325,7 @@ impl Hands<'_> {
             labels: all_labels,
             mounts: wanted.mounts.clone(),
             attach,
-            hostname: main.then(|| self.owner.name.clone()),
+            hostname: main.then(|| self.owner.identity.name.clone()),
             memory: u64::from(wanted.limits.memory_mb) << 20,
             // A limit is at most 1,024 cores (schema), so this cannot overflow.
             nano_cpus: (wanted.limits.cpu * 1e9) as u64,

@@ -170,7 +170,7 @@ pub async fn have_one(ctx: &Context, server: &str, engine: &Arc<dyn Engine>, ima
 async fn abandoned(ctx: &Context, key: &Key, image: &Image) {
     let waits = |w: &Workspace| w.server() == Some(&key.0) && w.spec.running && w.metadata.deletion_timestamp.is_none();
     let wants = |w: &Workspace| {
-        let found = ctx.caches.environments.of(&ctx.caches, w.metadata.namespace.as_deref().unwrap_or_default());
+        let found = ctx.caches.environments.of(&ctx.caches, w);
         // What cannot be worked out now may be again in a moment.
         found.is_none_or(|found| found.is_ok_and(|(_, env)| env.image == *image))
     };

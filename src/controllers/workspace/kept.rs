@@ -18,15 +18,15 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Notes where the workspace is reached, if what runs under its name is provably its own. Changes nothing.
 pub async fn look(ctx: &Context, record: &Workspace, site: &Site) -> Result<(), PassError> {
     let owner = execute::owner(ctx, record);
-    let base = base_name(&owner.namespace, &owner.name, &owner.uid);
-    let main = match ctx.listings.take(&owner.uid).filter(|c| c.name == base) {
+    let base = base_name(&owner.identity);
+    let main = match ctx.listings.take(&owner.identity.uid).filter(|c| c.name == base) {
         Some(listed) => Some(listed),
         None => site.engine.inspect(&base).await.map_err(|e| PassError::engine("ContainerRunning", &e))?,
     };
     let main = main.filter(|c| c.state == ContainerState::Running && owner.of("main").proves(&c.labels));
     let network = site.network_of(ctx, &base);
     let address = main.and_then(|c| c.networks.get(network.name()).copied().flatten());
-    ctx.reached(&owner.uid, address.filter(|_| site.near));
+    ctx.reached(&owner.record, address.filter(|_| site.near));
     Ok(())
 }
 
@@ -36,18 +36,18 @@ pub async fn keep(ctx: &Context, record: &Workspace, pass: &mut Pass<WorkspaceSt
     let Some(server) = pass.status.docker_server.clone() else { return Ok(()) };
     let (site, owner) = (site(ctx, &server)?, execute::owner(ctx, record));
     let failed = |e| PassError::engine("ContainerRunning", &e);
-    let mut own = site.engine.containers(Some(&owner.uid)).await.map_err(failed)?;
-    let base = base_name(&owner.namespace, &owner.name, &owner.uid);
-    own.retain(|c| Ownership::of_record(&c.labels, "Workspace", &owner.uid) && c.name != fork::copier(&base));
+    let mut own = site.engine.containers(Some(&owner.identity.uid)).await.map_err(failed)?;
+    let base = base_name(&owner.identity);
+    own.retain(|c| Ownership::of_record(&c.labels, "Workspace", &owner.identity.uid) && c.name != fork::copier(&base));
     // Companions live in the main container's network: it is started first and stopped last.
     own.sort_by_key(|c| (c.name == base) != record.spec.running);
     let main = own.iter().find(|c| c.name == base && c.state == ContainerState::Running && record.spec.running);
     let network = site.network_of(ctx, &base);
     let address = main.and_then(|c| c.networks.get(network.name()).copied().flatten());
-    ctx.reached(&owner.uid, address.filter(|_| site.near));
+    ctx.reached(&owner.record, address.filter(|_| site.near));
     pass.status.address = address.map(|a| a.to_string());
     for c in &own {
-        let done = set_running(ctx, &site, &owner.uid, c, record.spec.running).await.map_err(failed)?;
+        let done = set_running(ctx, &site, &owner.record, c, record.spec.running).await.map_err(failed)?;
         done.into_iter().for_each(|did| pass.did(format!("{did} container {}", c.name)));
     }
     if !record.spec.running {

@@ -10,11 +10,13 @@ mod placement;
 mod repositories;
 mod restarts;
 mod routes;
+mod warm;
 
 pub use fork::{copier, is_due};
 pub use images::{BuildLogs, Supply, have_one};
 pub use repositories::Clones;
 pub use restarts::Restarts;
+pub use warm::{of_template, remove};
 
 use super::context::Context;
 use super::retry::PassError;
@@ -48,6 +50,9 @@ impl Loop for Workspaces {
     const FINALIZER: Option<&'static str> = Some(labels::WORKSPACE_FINALIZER);
 
     async fn reconcile(&self, record: &Workspace, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+        if let Some(by) = record.claimed_by() {
+            return warm::give_away(&self.0, record, by).await;
+        }
         if let Some(server) = pass.status.docker_server.as_deref().and_then(|s| self.0.caches.servers.get(&ObjectRef::new(s))) {
             known(&self.0, &server)?;
         }
@@ -59,11 +64,16 @@ impl Loop for Workspaces {
             }
         };
         pass.holds("Resolved", "Resolved");
-        self.name_it(pass)?;
+        // One that nobody has yet is not reached by anybody.
+        let is_warm = record.warm_of().is_some();
+        if !is_warm {
+            self.name_it(pass)?;
+        }
         if !record.spec.running && pass.status.docker_server.is_none() {
             stopped(&self.0, record, pass);
             return Ok(());
         }
+        warm::claim(&self.0, record, &project, &env, pass).await?;
         let server = placement::place(&self.0, record, &project, &env, pass).await?;
         let site = site(&self.0, &server)?;
         let wanted = wanted_of(&self.0, record, &project, &env, &site);
@@ -75,13 +85,19 @@ impl Loop for Workspaces {
         }
         let again =
             repositories::have(&self.0, record, &env, &site, repositories::is_kept(&env, &wanted, &settled.volumes), pass);
-        routes::publish(&self.0, record, &env, pass).await?;
-        if !site.near && !env.ports.is_empty() {
+        if !is_warm {
+            routes::publish(&self.0, record, &env, pass).await?;
+        }
+        if !site.near && !env.ports.is_empty() && !is_warm {
             return Err(no_gateway(&server));
         }
-        routes::answering(&self.0, &env, pass).await?;
-        pass.holds("ServicesAnswering", "Answering");
-        routes::live(&self.0, record, pass)?;
+        if site.near || !is_warm {
+            routes::answering(&self.0, &env, pass).await?;
+            pass.holds("ServicesAnswering", "Answering");
+        }
+        if !is_warm {
+            routes::live(&self.0, record, pass)?;
+        }
         pass.status.phase = WorkspacePhase::Running;
         if let Some(held) = settled.held {
             return Err(held);
@@ -99,6 +115,10 @@ impl Loop for Workspaces {
     }
 
     async fn cleanup(&self, record: &Workspace, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+        if warm::is_given_away(&self.0, record).await? {
+            cleanup::forget(&self.0, &record.uid().unwrap_or_default());
+            return Ok(());
+        }
         cleanup::destroy(&self.0, record, pass).await
     }
 }
@@ -183,8 +203,8 @@ fn known(ctx: &Context, server: &DockerServer) -> Result<(), PassError> {
 
 /// What the workspace should have on its server.
 fn wanted_of(ctx: &Context, record: &Workspace, project: &Project, env: &Environment, site: &Site) -> Wanted {
-    let (namespace, uid) = (record.namespace().unwrap_or_default(), record.uid().unwrap_or_default());
-    let base = base_name(&namespace, &record.name_any(), &uid);
+    let namespace = record.namespace().unwrap_or_default();
+    let base = base_name(&record.identity());
     let shared = shared_base(&namespace, &project.uid().unwrap_or_default());
     let wanted = wanted(&base, &shared, env, &record.spec.env, site.network_of(ctx, &base));
     let recreate = record.annotations().get(labels::RECREATE) == Some(&wanted.main.digest);
@@ -194,7 +214,7 @@ fn wanted_of(ctx: &Context, record: &Workspace, project: &Project, env: &Environ
 impl Workspaces {
     fn environment(&self, record: &Workspace) -> Result<(Arc<Project>, Arc<Environment>), PassError> {
         let name = record.namespace().unwrap_or_default();
-        match self.0.caches.environments.of(&self.0.caches, &name) {
+        match self.0.caches.environments.of(&self.0.caches, record) {
             Some(found) => found.map_err(|e| PassError::stalled("Resolved", e.reason, e.message)),
             None => Err(PassError::stalled("Resolved", "ProjectNotFound", format!("project {name:?} does not exist"))),
         }

@@ -4,7 +4,7 @@ use crate::controllers::retry::PassError;
 use crate::engine::ownership::Ownership;
 use crate::engine::{Container, ContainerState, Engine};
 use crate::plan::workspace::{Seen, SeenContainer, State, Wanted, WantedContainer, WantedNetwork, WantedVolume};
-use crate::resource::labels;
+use crate::resource::{Identity, labels};
 use futures::future::try_join_all;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,13 +15,13 @@ pub struct Owner {
     /// This installation.
     pub instance: String,
     /// The record's uid.
-    pub uid: String,
+    pub record: String,
+    /// What its objects are called by.
+    pub identity: Identity,
     /// Its project.
-    pub namespace: String,
+    pub project: String,
     /// Its project's uid.
     pub project_uid: String,
-    /// Its name.
-    pub name: String,
 }
 
 impl Owner {
@@ -29,10 +29,10 @@ impl Owner {
     pub fn of(&self, role: &str) -> Ownership {
         Ownership {
             instance: self.instance.clone(),
-            uid: self.uid.clone(),
+            uid: self.identity.uid.clone(),
             kind: "Workspace".into(),
-            namespace: Some(self.namespace.clone()),
-            name: self.name.clone(),
+            namespace: Some(self.identity.namespace.clone()),
+            name: self.identity.name.clone(),
             role: role.to_owned(),
         }
     }
@@ -43,7 +43,8 @@ impl Owner {
         if !volume.shared {
             return own;
         }
-        Ownership { uid: self.project_uid.clone(), kind: "Project".into(), name: self.namespace.clone(), ..own }
+        let (uid, namespace) = (self.project_uid.clone(), Some(self.project.clone()));
+        Ownership { uid, namespace, kind: "Project".into(), name: self.project.clone(), ..own }
     }
 }
 

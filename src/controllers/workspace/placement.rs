@@ -30,12 +30,7 @@ pub async fn place(
         return Ok(server);
     }
     let server = record.spec.docker_server.clone().or(fork::server(ctx, record)?);
-    let need = Need {
-        ram_mb: u64::from(env.min_ram_mb),
-        disk_gb: env.min_disk_gb,
-        groups: project.spec.groups.iter().map(|g| g.group.clone()).collect(),
-        server,
-    };
+    let need = need(project, env, server);
     let uid = record.uid().unwrap_or_default();
     let amount = Amount::new(env.min_ram_mb, env.min_disk_gb);
     let chosen = ctx.caches.reserved.reserve(&uid, |sums| {
@@ -59,6 +54,44 @@ pub async fn place(
     pass.did(format!("placed on {server}"));
     pass.holds("Scheduled", "Scheduled");
     Ok(server)
+}
+
+fn need(project: &Project, env: &Environment, server: Option<String>) -> Need {
+    let groups = project.spec.groups.iter().map(|g| g.group.clone()).collect();
+    Need { ram_mb: u64::from(env.min_ram_mb), disk_gb: env.min_disk_gb, groups, server }
+}
+
+/// Reserves on the server of a warm environment, in place of what that one holds there, by the same rules as anywhere.
+///
+/// # Errors
+/// Why the workspace cannot be there.
+pub fn take_over(
+    ctx: &Context,
+    record: &Workspace,
+    project: &Project,
+    env: &Environment,
+    warm: &Workspace,
+    server: &str,
+) -> Result<(), String> {
+    if record.spec.docker_server.as_deref().is_some_and(|asked| asked != server) {
+        return Err("another server was asked for".into());
+    }
+    let need = need(project, env, Some(server.to_owned()));
+    let amount = Amount::new(env.min_ram_mb, env.min_disk_gb);
+    let (uid, from) = (record.uid().unwrap_or_default(), warm.uid().unwrap_or_default());
+    let taken = ctx
+        .caches
+        .reserved
+        .take_over(&uid, &from, |sums| choose(&need, &candidates(ctx, &sums)).map(|c| Placed { server: c.name.clone(), amount }));
+    taken.map(drop)
+}
+
+/// Nothing came of it: each holds what its copy says.
+pub fn give_back(ctx: &Context, record: &Workspace, warm: &Workspace) {
+    confirm(ctx, record, false);
+    if let Some(warm) = ctx.caches.workspaces.get(&ObjectRef::from_obj(warm)).filter(|w| w.metadata.uid == warm.metadata.uid) {
+        ctx.caches.reserved.seen(&warm);
+    }
 }
 
 /// What was reserved counts only if it was written down, for a record that is still there. The copy says what counts

@@ -3,6 +3,7 @@
 use super::records::IDLE;
 use super::world::{PATIENCE, World, until};
 use crate::support::traefik::request;
+use devsanctum::plan::workspace::base_name;
 use devsanctum::resource::{Project, Workspace, labels};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
@@ -43,7 +44,7 @@ impl World<'_> {
 
     /// Says in what the world differs from the records.
     pub async fn equals_records(&self) -> Result<(), String> {
-        let all = self.workspaces().list(&ListParams::default()).await.map_err(|e| e.to_string())?.items;
+        let all = Api::<Workspace>::all(self.client.clone()).list(&ListParams::default()).await.map_err(|e| e.to_string())?.items;
         let mut wanted = vec![format!("{}-probe running", self.bridge())];
         let mut volumes = Vec::new();
         let project = Api::<Project>::all(self.client.clone()).get_opt("team").await.map_err(|e| e.to_string())?;
@@ -54,7 +55,7 @@ impl World<'_> {
             if phase.to_lowercase() != state.replace("exited", "stopped") {
                 return Err(format!("{} is {phase}: {:?}", w.name_any(), w.status.as_ref().and_then(|s| s.message.clone())));
             }
-            let base = format!("ds-team-{}-{}", w.name_any(), &w.uid().unwrap_or_default()[..8]);
+            let base = base_name(&w.identity());
             wanted.push(format!("{base} {state}"));
             wanted.extend((0..self.sidecars).map(|_| format!("{base}.side {state}")));
             volumes.push(format!("{base}.data"));
@@ -93,6 +94,8 @@ impl World<'_> {
 
     async fn routes_equal(&self, all: &[Workspace]) -> Result<(), String> {
         let routes = self.routes().list(&ListParams::default()).await.map_err(|e| e.to_string())?.items;
+        // What nobody has yet is not routed.
+        let all: Vec<&Workspace> = all.iter().filter(|w| w.warm_of().is_none()).collect();
         let names = routes.iter().map(|r| r.spec.workspace.clone()).collect();
         same("routes", all.iter().map(|w| w.name_any()).collect(), names)?;
         let url = format!("http://{}/api/http/routers?per_page=1000", self.traefik().api);
@@ -102,11 +105,11 @@ impl World<'_> {
         let served =
             routers.as_array().into_iter().flatten().filter(|r| r["rule"].as_str().is_some_and(|r| r.contains(".localhost")));
         let rules = served.map(|r| r["rule"].as_str().unwrap_or_default().to_owned()).collect();
-        let running: Vec<&Workspace> = all.iter().filter(|w| w.spec.running).collect();
+        let running: Vec<&Workspace> = all.into_iter().filter(|w| w.spec.running).collect();
         same("live routes", running.iter().filter_map(|w| host(w)).map(|h| format!("Host(`{h}`)")).collect(), rules)?;
         for w in running {
             let (code, body) = request(self.web, &host(w).unwrap_or_default(), "/", &[]).await;
-            if code != 200 || !body.starts_with(&w.name_any()) {
+            if code != 200 || !body.starts_with(&w.identity().name) {
                 return Err(format!("{} answers {code} {body:?}", w.name_any()));
             }
         }

@@ -25,5 +25,6 @@ mod services;
 mod sidecars;
 mod ssh;
 mod unbuildable;
+mod warm;
 mod ways_in;
 mod world;

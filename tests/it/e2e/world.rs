@@ -7,10 +7,11 @@ use crate::support::ports::free_address;
 use crate::support::traefik::{find_traefik, request};
 use crate::support::watchdog::Watchdog;
 use crate::support::{self, client, devsanctum};
+use devsanctum::plan::workspace::base_name;
 use devsanctum::proxy::Earlier;
 use devsanctum::resource::{DockerServer, Route, Workspace, labels};
+use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
-use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -215,8 +216,7 @@ impl<'d> World<'d> {
 
     /// The name of a workspace's container.
     pub async fn container(&self, name: &str) -> String {
-        let w = self.workspace(name).await;
-        format!("ds-team-{name}-{}", &w.uid().unwrap()[..8])
+        base_name(&self.workspace(name).await.identity())
     }
 
     /// The name of the bridge that workspaces share.

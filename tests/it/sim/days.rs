@@ -42,6 +42,9 @@ fn times(seed: u64) -> Vec<Duration> {
 /// A day. It goes on where it was when the process was started anew.
 pub async fn day(hands: &Hands<'_>) {
     let world = hands.world;
+    if world.plan.seed.is_multiple_of(3) && !world.once("warm") {
+        hands.merge("Template", "page", json!({"spec": {"warm": 1}})).await;
+    }
     for name in &NAMES[..AT_LEAST] {
         hands.workspace_once(name).await;
     }
@@ -95,7 +98,8 @@ async fn happen(hands: &Hands<'_>, mut chance: SplitMix) {
 
 /// What people do.
 async fn people(hands: &Hands<'_>, mut chance: SplitMix) {
-    let all = hands.list("Workspace").await;
+    let mut all = hands.list("Workspace").await;
+    all.retain(|w| w["metadata"]["namespace"] == "team");
     let names: Vec<&str> = all.iter().filter_map(|w| w["metadata"]["name"].as_str()).collect();
     let staying = all.iter().filter(|w| w["metadata"]["deletionTimestamp"].is_null()).count();
     let name = NAMES[chance.below(NAMES.len())];

@@ -4,6 +4,7 @@ use super::world::World;
 use devsanctum::engine::fake::Glance;
 use devsanctum::engine::ownership::Ownership;
 use devsanctum::proxy::Proxy;
+use devsanctum::resource::Identity;
 use devsanctum::resource::common::Visibility;
 use devsanctum::store::Stored;
 use serde::Deserialize;
@@ -13,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Default)]
 pub struct Records {
     revision: i64,
-    /// Workspaces' uids.
-    workspaces: BTreeSet<String>,
+    /// Workspaces' uids, and those that their objects bear.
+    workspaces: BTreeMap<String, String>,
     /// Uids of routes that are private.
     private: BTreeSet<String>,
 }
@@ -26,7 +27,12 @@ impl Records {
         if self.revision == revision {
             return;
         }
-        self.workspaces = world.stored("workspaces.devsanctum.io").await.into_iter().map(|w| w.uid).collect();
+        let identity = |w: Stored| {
+            let Taking { status } = serde_json::from_slice(&w.body).unwrap();
+            let of = status.and_then(|s| s.took_over).map_or_else(|| w.uid.clone(), |it| it.uid);
+            (w.uid, of)
+        };
+        self.workspaces = world.stored("workspaces.devsanctum.io").await.into_iter().map(identity).collect();
         let private = |route: &Stored| {
             let Spec { spec } = serde_json::from_slice(&route.body).unwrap();
             spec.visibility == Some(Visibility::Private)
@@ -34,6 +40,17 @@ impl Records {
         self.private = world.stored("routes.devsanctum.io").await.into_iter().filter(private).map(|r| r.uid).collect();
         self.revision = revision;
     }
+}
+
+#[derive(Deserialize)]
+struct Taking {
+    status: Option<Status>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    took_over: Option<Identity>,
 }
 
 #[derive(Deserialize)]
@@ -83,7 +100,7 @@ pub fn one_main_each(own: &[Own]) -> Vec<String> {
 /// What must hold but for a moment: a container of ours has a record.
 pub fn orphans(own: &[Own], records: &Records) -> Vec<String> {
     let ours = own.iter().filter(|it| it.here && it.owner.kind == "Workspace");
-    let orphans = ours.filter(|it| !records.workspaces.contains(&it.owner.uid));
+    let orphans = ours.filter(|it| !records.workspaces.values().any(|uid| *uid == it.owner.uid));
     orphans.map(|it| format!("container {} has no record", it.container.name)).collect()
 }
 
@@ -101,7 +118,8 @@ pub async fn routes(world: &World, own: &[Own], records: &Records) -> Vec<String
     }
     let mut wrong = Vec::new();
     for (uid, entry) in world.proxy.routes().0 {
-        if !runs.contains(&(entry.upstream.ip().to_string(), entry.workspace_uid.clone())) {
+        let identity = records.workspaces.get(&entry.workspace_uid).unwrap_or(&entry.workspace_uid);
+        if !runs.contains(&(entry.upstream.ip().to_string(), identity.clone())) {
             wrong.push(format!("{} leads to {}, which is no running container of its workspace", entry.host, entry.upstream));
         }
         if records.private.contains(&uid) && entry.visibility != Visibility::Private {

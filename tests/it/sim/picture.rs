@@ -80,6 +80,9 @@ fn masks(records: &BTreeMap<String, Value>, world: &World) -> Masks {
         let uid = text(&record["metadata"]["uid"]);
         masks.add(uid, format!("<uid {name}>"));
         masks.add(uid.get(..8).unwrap_or_default(), format!("<uid8 {name}>"));
+        let took_over = text(&record["status"]["tookOver"]["uid"]);
+        masks.add(took_over, format!("<uid taken over by {name}>"));
+        masks.add(took_over.get(..8).unwrap_or_default(), format!("<uid8 taken over by {name}>"));
         masks.add(text(&record["status"]["slug"]), format!("<slug {name}>"));
     }
     for (server, engine) in &world.engines {

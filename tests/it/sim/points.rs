@@ -155,6 +155,7 @@ macro_rules! each_workload {
             built = "built"
             repository = "repository"
             fork = "fork"
+            warm = "warm"
             daemon_restart = "daemon-restart"
             failing = "failing"
             private_route = "private-route"

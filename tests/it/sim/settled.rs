@@ -30,13 +30,18 @@ pub async fn differences(hands: &Hands<'_>) -> Vec<String> {
         if record["status"]["phase"] != phase {
             wrong.push(format!("{name} is {}: {}", record["status"]["phase"], record["status"]["message"]));
         }
-        let base = format!("ds-{}-{name}-{}", text(&meta["namespace"]), &text(&meta["uid"])[..8]);
+        // One that began with a warm environment has that one's objects.
+        let it = Some(&record["status"]["tookOver"]).filter(|it| it.is_object()).unwrap_or(meta);
+        let base = format!("ds-{}-{}-{}", text(&it["namespace"]), text(&it["name"]), &text(&it["uid"])[..8]);
+        if record["status"]["claimedBy"].is_object() {
+            wrong.push(format!("{name} was claimed and is still there"));
+        }
         let Some(own) = wanted.get_mut(text(&record["status"]["dockerServer"])) else {
             wrong.push(format!("{name} is on no server"));
             continue;
         };
         own.extend([format!("container {base} {is}"), format!("volume {base}.data")]);
-        own.extend(clones.then(|| format!("volume {base}.workspace")));
+        own.extend((clones && text(&meta["namespace"]) == "team").then(|| format!("volume {base}.workspace")));
         let volume = format!("{base}.data");
         if !runs && !found(hands.world, &base) {
             // One that never ran need not have been made; where it was removed by hand, what was written stays.

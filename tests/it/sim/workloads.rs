@@ -38,7 +38,7 @@ const fn short(name: &'static str, servers: &'static [&'static str], steps: &'st
 const DAY: Workload = Workload { name: "day", servers: TWO, steps: &[ground, day], patience: Duration::from_secs(3600) };
 
 /// All short ones.
-pub const ALL: [Workload; 20] = [
+pub const ALL: [Workload; 21] = [
     short("create", ONE, &[touched, one]),
     short("five-on-two", TWO, &[ground, five]),
     short("stop-start", ONE, &[ground, one, stop, start]),
@@ -54,6 +54,7 @@ pub const ALL: [Workload; 20] = [
     short("built", ONE, &[dockerfile, ground, one]),
     short("repository", ONE, &[repository, ground, one, kill]),
     short("fork", TWO, &[ground, one_on_s2, fork]),
+    short("warm", ONE, &[ground, warm, one, warm_env, delete, cold]),
     short("daemon-restart", ONE, &[ground, one, daemon_down, daemon_up]),
     short("failing", ONE, &[ground, one, engine_fails, delete, engine_works]),
     short("private-route", ONE, &[ground, one, route, private, no_route]),
@@ -113,6 +114,9 @@ steps! {
         copy["spec"]["from"] = json!("w0");
         hands.create(copy).await;
     }
+    warm(hands) { hands.merge("Template", "page", json!({"spec": {"warm": 2}})).await; }
+    warm_env(hands) { hands.merge("Template", "page", json!({"spec": {"env": {"COLOUR": "green"}}})).await; }
+    cold(hands) { hands.merge("Template", "page", json!({"spec": {"warm": null}})).await; }
     stop(hands) { hands.merge("Workspace", "w0", json!({"spec": {"running": false}})).await; }
     start(hands) { hands.merge("Workspace", "w0", json!({"spec": {"running": true}})).await; }
     delete(hands) { hands.delete("Workspace", "w0").await; }

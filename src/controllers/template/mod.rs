@@ -1,13 +1,16 @@
 //! The template loop: says whether a template can be resolved, and to what.
 
+mod warm;
+
 use super::context::Context;
+use super::environments::project_of;
 use super::retry::PassError;
 use super::skeleton::Loop;
 use super::status::Pass;
 use crate::plan::environment::{Environment, HardLimits, resolve};
 use crate::plan::image::Image;
-use crate::resource::common::{Limits, Visibility};
-use crate::resource::{ProjectSpec, ResolvedTemplate, Template, TemplateStatus};
+use crate::resource::common::Limits;
+use crate::resource::{ResolvedTemplate, Template, TemplateStatus};
 use async_trait::async_trait;
 use kube::ResourceExt;
 
@@ -20,13 +23,13 @@ impl Loop for Templates {
     const NAME: &'static str = "template";
 
     async fn reconcile(&self, record: &Template, pass: &mut Pass<TemplateStatus>) -> Result<(), PassError> {
-        let alone = project_of(record.name_any());
-        match resolve(&alone, &self.0.settings().images, &self.0.caches) {
+        let alone = project_of(&record.name_any());
+        match resolve(&alone.spec, &self.0.settings().images, &self.0.caches) {
             Ok(environment) => {
                 pass.status.digest = Some(environment.digest());
-                pass.status.resolved = Some(told(environment));
+                pass.status.resolved = Some(told(environment.clone()));
                 pass.holds("Resolved", "Resolved");
-                Ok(())
+                warm::keep(&self.0, record, &environment, pass).await
             }
             Err(e) => {
                 (pass.status.digest, pass.status.resolved) = (None, None);
@@ -56,23 +59,5 @@ fn told(environment: Environment) -> ResolvedTemplate {
         limits: Limits { cpu: Some(cpu), memory_mb: Some(memory_mb), pids: Some(pids) },
         min_ram_mb: environment.min_ram_mb,
         min_disk_gb: environment.min_disk_gb,
-    }
-}
-
-/// A project that adds nothing to its template.
-fn project_of(template: String) -> ProjectSpec {
-    ProjectSpec {
-        display_name: None,
-        description: None,
-        owner: String::new(),
-        template,
-        visibility: Visibility::Private,
-        repositories: Vec::new(),
-        features: Vec::new(),
-        groups: Vec::new(),
-        min_ram_mb: None,
-        min_disk_gb: None,
-        port_visibility: Default::default(),
-        quota: Default::default(),
     }
 }

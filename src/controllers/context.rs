@@ -7,11 +7,11 @@ use super::triggers::Triggers;
 use crate::engine::{Connector, Engine};
 use crate::plan::environment::Library;
 use crate::proxy::Proxy;
-use crate::resource::{FeatureSpec, SETTINGS_NAME, SettingsSpec, TemplateSpec, Workspace, labels};
+use crate::resource::{FeatureSpec, Route, SETTINGS_NAME, SettingsSpec, TemplateSpec, Workspace, labels};
 use async_trait::async_trait;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -109,25 +109,66 @@ impl Engines {
 /// Where workspaces are reached, by uid. Only what this process has itself seen running is here: an address
 /// remembered from before may belong to another container by now.
 #[derive(Clone, Default)]
-pub struct Upstreams(Arc<Mutex<BTreeMap<String, Option<IpAddr>>>>);
+pub struct Upstreams(Arc<Mutex<BTreeMap<String, Upstream>>>);
+
+#[derive(Clone, Default)]
+struct Upstream {
+    /// Whether it was looked at.
+    seen: bool,
+    address: Option<IpAddr>,
+    /// Ports that open when they are ready.
+    probed: BTreeSet<u16>,
+    /// Those of them that are, once they were asked.
+    ready: Option<BTreeSet<u16>>,
+}
 
 impl Upstreams {
-    /// Notes what was seen; `true` when it is news.
+    /// Notes what was seen; `true` when it is news. At another address nothing is ready yet.
     pub fn set(&self, uid: &str, address: Option<IpAddr>) -> bool {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(uid.to_owned(), address) != Some(address)
+        let mut all = self.lock();
+        let it = all.entry(uid.to_owned()).or_default();
+        let news = !it.seen || it.address != address;
+        if it.address != address {
+            it.ready = None;
+        }
+        (it.seen, it.address) = (true, address);
+        news
+    }
+    /// Names the ports that open when they are ready.
+    pub fn guard(&self, uid: &str, probed: BTreeSet<u16>) {
+        let mut all = self.lock();
+        let it = all.entry(uid.to_owned()).or_default();
+        if it.probed != probed {
+            (it.probed, it.ready) = (probed, None);
+        }
+    }
+    /// Notes which of them are ready; `true` when it is news.
+    pub fn asked(&self, uid: &str, ready: BTreeSet<u16>) -> bool {
+        let mut all = self.lock();
+        let it = all.entry(uid.to_owned()).or_default();
+        it.ready.replace(ready.clone()) != Some(ready)
     }
     /// Forgets a workspace that is gone.
     pub fn forget(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.lock().remove(uid);
     }
     /// The address, if the workspace was seen running.
     pub fn get(&self, uid: &str) -> Option<IpAddr> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).copied().flatten()
+        self.lock().get(uid)?.address
     }
-    /// Whether the workspace was looked at at all.
+    /// Whether a port is open: to be routed to, where the workspace runs.
+    pub fn is_open(&self, uid: &str, port: u16) -> bool {
+        let all = self.lock();
+        let Some(it) = all.get(uid) else { return false };
+        !it.probed.contains(&port) || it.ready.as_ref().is_some_and(|ready| ready.contains(&port))
+    }
+    /// Whether all is known of the workspace that its routes depend on.
     pub fn knows(&self, uid: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(uid)
+        let known = |it: &Upstream| it.seen && (it.address.is_none() || it.probed.is_empty() || it.ready.is_some());
+        self.lock().get(uid).is_some_and(known)
+    }
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Upstream>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -137,6 +178,20 @@ impl Context {
         if self.upstreams.set(uid, address) {
             self.triggers.route_table.notify_one();
         }
+    }
+
+    /// Notes which of a workspace's probed ports are ready; the proxy is told when that is news.
+    pub fn ready(&self, uid: &str, ports: BTreeSet<u16>) {
+        if self.upstreams.asked(uid, ports) {
+            self.triggers.route_table.notify_one();
+        }
+    }
+
+    /// Whether a route's workspace runs, and only the port is not ready.
+    pub fn waits_for_port(&self, route: &Route) -> bool {
+        let workspace = ObjectRef::new(&route.spec.workspace).within(&route.namespace().unwrap_or_default());
+        let uid = self.caches.workspaces.get(&workspace).and_then(|w| w.uid()).unwrap_or_default();
+        self.upstreams.get(&uid).is_some() && !self.upstreams.is_open(&uid, route.spec.port)
     }
 
     /// The workspaces placed on a server.

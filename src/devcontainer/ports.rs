@@ -71,5 +71,5 @@ fn add(port: u16, fields: &Fields, draft: &mut Draft) {
         None => Protocol::Http,
     };
     let name = named.unwrap_or_else(|| format!("port-{port}"));
-    draft.template.ports.push(Port { name, port, protocol, public: false });
+    draft.template.ports.push(Port { name, port, protocol, public: false, readiness_probe: None });
 }

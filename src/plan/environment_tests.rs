@@ -17,7 +17,7 @@ impl Library for Shelf {
 }
 
 fn port(name: &str, port: u16) -> Port {
-    Port { name: name.into(), port, protocol: Default::default(), public: false }
+    Port { name: name.into(), port, protocol: Default::default(), public: false, readiness_probe: None }
 }
 
 fn project(template: &str) -> ProjectSpec {

@@ -2,6 +2,7 @@
 
 use super::types::{LiveRoute, LiveRoutes, ProxyError, RouteTable};
 use super::{Proxy, async_trait};
+use crate::resource::common::Protocol;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -101,6 +102,10 @@ impl Proxy for FakeProxy {
     /// Upstreams of a simulation are no addresses of this machine.
     async fn reaches(&self, _: SocketAddr) -> io::Result<()> {
         Ok(())
+    }
+
+    async fn answers(&self, _: SocketAddr, _: Protocol, _: &str) -> io::Result<u16> {
+        Ok(200)
     }
 
     async fn live(&self) -> Result<LiveRoutes, ProxyError> {

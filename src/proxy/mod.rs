@@ -12,6 +12,7 @@ pub mod fake_traefik;
 pub mod feed;
 pub mod live;
 pub mod managed;
+mod probe;
 mod process;
 pub mod render;
 pub mod static_config;
@@ -28,6 +29,7 @@ pub use static_config::{Earlier, ManagedSettings};
 pub use traefik::TraefikProxy;
 pub use types::*;
 
+use crate::resource::common::Protocol;
 use async_trait::async_trait;
 use std::io;
 use std::net::SocketAddr;
@@ -46,5 +48,9 @@ pub trait Proxy: Send + Sync + 'static {
     /// Whether an address takes connections from where the proxy is: on this machine.
     async fn reaches(&self, upstream: SocketAddr) -> io::Result<()> {
         tokio::net::TcpStream::connect(upstream).await.map(drop)
+    }
+    /// The status an address answers a GET with, likewise. It is not followed anywhere else.
+    async fn answers(&self, upstream: SocketAddr, protocol: Protocol, path: &str) -> io::Result<u16> {
+        probe::get(upstream, protocol, path).await
     }
 }

@@ -46,6 +46,39 @@ pub struct Port {
     /// On a public project: listed to visitors.
     #[serde(default)]
     pub public: bool,
+    /// When it is ready: its route opens only then, after each start of the workspace. Where left out, the route is open as long
+    /// as the workspace runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readiness_probe: Option<ReadinessProbe>,
+}
+
+/// What shows that a service is ready. One of the fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadinessProbe {
+    /// It answers a GET with a status from 200 to 399.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_get: Option<HttpGet>,
+    /// It takes connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_socket: Option<TcpSocket>,
+}
+
+/// A request for a page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpGet {
+    /// Path, with a query if need be.
+    #[serde(default = "root")]
+    pub path: String,
+}
+
+/// A connection, which is closed at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TcpSocket {}
+
+fn root() -> String {
+    "/".into()
 }
 
 /// A key of a `Secret`.
@@ -164,9 +197,31 @@ pub fn check_ports(path: &str, ports: &[Port], errors: &mut FieldErrors) {
         if !by_name.insert(&p.name) {
             errors.duplicate(format!("{path}[{i}].name"), p.name.as_str(), "every port needs a name of its own");
         }
+        if let Some(probe) = &p.readiness_probe {
+            check_probe(&format!("{path}[{i}].readinessProbe"), probe, p.protocol, errors);
+        }
         if !by_number.insert(p.port) {
             errors.duplicate(format!("{path}[{i}].port"), p.port, "every port number may be listed once");
         }
+    }
+}
+
+fn check_probe(path: &str, probe: &ReadinessProbe, protocol: Protocol, errors: &mut FieldErrors) {
+    if probe.http_get.is_some() == probe.tcp_socket.is_some() {
+        errors.required(path, "give one of 'httpGet' and 'tcpSocket'");
+    }
+    let Some(get) = &probe.http_get else { return };
+    if protocol == Protocol::Tcp {
+        errors.invalid(format!("{path}.httpGet"), get.path.as_str(), "a port that speaks TCP is asked with 'tcpSocket'");
+    }
+    let plain =
+        get.path.len() <= 1024 && get.path.starts_with('/') && get.path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+    if !plain {
+        errors.invalid(
+            format!("{path}.httpGet.path"),
+            get.path.as_str(),
+            "must begin with '/', and be at most 1024 letters, digits and signs without blanks and '#' (for example '/healthz')",
+        );
     }
 }
 

@@ -48,6 +48,10 @@ impl Loop for Routes {
             Standing::Unproved(_, e @ ProxyError::Unreachable(_)) => waiting("ProxyUnreachable", e.to_string()),
             Standing::Unproved(_, e @ ProxyError::Unusable(_)) => waiting("ProxyUnusable", e.to_string()),
             Standing::Refused(words) => waiting("Refused", format!("the proxy refuses it: {words}")),
+            Standing::NoUpstream if self.0.waits_for_port(record) => {
+                let message = format!("port {} is not ready yet: its readiness probe says so", record.spec.port);
+                waiting("ServiceNotReady", message)
+            }
             Standing::NoUpstream => {
                 waiting("WorkspaceNotRunning", format!("workspace {:?} is not running", record.spec.workspace))
             }

@@ -147,7 +147,8 @@ impl Table {
         }
         let reference = ObjectRef::new(&route.spec.workspace).within(&route.namespace()?);
         let workspace_uid = self.ctx.caches.workspaces.get(&reference)?.uid()?;
-        let address = self.ctx.upstreams.get(&workspace_uid)?;
+        let upstreams = &self.ctx.upstreams;
+        let address = upstreams.get(&workspace_uid).filter(|_| upstreams.is_open(&workspace_uid, route.spec.port))?;
         Some(RouteEntry {
             host: route.spec.host.clone(),
             upstream: SocketAddr::new(address, route.spec.port),

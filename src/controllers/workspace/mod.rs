@@ -78,6 +78,7 @@ impl Loop for Workspaces {
         let site = site(&self.0, &server)?;
         let wanted = wanted_of(&self.0, record, &project, &env, &site);
         fork::fill(&self.0, record, (&project, &env), &site, &wanted, pass).await?;
+        self.0.upstreams.guard(&record.uid().unwrap_or_default(), routes::probed(&env));
         let settled = execute::settle(&self.0, record, &site, &wanted, pass).await?;
         if !record.spec.running {
             stopped(&self.0, record, pass);
@@ -92,7 +93,7 @@ impl Loop for Workspaces {
             return Err(no_gateway(&server));
         }
         if site.near || !is_warm {
-            routes::answering(&self.0, &env, pass).await?;
+            routes::answering(&self.0, record, &env, pass).await?;
             pass.holds("ServicesAnswering", "Answering");
         }
         if !is_warm {

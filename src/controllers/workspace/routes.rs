@@ -12,7 +12,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// A service listening is asked this often within a pass, this far apart, before the pass gives way to others.
@@ -157,35 +158,78 @@ fn own_routes(ctx: &Context, record: &Workspace) -> Vec<std::sync::Arc<Route>> {
     known.filter(|r| ours(r)).collect()
 }
 
-/// Asks each service whether it takes connections. One that does not is asked ever more seldom: a development server
-/// may be off for days. (Its route is there all the while.)
-pub async fn answering(ctx: &Context, env: &Environment, pass: &Pass<WorkspaceStatus>) -> Result<(), PassError> {
+/// Ports that open when they are ready.
+pub fn probed(env: &Environment) -> BTreeSet<u16> {
+    env.ports.iter().filter(|p| p.readiness_probe.is_some()).map(|p| p.port).collect()
+}
+
+/// Asks each service whether it is ready, or takes connections where it does not say what shows that. One that does not is asked
+/// ever more seldom: a development server may be off for days. (Its route is there all the while.)
+pub async fn answering(
+    ctx: &Context,
+    record: &Workspace,
+    env: &Environment,
+    pass: &Pass<WorkspaceStatus>,
+) -> Result<(), PassError> {
     let Some(address) = pass.status.address.as_ref().and_then(|a| a.parse::<IpAddr>().ok()) else {
         let message = "the container runs but has no address on its network yet";
         return Err(PassError::waiting("ServicesAnswering", "NoAddress", message, Duration::from_secs(1)));
     };
+    let mut ready = BTreeSet::new();
+    let mut silent = None;
+    // One that is not there must not keep the routes of others closed.
     for port in &env.ports {
-        let mut last = None;
-        for ask in 0..ASKS {
-            if ask > 0 {
-                tokio::time::sleep(BETWEEN).await;
-            }
-            last = tokio::time::timeout(Duration::from_secs(2), ctx.proxy.reaches((address, port.port).into())).await.ok();
-            if matches!(last, Some(Ok(_))) {
-                break;
-            }
+        if silent.is_some() && port.readiness_probe.is_none() {
+            continue;
         }
-        let words = match last {
-            Some(Ok(_)) => continue,
-            Some(Err(e)) => e.to_string(),
-            None => "no answer in 2 s".into(),
-        };
-        let silent = pass.lasted("ServicesAnswering", "False").min(pass.lasted("ContainerRunning", "True"));
-        let wait = (silent / 10).clamp(SOONEST, LATEST);
-        let message = format!("service {:?} does not take connections on port {} yet ({words})", port.name, port.port);
-        return Err(PassError::waiting("ServicesAnswering", "NotListening", message, wait));
+        match ask(ctx, address, port).await {
+            Ok(()) => drop(ready.insert(port.port)),
+            Err(why) => silent = silent.or(Some((port, why))),
+        }
     }
-    Ok(())
+    ready.retain(|port| probed(env).contains(port));
+    ctx.ready(&record.uid().unwrap_or_default(), ready);
+    let Some((port, (reason, why))) = silent else { return Ok(()) };
+    let lasted = pass.lasted("ServicesAnswering", "False").min(pass.lasted("ContainerRunning", "True"));
+    let wait = (lasted / 10).clamp(SOONEST, LATEST);
+    let message = format!("service {:?} on port {} {why}", port.name, port.port);
+    Err(PassError::waiting("ServicesAnswering", reason, message, wait))
+}
+
+/// Some times within a pass, before it gives way to others.
+async fn ask(ctx: &Context, address: IpAddr, port: &Port) -> Result<(), (&'static str, String)> {
+    let mut last = Ok(());
+    for ask in 0..ASKS {
+        if ask > 0 {
+            tokio::time::sleep(BETWEEN).await;
+        }
+        last = ask_once(ctx, (address, port.port).into(), port).await;
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
+}
+
+async fn ask_once(ctx: &Context, upstream: SocketAddr, port: &Port) -> Result<(), (&'static str, String)> {
+    let get = port.readiness_probe.as_ref().and_then(|p| p.http_get.as_ref());
+    let asked = async {
+        match get {
+            Some(get) => ctx.proxy.answers(upstream, port.protocol, &get.path).await,
+            None => ctx.proxy.reaches(upstream).await.map(|()| 200),
+        }
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(2), asked).await;
+    let words = match (answer, get) {
+        (Ok(Ok(200..400)), _) => return Ok(()),
+        (Ok(Ok(status)), Some(get)) => {
+            return Err(("NotReady", format!("is not ready yet: it answers GET {} with {status}", get.path)));
+        }
+        (Ok(Ok(status)), None) => status.to_string(),
+        (Ok(Err(e)), _) => e.to_string(),
+        (Err(_), _) => "no answer in 2 s".into(),
+    };
+    Err(("NotListening", format!("does not take connections yet ({words})")))
 }
 
 /// Whether the proxy itself says that the workspace's routes are live.
@@ -219,7 +263,6 @@ fn waiting_for_route(pass: &mut Pass<WorkspaceStatus>, why: &str) -> PassError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
 
     #[test]
     fn no_two_ports_have_routes_of_one_name() {

@@ -15,6 +15,7 @@ mod hostile;
 mod isolation;
 mod kept;
 mod looping;
+mod readiness;
 pub mod records;
 mod registries;
 mod remote;

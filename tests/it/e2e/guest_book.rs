@@ -11,6 +11,7 @@ use crate::support::source::root;
 use crate::support::{bare, devsanctum};
 use devsanctum::resource::WorkspacePhase;
 use serde_json::json;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -137,6 +138,25 @@ async fn ssh_works(world: &World<'_>) {
     assert_eq!(std::fs::read(fetched).unwrap(), std::fs::read(root().join("examples/node-postgres/app/server.js")).unwrap());
 }
 
+/// A terminal, with a terminal on this side as a person has one.
+async fn terminal_works(world: &World<'_>) {
+    let line =
+        format!("{} --state-dir {} -n team terminal w0", devsanctum().get_program().display(), world.state_dir().display());
+    let mut script = bare("timeout");
+    script.args(["60", "script", "-qfec", &line, "/dev/null"]).env("SHELL", "/bin/sh").env("TERM", "xterm");
+    let mut running = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let done = tokio::task::spawn_blocking(move || {
+        let mut keys = running.stdin.take().unwrap();
+        keys.write_all(b"echo $(whoami) $(pwd) $(git -C app log --format=%f); exit $((3+4))\n").unwrap();
+        let mut screen = String::new();
+        running.stdout.take().unwrap().read_to_string(&mut screen).unwrap();
+        (running.wait().unwrap().code(), screen)
+    });
+    let (code, screen) = done.await.unwrap();
+    assert_eq!(code, Some(7), "{screen}");
+    assert!(screen.contains("node /workspace A-guest-book"), "{screen}");
+}
+
 #[test]
 fn the_guest_book_is_a_place_to_work_in() {
     let daemon = Dockerd::start(&Options::default());
@@ -166,6 +186,7 @@ fn the_guest_book_is_a_place_to_work_in() {
         page_with(&world, "It works &lt;b&gt;well").await;
 
         editor_is_drawn(&world).await;
+        terminal_works(&world).await;
         ssh_works(&world).await;
         for service in ["app", "code-server"] {
             comes_back(&world, service).await;

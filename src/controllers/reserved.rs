@@ -108,6 +108,15 @@ impl Reserved {
         chosen
     }
 
+    /// What would be reserved without these.
+    pub fn without<T>(&self, uids: &[String], look: impl FnOnce(Sums<'_>) -> T) -> T {
+        let mut ledger = self.lock();
+        let held: Vec<_> = uids.iter().map(|uid| (uid, ledger.set(uid, None))).collect();
+        let seen = look(Sums(&ledger));
+        held.into_iter().for_each(|(uid, placed)| drop(ledger.set(uid, placed)));
+        seen
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Ledger> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -167,6 +176,22 @@ mod tests {
         reserved.gone("u");
         reserved.gone("u");
         assert_eq!(sum(&reserved, "a"), Amount::default());
+    }
+
+    #[test]
+    fn what_is_taken_over_counts_once_and_what_is_looked_past_stays() {
+        let reserved = Reserved::default();
+        reserved.reserve("warm", |_| Ok::<_, ()>(on("a", 512, 1.0))).unwrap();
+        let taken = reserved.take_over("u", "warm", |sums| {
+            assert_eq!(sums.on("a"), Amount::default());
+            Err::<Placed, _>("no")
+        });
+        assert_eq!((taken, sum(&reserved, "a")), (Err("no"), Amount::new(512, 1.0)));
+        reserved.take_over("u", "warm", |_| Ok::<_, ()>(on("a", 768, 2.0))).unwrap();
+        assert_eq!(sum(&reserved, "a"), Amount::new(768, 2.0));
+        reserved.gone("warm");
+        assert_eq!(reserved.without(&["u".into(), "nobody".into()], |sums| sums.on("a")), Amount::default());
+        assert_eq!(sum(&reserved, "a"), Amount::new(768, 2.0));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Where a workspace goes, once and for good.
 
+mod room;
+
 use super::fork;
 use crate::controllers::caches::InOrder;
 use crate::controllers::context::Context;
@@ -15,6 +17,8 @@ use std::time::Duration;
 
 /// Waiting for capacity ends with an event; this is in case none comes.
 const RETRY: Duration = Duration::from_secs(60);
+/// Giving way ends as soon as the other is placed.
+const SOON: Duration = Duration::from_secs(5);
 
 /// The workspace's server: the one recorded, or one chosen now and recorded before anything is made there.
 pub async fn place(
@@ -35,13 +39,18 @@ pub async fn place(
     let amount = Amount::new(env.min_ram_mb, env.min_disk_gb);
     let chosen = ctx.caches.reserved.reserve(&uid, |sums| {
         let candidates = candidates(ctx, &sums);
-        choose(&need, &candidates).map(|c| Placed { server: c.name.clone(), amount })
+        if let Some(other) = record.warm_of().and_then(|_| room::waiting(ctx, &candidates)) {
+            let why = format!("it gives way to workspace {other}, which waits for a server");
+            return Err(PassError::waiting("Scheduled", "GivesWay", why, SOON));
+        }
+        let chosen = choose(&need, &candidates).map(|c| Placed { server: c.name.clone(), amount });
+        chosen.map_err(|why| PassError::waiting("Scheduled", "NoEligibleServer", why, RETRY))
     });
     let server = match chosen {
         Ok(chosen) => chosen.server,
         Err(why) => {
             pass.status.phase = WorkspacePhase::Pending;
-            return Err(PassError::waiting("Scheduled", "NoEligibleServer", why, RETRY));
+            return Err(if record.warm_of().is_some() { why } else { room::make(ctx, &need, why, pass).await? });
         }
     };
     pass.status.docker_server = Some(server.clone());
@@ -56,6 +65,7 @@ pub async fn place(
     Ok(server)
 }
 
+/// What a workspace needs of a server.
 fn need(project: &Project, env: &Environment, server: Option<String>) -> Need {
     let groups = project.spec.groups.iter().map(|g| g.group.clone()).collect();
     Need { ram_mb: u64::from(env.min_ram_mb), disk_gb: env.min_disk_gb, groups, server }

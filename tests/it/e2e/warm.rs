@@ -199,6 +199,37 @@ fn only_what_is_the_same_is_given_away_and_what_is_old_goes() {
 }
 
 #[test]
+fn what_nobody_has_gives_way_to_a_workspace() {
+    in_world(async |world| {
+        world.ground().await;
+        world.create(records::workspace("w0")).await;
+        world.at_rest().await;
+        let server = world.servers().get("local").await.unwrap().status.unwrap();
+        let most = server.ram_total_mb.unwrap();
+        // Two of these are more than the server has.
+        template(&world, json!({"minRamMb": most * 6 / 10, "warm": 1})).await;
+        warm(&world, 1).await;
+        let mut other = records::workspace("w1");
+        other["spec"]["env"] = json!({"COLOUR": "green"});
+        world.create(other).await;
+        answers(&world, "w1").await;
+        assert_eq!(took_over(&world.workspace("w1").await), None);
+        let told = world.events("w1").await;
+        assert!(told.iter().any(|(_, note)| note.contains("removed warm environment hello-0 to make room")), "{told:?}");
+        // The next one waits, and says for what.
+        until("word of it", SOON, async || {
+            let status = templates(&world).get("hello").await.unwrap().status.unwrap_or_default();
+            let said = find(&status.conditions, "Warm").filter(|c| c.reason == "Filling").map(|c| c.message.clone());
+            if said.as_ref().is_some_and(|m| m.contains("no server can take it")) { Ok(()) } else { Err(format!("{said:?}")) }
+        })
+        .await;
+        world.delete("w1").await;
+        warm(&world, 1).await;
+        world.at_rest_within(SOON).await;
+    });
+}
+
+#[test]
 fn a_restore_gives_nobody_what_may_be_somebodys() {
     in_world(async |mut world| {
         world.ground().await;

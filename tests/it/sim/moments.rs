@@ -97,6 +97,15 @@ pub fn one_main_each(own: &[Own]) -> Vec<String> {
         .collect()
 }
 
+/// What must hold at every moment: nothing belongs to two workspaces.
+pub fn nothing_shared(records: &Records) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let twice = records.workspaces.values().filter(|uid| !seen.insert(*uid));
+    // A warm environment and who has just taken it over are one.
+    let shared = twice.filter(|uid| records.workspaces.iter().filter(|(own, of)| of == uid && own != uid).count() > 1);
+    shared.map(|uid| format!("what bears the uid {uid} belongs to two workspaces")).collect()
+}
+
 /// What must hold but for a moment: a container of ours has a record.
 pub fn orphans(own: &[Own], records: &Records) -> Vec<String> {
     let ours = own.iter().filter(|it| it.here && it.owner.kind == "Workspace");

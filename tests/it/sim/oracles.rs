@@ -163,15 +163,16 @@ pub fn judge(plan: &Plan, reference: &Outcome, found: &Outcome) -> Vec<String> {
     // What is wrong at all is told; of much of it, the first lines do.
     let mut note =
         |oracle: &str, lines: Vec<String>| wrong.extend(lines.into_iter().take(LINES).map(|l| format!("{oracle}: {l}")));
-    // What is seen late may place a workspace on the other server, or have it begin without a warm environment; that all is in
-    // order then is for the other oracles.
-    let elsewhere = plan.is_view() && ["five-on-two", "warm"].contains(&plan.workload.as_str());
+    // What is seen late may place a workspace on the other server, or have it begin without a warm environment; and which of two
+    // gets which is a matter of a moment. That all is in order then is for the other oracles.
+    let warm = ["warm", "warm-two"].contains(&plan.workload.as_str());
+    let elsewhere = (plan.is_view() && (warm || plan.workload == "five-on-two")) || plan.workload == "warm-two";
     if !elsewhere {
         note("end state", picture::differences(&reference.picture, &found.picture));
     }
     // Where a workspace goes while it is being made, how far it had got is a matter of a moment.
     let races = plan.workload == "delete-at-once";
-    let may_be_cold = plan.is_view() && plan.workload == "warm";
+    let may_be_cold = plan.is_view() && warm;
     note(
         "counts",
         if may_be_cold {

@@ -38,7 +38,7 @@ const fn short(name: &'static str, servers: &'static [&'static str], steps: &'st
 const DAY: Workload = Workload { name: "day", servers: TWO, steps: &[ground, day], patience: Duration::from_secs(3600) };
 
 /// All short ones.
-pub const ALL: [Workload; 21] = [
+pub const ALL: [Workload; 22] = [
     short("create", ONE, &[touched, one]),
     short("five-on-two", TWO, &[ground, five]),
     short("stop-start", ONE, &[ground, one, stop, start]),
@@ -55,6 +55,7 @@ pub const ALL: [Workload; 21] = [
     short("repository", ONE, &[repository, ground, one, kill]),
     short("fork", TWO, &[ground, one_on_s2, fork]),
     short("warm", ONE, &[ground, warm, one, warm_env, delete, cold]),
+    short("warm-two", ONE, &[ground, warm, two]),
     short("daemon-restart", ONE, &[ground, one, daemon_down, daemon_up]),
     short("failing", ONE, &[ground, one, engine_fails, delete, engine_works]),
     short("private-route", ONE, &[ground, one, route, private, no_route]),
@@ -97,6 +98,11 @@ steps! {
     }
     day(hands) { days::day(hands).await; }
     one(hands) { hands.workspace("w0").await; }
+    two(hands) {
+        for name in ["w0", "w1"] {
+            hands.workspace(name).await;
+        }
+    }
     five(hands) {
         for name in ["w0", "w1", "w2", "w3", "w4"] {
             hands.workspace(name).await;

@@ -75,6 +75,8 @@ pub enum Bug {
     ClobbersStatus,
     /// Draws the same name each time.
     DrawsTheSame,
+    /// Claims a warm environment without a look at who has.
+    ClaimsBlindly,
     // At the proxy.
     /// Never takes a route back.
     KeepsRoutes,
@@ -98,7 +100,7 @@ pub enum Bug {
 }
 
 /// Each mistake, and workloads in which it does harm.
-pub const ALL: [(Bug, &[&str]); 38] = [
+pub const ALL: [(Bug, &[&str]); 39] = [
     (Bug::CreatesUnderAnotherName, &["squatted", "create"]),
     (Bug::AdoptsByName, &["squatted"]),
     (Bug::EvictsByName, &["squatted"]),
@@ -126,6 +128,7 @@ pub const ALL: [(Bug, &[&str]); 38] = [
     (Bug::ForgetsFinalizers, &["delete", "project-gone"]),
     (Bug::ClobbersStatus, &["stop-start", "killed"]),
     (Bug::DrawsTheSame, &["five-on-two"]),
+    (Bug::ClaimsBlindly, &["warm-two"]),
     (Bug::KeepsRoutes, &["private-route", "delete"]),
     (Bug::OpensPrivate, &["private-route"]),
     (Bug::Hot, &["create"]),

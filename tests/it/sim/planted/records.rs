@@ -64,6 +64,9 @@ pub async fn pass(bug: Bug, memory: &Memory, request: Request, next: Next) -> Re
     match (bug, finalizers) {
         (Bug::KeepsFinalizers, Some(0)) => drop(patch["metadata"].as_object_mut().unwrap().remove("finalizers")),
         (Bug::ForgetsFinalizers, Some(1..)) => patch["metadata"]["finalizers"] = json!([]),
+        (Bug::ClaimsBlindly, _) if patch["status"]["claimedBy"].is_object() => {
+            drop(patch["metadata"].as_object_mut().unwrap().remove("resourceVersion"));
+        }
         (Bug::ClobbersStatus, _) if patch["status"].is_object() => patch["status"]["slug"] = Value::Null,
         _ => {}
     }

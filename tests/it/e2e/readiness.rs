@@ -103,7 +103,11 @@ fn a_route_opens_when_its_service_is_ready_and_closes_with_each_start() {
             code => Err(code.to_string()),
         })
         .await;
-        assert_eq!(world.page("w0").await.0, 200);
+        until("the first to answer again", SOON, async || match world.page("w0").await.0 {
+            200 => Ok(()),
+            code => Err(code.to_string()),
+        })
+        .await;
         world.daemon.docker(&["exec", &container, "touch", "/data/ready"]);
         opened(&world).await;
     });

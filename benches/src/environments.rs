@@ -44,13 +44,7 @@ async fn pages<S: AsyncRead + AsyncWrite + Unpin>(
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for run in 0..runs {
         let (name, host) = (format!("p{run}"), format!("p{run}.example.com"));
-        let mut record = records::workspace(&name);
-        record["spec"]["routeDomain"] = json!(host);
-        let begun = Instant::now();
-        let (code, answer) = wire.call("POST", WORKSPACES, &record.to_string()).await.unwrap();
-        assert_eq!(code, 201, "{}", String::from_utf8_lossy(&answer));
-        until_ok(system.web, &host, OFTEN).await;
-        ours.push(ms(begun.elapsed()));
+        ours.push(page(system, wire, &name, &host).await);
         assert_eq!(wire.call("DELETE", &format!("{WORKSPACES}/{name}"), "").await.unwrap().0, 200);
         gone(wire, &name).await;
 
@@ -74,6 +68,17 @@ async fn pages<S: AsyncRead + AsyncWrite + Unpin>(
     );
 }
 
+/// Milliseconds from a workspace's creation to its page.
+async fn page<S: AsyncRead + AsyncWrite + Unpin>(system: &System, wire: &mut Wire<S>, name: &str, host: &str) -> f64 {
+    let mut record = records::workspace(name);
+    record["spec"]["routeDomain"] = json!(host);
+    let begun = Instant::now();
+    let (code, answer) = wire.call("POST", WORKSPACES, &record.to_string()).await.unwrap();
+    assert_eq!(code, 201, "{}", String::from_utf8_lossy(&answer));
+    until_ok(system.web, host, OFTEN).await;
+    ms(begun.elapsed())
+}
+
 /// From the wish to a page, of an environment that runs already.
 async fn claims<S: AsyncRead + AsyncWrite + Unpin>(system: &System, wire: &mut Wire<S>, runs: usize) {
     merge(system, &json!({"spec": {"warm": 1}})).await;
@@ -82,14 +87,8 @@ async fn claims<S: AsyncRead + AsyncWrite + Unpin>(system: &System, wire: &mut W
         while template(system).await["status"]["warmReady"] != 1 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let (name, host) = (format!("c{run}"), format!("c{run}.example.com"));
-        let mut record = records::workspace(&name);
-        record["spec"]["routeDomain"] = json!(host);
-        let begun = Instant::now();
-        let (code, answer) = wire.call("POST", WORKSPACES, &record.to_string()).await.unwrap();
-        assert_eq!(code, 201, "{}", String::from_utf8_lossy(&answer));
-        until_ok(system.web, &host, OFTEN).await;
-        took.push(ms(begun.elapsed()));
+        let name = format!("c{run}");
+        took.push(page(system, wire, &name, &format!("{name}.example.com")).await);
         let (_, answer) = wire.call("GET", &format!("{WORKSPACES}/{name}"), "").await.unwrap();
         let record: Value = serde_json::from_slice(&answer).unwrap();
         assert!(record["status"]["tookOver"].is_object(), "it did not begin with a warm environment: {record}");

@@ -13,7 +13,8 @@ down: ## Stop the control plane; workspaces stay (ALL=1: stop the engine as well
 
 # What scripts/test-tools.sh installed comes first; dockerd and iptables live in sbin.
 test: export PATH := $(CURDIR)/target/tools/bin:$(PATH):/usr/sbin:/sbin
-test: ## Run every test, optimised (.ci/run installs what they need); `cargo test NAME` builds one faster
+test: ## Install what the tests need, and run them all, optimised; `cargo test NAME` builds one faster
+	scripts/test-tools.sh
 	scripts/test.sh
 
 a_day = {"workload":"day","seed":$(SEED)}

@@ -1,16 +1,20 @@
-//! Bearer tokens.
+//! Bearer tokens: the administrator's, and API keys.
 
-use super::Identity;
-use crate::store::{Store, StoreError};
+use super::keys::PREFIX;
+use super::{Identity, Scope};
+use crate::store::{ApiKey, Store, StoreError};
+use k8s_openapi::jiff::Timestamp;
 use sha2::{Digest, Sha256};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
 
-/// How long a token's holder is remembered: a replaced token stops working at most this much later.
+/// How long a token's holder is remembered: one that was replaced or ended stops working at most this much later.
 const REMEMBER: Duration = Duration::from_secs(1);
 /// Tokens remembered at once.
-const REMEMBERED: usize = 32;
+const REMEMBERED: usize = 256;
+/// How exactly the last use of a key is noted, in milliseconds.
+const USE_NOTED: i64 = 60_000;
 
 /// Why a caller is not let in.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +25,9 @@ pub enum Unauthenticated {
     /// The token is not one of ours.
     #[error("Unauthorized: the bearer token is not known here; fetch a current kubeconfig with `devsanctum kubeconfig`")]
     Unknown,
+    /// An API key whose time is over.
+    #[error("Unauthorized: the API key {0:?} has expired: make a new one with `devsanctum key create`")]
+    Expired(String),
     /// The store could not be asked.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -28,7 +35,7 @@ pub enum Unauthenticated {
 
 struct Remembered {
     sha256: [u8; 32],
-    holder: String,
+    holder: Identity,
     until: Instant,
 }
 
@@ -47,26 +54,53 @@ impl Authenticator {
     /// Reads the `Authorization` header's value.
     ///
     /// # Errors
-    /// When there is no bearer token, it is unknown, or the store cannot be asked.
-    pub async fn authenticate(&self, authorization: Option<&[u8]>) -> Result<Identity, Unauthenticated> {
+    /// When there is no bearer token, it is unknown or expired, or the store cannot be asked.
+    pub async fn authenticate(&self, authorization: Option<&[u8]>, now: Timestamp) -> Result<Identity, Unauthenticated> {
         let token = authorization.and_then(bearer).ok_or(Unauthenticated::Anonymous)?;
         let sha256: [u8; 32] = Sha256::digest(token).into();
         if let Some(holder) = self.remembered(&sha256) {
-            return Ok(Identity::administrator(holder));
+            return Ok(holder);
         }
-        let holder = self.store.token_holder(sha256).await?.ok_or(Unauthenticated::Unknown)?;
+        let holder = if token.starts_with(PREFIX) {
+            self.key_holder(sha256, now.as_millisecond()).await?
+        } else {
+            Identity::administrator(self.store.token_holder(sha256).await?.ok_or(Unauthenticated::Unknown)?)
+        };
         self.remember(sha256, holder.clone());
-        Ok(Identity::administrator(holder))
+        Ok(holder)
     }
 
-    fn remembered(&self, sha256: &[u8; 32]) -> Option<String> {
+    async fn key_holder(&self, sha256: [u8; 32], now: i64) -> Result<Identity, Unauthenticated> {
+        let key = self.store.api_key_by_hash(sha256).await?.ok_or(Unauthenticated::Unknown)?;
+        if key.expires_at.is_some_and(|at| at <= now) {
+            return Err(Unauthenticated::Expired(key.label));
+        }
+        self.note_use(&key, now);
+        // A scope that cannot be read allows nothing.
+        let scope: Scope = serde_json::from_str(&key.scope).map_err(|_| Unauthenticated::Unknown)?;
+        Ok(Identity { scope: Arc::new(scope), ..Identity::person(key.user) })
+    }
+
+    fn note_use(&self, key: &ApiKey, now: i64) {
+        if key.used_at.is_none_or(|at| now - at >= USE_NOTED) {
+            let (store, id) = (self.store.clone(), key.id.clone());
+            // Nobody waits for it.
+            tokio::spawn(async move {
+                if let Err(error) = store.note_key_use(&id, now).await {
+                    tracing::warn!(%error, "the use of an API key could not be noted");
+                }
+            });
+        }
+    }
+
+    fn remembered(&self, sha256: &[u8; 32]) -> Option<Identity> {
         let now = Instant::now();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.retain(|r| r.until > now);
         seen.iter().find(|r| bool::from(r.sha256.ct_eq(sha256))).map(|r| r.holder.clone())
     }
 
-    fn remember(&self, sha256: [u8; 32], holder: String) {
+    fn remember(&self, sha256: [u8; 32], holder: Identity) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() < REMEMBERED {
             seen.push(Remembered { sha256, holder, until: Instant::now() + REMEMBER });

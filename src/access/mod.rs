@@ -1,13 +1,31 @@
 //! Who is calling and what they may do.
 //!
-//! [`Authenticator`] turns a bearer token into an [`Identity`]; [`authorize`] decides, in one place, what an
-//! identity may do. Callers inside the process bring their identity with them as a request extension.
+//! [`Authenticator`] turns a bearer token into an [`Identity`]; [`decide`] says, in one place, what an identity may do, from
+//! the [`Records`] that [`Directory`] keeps; [`check_fields`] which fields of what they may write. Callers inside the process
+//! bring their identity with them as a request extension.
 
 mod authenticate;
+mod decide;
+mod directory;
+mod explain;
+mod fields;
+mod keys;
+mod records;
+mod scope;
+mod sight;
 
 pub use authenticate::{Authenticator, Unauthenticated};
+pub use decide::{API_KEYS, Decision, Grounds, Lack, decide};
+pub use directory::Directory;
+pub use explain::explain;
+pub use fields::{Edit, Unsettable, check_fields};
+pub use keys::{KeyError, NewKey, issue};
+pub use records::{Records, Role};
+pub use scope::Scope;
+pub use sight::Sight;
 
-use crate::resource::{User, UserRole};
+use crate::resource::User;
+use std::sync::Arc;
 
 /// What sort of caller an identity is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,28 +47,45 @@ pub struct Identity {
     pub groups: Vec<String>,
     /// What sort of caller it is.
     pub kind: IdentityKind,
+    /// Projects that the very request makes for its caller, where it makes several records.
+    pub makes: Vec<String>,
+    /// What the key they came by may be used for.
+    pub scope: Arc<Scope>,
 }
 
 impl Identity {
     /// A part of this program, such as a controller; its name is its field manager too.
     pub fn system(name: impl Into<String>) -> Self {
-        Self { name: name.into(), groups: vec!["system:masters".into()], kind: IdentityKind::System }
+        Self {
+            name: name.into(),
+            groups: vec!["system:masters".into()],
+            kind: IdentityKind::System,
+            makes: Vec::new(),
+            scope: Arc::default(),
+        }
     }
 
     /// A person, by their record; `None` for one who may not come in.
     pub fn of(user: &User) -> Option<Self> {
         let name = user.metadata.name.clone()?;
         let gone = !user.spec.active || user.metadata.deletion_timestamp.is_some();
-        let who = match user.spec.role {
-            UserRole::Admin => Self::administrator(name),
-            UserRole::User => Self { name, groups: Vec::new(), kind: IdentityKind::User },
-        };
-        (!gone).then_some(who)
+        (!gone).then(|| Self::person(name))
+    }
+
+    /// A person; what they may do, administrators too, is looked up when they want to.
+    pub fn person(name: impl Into<String>) -> Self {
+        Self { name: name.into(), groups: Vec::new(), kind: IdentityKind::User, makes: Vec::new(), scope: Arc::default() }
     }
 
     /// Holder of the administrator token.
     pub fn administrator(name: impl Into<String>) -> Self {
-        Self { name: name.into(), groups: vec!["system:masters".into()], kind: IdentityKind::Administrator }
+        Self {
+            name: name.into(),
+            groups: vec!["system:masters".into()],
+            kind: IdentityKind::Administrator,
+            makes: Vec::new(),
+            scope: Arc::default(),
+        }
     }
 }
 
@@ -69,49 +104,4 @@ pub struct Action<'a> {
     pub namespace: Option<&'a str>,
     /// Name; `None` for lists.
     pub name: Option<&'a str>,
-}
-
-/// A refusal, with the reason for the caller.
-#[derive(Debug, thiserror::Error)]
-#[error("User {user:?} cannot {verb} resource {resource:?} in API group {group:?}")]
-pub struct Denied {
-    /// Who asked.
-    pub user: String,
-    /// For what.
-    pub verb: String,
-    /// On which kind.
-    pub resource: String,
-    /// Of which API group.
-    pub group: String,
-}
-
-/// Decides whether `identity` may do `action`. Every handler passes through here before it does anything.
-///
-/// # Errors
-/// [`Denied`] when it may not.
-pub fn authorize(identity: &Identity, action: &Action<'_>) -> Result<(), Denied> {
-    match identity.kind {
-        IdentityKind::System | IdentityKind::Administrator => Ok(()),
-        // Nobody can sign in as a person yet; until roles are judged here, a person may do nothing.
-        IdentityKind::User => Err(Denied {
-            user: identity.name.clone(),
-            verb: action.verb.into(),
-            resource: action.resource.into(),
-            group: action.group.into(),
-        }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_person_may_nothing_until_roles_are_judged() {
-        let user = Identity { name: "ada".into(), groups: vec![], kind: IdentityKind::User };
-        let action =
-            Action { verb: "get", group: "", resource: "events", subresource: "", namespace: Some("default"), name: None };
-        assert!(authorize(&user, &action).is_err());
-        assert!(authorize(&Identity::system("controller"), &action).is_ok());
-    }
 }

@@ -8,10 +8,9 @@ use super::schema::FieldValidation;
 use super::served::{Served, served};
 use super::status::ApiError;
 use super::view::json_response;
-use super::write::{Change, WriteRequest, modify, transact};
-use super::{ApiState, record};
-use crate::access::{Action, Identity, authorize};
-use crate::clock::Clock;
+use super::write::{Caller, Change, WriteRequest, modify, transact};
+use super::{ApiState, door, record};
+use crate::access::{Action, Identity, IdentityKind, Records};
 use crate::store::{Tx, Wants};
 use axum::Extension;
 use axum::body::Body;
@@ -20,7 +19,6 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Documents taken at once.
@@ -60,8 +58,12 @@ async fn answer(state: &ApiState, identity: &Identity, body: Body) -> Result<Res
         return Err(ApiError::bad_request(format!("documents: must be 1 to {MAX_DOCUMENTS}, got {count}")));
     }
     let (manager, force) = (asked.manager, asked.force);
-    let placed = asked.documents.into_iter().map(|config| place(state.clock(), identity, &manager, config));
-    let (documents, refused) = sorted(placed);
+    let caller = Caller { who: making(state, identity, &asked.documents).await?, directory: state.directory().clone() };
+    let mut placed = Vec::with_capacity(count);
+    for config in asked.documents {
+        placed.push(place(state, &caller, &manager, config).await);
+    }
+    let (documents, refused) = sorted(placed.into_iter());
     if !refused.is_empty() {
         return Err(ApiError::of_documents(refused, count));
     }
@@ -84,8 +86,20 @@ fn sorted<T>(results: impl Iterator<Item = Result<T, ApiError>>) -> (Vec<T>, Vec
     (good, bad)
 }
 
+/// The caller, with the projects that these documents make for them: what lies in those is theirs to make, too.
+async fn making(state: &ApiState, who: &Identity, documents: &[Value]) -> Result<Identity, ApiError> {
+    let mut who = who.clone();
+    if who.kind == IdentityKind::User {
+        let theirs = |d: &&Value| d["kind"] == "Project" && d["spec"]["owner"] == who.name.as_str();
+        let names: Vec<&str> = documents.iter().filter(theirs).map(|d| record::meta_str(d, "name")).collect();
+        let new = |records: &Records| names.iter().filter(|n| !records.has_project(n)).map(|n| (*n).to_owned()).collect();
+        who.makes = state.directory().ask(new).await?;
+    }
+    Ok(who)
+}
+
 /// Finds out which record a document is about, and whether the caller may write it.
-fn place(clock: &Arc<dyn Clock>, identity: &Identity, manager: &str, config: Value) -> Result<Document, ApiError> {
+async fn place(state: &ApiState, caller: &Caller, manager: &str, config: Value) -> Result<Document, ApiError> {
     if !config.is_object() {
         return Err(ApiError::bad_request("must be an object"));
     }
@@ -110,17 +124,18 @@ fn place(clock: &Arc<dyn Clock>, identity: &Identity, manager: &str, config: Val
         namespace: served.def.namespaced.then_some(namespace.as_str()),
         name: Some(&name),
     };
-    authorize(identity, &action)?;
+    door::enter(state, &caller.who, served, &action).await?;
     let request = WriteRequest {
         served,
         asked: served,
         namespace,
         name,
+        caller: caller.clone(),
         manager: manager.to_owned(),
         subresource: "",
         validation: FieldValidation::Strict,
-        now: clock.now(),
-        clock: clock.clone(),
+        now: state.clock().now(),
+        clock: state.clock().clone(),
     };
     Ok(Document { request, config })
 }

@@ -12,6 +12,7 @@ use super::streams::{ExecInput, ExecOutput, ExecRequest, ExecSession, Run};
 use axum::response::Response;
 use bytes::Bytes;
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use http::request::Parts;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -38,7 +39,13 @@ struct Size {
 ///
 /// # Errors
 /// 400 for a request that is no such upgrade, 404 for no such workspace, and what the container's side says.
-pub async fn exec(state: &ApiState, target: &Target, params: &Params, parts: &mut Parts) -> Result<Response, ApiError> {
+pub async fn exec(
+    state: &ApiState,
+    target: &Target,
+    params: &Params,
+    parts: &mut Parts,
+    ends: BoxFuture<'static, ()>,
+) -> Result<Response, ApiError> {
     must_exist(state, target).await?;
     let command = params.all("command");
     if command.is_empty() {
@@ -58,10 +65,10 @@ pub async fn exec(state: &ApiState, target: &Target, params: &Params, parts: &mu
     Ok(upgrade.on_upgrade(move |socket| async move {
         // Dropping the session gives the command up.
         let ExecSession { input, output } = session;
-        let output = output.take_until(stopping.clone().cancelled_owned());
+        let output = output.take_until(ends);
         let cut_off = futures::stream::once(async move {
             let why =
-                if stopping.is_cancelled() { "the control plane is stopping" } else { "the connection to the command was lost" };
+                if stopping.is_cancelled() { "the control plane is stopping" } else { "the connection to the command was cut" };
             ExecOutput::Failed(why.into())
         });
         let mut ended = false;

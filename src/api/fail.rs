@@ -2,7 +2,7 @@
 
 use super::status::ApiError;
 use super::streams::StreamError;
-use crate::access::{Denied, Unauthenticated};
+use crate::access::Unauthenticated;
 use crate::store::StoreError;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -34,12 +34,6 @@ impl From<Unauthenticated> for ApiError {
             Unauthenticated::Store(cause) => cause.into(),
             other => Self::unauthorized(other.to_string()),
         }
-    }
-}
-
-impl From<Denied> for ApiError {
-    fn from(denied: Denied) -> Self {
-        Self::forbidden_request(denied.to_string())
     }
 }
 

@@ -9,9 +9,9 @@ use super::request::{
 use super::select::Selection;
 use super::status::ApiError;
 use super::view::{Form, View, json_response, negotiate};
-use super::write::{Change, Draft, SecretData, WriteRequest, Written, create, modify, transact};
-use super::{ApiState, events, exec, fail, list, logs, portforward, terminal, watch};
-use crate::access::{Action, Identity, authorize};
+use super::write::{Caller, Change, Draft, SecretData, WriteRequest, Written, create, modify, transact};
+use super::{ApiState, door, events, exec, fail, list, logs, portforward, terminal, watch};
+use crate::access::{Identity, Sight};
 use crate::store::{Key, Stored, Tx, Wants};
 use axum::Extension;
 use axum::body::Body;
@@ -45,7 +45,7 @@ pub async fn resource(State(state): State<ApiState>, Extension(identity): Extens
         Err(error) => return error.into_response(),
     };
     let resource = &target.served.resource;
-    let (response, verb) = match understand(&state, identity, target.clone(), parts) {
+    let (response, verb) = match understand(&state, identity, target.clone(), parts).await {
         Ok((call, verb)) => (answer(call, verb, body).await.unwrap_or_else(IntoResponse::into_response), verb),
         Err(error) => (error.into_response(), "unknown"),
     };
@@ -53,18 +53,15 @@ pub async fn resource(State(state): State<ApiState>, Extension(identity): Extens
     response
 }
 
-fn understand(state: &ApiState, identity: Identity, target: Target, parts: Parts) -> Result<(Call, &'static str), ApiError> {
+async fn understand(
+    state: &ApiState,
+    identity: Identity,
+    target: Target,
+    parts: Parts,
+) -> Result<(Call, &'static str), ApiError> {
     let params = Params::parse(&parts.uri)?;
     let verb = verb(&target, &parts.method, &params)?;
-    let action = Action {
-        verb,
-        group: target.served.def.group,
-        resource: &target.served.def.plural,
-        subresource: target.subresource.name(),
-        namespace: target.namespace.as_deref(),
-        name: target.name.as_deref(),
-    };
-    authorize(&identity, &action)?;
+    door::enter(state, &identity, target.served, &door::action(&target, verb)).await?;
     let form = if target.subresource == Subresource::Log { Form::Whole } else { negotiate(&parts.headers, &params)? };
     let view = View { served: target.served, form };
     Ok((Call { state: state.clone(), identity, target, params, view, parts }, verb))
@@ -98,16 +95,19 @@ fn verb(target: &Target, method: &Method, params: &Params) -> Result<&'static st
 }
 
 async fn answer(mut call: Call, verb: &'static str, body: Body) -> Result<Response, ApiError> {
+    let ends = door::ends(&call.state, &call.identity, &call.target, verb);
     match (call.target.subresource, verb) {
-        (Subresource::Exec, _) => exec::exec(&call.state, &call.target, &call.params, &mut call.parts).await,
-        (Subresource::Portforward, _) => portforward::portforward(&call.state, &call.target, &call.params, &mut call.parts).await,
-        (Subresource::Terminal, _) => {
-            terminal::terminal(&call.state, &call.identity, &call.target, &call.params, &mut call.parts).await
+        (Subresource::Exec, _) => exec::exec(&call.state, &call.target, &call.params, &mut call.parts, ends).await,
+        (Subresource::Portforward, _) => {
+            portforward::portforward(&call.state, &call.target, &call.params, &mut call.parts, ends).await
         }
-        (Subresource::Log, _) => logs::log(&call.state, &call.target, &call.params).await,
+        (Subresource::Terminal, _) => {
+            terminal::terminal(&call.state, &call.identity, &call.target, &call.params, &mut call.parts, ends).await
+        }
+        (Subresource::Log, _) => logs::log(&call.state, &call.target, &call.params, ends).await,
         (_, "get") => get(&call).await,
-        (_, "list") => list::list(call.state.store(), &call.target, &call.params, &call.view).await,
-        (_, "watch") => watch::watch(&call.state, &call.target, &call.params, call.view).await,
+        (_, "list") => list::list(call.state.store(), &call.target, &call.params, &call.view, call.sight()).await,
+        (_, "watch") => watch::watch(&call.state, &call.target, &call.params, call.view, call.sight()).await,
         (_, "create") => post(&call, read_body(body).await?).await,
         (_, "update") => put(&call, read_body(body).await?).await,
         (_, "patch") => patch(&call, read_body(body).await?).await,
@@ -167,6 +167,10 @@ impl Call {
         self.target.name.as_deref().unwrap_or("")
     }
 
+    fn sight(&self) -> Option<Sight> {
+        door::sight(&self.state, &self.identity, self.target.served)
+    }
+
     fn key(&self) -> Key {
         self.target.served.key(self.target.namespace.as_deref().unwrap_or(""), self.name())
     }
@@ -184,6 +188,7 @@ impl Call {
             asked: self.target.served,
             namespace: self.target.namespace.clone().unwrap_or_default(),
             name: self.name().to_owned(),
+            caller: Caller { who: self.identity.clone(), directory: self.state.directory().clone() },
             manager: field_manager(&self.params, &self.parts.headers, &self.identity)?,
             subresource: self.target.subresource.name(),
             validation: self.params.validation()?,
@@ -279,7 +284,7 @@ async fn delete_in(tx: &mut Tx, request: &WriteRequest, key: &Key, options: &Del
 async fn delete_collection(call: &Call, body: Bytes) -> Result<Response, ApiError> {
     let options = std::sync::Arc::new(DeleteOptions::parse(&call.params, content_type(&call.parts.headers), &body)?);
     deletable(&call.target, "")?;
-    let selection = Selection::parse(&call.target, &call.params)?;
+    let selection = Selection::parse(&call.target, &call.params)?.seen(call.sight());
     let found = list::find_all(call.state.store(), &call.target, &selection).await?;
     for batch in found.items.chunks(DELETE_BATCH) {
         let (batch, options, request): (Vec<Stored>, _, _) = (batch.to_vec(), options.clone(), call.write_request()?);

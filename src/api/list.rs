@@ -4,6 +4,7 @@ use super::request::{Params, Target};
 use super::select::Selection;
 use super::status::ApiError;
 use super::view::{View, json_response};
+use crate::access::Sight;
 use crate::store::{ListQuery, Page, Store, Stored};
 use axum::response::Response;
 use base64::Engine;
@@ -50,8 +51,14 @@ pub struct Found {
 ///
 /// # Errors
 /// 400 for bad parameters, 410 for a version that is gone.
-pub async fn list(store: &Store, target: &Target, params: &Params, view: &View) -> Result<Response, ApiError> {
-    let selection = Selection::parse(target, params)?;
+pub async fn list(
+    store: &Store,
+    target: &Target,
+    params: &Params,
+    view: &View,
+    sight: Option<Sight>,
+) -> Result<Response, ApiError> {
+    let selection = Selection::parse(target, params)?.seen(sight);
     check_version(store, params)?;
     let limit = params.number("limit")?.filter(|l| *l > 0);
     let start = params.get("continue").map(Continue::read).transpose()?;

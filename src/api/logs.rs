@@ -8,6 +8,7 @@ use crate::resource::names::dns_label;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use http::{HeaderValue, header};
 
 /// Which container of which workspace an address is about.
@@ -42,7 +43,7 @@ pub async fn must_exist(state: &ApiState, target: &Target) -> Result<(), ApiErro
 ///
 /// # Errors
 /// 400 for bad parameters, 404 for no such workspace, and what the container's side says.
-pub async fn log(state: &ApiState, target: &Target, params: &Params) -> Result<Response, ApiError> {
+pub async fn log(state: &ApiState, target: &Target, params: &Params, ends: BoxFuture<'static, ()>) -> Result<Response, ApiError> {
     must_exist(state, target).await?;
     let service = params.get("service").map(ToString::to_string);
     if let Some(name) = &service {
@@ -72,7 +73,7 @@ pub async fn log(state: &ApiState, target: &Target, params: &Params) -> Result<R
         timestamps: params.flag("timestamps")?,
     };
     let lines = state.streams().log(stream_target(target, params)?, request).await?;
-    let ended = lines.take_until(state.shutdown().clone().cancelled_owned());
+    let ended = lines.take_until(ends);
     let text = [(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))];
     Ok((text, Body::from_stream(ended)).into_response())
 }

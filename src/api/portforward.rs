@@ -12,6 +12,7 @@ use super::streams::{ExecInput, ExecOutput};
 use axum::response::Response;
 use bytes::Bytes;
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use http::request::Parts;
 use tokio_stream::StreamMap;
 
@@ -24,7 +25,13 @@ const MOST: usize = 16;
 /// # Errors
 /// 400 for a request that is no such upgrade, and when nothing listens there; 404 for no such workspace, and what the
 /// container's side says.
-pub async fn portforward(state: &ApiState, target: &Target, params: &Params, parts: &mut Parts) -> Result<Response, ApiError> {
+pub async fn portforward(
+    state: &ApiState,
+    target: &Target,
+    params: &Params,
+    parts: &mut Parts,
+    ends: BoxFuture<'static, ()>,
+) -> Result<Response, ApiError> {
     must_exist(state, target).await?;
     let ports = ports(params)?;
     let upgrade = upgrade("portforward", &PROTOCOLS, parts).await?;
@@ -43,7 +50,7 @@ pub async fn portforward(state: &ApiState, target: &Target, params: &Params, par
         ExecOutput::Exit(_) => framed(channel, &[]),
         ExecOutput::Failed(why) => framed(channel + 1, why.as_bytes()),
     });
-    let frames = futures::stream::iter(begin).chain(frames).take_until(state.shutdown().clone().cancelled_owned());
+    let frames = futures::stream::iter(begin).chain(frames).take_until(ends);
     Ok(upgrade.on_upgrade(move |socket| carry(socket, frames, inputs, said)))
 }
 

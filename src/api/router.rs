@@ -2,8 +2,8 @@
 
 use super::status::ApiError;
 use super::view::json_response;
-use super::{ApiState, atomic, discovery, handlers, openapi, review};
-use crate::access::Identity;
+use super::{ApiState, atomic, discovery, handlers, keys, openapi, review};
+use crate::access::{Identity, IdentityKind, Records};
 use axum::Extension;
 use axum::Router;
 use axum::extract::{Path, Request, State};
@@ -30,11 +30,14 @@ pub fn router(state: ApiState) -> Router {
         .route("/openapi/v3", get(|| async { json(openapi::v3_index()) }))
         .route("/openapi/v3/{*path}", get(openapi_v3))
         .route("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", post(review::access))
+        .route("/apis/authorization.k8s.io/v1/subjectaccessreviews", post(review::access_of))
         .route("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", post(review::rules))
         .route("/apis/authentication.k8s.io/v1/selfsubjectreviews", post(review::whoami))
         .route("/api/{version}/{*rest}", any(handlers::resource))
         .route("/apis/{group}/{version}/{*rest}", any(handlers::resource))
         .route("/devsanctum/apply", post(atomic::apply))
+        .route("/devsanctum/keys", get(keys::list).post(keys::create))
+        .route("/devsanctum/keys/{id}", axum::routing::delete(keys::end))
         .fallback(|| async { ApiError::unknown_path() })
         .layer(from_fn_with_state(state.clone(), identify));
     open.merge(guarded).with_state(state)
@@ -54,10 +57,20 @@ pub fn client(router: Router, identity: Identity) -> kube::Client {
 async fn identify(State(state): State<ApiState>, mut request: Request, next: Next) -> Result<Response, ApiError> {
     if request.extensions().get::<Identity>().is_none() {
         let header = request.headers().get(header::AUTHORIZATION).map(|v| v.as_bytes().to_vec());
-        let identity = state.authenticator().authenticate(header.as_deref()).await?;
+        let identity = state.authenticator().authenticate(header.as_deref(), state.clock().now()).await?;
+        must_be_active(&state, &identity).await?;
         request.extensions_mut().insert(identity);
     }
     Ok(next.run(request).await)
+}
+
+/// Who was shut out is so at every door, whatever proof they still have.
+async fn must_be_active(state: &ApiState, who: &Identity) -> Result<(), ApiError> {
+    let active = |records: &Records| records.person(&who.name).is_some_and(|person| person.active);
+    if who.kind == IdentityKind::User && !state.directory().ask(active).await? {
+        return Err(ApiError::unauthorized(format!("Unauthorized: user {:?} is not active", who.name)));
+    }
+    Ok(())
 }
 
 async fn live(State(state): State<ApiState>) -> Response {

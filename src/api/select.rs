@@ -6,6 +6,7 @@ use super::record;
 use super::request::{Params, Target};
 use super::selector::{FieldSelector, LabelSelector};
 use super::status::ApiError;
+use crate::access::Sight;
 use crate::store::{Key, Stored};
 use serde_json::Value;
 
@@ -14,6 +15,7 @@ use serde_json::Value;
 pub struct Selection {
     labels: LabelSelector,
     fields: FieldSelector,
+    sight: Option<Sight>,
 }
 
 impl Selection {
@@ -32,12 +34,25 @@ impl Selection {
             text = format!("{text}{joint}metadata.name={name}");
         }
         let fields = FieldSelector::parse(&text, target.served.def).map_err(ApiError::bad_request)?;
-        Ok(Self { labels, fields })
+        Ok(Self { labels, fields, sight: None })
+    }
+
+    /// Of what is selected, what a caller sees.
+    pub fn seen(self, sight: Option<Sight>) -> Self {
+        Self { sight, ..self }
+    }
+
+    /// Waits until the caller is entitled to see other things.
+    pub async fn sight_changed(&mut self) {
+        match &mut self.sight {
+            Some(sight) => sight.changed().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// True when everything is selected.
     pub fn is_all(&self) -> bool {
-        self.labels.is_empty() && self.fields.is_empty()
+        self.sight.is_none() && self.labels.is_empty() && self.fields.is_empty()
     }
 
     /// The one name that can match, where the fields say so.
@@ -48,6 +63,11 @@ impl Selection {
     /// True when a record can be told not to match by where it lies, without reading it.
     pub fn excludes(&self, key: &Key) -> bool {
         self.only_name().is_some_and(|name| name != key.name)
+    }
+
+    /// True for a record that the caller may see.
+    pub fn sees(&self, stored: &Stored) -> bool {
+        self.sight.as_ref().is_none_or(|sight| sight.sees(stored))
     }
 
     /// True for a record that is selected.
@@ -63,6 +83,6 @@ impl Selection {
         if self.is_all() {
             return Ok(true);
         }
-        Ok(!self.excludes(&stored.key) && self.matches(&record::parse(&stored.body).map_err(damaged)?))
+        Ok(self.sees(stored) && !self.excludes(&stored.key) && self.matches(&record::parse(&stored.body).map_err(damaged)?))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::streams::WorkspaceStreams;
 use super::terminals::Terminals;
-use crate::access::Authenticator;
+use crate::access::{Authenticator, Directory};
 use crate::clock::Clock;
 use crate::store::Store;
 use std::sync::Arc;
@@ -60,6 +60,7 @@ pub struct ApiState(Arc<Parts>);
 struct Parts {
     config: ApiConfig,
     authenticator: Authenticator,
+    directory: Arc<Directory>,
     terminals: Arc<Terminals>,
 }
 
@@ -67,7 +68,8 @@ impl ApiState {
     /// Puts the parts together.
     pub fn new(config: ApiConfig) -> Self {
         let authenticator = Authenticator::new(config.store.clone());
-        Self(Arc::new(Parts { config, authenticator, terminals: Arc::default() }))
+        let directory = Arc::new(Directory::new(config.store.clone()));
+        Self(Arc::new(Parts { config, authenticator, directory, terminals: Arc::default() }))
     }
 
     /// Where records lie.
@@ -103,6 +105,11 @@ impl ApiState {
     /// Terminals that are open.
     pub fn terminals(&self) -> &Arc<Terminals> {
         &self.0.terminals
+    }
+
+    /// What decisions are made from.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.0.directory
     }
 
     /// Turns tokens into identities.

@@ -92,6 +92,11 @@ impl ApiError {
         Self::new(404, "NotFound", message).about_resource(def, name)
     }
 
+    /// 404 about something that is no record.
+    pub fn not_found_request(message: impl Into<String>) -> Self {
+        Self::new(404, "NotFound", message)
+    }
+
     /// 404 about a path that is not served.
     pub fn unknown_path() -> Self {
         Self::new(404, "NotFound", "the server could not find the requested resource")

@@ -13,6 +13,8 @@ use super::streams::{ExecInput, ExecRequest, Run};
 use super::terminals::{Key, Terminal};
 use crate::access::Identity;
 use axum::response::Response;
+use futures::StreamExt;
+use futures::future::BoxFuture;
 use http::request::Parts;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +33,7 @@ pub async fn terminal(
     target: &Target,
     params: &Params,
     parts: &mut Parts,
+    ends: BoxFuture<'static, ()>,
 ) -> Result<Response, ApiError> {
     must_exist(state, target).await?;
     let session = params.get("session").unwrap_or_default().to_owned();
@@ -56,7 +59,7 @@ pub async fn terminal(
         let _ = terminal.input.send(ExecInput::Resize { width, height }).await;
     }
     let input = terminal.input.clone();
-    Ok(upgrade.on_upgrade(move |socket| carry(socket, terminal.view(offset), vec![input], said)))
+    Ok(upgrade.on_upgrade(move |socket| carry(socket, terminal.view(offset).take_until(ends), vec![input], said)))
 }
 
 async fn open(state: &ApiState, key: Key) -> Result<Arc<Terminal>, ApiError> {

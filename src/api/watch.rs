@@ -8,6 +8,7 @@ use super::select::Selection;
 use super::status::ApiError;
 use super::view::View;
 use super::{ApiState, record::meta_mut};
+use crate::access::Sight;
 use crate::store::{Change, ChangeType, Store, Stored, WatchItem};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -35,8 +36,14 @@ const CATCH_UP: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// 400 and 422 for bad parameters, 410 when the version asked for is gone.
-pub async fn watch(state: &ApiState, target: &Target, params: &Params, view: View) -> Result<Response, ApiError> {
-    let selection = Selection::parse(target, params)?;
+pub async fn watch(
+    state: &ApiState,
+    target: &Target,
+    params: &Params,
+    view: View,
+    sight: Option<Sight>,
+) -> Result<Response, ApiError> {
+    let selection = Selection::parse(target, params)?.seen(sight);
     let bookmarks = params.flag("allowWatchBookmarks")?;
     let streaming = streaming_list(params)?;
     let from = params.number("resourceVersion")?.map_or(0, |v| i64::try_from(v).unwrap_or(i64::MAX));
@@ -146,6 +153,11 @@ impl Watching {
                 biased;
                 () = self.shutdown.cancelled() => return None,
                 () = &mut self.deadline => return None,
+                // What they saw and what they see now are two worlds: they begin anew.
+                () = self.selection.sight_changed() => {
+                    let why = "your access has changed: list again";
+                    return Some(self.error(&ApiError::expired(why)));
+                }
                 item = self.changes.next() => item?,
                 _ = self.ticks.tick(), if self.bookmarks => return Some(self.bookmark(false)),
             };
@@ -180,6 +192,9 @@ impl Watching {
     /// What a change is to this watcher: one that stops matching is gone, one that starts matching is new.
     fn judge(&self, change: &Change) -> Result<Option<(&'static str, Bytes)>, ApiError> {
         if self.selection.excludes(&change.record.key) {
+            return Ok(None);
+        }
+        if !self.selection.sees(&change.record) {
             return Ok(None);
         }
         let now = self.selection.matches_stored(&change.record)?;

@@ -2,6 +2,7 @@
 
 use super::config::Ssh;
 use super::{StateDir, in_state, listen};
+use crate::access::Directory;
 use crate::api::streams::WorkspaceStreams;
 use crate::ssh::{self, Gateway, Keys};
 use base64::Engine as _;
@@ -52,11 +53,17 @@ impl Door {
     ///
     /// # Errors
     /// When the address cannot be listened on after all.
-    pub fn serve(self, client: Client, streams: Arc<dyn WorkspaceStreams>, stop: CancellationToken) -> Result<(), String> {
+    pub fn serve(
+        self,
+        client: Client,
+        streams: Arc<dyn WorkspaceStreams>,
+        directory: Arc<Directory>,
+        stop: CancellationToken,
+    ) -> Result<(), String> {
         let failed = |e: std::io::Error| format!("the SSH gateway cannot listen: {e}");
         self.listener.set_nonblocking(true).map_err(failed)?;
         let listener = tokio::net::TcpListener::from_std(self.listener).map_err(failed)?;
-        let gateway = Gateway { keys: Keys::follow(client.clone(), stop.clone()), client, streams };
+        let gateway = Gateway { keys: Keys::follow(client.clone(), stop.clone()), client, streams, directory };
         tokio::spawn(ssh::serve(listener, self.key, gateway, stop));
         Ok(())
     }

@@ -104,11 +104,11 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
         clock: clock.clone(),
         shutdown: stop.clone(),
     });
-    let api_router = router(api.clone()).merge(guarded(&api, status::routes(app)));
+    let api_router = router(api.clone()).merge(guarded(&api, status::routes(app, api.directory().clone())));
     let client = client(api_router.clone(), Identity::system("devsanctum"));
     let builds = Arc::default();
     later.set(EngineStreams::new(&client, connector.clone(), &secrets, &builds));
-    door.map(|door| door.serve(client.clone(), later, stop.clone())).transpose()?;
+    door.map(|door| door.serve(client.clone(), later, api.directory().clone(), stop.clone())).transpose()?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     write_kubeconfig(&state, address, &tls_files.ca_pem, &token)?;
     tracing::info!(%address, web = %config.web, ssh = %config.ssh, state = %state.path().display(), "serving");

@@ -2,13 +2,17 @@
 
 use super::gateway::Served;
 use super::telemetry::Metrics;
+use crate::access::{Action, Directory, Identity};
 use crate::api::Health;
 use crate::controllers::{LoopReport, Outcome, Reports};
 use crate::proxy::ManagedStatus;
+use crate::resource::GROUP;
 use crate::store::Store;
-use axum::Router;
 use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Instant;
@@ -49,16 +53,32 @@ impl Health for App {
     }
 }
 
+type Asked = (Arc<App>, Arc<Directory>);
+
 /// `/devsanctum/status` and `/metrics`.
-pub fn routes(app: Arc<App>) -> Router {
-    Router::new().route("/devsanctum/status", get(status)).route("/metrics", get(metrics)).with_state(app)
+pub fn routes(app: Arc<App>, directory: Arc<Directory>) -> Router {
+    Router::new().route("/devsanctum/status", get(status)).route("/metrics", get(metrics)).with_state((app, directory))
 }
 
-async fn metrics(State(app): State<Arc<App>>) -> String {
-    app.metrics.text(&app.reports.snapshot())
+/// The platform's own state is its administrators' to see.
+async fn may_see(directory: &Directory, who: &Identity) -> bool {
+    let action =
+        Action { verb: "get", group: GROUP, resource: "platform", subresource: "", namespace: None, name: Some("status") };
+    directory.judge(who, &action, false).await.is_ok_and(|(decision, _)| decision.is_allowed())
 }
 
-async fn status(State(app): State<Arc<App>>) -> axum::Json<Value> {
+async fn metrics(State((app, directory)): State<Asked>, Extension(who): Extension<Identity>) -> Response {
+    if may_see(&directory, &who).await {
+        return app.metrics.text(&app.reports.snapshot()).into_response();
+    }
+    (StatusCode::FORBIDDEN, "metrics are for administrators\n").into_response()
+}
+
+async fn status(State((app, directory)): State<Asked>, Extension(who): Extension<Identity>) -> axum::Json<Value> {
+    let ssh = app.ssh.as_ref().map(|ssh| json!({"address": ssh.address.to_string(), "hostKey": ssh.key}));
+    if !may_see(&directory, &who).await {
+        return axum::Json(json!({"version": env!("CARGO_PKG_VERSION"), "ready": app.ready().is_ok(), "ssh": ssh}));
+    }
     let one = |(kind, l): (&'static str, LoopReport)| {
         let failures: u64 = [Outcome::Failed, Outcome::Stalled].iter().filter_map(|o| l.passes.get(o)).sum();
         json!({
@@ -82,7 +102,7 @@ async fn status(State(app): State<Arc<App>>) -> axum::Json<Value> {
         "revision": app.store.revision(),
         "database": if app.replicated { "postgres" } else { "sqlite" },
         "leads": *app.leads.borrow(),
-        "ssh": app.ssh.as_ref().map(|ssh| json!({"address": ssh.address.to_string(), "hostKey": ssh.key})),
+        "ssh": ssh,
         "loops": loops,
     }))
 }

@@ -5,6 +5,7 @@
 
 mod apply;
 pub mod args;
+mod auth;
 mod branches;
 mod connect;
 mod cp;
@@ -20,6 +21,7 @@ mod failure;
 mod fork;
 mod get;
 mod image;
+mod key;
 mod kubeconfig;
 mod library;
 mod logs;
@@ -126,6 +128,8 @@ async fn ask(globals: &Globals, command: Command) -> Result<(), Failure> {
         Command::Template(args) => template::run(&connect::connect(globals).await?, args).await,
         Command::Devcontainer(args) => devcontainer::run(globals, args).await,
         Command::Library(args) => library::run(globals, args).await,
+        Command::Auth(args) => auth::run(&connect::connect(globals).await?, args).await,
+        Command::Key(args) => key::run(&connect::connect(globals).await?, args).await,
         Command::Explain(args) => explain::run(&args),
         Command::Kubeconfig(args) => kubeconfig::run(globals, &args),
         Command::Schema(args) => schema::run(&args),

@@ -69,6 +69,14 @@ impl Context {
         Ok(self.client.request(request(Method::POST, address, &[], Some(("application/json", body)))?).await)
     }
 
+    /// Deletes at any address, and reads the answer as JSON.
+    ///
+    /// # Errors
+    /// As [`Context::ask`].
+    pub async fn remove<T: DeserializeOwned>(&self, address: &str) -> Result<T, Failure> {
+        Ok(self.client.request(request(Method::DELETE, address, &[], None)?).await?)
+    }
+
     fn address(&self, def: &KindDef, namespace: Option<&str>, name: &str) -> Result<String, Failure> {
         super::target::check_name(name)?;
         if let Some(ns) = namespace {

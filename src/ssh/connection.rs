@@ -2,8 +2,9 @@
 
 use super::keys::fingerprint;
 use super::{Gateway, forward, program};
-use crate::access::{Action, Denied, Identity, authorize};
+use crate::access::{Action, Identity};
 use crate::api::streams::StreamTarget;
+use crate::resource::GROUP;
 use crate::resource::names::dns_label;
 use russh::keys::PublicKey;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
@@ -44,14 +45,10 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Asks whether the caller may do this to the workspace.
-    ///
-    /// # Errors
-    /// When it may not.
-    pub fn may(&self, verb: &str, subresource: &str) -> Result<(), Denied> {
+    /// Something they want to do to the workspace.
+    pub fn action<'a>(&'a self, verb: &'a str, subresource: &'a str) -> Action<'a> {
         let (namespace, name) = (Some(self.target.namespace.as_str()), Some(self.target.name.as_str()));
-        let action = Action { verb, group: "devsanctum.io", resource: "workspaces", subresource, namespace, name };
-        authorize(&self.who, &action)
+        Action { verb, group: GROUP, resource: "workspaces", subresource, namespace, name }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The SSH gateway: `ssh WORKSPACE.PROJECT@HOST` is a shell in a workspace.
 //!
 //! Who may come in is known by the public keys of `User` records, and what they may do is decided where everything is
-//! (`access::authorize`). Programs are run by the engine, as `exec` runs them: nothing listens in a workspace, and no port
+//! (`access::decide`). Programs are run by the engine, as `exec` runs them: nothing listens in a workspace, and no port
 //! of it is published. A workspace that is stopped is started first.
 
 mod connection;
@@ -12,8 +12,9 @@ mod wake;
 
 pub use keys::Keys;
 
+use crate::access::{Decision, Directory};
 use crate::api::streams::WorkspaceStreams;
-use connection::{Connection, Login};
+use connection::{Caller, Connection, Login};
 use kube::Client;
 use russh::keys::PrivateKey;
 use russh::keys::ssh_key::private::Ed25519Keypair;
@@ -47,6 +48,37 @@ pub struct Gateway {
     pub streams: Arc<dyn WorkspaceStreams>,
     /// Who may come in.
     pub keys: Keys,
+    /// What they may do is decided from this.
+    pub directory: Arc<Directory>,
+}
+
+impl Gateway {
+    /// Asks whether a caller may do this to the workspace they named.
+    ///
+    /// # Errors
+    /// In words for the caller, when they may not.
+    async fn may(&self, caller: &Caller, verb: &str, subresource: &str) -> Result<(), String> {
+        match self.directory.judge(&caller.who, &caller.action(verb, subresource), false).await {
+            Ok((Decision::Allow(_), _)) => Ok(()),
+            Ok((Decision::Deny(_), why)) => Err(format!("you may not: {why}")),
+            Ok((Decision::Hidden, _)) => Err(no_workspace(&caller.target.name, &caller.target.namespace)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Waits until a caller who could use the workspace no longer may.
+    async fn shut_out(&self, caller: &Caller) {
+        // One who never could is told so by each channel.
+        if self.may(caller, "create", "exec").await.is_err() {
+            return std::future::pending().await;
+        }
+        self.directory.lost(&caller.who, &caller.action("create", "exec")).await;
+    }
+}
+
+/// What somebody is told of a workspace that is not there, or not theirs to see.
+fn no_workspace(name: &str, project: &str) -> String {
+    format!("there is no workspace {name:?} in project {project:?}")
 }
 
 /// The key by which callers know this host, from 32 secret bytes.
@@ -112,7 +144,7 @@ async fn carry(
     stop: CancellationToken,
 ) -> Result<(), russh::Error> {
     let (login, mut keys) = (Arc::new(Login::default()), gateway.keys.clone());
-    let connection = Connection::new(gateway, login.clone());
+    let connection = Connection::new(gateway.clone(), login.clone());
     let began = tokio::time::timeout(LOGIN_GRACE, run_stream(config, stream, connection)).await;
     let mut session = began.map_err(|_| russh::Error::ConnectionTimeout)??;
     let handle = session.handle();
@@ -128,11 +160,19 @@ async fn carry(
             None => std::future::pending().await,
         }
     };
+    let shut_out = async {
+        login.done.cancelled().await;
+        match login.caller() {
+            Some(caller) => gateway.shut_out(caller).await,
+            None => std::future::pending().await,
+        }
+    };
     let why = tokio::select! {
         ended = &mut session => return ended,
         () = stop.cancelled() => "the control plane is stopping",
         () = not_in_time => "nobody logged in in time",
         () = revoked => "the key you came in by is no longer yours",
+        () = shut_out => "you may no longer use this workspace",
     };
     let _ = handle.disconnect(Disconnect::ByApplication, why.into(), "en".into()).await;
     let _ = tokio::time::timeout(LAST_WORDS, session).await;

@@ -111,7 +111,7 @@ async fn start(
     read: &mut ChannelReadHalf,
     write: &Write,
 ) -> Result<Option<(ExecSession, Vec<ExecInput>)>, String> {
-    caller.may("create", "exec").map_err(|e| e.to_string())?;
+    gateway.may(caller, "create", "exec").await?;
     let tty = asked.tty;
     let (tell, mut told) = unbounded_channel();
     let mut waking = pin!(awake(gateway, caller, Some(tell)));

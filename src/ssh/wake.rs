@@ -1,7 +1,7 @@
 //! A workspace that is stopped is started for who comes in.
 
-use super::Gateway;
 use super::connection::Caller;
+use super::{Gateway, no_workspace};
 use crate::resource::Workspace;
 use crate::resource::conditions::find;
 use kube::Api;
@@ -26,9 +26,10 @@ pub async fn awake(gateway: &Gateway, caller: &Caller, tell: Option<UnboundedSen
     let (begun, mut told) = (Instant::now(), String::new());
     loop {
         let found = workspaces.get_opt(name).await.map_err(|e| e.to_string())?;
-        let record = found.ok_or_else(|| format!("there is no workspace {name:?} in project {project:?}"))?;
+        let record = found.ok_or_else(|| no_workspace(name, project))?;
         if !record.spec.running {
-            caller.may("patch", "").map_err(|e| format!("workspace {name:?} is stopped, and you may not start it: {e}"))?;
+            let may_start = gateway.may(caller, "patch", "").await;
+            may_start.map_err(|e| format!("workspace {name:?} is stopped, and you may not start it: {e}"))?;
             tell(format!("workspace {name:?} is stopped: starting it"));
             let start = Patch::Merge(json!({"spec": {"running": true}}));
             workspaces.patch(name, &PatchParams::apply(MANAGER), &start).await.map_err(|e| e.to_string())?;

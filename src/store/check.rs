@@ -31,7 +31,7 @@ pub struct Checked {
 }
 
 /// Each query finds what must not be, as one text. `{compacted}` stands for the revision up to which the feed is gone.
-const NEVER: [(&str, &str); 7] = [
+const NEVER: [(&str, &str); 8] = [
     ("a record's revision was never given out", "SELECT uid FROM resources WHERE revision > {revision} OR revision < 2"),
     (
         "a record is not what the feed told of its revision",
@@ -56,6 +56,10 @@ const NEVER: [(&str, &str); 7] = [
         "SELECT uid FROM (SELECT uid FROM refs UNION ALL SELECT uid FROM claims) l WHERE uid NOT IN (SELECT uid FROM resources)",
     ),
     ("a secret's value is of no record", "SELECT uid FROM secret_values WHERE uid NOT IN (SELECT uid FROM resources)"),
+    (
+        "an API key is of no user",
+        "SELECT id FROM api_keys WHERE user_uid NOT IN (SELECT uid FROM resources WHERE kind = 'users.devsanctum.io')",
+    ),
 ];
 
 impl Store {

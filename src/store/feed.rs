@@ -4,7 +4,7 @@
 //! it from here, or from the change log when it has fallen too far behind. It is only told that there is more.
 
 use super::log::State;
-use super::{Change, KindId, SharedChange};
+use super::{Change, KindId, Observed, Observer, SharedChange};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -22,6 +22,7 @@ pub(super) struct Feed {
     newest: watch::Sender<i64>,
     compacted: AtomicI64,
     watchers: Mutex<Vec<Weak<AtomicI64>>>,
+    observers: Mutex<Vec<Observer>>,
 }
 
 struct Ring {
@@ -47,6 +48,7 @@ impl Feed {
             newest: watch::Sender::new(state.revision),
             compacted: AtomicI64::new(state.compacted),
             watchers: Mutex::default(),
+            observers: Mutex::default(),
         }
     }
 
@@ -65,6 +67,16 @@ impl Feed {
         self.compacted.fetch_max(revision, Ordering::AcqRel);
     }
 
+    /// Has an observer called with each change from now on, before its revision is told.
+    pub fn observe(&self, observer: Observer) {
+        let _ring = lock(&self.ring);
+        lock(&self.observers).push(observer);
+    }
+
+    fn show(&self, seen: Observed<'_>) {
+        lock(&self.observers).iter().for_each(|observer| observer(seen));
+    }
+
     /// Wakes when the newest revision moves.
     pub fn subscribe(&self) -> watch::Receiver<i64> {
         self.newest.subscribe()
@@ -81,6 +93,7 @@ impl Feed {
                 break;
             }
             next += 1;
+            self.show(Observed::Change(&change));
             ring.bytes += size(&change);
             ring.changes.push_back(Arc::new(change));
         }
@@ -101,6 +114,7 @@ impl Feed {
         let mut ring = lock(&self.ring);
         if revision > self.revision() {
             *ring = Ring { changes: VecDeque::new(), start: revision, bytes: 0 };
+            self.show(Observed::Gap);
             self.newest.send_replace(revision);
         }
     }

@@ -18,6 +18,7 @@ mod compact;
 mod database;
 mod feed;
 mod follow;
+mod keys;
 mod leases;
 mod links;
 mod log;
@@ -36,6 +37,7 @@ mod writer;
 pub use ahead::Wants;
 pub use backup::{BackupInfo, backup, verify};
 pub use check::Checked;
+pub use keys::ApiKey;
 pub use restore::{replace, unpack};
 pub use tx::Tx;
 pub use types::*;
@@ -196,6 +198,11 @@ impl Store {
         let Inner { feed, pool, closed, aside, .. } = &*self.inner;
         let source = watch::Source { feed: feed.clone(), pool: pool.clone(), closed: closed.clone(), aside: aside.clone() };
         watch::watch(source, kind, namespace, from).await
+    }
+
+    /// Has an observer shown every change from now on. A write that was answered has been shown.
+    pub fn observe(&self, observer: Observer) {
+        self.inner.feed.observe(observer);
     }
 
     /// Does database work where it is to be done.

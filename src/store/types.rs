@@ -113,6 +113,18 @@ pub enum WatchItem {
     Position(i64),
 }
 
+/// What an observer is shown.
+#[derive(Clone, Copy, Debug)]
+pub enum Observed<'a> {
+    /// The next change, of any kind.
+    Change(&'a Change),
+    /// Changes that will not be shown lie between the last one and the next.
+    Gap,
+}
+
+/// Is shown each change, in order, before anybody is told that it is there. It must be quick, and may not use the store.
+pub type Observer = Box<dyn Fn(Observed<'_>) + Send + Sync>;
+
 /// Where and how to keep the records.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {

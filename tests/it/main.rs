@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper that unwraps fails the test it serves")]
 #![allow(clippy::duplicate_mod, reason = "the tests of the API run on both databases")]
 
+mod access;
 mod api_apply;
 mod api_clients;
 mod api_crud;

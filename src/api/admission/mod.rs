@@ -11,6 +11,7 @@ use super::facts::Facts;
 use super::served::Served;
 use super::status::ApiError;
 use super::write::WriteRequest;
+use crate::access::{Edit, IdentityKind, check_fields};
 use crate::resource::{FieldErrors, GROUP, Problem, SETTINGS_NAME};
 use crate::store::{Key, Tx};
 use serde_json::Value;
@@ -51,6 +52,7 @@ pub fn check_name(served: &Served, name: &str, errors: &mut FieldErrors) {
 /// # Errors
 /// 422 naming every field that does not fit the other records; 403 and 404 about its project.
 pub async fn admit(tx: &mut Tx, subject: &Subject<'_>) -> Result<(), ApiError> {
+    settable(subject)?;
     project::check_namespace(tx, subject).await?;
     let mut errors = FieldErrors::default();
     references::check(tx, subject, &mut errors).await?;
@@ -62,4 +64,15 @@ pub async fn admit(tx: &mut Tx, subject: &Subject<'_>) -> Result<(), ApiError> {
         return project::check_quota(tx, subject).await;
     }
     Err(ApiError::invalid(subject.request.served.def, &subject.key.name, &errors.0))
+}
+
+/// Fields that the caller may not set, though they may write the record.
+fn settable(subject: &Subject<'_>) -> Result<(), ApiError> {
+    let WriteRequest { served, namespace, caller, .. } = subject.request;
+    if served.def.group != GROUP || caller.who.kind != IdentityKind::User {
+        return Ok(());
+    }
+    let edit = Edit { kind: &served.def.kind, namespace, old: subject.old, new: subject.new };
+    let judged = caller.directory.now(|records| check_fields(&caller.who, &edit, records));
+    judged.map_err(|e| ApiError::forbidden(served.def, &subject.key.name, format!("{}: {}", e.path, e.why)))
 }

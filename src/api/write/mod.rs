@@ -12,11 +12,21 @@ pub use secret::SecretData;
 use super::schema::FieldValidation;
 use super::served::Served;
 use super::status::ApiError;
+use crate::access::{Directory, Identity};
 use crate::clock::Clock;
 use crate::store::{Store, StoreError, Stored, Tx, Wants};
 use futures::future::BoxFuture;
 use k8s_openapi::jiff::Timestamp;
 use std::sync::Arc;
+
+/// Who asks for a write, and what that is judged by.
+#[derive(Clone)]
+pub struct Caller {
+    /// Who.
+    pub who: Identity,
+    /// Asked before, when they were let in.
+    pub directory: Arc<Directory>,
+}
 
 /// How a write was asked for.
 #[derive(Clone)]
@@ -29,6 +39,8 @@ pub struct WriteRequest {
     pub namespace: String,
     /// Name from the address; empty on create.
     pub name: String,
+    /// Who asks.
+    pub caller: Caller,
     /// Who owns the fields it sets.
     pub manager: String,
     /// `status`, or empty.

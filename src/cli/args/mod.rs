@@ -1,9 +1,11 @@
 //! What may be typed: commands and flags, named as kubectl names them.
 
+mod access;
 mod image;
 mod library;
 mod workspace;
 
+pub use access::*;
 pub use image::*;
 pub use library::*;
 pub use workspace::*;
@@ -109,6 +111,10 @@ pub enum Command {
     Devcontainer(DevcontainerArgs),
     /// Explain the fields of a kind
     Explain(ExplainArgs),
+    /// Ask who may do what, and why
+    Auth(AuthArgs),
+    /// Make, list and end API keys
+    Key(KeyArgs),
     /// Print a kubeconfig for kubectl
     Kubeconfig(KubeconfigArgs),
     /// Print the schemas of the kinds

@@ -161,7 +161,7 @@ impl Api {
     }
 }
 
-fn record(kind: &str, name: &str, spec: Value) -> Value {
+pub fn record(kind: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": "devsanctum.io/v1", "kind": kind, "metadata": {"name": name}, "spec": spec})
 }
 

@@ -1,0 +1,252 @@
+//! What decisions are made from: people, groups, projects, and whose each workspace is.
+//!
+//! Kept in memory by [`super::Directory`]; of each record only what a decision needs.
+
+use crate::resource::common::Visibility;
+use crate::resource::{DockerServer, Group, MemberRole, Project, ProjectRole, User, UserRole, Workspace};
+use crate::store::{Key, KindId};
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Kinds that decisions are made from, where the store keeps them.
+pub const KINDS: [KindId; 5] = [
+    "users.devsanctum.io",
+    "groups.devsanctum.io",
+    "projects.devsanctum.io",
+    "workspaces.devsanctum.io",
+    "dockerservers.devsanctum.io",
+];
+
+/// What somebody may do in a project. Higher ones include lower ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Nothing: it does not exist for them.
+    None,
+    /// What everybody may who is signed in, in a public project: see it, and what is public of it.
+    Visitor,
+    /// See the project and its workspaces.
+    Read,
+    /// Also make workspaces, and manage their own.
+    Deploy,
+    /// Also change the project, its groups' roles, and others' workspaces.
+    Manage,
+    /// Everything, its end too.
+    Owner,
+}
+
+impl Role {
+    /// As records and messages write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "no role",
+            Self::Visitor => "a visitor's rights, for it is public",
+            Self::Read => "READ",
+            Self::Deploy => "DEPLOY",
+            Self::Manage => "MANAGE",
+            Self::Owner => "OWNER",
+        }
+    }
+}
+
+impl From<ProjectRole> for Role {
+    fn from(role: ProjectRole) -> Self {
+        match role {
+            ProjectRole::Read => Self::Read,
+            ProjectRole::Deploy => Self::Deploy,
+            ProjectRole::Manage => Self::Manage,
+        }
+    }
+}
+
+/// A person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// May do everything.
+    pub admin: bool,
+    /// May do anything at all.
+    pub active: bool,
+}
+
+#[derive(Debug, Default)]
+struct ProjectFacts {
+    owner: String,
+    public: bool,
+    groups: Vec<(String, Role)>,
+    /// Times that one of its workspaces became public or private.
+    turns: u64,
+}
+
+#[derive(Debug)]
+struct WorkspaceFacts {
+    owner: String,
+    public: bool,
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub struct Records {
+    people: HashMap<String, Person>,
+    groups: HashMap<String, BTreeMap<String, MemberRole>>,
+    /// The groups of each person, the other way round.
+    member_of: HashMap<String, BTreeSet<String>>,
+    projects: BTreeMap<String, ProjectFacts>,
+    /// By project, then name.
+    workspaces: HashMap<String, HashMap<String, WorkspaceFacts>>,
+    /// Groups that servers are open to; of none, to all.
+    servers: BTreeMap<String, Vec<String>>,
+}
+
+fn read<K: DeserializeOwned>(body: &[u8]) -> Option<K> {
+    serde_json::from_slice(body).inspect_err(|cause| tracing::error!(%cause, "a stored record cannot be read")).ok()
+}
+
+impl Records {
+    /// Takes a record as it is now. One that cannot be read is none: nobody gets a right from it.
+    pub fn put(&mut self, key: &Key, body: &[u8]) {
+        let turns = self.projects.get(&key.name).map_or(0, |facts| facts.turns);
+        let was = self.workspaces.get(&key.namespace).and_then(|all| all.get(&key.name)).map(|facts| facts.public);
+        self.remove(key);
+        let name = key.name.clone();
+        match key.kind {
+            "users.devsanctum.io" => {
+                let Some(user) = read::<User>(body) else { return };
+                let active = user.spec.active && user.metadata.deletion_timestamp.is_none();
+                self.people.insert(name, Person { admin: user.spec.role == UserRole::Admin, active });
+            }
+            "groups.devsanctum.io" => {
+                let Some(group) = read::<Group>(body) else { return };
+                for member in &group.spec.members {
+                    self.member_of.entry(member.user.clone()).or_default().insert(name.clone());
+                }
+                self.groups.insert(name, group.spec.members.into_iter().map(|m| (m.user, m.role)).collect());
+            }
+            "projects.devsanctum.io" => {
+                let Some(project) = read::<Project>(body) else { return };
+                let groups = project.spec.groups.into_iter().map(|g| (g.group, g.role.into())).collect();
+                let public = project.spec.visibility == Visibility::Public;
+                self.projects.insert(name, ProjectFacts { owner: project.spec.owner, public, groups, turns });
+            }
+            "workspaces.devsanctum.io" => {
+                let Some(workspace) = read::<Workspace>(body) else { return };
+                let public = workspace.spec.visibility == Visibility::Public;
+                if let (true, Some(project)) = (was.is_some_and(|was| was != public), self.projects.get_mut(&key.namespace)) {
+                    project.turns += 1;
+                }
+                let facts = WorkspaceFacts { owner: workspace.spec.owner, public };
+                self.workspaces.entry(key.namespace.clone()).or_default().insert(name, facts);
+            }
+            "dockerservers.devsanctum.io" => {
+                let Some(server) = read::<DockerServer>(body) else { return };
+                self.servers.insert(name, server.spec.groups);
+            }
+            _ => {}
+        }
+    }
+
+    /// Forgets a record.
+    pub fn remove(&mut self, key: &Key) {
+        match key.kind {
+            "users.devsanctum.io" => drop(self.people.remove(&key.name)),
+            "groups.devsanctum.io" => {
+                for user in self.groups.remove(&key.name).unwrap_or_default().into_keys() {
+                    if let Some(groups) = self.member_of.get_mut(&user) {
+                        groups.remove(&key.name);
+                    }
+                }
+                self.member_of.retain(|_, groups| !groups.is_empty());
+            }
+            "projects.devsanctum.io" => drop(self.projects.remove(&key.name)),
+            "workspaces.devsanctum.io" => {
+                if let Some(all) = self.workspaces.get_mut(&key.namespace) {
+                    all.remove(&key.name);
+                }
+            }
+            "dockerservers.devsanctum.io" => drop(self.servers.remove(&key.name)),
+            _ => {}
+        }
+    }
+
+    /// Somebody, if they are known.
+    pub fn person(&self, name: &str) -> Option<Person> {
+        self.people.get(name).copied()
+    }
+
+    /// The groups somebody belongs to, in order.
+    pub fn groups_of(&self, person: &str) -> impl Iterator<Item = &str> {
+        self.member_of.get(person).into_iter().flatten().map(String::as_str)
+    }
+
+    /// What somebody is in a group.
+    pub fn membership(&self, person: &str, group: &str) -> Option<MemberRole> {
+        self.groups.get(group)?.get(person).copied()
+    }
+
+    /// Whether two people belong to a group together.
+    pub fn share_a_group(&self, one: &str, other: &str) -> bool {
+        let Some(groups) = self.member_of.get(one) else { return false };
+        groups.iter().any(|group| self.membership(other, group).is_some())
+    }
+
+    /// Whether there is such a project.
+    pub fn has_project(&self, name: &str) -> bool {
+        self.projects.contains_key(name)
+    }
+
+    /// The highest of somebody's roles in a project.
+    pub fn role(&self, person: &str, project: &str) -> Role {
+        let Some(facts) = self.projects.get(project) else { return Role::None };
+        if facts.owner == person {
+            return Role::Owner;
+        }
+        let least = if facts.public { Role::Visitor } else { Role::None };
+        let Some(own) = self.member_of.get(person) else { return least };
+        facts.groups.iter().filter(|(group, _)| own.contains(group)).map(|(_, role)| *role).max().unwrap_or(least)
+    }
+
+    /// The groups that give somebody their role in a project.
+    pub fn by_groups(&self, person: &str, project: &str) -> Vec<&str> {
+        let role = self.role(person, project);
+        let all = self.projects.get(project).into_iter().flat_map(|facts| &facts.groups);
+        all.filter(|(group, given)| *given == role && self.membership(person, group).is_some())
+            .map(|(group, _)| group.as_str())
+            .collect()
+    }
+
+    /// A digest of all that decides what somebody may see and do, but for which workspaces there are.
+    pub fn entitlement(&self, person: &str) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let known = self.person(person);
+        known.map(|p| (p.admin, p.active)).hash(&mut hasher);
+        for group in self.groups_of(person) {
+            let members = self.groups.get(group).into_iter().flatten();
+            group.hash(&mut hasher);
+            members.for_each(|(user, role)| (user, *role == MemberRole::Manager).hash(&mut hasher));
+        }
+        for (project, facts) in &self.projects {
+            match self.role(person, project) {
+                Role::None => {}
+                Role::Visitor => (project, 1, facts.turns).hash(&mut hasher),
+                role => (project, role as u8 + 1).hash(&mut hasher),
+            }
+        }
+        self.servers.keys().filter(|server| self.is_open(server, person)).for_each(|server| server.hash(&mut hasher));
+        hasher.finish()
+    }
+
+    /// Whose a workspace is; `None` for one that is not there.
+    pub fn workspace_owner(&self, project: &str, name: &str) -> Option<&str> {
+        Some(self.workspaces.get(project)?.get(name)?.owner.as_str())
+    }
+
+    /// Whether a workspace is there and public.
+    pub fn is_public(&self, project: &str, workspace: &str) -> bool {
+        self.workspaces.get(project).and_then(|all| all.get(workspace)).is_some_and(|facts| facts.public)
+    }
+
+    /// Whether a server is there and open to somebody.
+    pub fn is_open(&self, server: &str, person: &str) -> bool {
+        let Some(groups) = self.servers.get(server) else { return false };
+        groups.is_empty() || groups.iter().any(|group| self.membership(person, group).is_some())
+    }
+}

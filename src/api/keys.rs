@@ -1,0 +1,104 @@
+//! `/devsanctum/keys`: API keys, which are no records. What one is proved by is told once, when it is made.
+
+use super::ApiState;
+use super::door::refusal;
+use super::request::{Params, decode_json, read_body};
+use super::status::ApiError;
+use super::view::json_response;
+use crate::access::{API_KEYS, Action, Decision, Identity, IdentityKind, KeyError, NewKey, Scope, issue};
+use crate::resource::GROUP;
+use crate::store::ApiKey;
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::{StatusCode, Uri};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Wanted {
+    name: String,
+    #[serde(default)]
+    user: Option<String>,
+    #[serde(default)]
+    scope: Scope,
+    #[serde(default)]
+    expires_in_seconds: Option<i64>,
+}
+
+/// Whose keys may be made, seen or ended by whom is decided where everything is.
+async fn may(state: &ApiState, who: &Identity, verb: &str, user: Option<&str>) -> Result<(), ApiError> {
+    // A key that was made for less than everything could give itself more.
+    if !who.scope.is_all() {
+        return Err(ApiError::forbidden_request("API keys are not managed with a key that has a scope"));
+    }
+    let action = Action { verb, group: GROUP, resource: API_KEYS, subresource: "", namespace: None, name: user };
+    match state.directory().judge(who, &action, false).await? {
+        (Decision::Allow(_), _) => Ok(()),
+        (_, why) => Err(ApiError::forbidden_request(refusal(who, &action, &why))),
+    }
+}
+
+/// People ask about themselves, where they do not say about whom.
+fn themself(who: &Identity) -> Option<String> {
+    (who.kind == IdentityKind::User).then(|| who.name.clone())
+}
+
+/// Makes a key.
+pub async fn create(
+    State(state): State<ApiState>,
+    Extension(who): Extension<Identity>,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let wanted = decode_json(&read_body(body).await?)?;
+    let wanted: Wanted = serde_json::from_value(wanted).map_err(|e| ApiError::bad_request(format!("the body: {e}")))?;
+    let user = wanted.user.or_else(|| themself(&who));
+    let user = user.ok_or_else(|| ApiError::bad_request("user: Required value: name the User the key is for"))?;
+    may(&state, &who, "create", Some(&user)).await?;
+    let lasts = wanted.expires_in_seconds.map(SignedDuration::from_secs);
+    let new = NewKey { user, label: wanted.name, scope: wanted.scope, lasts };
+    let (key, text) = issue(state.store(), new, state.clock().now()).await.map_err(|error| match error {
+        KeyError::Wrong(why) => ApiError::bad_request(why),
+        KeyError::NoRoom(_) => ApiError::unprocessable(error.to_string()),
+        KeyError::Store(error) => error.into(),
+    })?;
+    let mut told = shown(&key);
+    told["key"] = json!(text);
+    Ok(json_response(StatusCode::CREATED, told.to_string(), &[]))
+}
+
+/// Lists keys: one's own, a user's, or all.
+pub async fn list(State(state): State<ApiState>, Extension(who): Extension<Identity>, uri: Uri) -> Result<Response, ApiError> {
+    let user = Params::parse(&uri)?.get("user").map(str::to_owned).or_else(|| themself(&who));
+    may(&state, &who, "list", user.as_deref()).await?;
+    let keys: Vec<Value> = state.store().api_keys(user.as_deref()).await?.iter().map(shown).collect();
+    Ok(json_response(StatusCode::OK, json!({"keys": keys}).to_string(), &[]))
+}
+
+/// Ends a key.
+pub async fn end(
+    State(state): State<ApiState>,
+    Extension(who): Extension<Identity>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    // Another's key and none are the same to who may not see it.
+    let missing = || ApiError::not_found_request(format!("there is no API key {id:?} of yours"));
+    let key = state.store().api_key(&id).await?.ok_or_else(missing)?;
+    may(&state, &who, "delete", Some(&key.user)).await.map_err(|e| if who.scope.is_all() { missing() } else { e })?;
+    state.store().remove_api_key(&id).await?;
+    Ok(json_response(StatusCode::OK, shown(&key).to_string(), &[]))
+}
+
+fn shown(key: &ApiKey) -> Value {
+    let time = |ms: Option<i64>| {
+        ms.and_then(|ms| Timestamp::from_millisecond(ms).ok()).map(|t| t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+    };
+    json!({
+        "id": key.id, "user": key.user, "name": key.label,
+        "scope": serde_json::from_str::<Value>(&key.scope).unwrap_or_default(),
+        "createdAt": time(Some(key.created_at)), "expiresAt": time(key.expires_at), "lastUsedAt": time(key.used_at),
+    })
+}

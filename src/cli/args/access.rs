@@ -1,0 +1,92 @@
+//! What may be typed about who may do what.
+
+use clap::{Args, Subcommand};
+
+/// `key`.
+#[derive(Args, Debug)]
+pub struct KeyArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: KeyCommand,
+}
+
+/// What to do with API keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make an API key and print it, once
+    Create(CreateKeyArgs),
+    /// List API keys: your own, or as an administrator all
+    List(ListKeysArgs),
+    /// End API keys
+    Delete(DeleteKeysArgs),
+}
+
+/// `key create`.
+#[derive(Args, Debug)]
+pub struct CreateKeyArgs {
+    /// What you call it, such as the machine it is for
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// User it is for [default: yourself]
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// How long it is worth something, such as 90d [default: until it is ended]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub expires: Option<std::time::Duration>,
+    /// Only for these verbs, such as get,list,watch
+    #[arg(long, value_delimiter = ',', value_name = "VERBS")]
+    pub verbs: Vec<String>,
+    /// Only for these kinds
+    #[arg(long, value_delimiter = ',', value_name = "KINDS")]
+    pub kinds: Vec<String>,
+    /// Only for these projects and what lies in them
+    #[arg(long, value_delimiter = ',', value_name = "PROJECTS")]
+    pub projects: Vec<String>,
+}
+
+/// `key list`.
+#[derive(Args, Debug)]
+pub struct ListKeysArgs {
+    /// Only those of this user
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+}
+
+/// `key delete`.
+#[derive(Args, Debug)]
+pub struct DeleteKeysArgs {
+    /// As `key list` shows them
+    #[arg(required = true, value_name = "ID")]
+    pub ids: Vec<String>,
+}
+
+/// `auth`.
+#[derive(Args, Debug)]
+pub struct AuthArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: AuthCommand,
+}
+
+/// What to ask about who may do what.
+#[derive(Debug, Subcommand)]
+pub enum AuthCommand {
+    /// Say whether something is allowed, and why; the exit code is 1 when it is not
+    Why(WhyArgs),
+    /// Say who you are to the control plane
+    Whoami,
+}
+
+/// `auth why`.
+#[derive(Args, Debug)]
+pub struct WhyArgs {
+    /// get, list, watch, create, update, patch, delete or deletecollection
+    #[arg(value_name = "VERB")]
+    pub verb: String,
+    /// KIND, KIND/NAME, or KIND/NAME/SUBRESOURCE such as ws/web/exec
+    #[arg(value_name = "KIND[/NAME]")]
+    pub what: String,
+    /// Ask about another user (administrators only)
+    #[arg(long = "as", value_name = "USER")]
+    pub user: Option<String>,
+}

@@ -53,6 +53,7 @@ pub fn table(table: &RouteTable) {
         gate_url: "http://127.0.0.1:8081".into(),
         tls: None,
         default_certificate: None,
+        panel: None,
     };
     let rendered = render(table, &settings);
     // What Traefik reads is the text.

@@ -194,6 +194,8 @@ impl Asking<'_> {
             (_, "status") => Decision::Deny(Lack::Administrators),
             _ if role >= Role::Manage => Decision::Allow(Grounds::Role(role)),
             _ if role >= Role::Deploy && own => Decision::Allow(Grounds::Own(role)),
+            // Its pages, where it is private.
+            ("get", "web") if role >= Role::Read && owner == Some(self.who) => Decision::Allow(Grounds::Own(role)),
             // What they may change of it then is said by `fields`.
             ("update" | "patch", "") if role >= Role::Read && owner == Some(self.who) => Decision::Allow(Grounds::Own(role)),
             _ => Decision::Deny(Lack::NotOwn(role)),

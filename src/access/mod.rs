@@ -10,9 +10,12 @@ mod directory;
 mod explain;
 mod fields;
 mod keys;
+mod password;
 mod records;
 mod scope;
 mod sight;
+mod sign_in;
+mod throttle;
 
 pub use authenticate::{Authenticator, Unauthenticated};
 pub use decide::{API_KEYS, Decision, Grounds, Lack, decide};
@@ -20,9 +23,11 @@ pub use directory::Directory;
 pub use explain::explain;
 pub use fields::{Edit, Unsettable, check_fields};
 pub use keys::{KeyError, NewKey, issue};
+pub use password::Password;
 pub use records::{Records, Role};
 pub use scope::Scope;
 pub use sight::Sight;
+pub use sign_in::{LINK, Refused, SignIn, SignedIn, Token, Visitor, digest};
 
 use crate::resource::User;
 use std::sync::Arc;

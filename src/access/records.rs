@@ -3,19 +3,20 @@
 //! Kept in memory by [`super::Directory`]; of each record only what a decision needs.
 
 use crate::resource::common::Visibility;
-use crate::resource::{DockerServer, Group, MemberRole, Project, ProjectRole, User, UserRole, Workspace};
+use crate::resource::{DockerServer, Group, MemberRole, Project, ProjectRole, Route, User, UserRole, Workspace};
 use crate::store::{Key, KindId};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Kinds that decisions are made from, where the store keeps them.
-pub const KINDS: [KindId; 5] = [
+pub const KINDS: [KindId; 6] = [
     "users.devsanctum.io",
     "groups.devsanctum.io",
     "projects.devsanctum.io",
     "workspaces.devsanctum.io",
     "dockerservers.devsanctum.io",
+    "routes.devsanctum.io",
 ];
 
 /// What somebody may do in a project. Higher ones include lower ones.
@@ -79,6 +80,7 @@ struct ProjectFacts {
 
 #[derive(Debug)]
 struct WorkspaceFacts {
+    uid: String,
     owner: String,
     public: bool,
 }
@@ -93,6 +95,12 @@ pub struct Records {
     projects: BTreeMap<String, ProjectFacts>,
     /// By project, then name.
     workspaces: HashMap<String, HashMap<String, WorkspaceFacts>>,
+    /// Projects and names of workspaces, by their uids.
+    by_uid: HashMap<String, (String, String)>,
+    /// Projects and names of the workspaces that hosts lead to.
+    hosts: HashMap<String, (String, String)>,
+    /// The hosts of routes, by project and name.
+    routes: HashMap<(String, String), String>,
     /// Groups that servers are open to; of none, to all.
     servers: BTreeMap<String, Vec<String>>,
 }
@@ -133,8 +141,15 @@ impl Records {
                 if let (true, Some(project)) = (was.is_some_and(|was| was != public), self.projects.get_mut(&key.namespace)) {
                     project.turns += 1;
                 }
-                let facts = WorkspaceFacts { owner: workspace.spec.owner, public };
+                let uid = workspace.metadata.uid.unwrap_or_default();
+                self.by_uid.insert(uid.clone(), (key.namespace.clone(), name.clone()));
+                let facts = WorkspaceFacts { uid, owner: workspace.spec.owner, public };
                 self.workspaces.entry(key.namespace.clone()).or_default().insert(name, facts);
+            }
+            "routes.devsanctum.io" => {
+                let Some(route) = read::<Route>(body) else { return };
+                self.routes.insert((key.namespace.clone(), name), route.spec.host.clone());
+                self.hosts.insert(route.spec.host, (key.namespace.clone(), route.spec.workspace));
             }
             "dockerservers.devsanctum.io" => {
                 let Some(server) = read::<DockerServer>(body) else { return };
@@ -158,9 +173,12 @@ impl Records {
             }
             "projects.devsanctum.io" => drop(self.projects.remove(&key.name)),
             "workspaces.devsanctum.io" => {
-                if let Some(all) = self.workspaces.get_mut(&key.namespace) {
-                    all.remove(&key.name);
-                }
+                let held = self.workspaces.get_mut(&key.namespace).and_then(|all| all.remove(&key.name));
+                held.map(|facts| self.by_uid.remove(&facts.uid));
+            }
+            "routes.devsanctum.io" => {
+                let host = self.routes.remove(&(key.namespace.clone(), key.name.clone()));
+                host.map(|host| self.hosts.remove(&host));
             }
             "dockerservers.devsanctum.io" => drop(self.servers.remove(&key.name)),
             _ => {}
@@ -232,6 +250,21 @@ impl Records {
         }
         self.servers.keys().filter(|server| self.is_open(server, person)).for_each(|server| server.hash(&mut hasher));
         hasher.finish()
+    }
+
+    /// Where the workspace of this uid is: its project and its name.
+    pub fn workspace(&self, uid: &str) -> Option<(&str, &str)> {
+        self.by_uid.get(uid).map(|(project, name)| (project.as_str(), name.as_str()))
+    }
+
+    /// Whether a host leads to the workspace of this uid.
+    pub fn leads_to(&self, host: &str, uid: &str) -> bool {
+        self.hosts.get(host).is_some_and(|to| self.by_uid.get(uid) == Some(to))
+    }
+
+    /// Whether there is somebody active who may do everything.
+    pub fn has_administrator(&self) -> bool {
+        self.people.values().any(|person| person.admin && person.active)
     }
 
     /// Whose a workspace is; `None` for one that is not there.

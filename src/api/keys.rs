@@ -5,7 +5,7 @@ use super::door::refusal;
 use super::request::{Params, decode_json, read_body};
 use super::status::ApiError;
 use super::view::json_response;
-use crate::access::{API_KEYS, Action, Decision, Identity, IdentityKind, KeyError, NewKey, Scope, issue};
+use crate::access::{API_KEYS, Action, Decision, Identity, IdentityKind, KeyError, LINK, NewKey, Refused, Scope, issue};
 use crate::resource::GROUP;
 use crate::store::ApiKey;
 use axum::Extension;
@@ -101,4 +101,32 @@ fn shown(key: &ApiKey) -> Value {
         "scope": serde_json::from_str::<Value>(&key.scope).unwrap_or_default(),
         "createdAt": time(Some(key.created_at)), "expiresAt": time(key.expires_at), "lastUsedAt": time(key.used_at),
     })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ForWhom {
+    user: String,
+}
+
+/// Makes a link by which somebody sets their password: what an administrator gives to who is new, or has forgotten it.
+pub async fn link(State(state): State<ApiState>, Extension(who): Extension<Identity>, body: Body) -> Result<Response, ApiError> {
+    let asked = decode_json(&read_body(body).await?)?;
+    let asked: ForWhom = serde_json::from_value(asked).map_err(|e| ApiError::bad_request(format!("the body: {e}")))?;
+    let name = Some(asked.user.as_str());
+    let action = Action { verb: "create", group: GROUP, resource: "passwordlinks", subresource: "", namespace: None, name };
+    match state.directory().judge(&who, &action, false).await? {
+        (Decision::Allow(_), _) => {}
+        (_, why) => return Err(ApiError::forbidden_request(refusal(&who, &action, &why))),
+    }
+    let now = state.clock().now();
+    match state.sign_in().link(&asked.user, now).await {
+        Ok(token) => {
+            let expires = (now + LINK).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+            let told = json!({"user": asked.user, "path": format!("/password/{}", token.reveal()), "expiresAt": expires});
+            Ok(json_response(StatusCode::CREATED, told.to_string(), &[]))
+        }
+        Err(Refused::Store(error)) => Err(error.into()),
+        Err(_) => Err(ApiError::unprocessable(format!("there is no user {:?}", asked.user))),
+    }
 }

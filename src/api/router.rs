@@ -37,6 +37,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/apis/{group}/{version}/{*rest}", any(handlers::resource))
         .route("/devsanctum/apply", post(atomic::apply))
         .route("/devsanctum/keys", get(keys::list).post(keys::create))
+        .route("/devsanctum/links", post(keys::link))
         .route("/devsanctum/keys/{id}", axum::routing::delete(keys::end))
         .fallback(|| async { ApiError::unknown_path() })
         .layer(from_fn_with_state(state.clone(), identify));

@@ -2,7 +2,7 @@
 
 use super::streams::WorkspaceStreams;
 use super::terminals::Terminals;
-use crate::access::{Authenticator, Directory};
+use crate::access::{Authenticator, Directory, SignIn};
 use crate::clock::Clock;
 use crate::store::Store;
 use std::sync::Arc;
@@ -61,15 +61,27 @@ struct Parts {
     config: ApiConfig,
     authenticator: Authenticator,
     directory: Arc<Directory>,
+    sign_in: Arc<SignIn>,
     terminals: Arc<Terminals>,
 }
 
 impl ApiState {
     /// Puts the parts together.
     pub fn new(config: ApiConfig) -> Self {
-        let authenticator = Authenticator::new(config.store.clone());
         let directory = Arc::new(Directory::new(config.store.clone()));
-        Self(Arc::new(Parts { config, authenticator, directory, terminals: Arc::default() }))
+        let sign_in = Arc::new(SignIn::new(config.store.clone(), directory.clone()));
+        Self::over(config, directory, sign_in)
+    }
+
+    /// Puts the parts together with what others decide by, too.
+    pub fn over(config: ApiConfig, directory: Arc<Directory>, sign_in: Arc<SignIn>) -> Self {
+        let authenticator = Authenticator::new(config.store.clone());
+        Self(Arc::new(Parts { config, authenticator, directory, sign_in, terminals: Arc::default() }))
+    }
+
+    /// Signs people in.
+    pub fn sign_in(&self) -> &SignIn {
+        &self.0.sign_in
     }
 
     /// Where records lie.

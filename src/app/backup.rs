@@ -118,7 +118,9 @@ async fn ready(file: &Path, key: &SecretKey, info: &BackupInfo, state: &StateDir
         other => other.to_string(),
     })?;
     let marked = mark(&store, &info.at).await;
+    let signed_out = store.forget_sign_ins().await.map_err(|e| e.to_string());
     store.close().await;
+    signed_out?;
     marked.map_err(|e| format!("the backup cannot be marked as restored: {e}"))
 }
 

@@ -1,5 +1,6 @@
 //! How a control plane is set up: flags of `serve`, each also an environment variable.
 
+use crate::web::PanelUrl;
 use clap::Parser;
 use std::fmt;
 use std::net::SocketAddr;
@@ -52,6 +53,12 @@ pub struct Config {
     /// Where workspaces are reached through the managed Traefik
     #[arg(long, env = "DEVSANCTUM_WEB", default_value = "127.0.0.1:80")]
     pub web: SocketAddr,
+    /// Where people sign in, through the managed Traefik [default: http://devsanctum.localhost, at --web's port]
+    #[arg(long, env = "DEVSANCTUM_PANEL_URL", value_name = "URL")]
+    pub panel_url: Option<PanelUrl>,
+    /// Where Traefik reaches the panel, on loopback; port 0 takes a free one
+    #[arg(long, env = "DEVSANCTUM_PANEL", default_value = "127.0.0.1:0")]
+    pub panel: SocketAddr,
     /// Where SSH listens (`ssh WORKSPACE.PROJECT@HOST`); port 0 takes a free one, `off` leaves it out
     #[arg(long, env = "DEVSANCTUM_SSH", default_value = "127.0.0.1:2222", value_name = "ADDRESS|off")]
     pub ssh: Ssh,

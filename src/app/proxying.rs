@@ -2,8 +2,8 @@
 
 use super::{Config, StateDir, in_state, listen};
 use crate::proxy::feed::Connection;
-use crate::proxy::{Earlier, ManagedSettings, ManagedStatus, ManagedTraefik, RenderSettings, TraefikProxy};
-use crate::web::gate;
+use crate::proxy::{Earlier, ManagedSettings, ManagedStatus, ManagedTraefik, PanelRoute, RenderSettings, TraefikProxy};
+use crate::web::{Web, gate};
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
@@ -29,7 +29,13 @@ impl Proxying {
     ///
     /// # Errors
     /// In words for people.
-    pub fn start(config: &Config, state: &StateDir, stop: CancellationToken) -> Result<Self, String> {
+    pub fn start(
+        config: &Config,
+        state: &StateDir,
+        panel: PanelRoute,
+        web: Web,
+        stop: CancellationToken,
+    ) -> Result<Self, String> {
         let earlier = Earlier::read(state.path());
         let left_behind = config.external_traefik.is_none() && ManagedTraefik::is_left_behind(state.path());
         let feed = listen_again(config.feed, earlier.map(|e| e.feed), "--feed")?;
@@ -46,11 +52,12 @@ impl Proxying {
             gate_url: format!("http://{address}"),
             tls: None,
             default_certificate: None,
+            panel: Some(panel),
         };
         let proxy = Arc::new(TraefikProxy::new(&api_url, token.clone(), settings).map_err(|e| e.to_string())?);
         let held = stop.clone();
         let until_stopped = middleware::from_fn(move |request, next| until_stopped(held.clone(), request, next));
-        let routes = proxy.feed().router().merge(gate::router()).layer(until_stopped);
+        let routes = proxy.feed().router().merge(gate::router(web)).layer(until_stopped);
         feed.set_nonblocking(true).map_err(|e| e.to_string())?;
         let feed = tokio::net::TcpListener::from_std(feed).map_err(|e| e.to_string())?;
         tokio::spawn(async move {

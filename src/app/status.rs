@@ -38,6 +38,8 @@ pub struct App {
     pub replicated: bool,
     /// Where SSH listens.
     pub ssh: Option<Served>,
+    /// Where people sign in.
+    pub panel: String,
 }
 
 impl Health for App {
@@ -77,7 +79,9 @@ async fn metrics(State((app, directory)): State<Asked>, Extension(who): Extensio
 async fn status(State((app, directory)): State<Asked>, Extension(who): Extension<Identity>) -> axum::Json<Value> {
     let ssh = app.ssh.as_ref().map(|ssh| json!({"address": ssh.address.to_string(), "hostKey": ssh.key}));
     if !may_see(&directory, &who).await {
-        return axum::Json(json!({"version": env!("CARGO_PKG_VERSION"), "ready": app.ready().is_ok(), "ssh": ssh}));
+        return axum::Json(
+            json!({"version": env!("CARGO_PKG_VERSION"), "ready": app.ready().is_ok(), "ssh": ssh, "panel": app.panel}),
+        );
     }
     let one = |(kind, l): (&'static str, LoopReport)| {
         let failures: u64 = [Outcome::Failed, Outcome::Stalled].iter().filter_map(|o| l.passes.get(o)).sum();
@@ -103,6 +107,7 @@ async fn status(State((app, directory)): State<Asked>, Extension(who): Extension
         "database": if app.replicated { "postgres" } else { "sqlite" },
         "leads": *app.leads.borrow(),
         "ssh": ssh,
+        "panel": app.panel,
         "loops": loops,
     }))
 }

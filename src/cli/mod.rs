@@ -37,6 +37,7 @@ mod template;
 mod terminal;
 mod tty;
 mod ui;
+mod user;
 mod wait;
 mod workspace;
 
@@ -129,6 +130,7 @@ async fn ask(globals: &Globals, command: Command) -> Result<(), Failure> {
         Command::Devcontainer(args) => devcontainer::run(globals, args).await,
         Command::Library(args) => library::run(globals, args).await,
         Command::Auth(args) => auth::run(&connect::connect(globals).await?, args).await,
+        Command::User(args) => user::run(&connect::connect(globals).await?, args).await,
         Command::Key(args) => key::run(&connect::connect(globals).await?, args).await,
         Command::Explain(args) => explain::run(&args),
         Command::Kubeconfig(args) => kubeconfig::run(globals, &args),

@@ -24,7 +24,7 @@ pub use fake::FakeProxy;
 pub use fake_traefik::FakeTraefik;
 pub use feed::{Feed, Pace};
 pub use managed::{ManagedError, ManagedStatus, ManagedTraefik};
-pub use render::{Certificate, RenderSettings, TlsSettings};
+pub use render::{Certificate, PanelRoute, RenderSettings, TlsSettings};
 pub use static_config::{Earlier, ManagedSettings};
 pub use traefik::TraefikProxy;
 pub use types::*;

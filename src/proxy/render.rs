@@ -22,6 +22,7 @@ use crate::resource::common::{Protocol, Visibility};
 use crate::resource::names;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 /// Name of the middleware that carries the digest of the configuration. No router uses it: it tells, by one small
 /// request to Traefik's API, which configuration Traefik holds.
@@ -34,6 +35,7 @@ pub const IDENTITY_HEADERS: [&str; 1] = ["X-DS-User"];
 /// All `X-DS-*`, as Go spells header names.
 const IDENTITY_PATTERN: &str = "^X-Ds-";
 const PUBLIC_MIDDLEWARE: &str = "ds-public";
+const PANEL: &str = "panel";
 const SELF_SIGNED: &str = "ds-self-signed";
 /// Room above for routers that must win on every host, and below for a fallback.
 const PRIORITY: i64 = 1_000;
@@ -51,6 +53,17 @@ pub struct RenderSettings {
     /// Certificate where no other fits, also without TLS: a Traefik that has none makes an RSA key of its own at every
     /// change, for about 100 ms of CPU. See [`super::certificate::self_signed`].
     pub default_certificate: Option<CertificateFiles>,
+    /// The panel, which no workspace can stand in for.
+    pub panel: Option<PanelRoute>,
+}
+
+/// Where the panel is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PanelRoute {
+    /// Its host.
+    pub host: String,
+    /// Where Traefik reaches it.
+    pub upstream: SocketAddr,
 }
 
 /// How TLS ends at Traefik.
@@ -90,12 +103,18 @@ pub fn render(table: &RouteTable, settings: &RenderSettings) -> Rendered {
     let shared = shared_hosts(table);
     for (uid, entry) in &table.0 {
         let done = match shared.get(entry.host.as_str()) {
+            _ if settings.panel.as_ref().is_some_and(|panel| panel.host == entry.host) => {
+                Err(format!("the host {:?} is the panel's own; choose another", entry.host))
+            }
             Some(n) if *n > 1 => Err(format!("{n} routes claim the host {:?}; give each its own", entry.host)),
             _ => add(&mut http, uid, entry, settings),
         };
         if let Err(reason) = done {
             refused.insert(uid.clone(), reason);
         }
+    }
+    if let Some(panel) = &settings.panel {
+        add_panel(&mut http, panel, settings);
     }
     let certificate = match settings.tls.as_ref().map(|tls| &tls.certificate) {
         Some(Certificate::Files(files)) => Some(files),
@@ -181,6 +200,23 @@ fn add(http: &mut Http, uid: &str, entry: &RouteEntry, settings: &RenderSettings
     http.services.insert(name.clone(), Service { load_balancer });
     http.routers.insert(name, router);
     Ok(())
+}
+
+/// The panel's router, which is no route's. A host that cannot be printed is no panel.
+fn add_panel(http: &mut Http, panel: &PanelRoute, settings: &RenderSettings) {
+    let Ok(rule) = host_rule(&panel.host) else { return };
+    let servers = vec![Server { url: format!("http://{}", panel.upstream) }];
+    let load_balancer = LoadBalancer { servers, pass_host_header: true, servers_transport: None };
+    let router = Router {
+        entry_points: settings.entry_points.clone(),
+        rule,
+        priority: PRIORITY,
+        service: PANEL.into(),
+        middlewares: vec![add_public(http)],
+        tls: settings.tls.as_ref().map(|tls| router_tls(tls, &panel.host)),
+    };
+    http.services.insert(PANEL.into(), Service { load_balancer });
+    http.routers.insert(PANEL.into(), router);
 }
 
 /// A public workspace sees nobody's identity, so nobody may pretend one.

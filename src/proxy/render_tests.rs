@@ -8,6 +8,7 @@ fn settings() -> RenderSettings {
         gate_url: "http://127.0.0.1:8081".into(),
         tls: None,
         default_certificate: None,
+        panel: None,
     }
 }
 

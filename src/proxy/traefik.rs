@@ -238,6 +238,7 @@ mod tests {
             gate_url: "http://127.0.0.1:1".into(),
             tls: None,
             default_certificate: None,
+            panel: None,
         };
         TraefikProxy::new(api_url, "t".into(), settings).unwrap()
     }

@@ -10,7 +10,7 @@ macro_rules! migrations {
         [
             (1, "records", include_str!(concat!("../../migrations/", $folder, "/0001_records.sql"))),
             (2, "views", include_str!(concat!("../../migrations/", $folder, "/0002_views.sql"))),
-            (3, "keys", include_str!(concat!("../../migrations/", $folder, "/0003_keys.sql"))),
+            (3, "access", include_str!(concat!("../../migrations/", $folder, "/0003_access.sql"))),
         ]
     };
 }

@@ -1,21 +1,177 @@
 //! The gate: the proxy asks it before each request to a private workspace.
 //!
-//! It fails closed: nobody can sign in yet, so nobody is entitled, and every request is refused.
+//! A browser that is not known at a workspace's host is sent to the panel, which knows who is signed in, and comes back with
+//! a code that works once, for this workspace and this browser, and is changed for a cookie of this host alone.
+//!
+//! # Guarantees
+//! - It fails closed: whatever goes wrong, nothing passes.
+//! - It decides by the workspace's uid in the address that the proxy asks, never by a name that the client sent.
+//! - The workspace sees none of our cookies.
 
+use super::Web;
+use super::cookies::{self, Cookies};
+use super::pages;
+use crate::access::{Action, Decision, Identity, Refused, Visitor, digest};
+use crate::resource::GROUP;
 use axum::Router;
-use axum::http::{StatusCode, header};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::time::Duration;
 
-const REFUSAL: &str = "This workspace is private, and this installation has no sign-in yet.\n\
-    Its owner can make it public (spec.visibility: PUBLIC) or use `devsanctum exec`.\n";
+/// The proxy waits for thirty seconds; people do not.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Where codes are brought, at a workspace's host. The workspace never sees it.
+const ENTER: &str = "/.devsanctum/enter";
+/// How long a browser may take to sign in, in seconds.
+const NONCE_LASTS: i64 = 600;
+/// How long the cookie of a workspace's host is kept, in seconds; its session may end before.
+const COOKIE_LASTS: i64 = 14 * 24 * 3600;
 
 /// The gate's routes.
-pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new().route("/gate/{workspace}", any(refuse))
+pub fn router(web: Web) -> Router {
+    Router::new().route("/gate/{workspace}", any(check)).with_state(web)
 }
 
-async fn refuse() -> Response {
-    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
-    (StatusCode::FORBIDDEN, headers, REFUSAL).into_response()
+async fn check(State(web): State<Web>, Path(uid): Path<String>, headers: HeaderMap) -> Response {
+    let mut answer = match tokio::time::timeout(PATIENCE, decide(&web, &uid, &headers)).await {
+        Ok(answer) => answer,
+        Err(_) => pages::trouble(StatusCode::SERVICE_UNAVAILABLE, "The gate could not decide in time. Try again."),
+    };
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// The request that the proxy asks about.
+struct Asked<'a> {
+    method: &'a str,
+    host: &'a str,
+    uri: Uri,
+    headers: &'a HeaderMap,
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// Who asks, by what the proxy itself says of the connection.
+pub(super) fn visitor(headers: &HeaderMap, cookies: &Cookies) -> Visitor {
+    let last = text(headers, "x-forwarded-for").rsplit(',').next().unwrap_or_default().trim();
+    let address = last.parse().unwrap_or(std::net::IpAddr::from([0, 0, 0, 0]));
+    let agent = text(headers, "user-agent").to_owned();
+    Visitor { address, agent, known: cookies.get(cookies::BROWSER).map(str::to_owned) }
+}
+
+async fn decide(web: &Web, uid: &str, headers: &HeaderMap) -> Response {
+    let Ok(uri) = text(headers, "x-forwarded-uri").parse::<Uri>() else {
+        return pages::trouble(StatusCode::BAD_REQUEST, "The address of this request cannot be read.");
+    };
+    let host = text(headers, "x-forwarded-host").split(':').next().unwrap_or_default();
+    let asked = Asked { method: text(headers, "x-forwarded-method"), host, uri, headers };
+    let cookies = Cookies::read(headers);
+    if asked.uri.path() == ENTER {
+        return enter(web, uid, &asked, &cookies).await;
+    }
+    let session = match cookies.get(cookies::WORKSPACE) {
+        Some(shown) => match web.sign_in.session(shown, Some(uid), web.clock.now()).await {
+            Ok(session) => session,
+            Err(error) => return failed(&error),
+        },
+        None => None,
+    };
+    match session {
+        Some(session) => judge(web, uid, &session.user, &cookies).await,
+        None => send_away(web, uid, &asked),
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Response {
+    tracing::warn!(%error, "the gate could not decide");
+    pages::trouble(StatusCode::SERVICE_UNAVAILABLE, "The gate cannot decide now. Try again.")
+}
+
+/// Whether somebody may open the pages of a private workspace.
+pub(super) async fn may_open(web: &Web, user: &str, uid: &str) -> Result<bool, crate::store::StoreError> {
+    let at = web.directory.ask(|records| records.workspace(uid).map(|(project, name)| (project.to_owned(), name.to_owned())));
+    let Some((project, name)) = at.await? else { return Ok(false) };
+    let (namespace, name) = (Some(project.as_str()), Some(name.as_str()));
+    let action = Action { verb: "get", group: GROUP, resource: "workspaces", subresource: "web", namespace, name };
+    Ok(matches!(web.directory.judge(&Identity::person(user), &action, false).await?, (Decision::Allow(_), _)))
+}
+
+async fn judge(web: &Web, uid: &str, user: &str, cookies: &Cookies) -> Response {
+    match may_open(web, user, uid).await {
+        Ok(true) => pass(user, cookies),
+        Ok(false) => pages::missing(&web.panel),
+        Err(error) => failed(&error),
+    }
+}
+
+/// The proxy takes these headers over, and lets the request through.
+fn pass(user: &str, cookies: &Cookies) -> Response {
+    let mut answer = StatusCode::OK.into_response();
+    if let Some(others) = cookies.others() {
+        answer.headers_mut().insert(header::COOKIE, others);
+    }
+    if let Ok(user) = HeaderValue::from_str(user) {
+        answer.headers_mut().insert("x-ds-user", user);
+    }
+    answer
+}
+
+/// A page that somebody opens leads to the panel; everything else is refused.
+fn send_away(web: &Web, uid: &str, asked: &Asked<'_>) -> Response {
+    let mode = text(asked.headers, "sec-fetch-mode");
+    let opens_a_page =
+        asked.method == "GET" && (mode.is_empty() || mode == "navigate") && text(asked.headers, "accept").contains("text/html");
+    if !opens_a_page {
+        let words = "This workspace is private: open it in a browser and sign in.";
+        return pages::trouble(StatusCode::UNAUTHORIZED, words);
+    }
+    let mut nonce = [0; 32];
+    if let Err(error) = getrandom::fill(&mut nonce) {
+        return failed(&error);
+    }
+    let nonce = URL_SAFE_NO_PAD.encode(nonce);
+    let query = pages::query(&[
+        ("workspace", uid),
+        ("host", asked.host),
+        ("to", asked.uri.path_and_query().map_or("/", |path| path.as_str())),
+        ("nonce", &URL_SAFE_NO_PAD.encode(digest(&nonce))),
+    ]);
+    let mut answer = pages::redirect(&format!("{}/open?{query}", web.panel.origin()));
+    answer.headers_mut().append(header::SET_COOKIE, cookies::set(cookies::NONCE, &nonce, NONCE_LASTS));
+    answer
+}
+
+/// Somebody is back from the panel, with a code.
+async fn enter(web: &Web, uid: &str, asked: &Asked<'_>, cookies: &Cookies) -> Response {
+    let parameters = pages::parameters(&asked.uri);
+    let get = |name: &str| parameters.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
+    let nonce = cookies.get(cookies::NONCE).unwrap_or_default();
+    let by = visitor(asked.headers, cookies);
+    let taken = web.sign_in.take_code(get("code"), uid, nonce, &by, web.clock.now()).await;
+    // The proxy would take a way without a host for one to us. This host is the workspace's: its router has been matched.
+    match web.directory.ask(|records| records.leads_to(asked.host, uid)).await {
+        Ok(true) => {}
+        Ok(false) => return pages::missing(&web.panel),
+        Err(error) => return failed(&error),
+    }
+    // A code that does not work is no reason to stay: they are asked for a new one.
+    let mut answer = pages::redirect(&format!("{}{}", web.panel.of_host(asked.host), pages::own_path(get("to"))));
+    let mut set = |value| answer.headers_mut().append(header::SET_COOKIE, value);
+    match taken {
+        Ok(token) => {
+            set(cookies::set(cookies::WORKSPACE, token.reveal(), COOKIE_LASTS));
+            set(cookies::set(cookies::NONCE, "", 0));
+        }
+        Err(Refused::Link) if !nonce.is_empty() && asked.method == "GET" => {
+            set(cookies::set(cookies::NONCE, "", 0));
+        }
+        Err(error) => return pages::trouble(StatusCode::FORBIDDEN, &format!("You could not be let in: {error}.")),
+    }
+    answer
 }

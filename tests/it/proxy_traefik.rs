@@ -194,6 +194,7 @@ async fn an_old_traefik_is_refused_with_the_mend() {
         gate_url: "http://127.0.0.1:1".into(),
         tls: None,
         default_certificate: None,
+        panel: None,
     };
     let proxy = TraefikProxy::new(&format!("http://{address}"), "t".into(), settings).unwrap();
     let error = proxy.live().await.unwrap_err();
@@ -229,7 +230,8 @@ async fn a_traefik_taken_over_that_does_not_ask_is_restarted() {
     rig.stop_feed().await;
     let mut left = leave_behind(&rig.settings);
     // A feed that was never asked: this run's own.
-    let settings = RenderSettings { entry_points: vec![], gate_url: String::new(), tls: None, default_certificate: None };
+    let settings =
+        RenderSettings { entry_points: vec![], gate_url: String::new(), tls: None, default_certificate: None, panel: None };
     let unasked = TraefikProxy::new("http://127.0.0.1:1", "t".into(), settings).unwrap();
     let traefik = started(rig.settings.clone(), unasked.feed()).await.unwrap();
     assert_eq!(traefik.status().borrow().pid, left.0.id());
@@ -289,6 +291,7 @@ async fn what_keeps_traefik_from_starting_is_named_with_the_mend() {
         gate_url: "http://127.0.0.1:1".into(),
         tls: None,
         default_certificate: None,
+        panel: None,
     };
     let proxy = TraefikProxy::new("http://127.0.0.1:1", "t".into(), settings).unwrap();
     let start = async |settings| started(settings, proxy.feed()).await.err().unwrap();

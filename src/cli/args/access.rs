@@ -90,3 +90,26 @@ pub struct WhyArgs {
     #[arg(long = "as", value_name = "USER")]
     pub user: Option<String>,
 }
+
+/// `user`.
+#[derive(Args, Debug)]
+pub struct UserArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: UserCommand,
+}
+
+/// What to do with a user.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Print a link by which a user sets their password: it works once, for 48 hours
+    Link(LinkArgs),
+}
+
+/// `user link`.
+#[derive(Args, Debug)]
+pub struct LinkArgs {
+    /// User
+    #[arg(value_name = "USER")]
+    pub user: String,
+}

@@ -115,6 +115,8 @@ pub enum Command {
     Auth(AuthArgs),
     /// Make, list and end API keys
     Key(KeyArgs),
+    /// Let users in
+    User(UserArgs),
     /// Print a kubeconfig for kubectl
     Kubeconfig(KubeconfigArgs),
     /// Print the schemas of the kinds

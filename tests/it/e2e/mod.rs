@@ -10,6 +10,7 @@ mod equality;
 mod faults;
 mod foreign;
 mod forks;
+mod gate;
 mod guest_book;
 mod hostile;
 mod isolation;

@@ -92,6 +92,7 @@ fn settings() -> RenderSettings {
         gate_url: "http://127.0.0.1:1".into(),
         tls: None,
         default_certificate: None,
+        panel: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod apt;
+pub mod browser;
 pub mod cli;
 mod command;
 pub mod cutter;

@@ -62,6 +62,7 @@ impl Rig {
             gate_url: format!("http://{gate}"),
             tls,
             default_certificate: None,
+            panel: None,
         };
         let proxy = Arc::new(TraefikProxy::new(&format!("http://{api}"), TOKEN.into(), render).unwrap());
         let feed_task = serve(proxy.feed(), listener);

@@ -1,0 +1,142 @@
+//! Passwords: which are taken, and their hashes (Argon2id with 19 MiB, 2 passes, 1 lane, OWASP's least).
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::{Argon2, Params};
+use std::collections::HashSet;
+use std::sync::LazyLock;
+use tokio::sync::Semaphore;
+
+/// Lengths taken, in bytes; longer ones are refused, never cut.
+const LENGTHS: std::ops::RangeInclusive<usize> = 8..=1024;
+/// The 3,000 most common ones of at least 8 characters, of zxcvbn-ts's list (MIT).
+static COMMON: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("common_passwords.txt").lines().collect());
+/// Each takes 19 MiB and tens of milliseconds of a processor: not more of them at once.
+static AT_ONCE: Semaphore = Semaphore::const_new(2);
+
+/// A password, which is never printed.
+#[derive(Clone)]
+pub struct Password(String);
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+impl From<String> for Password {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl Password {
+    /// Whether it may be set.
+    ///
+    /// # Errors
+    /// Says what is allowed.
+    pub fn check(&self) -> Result<(), &'static str> {
+        match &self.0 {
+            text if !LENGTHS.contains(&text.len()) => Err("must be 8 to 1,024 bytes long"),
+            text if COMMON.contains(text.to_lowercase().as_str()) => {
+                Err("is one of the 3,000 most common ones: take several words, or what your password manager makes")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Hashes it, in its turn.
+    ///
+    /// # Errors
+    /// When there are no random bytes.
+    pub async fn hash(self) -> Result<String, String> {
+        aside(move || Argon2::default().hash_password(self.0.as_bytes()).map(|hash| hash.to_string()).map_err(|e| e.to_string()))
+            .await?
+    }
+
+    /// Compares it with a hash, in its turn; without one it takes as long. A hash of weaker parameters than today's is told
+    /// to be made anew.
+    pub async fn verify(self, hash: Option<String>) -> Verified {
+        static NOBODYS: LazyLock<Option<String>> =
+            LazyLock::new(|| Argon2::default().hash_password(b"nobody's").ok().map(|hash| hash.to_string()));
+        if !LENGTHS.contains(&self.0.len()) && hash.is_some() {
+            return Password("nobody's".into()).compare(None).await;
+        }
+        let against = hash.clone().or_else(|| NOBODYS.clone());
+        match self.compare(against).await {
+            Verified::No => Verified::No,
+            _ if hash.is_none() => Verified::No,
+            yes => yes,
+        }
+    }
+
+    async fn compare(self, hash: Option<String>) -> Verified {
+        let compared = aside(move || {
+            let hash = hash?;
+            let parsed = PasswordHash::new(&hash).ok()?;
+            Argon2::default().verify_password(self.0.as_bytes(), &parsed).ok()?;
+            let params = Params::try_from(&parsed).ok()?;
+            let strong = params.m_cost() >= Params::DEFAULT_M_COST && params.t_cost() >= Params::DEFAULT_T_COST;
+            Some(if strong { Verified::Yes } else { Verified::Weak })
+        });
+        compared.await.ok().flatten().unwrap_or(Verified::No)
+    }
+}
+
+/// Whether a password is the right one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verified {
+    /// It is.
+    Yes,
+    /// It is, and its hash is to be made anew.
+    Weak,
+    /// It is not.
+    No,
+}
+
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    let _turn = AT_ONCE.acquire().await.map_err(|e| e.to_string())?;
+    tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn password(text: &str) -> Password {
+        Password(text.to_owned())
+    }
+
+    #[test]
+    fn short_and_common_ones_are_refused() {
+        for bad in ["", "short", "1234567", "password", "Password", "qwertyuiop", &"x".repeat(1025)] {
+            assert!(password(bad).check().is_err(), "{bad:?}");
+        }
+        for good in ["correct horse battery staple", "πρόχειρο", &"x".repeat(1024)] {
+            assert!(password(good).check().is_ok(), "{good:?}");
+        }
+        assert_eq!(COMMON.len(), 3000);
+        assert_eq!(format!("{:?}", password("hunter22")), "Password(…)");
+    }
+
+    #[tokio::test]
+    async fn a_hash_is_of_one_password_alone() {
+        let hash = password("correct horse").hash().await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert_ne!(hash, password("correct horse").hash().await.unwrap(), "salted");
+        assert_eq!(password("correct horse").verify(Some(hash.clone())).await, Verified::Yes);
+        assert_eq!(password("correct horsf").verify(Some(hash.clone())).await, Verified::No);
+        assert_eq!(password("correct horse ").verify(Some(hash)).await, Verified::No);
+        assert_eq!(password("nobody's").verify(None).await, Verified::No);
+        assert_eq!(password("correct horse").verify(Some("nonsense".into())).await, Verified::No);
+    }
+
+    #[tokio::test]
+    async fn a_weak_hash_is_to_be_made_anew() {
+        let params = Params::new(8192, 1, 1, None).unwrap();
+        let weak = Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+        let hash = weak.hash_password(b"correct horse").unwrap().to_string();
+        assert_eq!(password("correct horse").verify(Some(hash.clone())).await, Verified::Weak);
+        assert_eq!(password("another horse").verify(Some(hash)).await, Verified::No);
+    }
+}

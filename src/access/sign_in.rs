@@ -1,0 +1,380 @@
+//! Signing in with a password, the sessions that come of it, and the links by which a password is set.
+//!
+//! # Guarantees
+//! - What a browser shows is stored as its SHA-256 alone, has 256 bits of chance, and is new at each sign-in.
+//! - Somebody unknown, a wrong password and somebody who was shut out get the same answer, after the same work.
+//! - A session ends for good: a day after its last use, two weeks after it began, when it is signed out, and when its user's
+//!   password changes. A session that was ended elsewhere is honoured for a second more at most.
+
+use super::directory::Directory;
+use super::password::{Password, Verified};
+use super::throttle::Throttle;
+use crate::store::{Credential, OneTime, Session, Store, StoreError};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Without use for this long, a session is over.
+const IDLE: SignedDuration = SignedDuration::from_hours(24);
+/// And after this long anyway.
+const LONGEST: SignedDuration = SignedDuration::from_hours(14 * 24);
+/// How long a browser that was here before is known.
+const KNOWN: SignedDuration = SignedDuration::from_hours(365 * 24);
+/// How long a link to set a password works.
+pub const LINK: SignedDuration = SignedDuration::from_hours(48);
+/// How long a code between the panel and a workspace's host works.
+const CODE: SignedDuration = SignedDuration::from_secs(30);
+/// How exactly the last use of a session is noted, in milliseconds.
+const USE_NOTED: i64 = 60_000;
+/// How long an answer about a session is remembered.
+const REMEMBER: Duration = Duration::from_secs(1);
+/// Sessions remembered at once.
+const REMEMBERED: usize = 10_000;
+/// Longest name of a browser that is kept, in characters.
+const MAX_AGENT: usize = 200;
+
+const OF_PASSWORD: &str = "password";
+const OF_BROWSER: &str = "browser";
+const OF_HOST: &str = "host";
+
+/// A secret that is shown once: to a browser, or in a link.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    fn new() -> Result<Self, StoreError> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map_err(|e| StoreError::Database(format!("no random bytes: {e}")))?;
+        Ok(Self(URL_SAFE_NO_PAD.encode(bytes)))
+    }
+
+    /// For the one who is to have it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// The hash by which a token is known.
+pub fn digest(token: &str) -> [u8; 32] {
+    Sha256::digest(token).into()
+}
+
+/// Whoever asks, as the connection and the browser say.
+#[derive(Clone, Debug)]
+pub struct Visitor {
+    /// Where from.
+    pub address: IpAddr,
+    /// What the browser calls itself.
+    pub agent: String,
+    /// What it shows if it has signed in here before.
+    pub known: Option<String>,
+}
+
+/// Why somebody is not signed in.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// Not with this address and password.
+    #[error("that address and password do not fit together")]
+    Wrong,
+    /// Too many have tried.
+    #[error("too many attempts: try again in {} seconds", .0.as_secs() + 1)]
+    TooMany(Duration),
+    /// The link does not work, or no longer.
+    #[error("this link does not work any more: ask for a new one")]
+    Link,
+    /// The password cannot be set.
+    #[error("the password {0}")]
+    Password(&'static str),
+    /// The store, or chance, failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Somebody who has just signed in.
+#[derive(Debug)]
+pub struct SignedIn {
+    /// Who.
+    pub user: String,
+    /// What the browser shows from now on.
+    pub session: Token,
+    /// What it shows when it signs in the next time.
+    pub browser: Token,
+}
+
+/// Signs people in and knows who is.
+pub struct SignIn {
+    store: Store,
+    directory: Arc<Directory>,
+    throttle: Throttle,
+    seen: Mutex<HashMap<[u8; 32], (Session, Instant)>>,
+}
+
+impl SignIn {
+    /// Over the people in `store`.
+    pub fn new(store: Store, directory: Arc<Directory>) -> Self {
+        Self { store, directory, throttle: Throttle::default(), seen: Mutex::default() }
+    }
+
+    /// Signs somebody in by their login address and password.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub async fn sign_in(&self, email: &str, password: Password, by: &Visitor, now: Timestamp) -> Result<SignedIn, Refused> {
+        let email: String = email.trim().chars().take(254).collect::<String>().to_lowercase();
+        let credential = self.store.credential_by_email(&email).await?;
+        let user = credential.as_ref().map(|c| c.user.clone()).unwrap_or_default();
+        let known = match &by.known {
+            Some(shown) => self.store.is_known(digest(shown), OF_BROWSER, &user, now.as_millisecond()).await?,
+            None => false,
+        };
+        let browser = by.known.as_deref().filter(|_| known);
+        self.throttle.guess(&email, by.address, browser, Instant::now()).map_err(Refused::TooMany)?;
+        let verified = password.clone().verify(credential.map(|c| c.hash)).await;
+        let active = self.directory.ask(|records| records.person(&user).is_some_and(|person| person.active)).await?;
+        if verified == Verified::No || !active {
+            return Err(Refused::Wrong);
+        }
+        if verified == Verified::Weak
+            && let Ok(hash) = password.hash().await
+        {
+            // Not as a new password: nobody is signed out by it.
+            self.store.renew_hash(Credential { user: user.clone(), hash }).await?;
+        }
+        self.begin(user, by, now).await
+    }
+
+    async fn begin(&self, user: String, by: &Visitor, now: Timestamp) -> Result<SignedIn, Refused> {
+        let (session, browser) = (Token::new()?, Token::new()?);
+        let at = now.as_millisecond();
+        let begun = Session {
+            sha256: digest(session.reveal()),
+            id: Token::new()?.0[..12].to_owned(),
+            parent: None,
+            user: user.clone(),
+            workspace_uid: None,
+            created_at: at,
+            seen_at: at,
+            expires_at: (now + LONGEST).as_millisecond(),
+            address: by.address.to_canonical().to_string(),
+            agent: by.agent.chars().filter(|c| !c.is_control()).take(MAX_AGENT).collect(),
+        };
+        let known = OneTime {
+            sha256: digest(browser.reveal()),
+            purpose: OF_BROWSER,
+            user: user.clone(),
+            body: String::new(),
+            expires_at: (now + KNOWN).as_millisecond(),
+        };
+        if !self.store.add_session(begun).await? || !self.store.add_one_time(known, at).await? {
+            return Err(Refused::Wrong);
+        }
+        tracing::info!(user, from = %by.address, "signed in");
+        Ok(SignedIn { user, session, browser })
+    }
+
+    /// The session that a browser shows at the panel (`None`), or at a workspace's host.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn session(&self, shown: &str, workspace_uid: Option<&str>, now: Timestamp) -> Result<Option<Session>, StoreError> {
+        let sha256 = digest(shown);
+        let session = match self.remembered(&sha256) {
+            Some(session) => session,
+            None => {
+                let Some(session) = self.store.session(sha256).await? else { return Ok(None) };
+                self.remember(session.clone());
+                session
+            }
+        };
+        let at = now.as_millisecond();
+        let over = session.expires_at <= at || session.seen_at + IDLE.as_millis() as i64 <= at;
+        if over || session.workspace_uid.as_deref() != workspace_uid {
+            return Ok(None);
+        }
+        if at - session.seen_at >= USE_NOTED {
+            self.note_use(&session, at).await?;
+        }
+        Ok(Some(session))
+    }
+
+    /// A child's use keeps its parent: who works in a workspace is not signed out of the panel meanwhile.
+    async fn note_use(&self, session: &Session, at: i64) -> Result<(), StoreError> {
+        self.store.note_session_use(session.sha256, at).await?;
+        if let Some(parent) = session.parent {
+            self.store.note_session_use(parent, at).await?;
+        }
+        self.forget(|(held, _)| held.sha256 == session.sha256);
+        Ok(())
+    }
+
+    fn remembered(&self, sha256: &[u8; 32]) -> Option<Session> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(sha256).filter(|(_, at)| at.elapsed() < REMEMBER).map(|(session, _)| session.clone())
+    }
+
+    fn remember(&self, session: Session) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= REMEMBERED {
+            seen.retain(|_, (_, at)| at.elapsed() < REMEMBER);
+        }
+        if seen.len() < REMEMBERED {
+            seen.insert(session.sha256, (session, Instant::now()));
+        }
+    }
+
+    fn forget(&self, which: impl Fn(&(Session, Instant)) -> bool) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, held| !which(held));
+    }
+
+    /// Ends a session and what was opened by it.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn sign_out(&self, session: &Session) -> Result<(), StoreError> {
+        self.store.end_session(session.sha256).await?;
+        self.forget(|(held, _)| held.sha256 == session.sha256 || held.parent == Some(session.sha256));
+        Ok(())
+    }
+
+    /// The sessions of somebody.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn sessions_of(&self, user: &str) -> Result<Vec<Session>, StoreError> {
+        self.store.sessions_of(user).await
+    }
+
+    /// Sets somebody's password and ends all their sessions but `keep`.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub async fn set_password(
+        &self,
+        user: &str,
+        password: Password,
+        keep: Option<[u8; 32]>,
+        now: Timestamp,
+    ) -> Result<(), Refused> {
+        password.check().map_err(Refused::Password)?;
+        let hash = password.hash().await.map_err(StoreError::Database)?;
+        let credential = Credential { user: user.to_owned(), hash };
+        if !self.store.set_credential(credential, now.as_millisecond(), keep).await? {
+            return Err(Refused::Link);
+        }
+        self.forget(|(held, _)| held.user == user && Some(held.sha256) != keep && (keep.is_none() || held.parent != keep));
+        Ok(())
+    }
+
+    /// Changes the password of who is signed in, who knows the one they had.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub async fn change_password(
+        &self,
+        session: &Session,
+        old: Password,
+        new: Password,
+        by: &Visitor,
+        now: Timestamp,
+    ) -> Result<(), Refused> {
+        self.throttle.guess(&session.user, by.address, Some(&session.id), Instant::now()).map_err(Refused::TooMany)?;
+        let credential = self.store.credential_of(&session.user).await?;
+        match old.verify(credential.map(|c| c.hash)).await {
+            Verified::No => Err(Refused::Wrong),
+            _ => self.set_password(&session.user, new, Some(session.sha256), now).await,
+        }
+    }
+
+    /// Makes a link by which somebody sets their password: an invitation, or the way back in.
+    ///
+    /// # Errors
+    /// [`Refused::Link`] when there is no such user.
+    pub async fn link(&self, user: &str, now: Timestamp) -> Result<Token, Refused> {
+        let token = Token::new()?;
+        let link = OneTime {
+            sha256: digest(token.reveal()),
+            purpose: OF_PASSWORD,
+            user: user.to_owned(),
+            body: String::new(),
+            expires_at: (now + LINK).as_millisecond(),
+        };
+        if self.store.add_one_time(link, now.as_millisecond()).await? { Ok(token) } else { Err(Refused::Link) }
+    }
+
+    /// Takes a link: sets the password and signs in.
+    ///
+    /// # Errors
+    /// See [`Refused`]; a password that is not taken leaves the link as it is.
+    pub async fn take_link(&self, shown: &str, password: Password, by: &Visitor, now: Timestamp) -> Result<SignedIn, Refused> {
+        password.check().map_err(Refused::Password)?;
+        let taken = self.store.take_one_time(digest(shown), OF_PASSWORD, now.as_millisecond()).await?;
+        let (user, _) = taken.ok_or(Refused::Link)?;
+        if !self.directory.ask(|records| records.person(&user).is_some_and(|person| person.active)).await? {
+            return Err(Refused::Link);
+        }
+        self.set_password(&user, password, None, now).await?;
+        self.begin(user, by, now).await
+    }
+
+    /// Makes a code by which a browser that shows `nonce` at a workspace's host gets a session there, as a child of this one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn code(&self, session: &Session, workspace_uid: &str, nonce: &str, now: Timestamp) -> Result<Token, Refused> {
+        let token = Token::new()?;
+        let parent = URL_SAFE_NO_PAD.encode(session.sha256);
+        let code = OneTime {
+            sha256: digest(token.reveal()),
+            purpose: OF_HOST,
+            user: session.user.clone(),
+            body: format!("{workspace_uid} {nonce} {parent}"),
+            expires_at: (now + CODE).as_millisecond(),
+        };
+        if self.store.add_one_time(code, now.as_millisecond()).await? { Ok(token) } else { Err(Refused::Wrong) }
+    }
+
+    /// Takes a code at a workspace's host. It is gone then, whether or not it was for this workspace and this browser.
+    ///
+    /// # Errors
+    /// [`Refused::Link`] when it was not.
+    pub async fn take_code(
+        &self,
+        shown: &str,
+        workspace_uid: &str,
+        nonce: &str,
+        by: &Visitor,
+        now: Timestamp,
+    ) -> Result<Token, Refused> {
+        let at = now.as_millisecond();
+        let (user, body) = self.store.take_one_time(digest(shown), OF_HOST, at).await?.ok_or(Refused::Link)?;
+        let mut words = body.split(' ');
+        let fits = words.next() == Some(workspace_uid) && words.next() == Some(&*URL_SAFE_NO_PAD.encode(digest(nonce)));
+        let parent = words.next().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok()).and_then(|bytes| bytes.try_into().ok());
+        let parent: [u8; 32] = parent.filter(|_| fits).ok_or(Refused::Link)?;
+        let token = Token::new()?;
+        let session = Session {
+            sha256: digest(token.reveal()),
+            id: Token::new()?.0[..12].to_owned(),
+            parent: Some(parent),
+            user,
+            workspace_uid: Some(workspace_uid.to_owned()),
+            created_at: at,
+            seen_at: at,
+            expires_at: (now + LONGEST).as_millisecond(),
+            address: by.address.to_canonical().to_string(),
+            agent: by.agent.chars().filter(|c| !c.is_control()).take(MAX_AGENT).collect(),
+        };
+        if self.store.add_session(session).await? { Ok(token) } else { Err(Refused::Link) }
+    }
+}

@@ -1,0 +1,72 @@
+//! The panel's place in this program: its address, and the token that the first administrator is made with.
+
+use super::{Config, StateDir, in_state, listen};
+use crate::access::{Directory, digest};
+use crate::proxy::PanelRoute;
+use crate::web::panel::{self, Panel};
+use crate::web::{PanelUrl, Web};
+use axum::Router;
+use std::future::IntoFuture;
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use tokio_util::sync::CancellationToken;
+
+/// Holds the set-up token until there is an administrator.
+pub const SETUP: &str = "setup.token";
+/// Where the panel is, where nothing else is said.
+const HOST: &str = "devsanctum.localhost";
+
+/// A panel that has its address, and serves nobody yet.
+pub struct Door {
+    listener: TcpListener,
+    /// Where browsers reach it.
+    pub url: PanelUrl,
+    /// How Traefik does.
+    pub route: PanelRoute,
+}
+
+/// Takes the address.
+///
+/// # Errors
+/// In words for people.
+pub fn open(config: &Config) -> Result<Door, String> {
+    let listener = listen(config.panel, "--panel")?;
+    let upstream = listener.local_addr().map_err(|e| e.to_string())?;
+    let port = Some(config.web.port()).filter(|port| *port != 80);
+    let local = || PanelUrl { scheme: "http".into(), host: HOST.into(), port };
+    let url = config.panel_url.clone().unwrap_or_else(local);
+    let route = PanelRoute { host: url.host.clone(), upstream };
+    Ok(Door { listener, url, route })
+}
+
+/// The token that the first administrator is made with; none once there is one.
+///
+/// # Errors
+/// In words for people.
+pub async fn setup_token(state: &StateDir, directory: &Directory) -> Result<Option<[u8; 32]>, String> {
+    if directory.ask(|records| records.has_administrator()).await.map_err(|e| e.to_string())? {
+        let _ = std::fs::remove_file(state.file(SETUP));
+        return Ok(None);
+    }
+    Ok(Some(digest(&state.token(SETUP).map_err(|e| in_state(state, SETUP, &e))?)))
+}
+
+impl Door {
+    /// Serves in the background until `stop`.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on after all.
+    pub fn serve(self, web: Web, api: Router, setup: Option<[u8; 32]>, stop: CancellationToken) -> Result<(), String> {
+        let failed = |e: std::io::Error| format!("the panel cannot listen: {e}");
+        self.listener.set_nonblocking(true).map_err(failed)?;
+        let listener = tokio::net::TcpListener::from_std(self.listener).map_err(failed)?;
+        let routes = panel::router(Panel { web, api, setup: Arc::new(Mutex::new(setup)) });
+        tokio::spawn(async move {
+            tokio::select! {
+                ended = axum::serve(listener, routes).into_future() => tracing::error!(?ended, "the panel stopped"),
+                () = stop.cancelled() => {}
+            }
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! Passwords' hashes, and what works once: links to set a password, codes between hosts.
+
+use super::tx::{Tx, run};
+use super::{Store, StoreError};
+use sqlx::Row;
+
+/// What somebody proves themselves by.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// Name of the `User`.
+    pub user: String,
+    /// Argon2id, as a PHC string.
+    pub hash: String,
+}
+
+/// Something that works once. Times are milliseconds since 1970.
+#[derive(Clone, Debug)]
+pub struct OneTime {
+    /// SHA-256 of what is shown.
+    pub sha256: [u8; 32],
+    /// What it is for; one for something else does not work.
+    pub purpose: &'static str,
+    /// Name of the `User` it is of.
+    pub user: String,
+    /// What else it says.
+    pub body: String,
+    /// From when on it is worth nothing.
+    pub expires_at: i64,
+}
+
+const USER: &str = "kind = 'users.devsanctum.io' AND namespace = ''";
+
+impl Tx {
+    /// Sets a password's hash and ends all sessions of its user but one. `false` when there is no such user.
+    async fn set_credential(&mut self, of: &Credential, now: i64, keep: Option<[u8; 32]>) -> Result<bool, StoreError> {
+        self.flush().await?;
+        self.begin_writing().await?;
+        let sql = format!(
+            "INSERT INTO credentials (user_uid, hash, changed_at) SELECT uid, $1, $2 FROM resources WHERE {USER} AND name = $3 \
+             ON CONFLICT (user_uid) DO UPDATE SET hash = excluded.hash, changed_at = excluded.changed_at"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(of.hash.clone()).bind(now).bind(of.user.clone());
+        if run!(self, query, execute)?.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let sql = format!(
+            "DELETE FROM sessions WHERE user_uid IN (SELECT uid FROM resources WHERE {USER} AND name = $1) AND hash <> $2 \
+             AND (parent IS NULL OR parent <> $2)"
+        );
+        let keep = keep.map_or_else(Vec::new, |hash| hash.to_vec());
+        run!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(of.user.clone()).bind(keep), execute)?;
+        // A link to set a password is worth nothing once one is set.
+        let sql = format!("DELETE FROM one_time WHERE user_uid IN (SELECT uid FROM resources WHERE {USER} AND name = $1)");
+        run!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(of.user.clone()), execute)?;
+        Ok(true)
+    }
+
+    async fn renew_hash(&mut self, of: &Credential) -> Result<(), StoreError> {
+        self.begin_writing().await?;
+        let sql =
+            format!("UPDATE credentials SET hash = $1 WHERE user_uid IN (SELECT uid FROM resources WHERE {USER} AND name = $2)");
+        run!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(of.hash.clone()).bind(of.user.clone()), execute)?;
+        Ok(())
+    }
+
+    async fn add_one_time(&mut self, it: &OneTime, now: i64) -> Result<bool, StoreError> {
+        self.flush().await?;
+        self.begin_writing().await?;
+        run!(self, sqlx::query("DELETE FROM one_time WHERE expires_at <= $1").bind(now), execute)?;
+        let sql = format!(
+            "INSERT INTO one_time (hash, purpose, user_uid, body, expires_at) \
+             SELECT $1, $2, uid, $3, $4 FROM resources WHERE {USER} AND name = $5"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(it.sha256.to_vec()).bind(it.purpose);
+        let query = query.bind(it.body.clone()).bind(it.expires_at).bind(it.user.clone());
+        Ok(run!(self, query, execute)?.rows_affected() == 1)
+    }
+
+    async fn take_one_time(
+        &mut self,
+        sha256: [u8; 32],
+        purpose: &'static str,
+        now: i64,
+    ) -> Result<Option<(String, String)>, StoreError> {
+        self.begin_writing().await?;
+        let query = sqlx::query(
+            "SELECT r.name, o.body FROM one_time o JOIN resources r ON r.uid = o.user_uid \
+             WHERE o.hash = $1 AND o.purpose = $2 AND o.expires_at > $3",
+        );
+        let query = query.bind(sha256.to_vec()).bind(purpose).bind(now);
+        let Some(row) = run!(self, query, fetch_optional)? else { return Ok(None) };
+        let found = (row.try_get(0)?, row.try_get(1)?);
+        run!(self, sqlx::query("DELETE FROM one_time WHERE hash = $1").bind(sha256.to_vec()), execute)?;
+        Ok(Some(found))
+    }
+}
+
+impl Store {
+    /// What the user proves themselves by whose login address this is, in lower case.
+    pub async fn credential_by_email(&self, email: &str) -> Result<Option<Credential>, StoreError> {
+        let query = sqlx::query(
+            "SELECT r.name, c.hash FROM claims e JOIN credentials c ON c.user_uid = e.uid JOIN resources r ON r.uid = e.uid \
+             WHERE e.scope = 'email' AND e.value = $1",
+        );
+        self.credential(query.bind(email.to_owned())).await
+    }
+
+    /// What this user proves themselves by.
+    pub async fn credential_of(&self, user: &str) -> Result<Option<Credential>, StoreError> {
+        let query = sqlx::query(
+            "SELECT r.name, c.hash FROM resources r JOIN credentials c ON c.user_uid = r.uid \
+             WHERE r.kind = 'users.devsanctum.io' AND r.namespace = '' AND r.name = $1",
+        );
+        self.credential(query.bind(user.to_owned())).await
+    }
+
+    async fn credential(
+        &self,
+        query: sqlx::query::Query<'static, sqlx::Any, sqlx::any::AnyArguments>,
+    ) -> Result<Option<Credential>, StoreError> {
+        let pool = self.inner.pool.clone();
+        let row = self.aside(async move { query.fetch_optional(&pool).await }).await??;
+        row.map(|row| Ok(Credential { user: row.try_get(0)?, hash: row.try_get(1)? })).transpose()
+    }
+
+    /// Sets a password's hash and ends all sessions of its user but one, and all links to set it. `false` when there is no
+    /// such user.
+    pub async fn set_credential(&self, of: Credential, now: i64, keep: Option<[u8; 32]>) -> Result<bool, StoreError> {
+        self.write(Box::new(move |tx| Box::pin(async move { tx.set_credential(&of, now, keep).await }))).await
+    }
+
+    /// Puts another hash of the same password in the place of the one that is there.
+    pub async fn renew_hash(&self, of: Credential) -> Result<(), StoreError> {
+        self.write(Box::new(move |tx| Box::pin(async move { tx.renew_hash(&of).await }))).await
+    }
+
+    /// Stores something that works once. `false` when there is no such user.
+    pub async fn add_one_time(&self, it: OneTime, now: i64) -> Result<bool, StoreError> {
+        self.write(Box::new(move |tx| Box::pin(async move { tx.add_one_time(&it, now).await }))).await
+    }
+
+    /// Whether this is of this user, without taking it: for what works more than once.
+    pub async fn is_known(&self, sha256: [u8; 32], purpose: &'static str, user: &str, now: i64) -> Result<bool, StoreError> {
+        let query = sqlx::query(
+            "SELECT 1 FROM one_time o JOIN resources r ON r.uid = o.user_uid \
+             WHERE o.hash = $1 AND o.purpose = $2 AND r.name = $3 AND o.expires_at > $4",
+        );
+        let (query, pool) = (query.bind(sha256.to_vec()).bind(purpose).bind(user.to_owned()).bind(now), self.inner.pool.clone());
+        Ok(self.aside(async move { query.fetch_optional(&pool).await }).await??.is_some())
+    }
+
+    /// Takes something that works once: whose it is, and what it says. Nobody gets it a second time.
+    pub async fn take_one_time(
+        &self,
+        sha256: [u8; 32],
+        purpose: &'static str,
+        now: i64,
+    ) -> Result<Option<(String, String)>, StoreError> {
+        self.write(Box::new(move |tx| Box::pin(async move { tx.take_one_time(sha256, purpose, now).await }))).await
+    }
+}

@@ -1,0 +1,273 @@
+//! The pages, typed: what comes from outside can only ever be text.
+
+use super::PanelUrl;
+use crate::resource::{Workspace, WorkspacePhase};
+use crate::store::Session;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use maud::{DOCTYPE, Markup, html};
+
+/// The one style sheet.
+pub const STYLE: &str = include_str!("style.css");
+
+/// Scripts are nowhere needed, and so nowhere allowed. Where forms may lead is left open by none.
+const POLICY: &str = "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src data:; form-action 'self'; frame-ancestors 'none'; \
+                      base-uri 'none'";
+
+/// Makes an answer of a page. `alone` puts the style into it, for pages at workspaces' hosts.
+fn page(status: StatusCode, title: &str, narrow: bool, alone: bool, content: &Markup) -> Response {
+    let whole = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) " · DevSanctum" }
+                @if alone { style { (STYLE) } } @else { link rel="stylesheet" href="/style.css"; }
+            }
+            body { main class=[narrow.then_some("narrow")] { (content) } }
+        }
+    };
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        // With `no-referrer` browsers would not say from where a form is sent.
+        (header::REFERRER_POLICY, "same-origin"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (status, headers, whole.into_string()).into_response()
+}
+
+/// Something is wrong, in words.
+pub fn trouble(status: StatusCode, words: &str) -> Response {
+    page(status, "Not now", true, true, &html! { h1 { (status.canonical_reason().unwrap_or("Error")) } p { (words) } })
+}
+
+/// A workspace that is not there, or not theirs to see: nobody is told which.
+pub fn missing(panel: &PanelUrl) -> Response {
+    let content = html! {
+        h1 { "There is no such workspace" }
+        p { "Or it is not yours to open. If somebody shared it with you, ask them for a role in its project." }
+        p { a href=(panel.origin()) { "Your workspaces" } }
+    };
+    page(StatusCode::NOT_FOUND, "Not found", true, true, &content)
+}
+
+/// Leads elsewhere.
+pub fn redirect(to: &str) -> Response {
+    match HeaderValue::from_str(to) {
+        Ok(to) => (StatusCode::FOUND, [(header::LOCATION, to)]).into_response(),
+        Err(_) => trouble(StatusCode::BAD_REQUEST, "The address of this request cannot be read."),
+    }
+}
+
+/// A path of the same host, whatever was asked for.
+pub fn own_path(to: &str) -> &str {
+    let plain = to.starts_with('/') && !to.starts_with("//") && to.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+    if plain { to } else { "/" }
+}
+
+/// Writes parameters into an address.
+pub fn query(pairs: &[(&str, &str)]) -> String {
+    let mut text = String::new();
+    for (key, value) in pairs {
+        text.push_str(if text.is_empty() { "" } else { "&" });
+        text.push_str(key);
+        text.push('=');
+        for byte in value.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => text.push(byte as char),
+                other => text.push_str(&format!("%{other:02X}")),
+            }
+        }
+    }
+    text
+}
+
+/// Reads them from one; none where they cannot be read.
+pub fn parameters(uri: &Uri) -> Vec<(String, String)> {
+    axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri).map(|query| query.0).unwrap_or_default()
+}
+
+fn field(name: &str, label: &str, kind: &str, autocomplete: &str, value: &str) -> Markup {
+    html! {
+        label for=(name) { (label) }
+        input id=(name) name=(name) type=(kind) autocomplete=(autocomplete) value=(value) required;
+    }
+}
+
+fn complaint(wrong: Option<&str>) -> Markup {
+    html! { @if let Some(wrong) = wrong { p.bad role="alert" { (wrong) } } }
+}
+
+/// The sign-in page. `next` is where it leads.
+pub fn login(status: StatusCode, email: &str, next: &str, wrong: Option<&str>) -> Response {
+    let content = html! {
+        header { h1 { "Sign in" } }
+        form.card method="post" action="/login" {
+            (complaint(wrong))
+            (field("email", "E-mail address", "email", "username", email))
+            (field("password", "Password", "password", "current-password", ""))
+            input type="hidden" name="next" value=(next);
+            button { "Sign in" }
+        }
+    };
+    page(status, "Sign in", true, false, &content)
+}
+
+/// After a form, a step that is no part of it: what a form leads to is held to this panel.
+pub fn go_on(next: &str) -> Response {
+    let content = html! {
+        meta http-equiv="refresh" content=(format!("0; url={next}"));
+        h1 { "Signed in" }
+        p { a href=(next) { "Go on" } }
+    };
+    page(StatusCode::OK, "Signed in", true, false, &content)
+}
+
+/// Where the first administrator is made.
+pub fn setup(status: StatusCode, token: &str, wrong: Option<&str>) -> Response {
+    let content = html! {
+        header { h1 { "The first administrator" } }
+        form.card method="post" action="/setup" {
+            (complaint(wrong))
+            (field("token", "Set-up token, which devsanctum up has printed", "password", "off", token))
+            (field("name", "User name, such as ada", "text", "username", ""))
+            (field("email", "E-mail address", "email", "email", ""))
+            (field("password", "Password", "password", "new-password", ""))
+            button { "Set up" }
+        }
+    };
+    page(status, "Set up", true, false, &content)
+}
+
+/// Where somebody who has a link sets their password.
+pub fn set_password(status: StatusCode, wrong: Option<&str>) -> Response {
+    let content = html! {
+        header { h1 { "Set your password" } }
+        form.card method="post" {
+            (complaint(wrong))
+            (field("password", "New password", "password", "new-password", ""))
+            button { "Set password and sign in" }
+        }
+    };
+    page(status, "Set your password", true, false, &content)
+}
+
+fn top(user: &str) -> Markup {
+    html! {
+        header {
+            h1 { a href="/" { "DevSanctum" } }
+            form method="post" action="/logout" { span.soft { a href="/account" { (user) } " " } button.plain { "Sign out" } }
+        }
+    }
+}
+
+/// Somebody's workspaces, and how to open them.
+pub fn home(user: &str, workspaces: &[Workspace]) -> Response {
+    let content = html! {
+        (top(user))
+        h2 { "Your workspaces" }
+        ul.rows.card {
+            @for workspace in workspaces { (row(workspace)) }
+            @if workspaces.is_empty() { li.soft { "None yet. `devsanctum apply` makes one." } }
+        }
+    };
+    page(StatusCode::OK, "Your workspaces", false, false, &content)
+}
+
+fn row(workspace: &Workspace) -> Markup {
+    let status = workspace.status.as_ref();
+    let phase = status.map(|s| s.phase).unwrap_or_default();
+    let services = status.map(|s| s.services.as_slice()).unwrap_or_default();
+    html! {
+        li {
+            span { strong { (workspace.name_any()) } " " span.soft { (workspace.namespace().unwrap_or_default()) } }
+            span {
+                @if phase == WorkspacePhase::Running {
+                    @for service in services {
+                        @if let Some(url) = service.url.as_deref().filter(|url| url.starts_with("http")) {
+                            a href=(url) rel="noopener" { (service.name) } " "
+                        }
+                    }
+                }
+                span.soft { (format!("{phase:?}").to_lowercase()) }
+            }
+        }
+    }
+}
+
+/// Somebody's sessions and password.
+pub fn account(user: &str, sessions: &[Session], own: &str, told: Option<&str>, wrong: Option<&str>) -> Response {
+    let content = html! {
+        (top(user))
+        @if let Some(told) = told { p role="status" { (told) } }
+        h2 { "Where you are signed in" }
+        ul.rows.card {
+            @for session in sessions {
+                li {
+                    span { (session.agent) br; span.soft { (session.address) ", " (moment(session.seen_at)) @if session.workspace_uid.is_some() { ", at a workspace" } } }
+                    @if session.id == own { span.soft { "this browser" } } @else {
+                        form method="post" action=(format!("/account/sessions/{}/end", session.id)) { button.plain { "Sign out" } }
+                    }
+                }
+            }
+        }
+        h2 { "Change your password" }
+        form.card method="post" action="/account/password" {
+            (complaint(wrong))
+            (field("old", "Password now", "password", "current-password", ""))
+            (field("password", "New password", "password", "new-password", ""))
+            button { "Change it and sign out everywhere else" }
+        }
+    };
+    page(StatusCode::OK, "Your account", false, false, &content)
+}
+
+fn moment(ms: i64) -> String {
+    Timestamp::from_millisecond(ms).map(|at| at.strftime("%Y-%m-%d %H:%M UTC").to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_on_stays_on_its_host() {
+        for good in ["/", "/a?b=c&d=%2F", "/x/y#z"] {
+            assert_eq!(own_path(good), good);
+        }
+        let bad = [
+            "",
+            "//evil.example.com",
+            "https://evil.example.com",
+            "/\\evil.example.com",
+            "\\/evil",
+            "javascript:alert(1)",
+            "/a b",
+            "/a\r\nSet-Cookie: x",
+            "evil",
+            "/\u{0}",
+            "/é",
+            "///x",
+            "?x",
+            "http:/x",
+            " /x",
+            "/\t/x",
+        ];
+        for bad in bad {
+            assert_eq!(own_path(bad), "/", "{bad:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_from_outside_is_text() {
+        let answer = login(StatusCode::OK, "\"><script>alert(1)</script>", "/x\" onload=\"y", Some("<b>no</b>"));
+        let bytes = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        assert!(!text.contains("<script") && !text.contains("<b>") && !text.contains("onload=\"y\""), "{text}");
+    }
+}

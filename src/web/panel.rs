@@ -1,0 +1,363 @@
+//! The panel: where people sign in, see their workspaces, and are let in to them.
+
+use super::cookies::{self, Cookies};
+use super::gate::{may_open, visitor};
+use super::{Web, pages};
+use crate::access::{Identity, Password, Refused, SignedIn, Visitor, digest};
+use crate::api::client;
+use crate::resource::{User, Workspace};
+use crate::store::Session;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Form, Router};
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use serde::Deserialize;
+use serde_json::json;
+use std::sync::{Arc, Mutex, PoisonError};
+use subtle::ConstantTimeEq;
+
+/// How long the panel's cookie is kept, in seconds; its session may end before.
+const COOKIE_LASTS: i64 = 14 * 24 * 3600;
+const BROWSER_LASTS: i64 = 365 * 24 * 3600;
+/// Form bodies taken, in bytes.
+const MAX_FORM: usize = 16 * 1024;
+
+/// What the panel works with.
+#[derive(Clone)]
+pub struct Panel {
+    /// Signs people in.
+    pub web: Web,
+    /// The API, to be spoken to as whoever is signed in.
+    pub api: Router,
+    /// SHA-256 of the token that the first administrator is made with; gone once that is done.
+    pub setup: Arc<Mutex<Option<[u8; 32]>>>,
+}
+
+/// The panel's routes.
+pub fn router(panel: Panel) -> Router {
+    Router::new()
+        .route("/", get(home))
+        .route("/style.css", get(style))
+        .route("/login", get(login_page).post(login))
+        .route("/logout", post(logout))
+        .route("/open", get(open))
+        .route("/setup", get(setup_page).post(setup))
+        .route("/password/{token}", get(password_page).post(password))
+        .route("/account", get(account))
+        .route("/account/password", post(change_password))
+        .route("/account/sessions/{id}/end", post(end_session))
+        .fallback(|| async { pages::trouble(StatusCode::NOT_FOUND, "There is no such page.") })
+        .layer(axum::extract::DefaultBodyLimit::max(MAX_FORM))
+        .layer(from_fn_with_state(panel.clone(), own_forms_only))
+        .with_state(panel)
+}
+
+/// What changes something comes from a page of the panel's own: SameSite cookies do not tell workspaces' hosts from it.
+async fn own_forms_only(State(panel): State<Panel>, request: Request, next: Next) -> Response {
+    if !is_safe(request.method()) && !is_own(request.headers(), &panel.web.panel.origin()) {
+        return pages::trouble(StatusCode::FORBIDDEN, "This form was not sent by the panel itself.");
+    }
+    let mut answer = next.run(request).await;
+    let headers = answer.headers_mut();
+    headers.entry(header::CACHE_CONTROL).or_insert(header::HeaderValue::from_static("no-store"));
+    answer
+}
+
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+fn is_own(headers: &HeaderMap, origin: &str) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    text("origin") == Some(origin) && text("sec-fetch-site").is_none_or(|site| site == "same-origin")
+}
+
+async fn style() -> Response {
+    let headers = [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "max-age=300")];
+    (headers, pages::STYLE).into_response()
+}
+
+impl Panel {
+    /// Who is signed in.
+    async fn session(&self, headers: &HeaderMap) -> Option<Session> {
+        let cookies = Cookies::read(headers);
+        let shown = cookies.get(cookies::SESSION)?;
+        let session = self.web.sign_in.session(shown, None, self.web.clock.now()).await;
+        let session = session.inspect_err(|error| tracing::warn!(%error, "a session could not be looked up")).ok()??;
+        let active = self.web.directory.ask(|records| records.person(&session.user).is_some_and(|person| person.active));
+        active.await.is_ok_and(|active| active).then_some(session)
+    }
+}
+
+fn refused(error: &Refused) -> (StatusCode, String) {
+    let status = match error {
+        Refused::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+        Refused::Store(cause) => {
+            tracing::error!(%cause, "signing in failed");
+            return (StatusCode::SERVICE_UNAVAILABLE, "That cannot be done now. Try again.".into());
+        }
+        _ => StatusCode::FORBIDDEN,
+    };
+    let words = error.to_string();
+    let mut letters = words.chars();
+    let first = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    (status, format!("{first}{}.", letters.as_str()))
+}
+
+fn welcome(signed_in: &SignedIn, next: &str) -> Response {
+    let mut answer = pages::go_on(pages::own_path(next));
+    let cookies = [
+        cookies::set(cookies::SESSION, signed_in.session.reveal(), COOKIE_LASTS),
+        cookies::set(cookies::BROWSER, signed_in.browser.reveal(), BROWSER_LASTS),
+    ];
+    for cookie in cookies {
+        answer.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    answer
+}
+
+fn by(headers: &HeaderMap) -> Visitor {
+    visitor(headers, &Cookies::read(headers))
+}
+
+async fn home(State(panel): State<Panel>, headers: HeaderMap) -> Response {
+    let Some(session) = panel.session(&headers).await else { return to_login("/") };
+    let own = client(panel.api.clone(), Identity::person(&session.user));
+    let listed = Api::<Workspace>::all(own).list(&ListParams::default()).await;
+    match listed {
+        Ok(found) => {
+            let theirs = |w: &Workspace| w.spec.owner == session.user;
+            pages::home(&session.user, &found.items.into_iter().filter(theirs).collect::<Vec<_>>())
+        }
+        Err(error) => {
+            tracing::warn!(%error, "workspaces could not be listed for the panel");
+            pages::trouble(StatusCode::SERVICE_UNAVAILABLE, "Your workspaces cannot be listed now. Try again.")
+        }
+    }
+}
+
+fn to_login(next: &str) -> Response {
+    pages::redirect(&format!("/login?{}", pages::query(&[("next", next)])))
+}
+
+#[derive(Deserialize)]
+struct Onward {
+    #[serde(default)]
+    next: String,
+}
+
+async fn login_page(State(panel): State<Panel>, Query(asked): Query<Onward>, headers: HeaderMap) -> Response {
+    match panel.session(&headers).await {
+        Some(_) => pages::redirect(pages::own_path(&asked.next)),
+        None => pages::login(StatusCode::OK, "", &asked.next, None),
+    }
+}
+
+#[derive(Deserialize)]
+struct Login {
+    email: String,
+    password: String,
+    #[serde(default)]
+    next: String,
+}
+
+async fn login(State(panel): State<Panel>, headers: HeaderMap, Form(form): Form<Login>) -> Response {
+    let Web { sign_in, clock, .. } = &panel.web;
+    match sign_in.sign_in(&form.email, form.password.into(), &by(&headers), clock.now()).await {
+        Ok(signed_in) => welcome(&signed_in, &form.next),
+        Err(error) => {
+            let (status, words) = refused(&error);
+            pages::login(status, &form.email, &form.next, Some(&words))
+        }
+    }
+}
+
+async fn logout(State(panel): State<Panel>, headers: HeaderMap) -> Response {
+    if let Some(session) = panel.session(&headers).await
+        && let Err(error) = panel.web.sign_in.sign_out(&session).await
+    {
+        return pages::trouble(StatusCode::SERVICE_UNAVAILABLE, &format!("You could not be signed out: {error}."));
+    }
+    let mut answer = pages::redirect("/login");
+    answer.headers_mut().append(header::SET_COOKIE, cookies::set(cookies::SESSION, "", 0));
+    answer
+}
+
+#[derive(Deserialize)]
+struct Open {
+    workspace: String,
+    host: String,
+    to: String,
+    nonce: String,
+}
+
+/// Somebody comes from the gate of a private workspace, and goes back with a code if they may.
+async fn open(State(panel): State<Panel>, uri: Uri, Query(asked): Query<Open>, headers: HeaderMap) -> Response {
+    let Some(session) = panel.session(&headers).await else {
+        return to_login(uri.path_and_query().map_or("/", |path| path.as_str()));
+    };
+    let web = &panel.web;
+    // Only a host that leads to this very workspace is gone back to, whatever the address says.
+    let leads = web.directory.ask(|records| records.leads_to(&asked.host, &asked.workspace)).await;
+    let may = may_open(web, &session.user, &asked.workspace).await;
+    if !matches!((leads, may), (Ok(true), Ok(true))) {
+        return pages::missing(&web.panel);
+    }
+    match web.sign_in.code(&session, &asked.workspace, &asked.nonce, web.clock.now()).await {
+        Ok(code) => {
+            let query = pages::query(&[("code", code.reveal()), ("to", pages::own_path(&asked.to))]);
+            pages::redirect(&format!("{}/.devsanctum/enter?{query}", web.panel.of_host(&asked.host)))
+        }
+        Err(error) => {
+            let (status, words) = refused(&error);
+            pages::trouble(status, &words)
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct SetupPage {
+    #[serde(default)]
+    token: String,
+}
+
+impl Panel {
+    fn is_set_up(&self) -> bool {
+        self.setup.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    fn fits(&self, token: &str) -> bool {
+        let expected = *self.setup.lock().unwrap_or_else(PoisonError::into_inner);
+        expected.is_some_and(|expected| bool::from(digest(token.trim()).ct_eq(&expected)))
+    }
+}
+
+async fn setup_page(State(panel): State<Panel>, Query(asked): Query<SetupPage>) -> Response {
+    if panel.is_set_up() {
+        return pages::trouble(StatusCode::NOT_FOUND, "This installation has been set up: sign in.");
+    }
+    pages::setup(StatusCode::OK, &asked.token, None)
+}
+
+#[derive(Deserialize)]
+struct Setup {
+    token: String,
+    name: String,
+    email: String,
+    password: String,
+}
+
+async fn setup(State(panel): State<Panel>, headers: HeaderMap, Form(form): Form<Setup>) -> Response {
+    let (token, web) = (form.token.clone(), panel.web.clone());
+    let wrong = |status: StatusCode, words: &str| pages::setup(status, &token, Some(words));
+    if !panel.fits(&form.token) {
+        return wrong(StatusCode::FORBIDDEN, "That is not the set-up token. `devsanctum up` prints it.");
+    }
+    let (name, email, password) = (form.name.trim().to_owned(), form.email.trim().to_owned(), Password::from(form.password));
+    if let Err(why) = password.check() {
+        return wrong(StatusCode::UNPROCESSABLE_ENTITY, &format!("The password {why}."));
+    }
+    let users: Api<User> = Api::all(client(panel.api.clone(), Identity::system("devsanctum-setup")));
+    let body = json!({"apiVersion": "devsanctum.io/v1", "kind": "User", "metadata": {"name": name}, "spec": {"email": email, "role": "ADMIN"}});
+    let made = match serde_json::from_value::<User>(body) {
+        Ok(user) => users.create(&PostParams::default(), &user).await,
+        Err(error) => return wrong(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
+    };
+    if let Err(error) = made {
+        let words = match error {
+            kube::Error::Api(status) => status.message,
+            other => other.to_string(),
+        };
+        return wrong(StatusCode::UNPROCESSABLE_ENTITY, &words);
+    }
+    let by = by(&headers);
+    let signed_in = async {
+        web.sign_in.set_password(&name, password.clone(), None, web.clock.now()).await?;
+        web.sign_in.sign_in(&email, password, &by, web.clock.now()).await
+    };
+    match signed_in.await {
+        Ok(signed_in) => {
+            *panel.setup.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            tracing::info!(user = %name, "the first administrator was made");
+            welcome(&signed_in, "/")
+        }
+        Err(error) => {
+            // Nobody is left who can never sign in.
+            let _ = users.delete(&name, &DeleteParams::default()).await;
+            let (status, words) = refused(&error);
+            wrong(status, &words)
+        }
+    }
+}
+
+async fn password_page(Path(_): Path<String>) -> Response {
+    pages::set_password(StatusCode::OK, None)
+}
+
+#[derive(Deserialize)]
+struct NewPassword {
+    password: String,
+}
+
+async fn password(
+    State(panel): State<Panel>,
+    Path(token): Path<String>,
+    headers: HeaderMap,
+    Form(form): Form<NewPassword>,
+) -> Response {
+    let web = &panel.web;
+    match web.sign_in.take_link(&token, form.password.into(), &by(&headers), web.clock.now()).await {
+        Ok(signed_in) => welcome(&signed_in, "/"),
+        Err(error) => {
+            let (status, words) = refused(&error);
+            pages::set_password(status, Some(&words))
+        }
+    }
+}
+
+async fn account(State(panel): State<Panel>, headers: HeaderMap) -> Response {
+    shown(&panel, &headers, None, None).await
+}
+
+async fn shown(panel: &Panel, headers: &HeaderMap, told: Option<&str>, wrong: Option<&str>) -> Response {
+    let Some(session) = panel.session(headers).await else { return to_login("/account") };
+    match panel.web.sign_in.sessions_of(&session.user).await {
+        Ok(all) => pages::account(&session.user, &all, &session.id, told, wrong),
+        Err(error) => pages::trouble(StatusCode::SERVICE_UNAVAILABLE, &format!("Your sessions cannot be listed: {error}.")),
+    }
+}
+
+#[derive(Deserialize)]
+struct Change {
+    old: String,
+    password: String,
+}
+
+async fn change_password(State(panel): State<Panel>, headers: HeaderMap, Form(form): Form<Change>) -> Response {
+    let Some(session) = panel.session(&headers).await else { return to_login("/account") };
+    let Web { sign_in, clock, .. } = &panel.web;
+    let (old, new, by) = (form.old.into(), form.password.into(), by(&headers));
+    match sign_in.change_password(&session, old, new, &by, clock.now()).await {
+        Ok(()) => shown(&panel, &headers, Some("Your password was changed."), None).await,
+        Err(error) => shown(&panel, &headers, None, Some(&refused(&error).1)).await,
+    }
+}
+
+async fn end_session(State(panel): State<Panel>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    let Some(session) = panel.session(&headers).await else { return to_login("/account") };
+    let sign_in = &panel.web.sign_in;
+    let ended = async {
+        match sign_in.sessions_of(&session.user).await?.into_iter().find(|other| other.id == id) {
+            Some(other) => sign_in.sign_out(&other).await,
+            None => Ok(()),
+        }
+    };
+    match ended.await {
+        Ok(()) => pages::redirect("/account"),
+        Err(error) => pages::trouble(StatusCode::SERVICE_UNAVAILABLE, &format!("It could not be ended: {error}.")),
+    }
+}

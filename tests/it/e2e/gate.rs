@@ -1,0 +1,242 @@
+//! People sign in, and are let in to private workspaces: through the real Traefik, with the requests of browsers.
+
+use super::records;
+use super::world::{World, in_world, until};
+use crate::support::browser::Browser;
+use crate::support::traefik::request;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+const PASSWORD: &str = "correct horse battery";
+
+/// Everything but people: a server, a template whose container writes down all that is asked of it, a project.
+async fn ground(world: &World<'_>) {
+    world.create(records::settings(crate::support::dockerd::TINY)).await;
+    world.create(records::server("local", &world.daemon.socket())).await;
+    let mut template = records::template("hello");
+    // It answers with what it was sent, and keeps it.
+    let script = "trap 'exit 0' TERM; mkdir -p /tmp/www/cgi-bin; cd /tmp/www; \
+                  printf '#!/bin/sh\\necho Content-Type: text/plain; echo; echo user=$HTTP_X_DS_USER cookies=$HTTP_COOKIE; \
+                  echo seen >> /tmp/seen\\n' > cgi-bin/echo; chmod +x cgi-bin/echo; echo page > index.html; : > /tmp/seen; \
+                  httpd -p 8080 -h /tmp/www; while :; do sleep 3600 & wait; done";
+    template["spec"]["startCommand"] = json!(["sh", "-c", script]);
+    world.create(template).await;
+}
+
+fn panel(world: &World<'_>) -> String {
+    format!("http://devsanctum.localhost:{}", world.web.port())
+}
+
+async fn set_up(world: &World<'_>) -> Browser {
+    let mut browser = Browser::new(world.web);
+    let panel = panel(world);
+    until("the panel", Duration::from_secs(30), async || {
+        match request(world.web, "devsanctum.localhost", "/setup", &[]).await.0 {
+            200 => Ok(()),
+            code => Err(code.to_string()),
+        }
+    })
+    .await;
+    let token = std::fs::read_to_string(world.state_dir().join("setup.token")).unwrap();
+    let fields = |token: &str| {
+        [
+            ("token", token.to_owned()),
+            ("name", "root".into()),
+            ("email", "root@example.com".into()),
+            ("password", PASSWORD.into()),
+        ]
+    };
+    let refs = |fields: &[(&'static str, String)]| fields.iter().map(|(k, v)| (*k, v.clone())).collect::<Vec<_>>();
+    let wrong = refs(&fields("guessed"));
+    let wrong: Vec<(&str, &str)> = wrong.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    assert_eq!(browser.submit(&format!("{panel}/setup"), &wrong).await.code, 403);
+    let right = refs(&fields(&token));
+    let right: Vec<(&str, &str)> = right.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    let done = browser.submit(&format!("{panel}/setup"), &right).await;
+    assert_eq!(done.code, 200, "{}", done.body);
+    assert_eq!(browser.submit(&format!("{panel}/setup"), &right).await.code, 403, "it works once");
+    browser
+}
+
+/// Makes a user and signs them in by the link that an administrator is given.
+async fn person(world: &World<'_>, name: &str) -> Browser {
+    world.create(json!({"apiVersion": "devsanctum.io/v1", "kind": "User", "metadata": {"name": name}, "spec": {"email": format!("{name}@example.com")}})).await;
+    let body = json!({"user": name}).to_string().into_bytes();
+    let asked = http::Request::post("/devsanctum/links").header("content-type", "application/json").body(body).unwrap();
+    let link: serde_json::Value = world.client.request(asked).await.unwrap();
+    let url = format!("{}{}", panel(world), link["path"].as_str().unwrap());
+    let mut browser = Browser::new(world.web);
+    assert_eq!(browser.submit(&url, &[("password", "password")]).await.code, 403, "a common password leaves the link as it is");
+    assert_eq!(browser.submit(&url, &[("password", PASSWORD)]).await.code, 200);
+    assert_eq!(Browser::new(world.web).submit(&url, &[("password", PASSWORD)]).await.code, 403, "a link works once");
+    browser
+}
+
+/// What the workspace's container has been asked.
+fn seen(world: &World<'_>, container: &str) -> usize {
+    world.daemon.docker(&["exec", container, "cat", "/tmp/seen"]).lines().count()
+}
+
+#[test]
+fn private_workspaces_open_to_their_people_alone() {
+    in_world(async |world| {
+        ground(&world).await;
+        let _root = set_up(&world).await;
+        let (mut ada, mut bob) = (person(&world, "ada").await, person(&world, "bob").await);
+        let mut project = records::project("team", "hello");
+        project["spec"]["visibility"] = json!("PRIVATE");
+        world.create(project).await;
+        let mut workspace = records::workspace("w0");
+        workspace["spec"]["visibility"] = json!("PRIVATE");
+        world.create(workspace).await;
+        let host = host_of(&world).await;
+        let (base, page) = (format!("http://{host}:{}", world.web.port()), "/cgi-bin/echo?a=b");
+        until("its gate", Duration::from_secs(30), async || match request(world.web, &host, page, &[]).await.0 {
+            401 => Ok(()),
+            code => Err(code.to_string()),
+        })
+        .await;
+        let container = world.container("w0").await;
+
+        // Nobody: programs are refused, pages lead to the panel. The workspace is asked nothing.
+        for headers in [
+            &[][..],
+            &[("Accept", "application/json")],
+            &[("Accept", "text/html"), ("Sec-Fetch-Mode", "cors")],
+            &[("Sec-Fetch-Mode", "websocket"), ("Connection", "Upgrade"), ("Upgrade", "websocket")],
+            &[("X-Ds-User", "ada")],
+            &[("Cookie", "__Host-ds_ws=x")],
+            &[("X-Forwarded-Host", "devsanctum.localhost")],
+        ] {
+            assert_eq!(request(world.web, &host, page, headers).await.0, 401, "{headers:?}");
+        }
+        let mut stranger = Browser::new(world.web);
+        let asked = stranger.open(&format!("{base}{page}")).await;
+        assert!(
+            asked.url.starts_with(&format!("{}/login?next=", panel(&world))) && asked.code == 200,
+            "{} {}",
+            asked.code,
+            asked.url
+        );
+        assert_eq!(seen(&world, &container), 0);
+
+        // Its owner is led in, lands where they wanted, and what is ours stays ours.
+        let own = ada.open(&format!("{base}{page}")).await;
+        assert_eq!((own.code, own.url.as_str()), (200, format!("{base}{page}").as_str()), "{}", own.body);
+        assert!(own.body.contains("user=ada cookies="), "{}", own.body);
+        ada.jar.get_mut(&host).unwrap().insert("app".into(), "theirs".into());
+        let own = ada.send("GET", &format!("{base}{page}"), &[], "").await;
+        assert!(own.body.contains("user=ada cookies=app=theirs\n"), "{}", own.body);
+        let spoofed = ada.send("GET", &format!("{base}{page}"), &[("X-DS-User", "root"), ("X_DS_User", "root")], "").await;
+        assert!(spoofed.body.contains("user=ada "), "{}", spoofed.body);
+
+        // Somebody else with an account is not, nor is who has stolen a cookie of another host.
+        let before = seen(&world, &container);
+        let other = bob.open(&format!("{base}{page}")).await;
+        assert_eq!(other.code, 404, "{}", other.body);
+        let cookie = format!("__Host-ds_ws={}", ada.jar["devsanctum.localhost"]["__Host-ds_session"]);
+        assert_eq!(request(world.web, &host, page, &[("Cookie", &cookie)]).await.0, 401, "the panel's is worth nothing here");
+        let cookie = format!("__Host-ds_session={}", ada.jar[&host]["__Host-ds_ws"]);
+        let (_, home) = request(world.web, "devsanctum.localhost", "/", &[("Cookie", &cookie)]).await;
+        assert!(!home.contains("Your workspaces"), "nor is a workspace's at the panel: {home}");
+        assert_eq!(seen(&world, &container), before);
+
+        codes_work_once(&world, &mut ada, &host).await;
+        // A form of a workspace's own is not taken for the panel's.
+        for (origin, site) in
+            [(base.as_str(), "same-site"), ("null", "cross-site"), ("https://devsanctum.localhost", "same-origin")]
+        {
+            let headers = [("Origin", origin), ("Sec-Fetch-Site", site), ("Content-Type", "application/x-www-form-urlencoded")];
+            assert_eq!(ada.send("POST", &format!("{}/logout", panel(&world)), &headers, "x=1").await.code, 403, "{origin}");
+        }
+        assert_eq!(ada.send("POST", &format!("{}/logout", panel(&world)), &[], "x=1").await.code, 403, "without an origin");
+
+        // Signed out of the panel, they are out of the workspace.
+        assert_eq!(ada.submit(&format!("{}/logout", panel(&world)), &[("x", "1")]).await.code, 302);
+        let begun = Instant::now();
+        until("signed out", Duration::from_secs(5), async || {
+            match ada.send("GET", &format!("{base}{page}"), &[], "").await.code {
+                401 => Ok(()),
+                code => Err(code.to_string()),
+            }
+        })
+        .await;
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        let back = ada
+            .submit(&format!("{}/login", panel(&world)), &[("email", "Ada@Example.com"), ("password", PASSWORD), ("next", "/")])
+            .await;
+        assert_eq!(back.code, 200, "{}", back.body);
+        assert_eq!(ada.open(&format!("{base}{page}")).await.code, 200);
+        shut_out_at_once(&world, &mut ada, &format!("{base}{page}")).await;
+    });
+}
+
+async fn host_of(world: &World<'_>) -> String {
+    let found = std::cell::RefCell::new(String::new());
+    until("an address", Duration::from_secs(60), async || {
+        let services = world.workspace("w0").await.status.unwrap_or_default().services;
+        let url = services.first().and_then(|s| s.url.clone()).ok_or("none")?;
+        *found.borrow_mut() = url.trim_start_matches("http://").split(':').next().unwrap().to_owned();
+        Ok(())
+    })
+    .await;
+    found.into_inner()
+}
+
+/// A code is for one browser, one workspace, and one time.
+async fn codes_work_once(world: &World<'_>, ada: &mut Browser, host: &str) {
+    let base = format!("http://{host}:{}", world.web.port());
+    let headers = [("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate")];
+    let mut fresh = Browser::new(world.web);
+    fresh.jar.insert("devsanctum.localhost".into(), ada.jar["devsanctum.localhost"].clone());
+    let to_panel = fresh.send("GET", &format!("{base}/x"), &headers, "").await;
+    let open = to_panel.header("location").unwrap().to_owned();
+    let to_host = fresh.send("GET", &open, &headers, "").await.header("location").unwrap().to_owned();
+    assert!(to_host.starts_with(&format!("{base}/.devsanctum/enter?code=")), "{to_host}");
+    // Another browser, which was given the address: the code is gone then.
+    let mut thief = Browser::new(world.web);
+    assert_eq!(thief.send("GET", &to_host, &headers, "").await.code, 403);
+    let late = fresh.send("GET", &to_host, &headers, "").await;
+    assert!(late.code == 302 && !fresh.jar[host].contains_key("__Host-ds_ws"), "{}", late.head);
+    // A second one works, once.
+    let code = fresh.send("GET", &open, &headers, "").await.header("location").unwrap().to_owned();
+    assert!(!fresh.jar[host].contains_key("__Host-ds_nonce"));
+    assert_eq!(fresh.send("GET", &code, &headers, "").await.code, 403, "its browser was forgotten with the code before");
+    assert!(fresh.open(&format!("{base}/")).await.body.contains("page"));
+    // Nobody is led to a host that is not the workspace's.
+    for host in ["evil.example.com", "devsanctum.localhost", "x.localhost"] {
+        let elsewhere = open
+            .replace(&format!("host={}", base.trim_start_matches("http://").split(':').next().unwrap()), &format!("host={host}"));
+        assert_ne!(elsewhere, open);
+        assert_eq!(fresh.send("GET", &elsewhere, &headers, "").await.code, 404, "{host}");
+    }
+}
+
+/// What takes somebody's access away takes it away at the gate.
+async fn shut_out_at_once(world: &World<'_>, ada: &mut Browser, page: &str) {
+    let turn = async |active: bool| {
+        let body = json!({"spec": {"active": active}});
+        let users: kube::Api<devsanctum::resource::User> = kube::Api::all(world.client.clone());
+        users.patch("ada", &Default::default(), &kube::api::Patch::Merge(body)).await.unwrap();
+    };
+    turn(false).await;
+    let code = ada.send("GET", page, &[], "").await.code;
+    assert_eq!(code, 404, "at once: the record decides, not a cache");
+    turn(true).await;
+    assert_eq!(ada.send("GET", page, &[], "").await.code, 200);
+    // Public for a while, and private again.
+    world.merge("w0", json!({"spec": {"visibility": "PUBLIC"}})).await;
+    let host = page.trim_start_matches("http://").split(':').next().unwrap().to_owned();
+    let becomes = async |wanted: u16| {
+        until("the change", Duration::from_secs(10), async || match request(world.web, &host, "/", &[]).await.0 {
+            code if code == wanted => Ok(()),
+            code => Err(code.to_string()),
+        })
+        .await;
+    };
+    becomes(200).await;
+    world.merge("w0", json!({"spec": {"visibility": "PRIVATE"}})).await;
+    let begun = Instant::now();
+    becomes(401).await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}

@@ -182,11 +182,16 @@ else
   say "note: workspace hello is not asked, it is $phase ('devsanctum describe -n quickstart workspace/hello' says why)"
 fi
 
+panel=$("$binary" status -o json | sed -n 's/^ *"panel": "\(.*\)".*/\1/p')
+sign_in=$panel
+[[ ! -e $state/setup.token ]] || sign_in="$panel/setup (makes the first administrator, with the token in $state/setup.token)"
+
 cat <<END
 
 Ready in $((SECONDS - began)) s.
 
   Workspace   $url
+  Sign in     $sign_in
   API         https://$listen
   Token       $state/admin.token (the administrator's: keep it to yourself)
 

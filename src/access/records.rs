@@ -262,9 +262,10 @@ impl Records {
         self.hosts.get(host).is_some_and(|to| self.by_uid.get(uid) == Some(to))
     }
 
-    /// Whether there is somebody active who may do everything.
-    pub fn has_administrator(&self) -> bool {
-        self.people.values().any(|person| person.admin && person.active)
+    /// Who is active and may do everything.
+    pub fn administrators(&self) -> Vec<String> {
+        let all = self.people.iter().filter(|(_, person)| person.admin && person.active);
+        all.map(|(name, _)| name.clone()).collect()
     }
 
     /// Whose a workspace is; `None` for one that is not there.

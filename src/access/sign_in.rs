@@ -141,8 +141,7 @@ impl SignIn {
         let browser = by.known.as_deref().filter(|_| known);
         self.throttle.guess(&email, by.address, browser, Instant::now()).map_err(Refused::TooMany)?;
         let verified = password.clone().verify(credential.map(|c| c.hash)).await;
-        let active = self.directory.ask(|records| records.person(&user).is_some_and(|person| person.active)).await?;
-        if verified == Verified::No || !active {
+        if verified == Verified::No || !self.is_active(&user).await? {
             return Err(Refused::Wrong);
         }
         if verified == Verified::Weak
@@ -152,6 +151,10 @@ impl SignIn {
             self.store.renew_hash(Credential { user: user.clone(), hash }).await?;
         }
         self.begin(user, by, now).await
+    }
+
+    async fn is_active(&self, user: &str) -> Result<bool, StoreError> {
+        self.directory.ask(|records| records.person(user).is_some_and(|person| person.active)).await
     }
 
     async fn begin(&self, user: String, by: &Visitor, now: Timestamp) -> Result<SignedIn, Refused> {
@@ -199,7 +202,7 @@ impl SignIn {
         };
         let at = now.as_millisecond();
         let over = session.expires_at <= at || session.seen_at + IDLE.as_millis() as i64 <= at;
-        if over || session.workspace_uid.as_deref() != workspace_uid {
+        if over || session.workspace_uid.as_deref() != workspace_uid || !self.is_active(&session.user).await? {
             return Ok(None);
         }
         if at - session.seen_at >= USE_NOTED {
@@ -296,6 +299,23 @@ impl SignIn {
         }
     }
 
+    /// Sets the first password of somebody who has none, and signs them in.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub async fn first(&self, user: &str, password: Password, by: &Visitor, now: Timestamp) -> Result<SignedIn, Refused> {
+        self.set_password(user, password, None, now).await?;
+        self.begin(user.to_owned(), by, now).await
+    }
+
+    /// Whether somebody has a password.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn has_password(&self, user: &str) -> Result<bool, StoreError> {
+        Ok(self.store.credential_of(user).await?.is_some())
+    }
+
     /// Makes a link by which somebody sets their password: an invitation, or the way back in.
     ///
     /// # Errors
@@ -320,7 +340,7 @@ impl SignIn {
         password.check().map_err(Refused::Password)?;
         let taken = self.store.take_one_time(digest(shown), OF_PASSWORD, now.as_millisecond()).await?;
         let (user, _) = taken.ok_or(Refused::Link)?;
-        if !self.directory.ask(|records| records.person(&user).is_some_and(|person| person.active)).await? {
+        if !self.is_active(&user).await? {
             return Err(Refused::Link);
         }
         self.set_password(&user, password, None, now).await?;

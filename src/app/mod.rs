@@ -16,14 +16,13 @@ pub use config::Config;
 pub use state_dir::StateDir;
 pub use telemetry::start_logging;
 
-use crate::access::{Directory, Identity, SignIn};
+use crate::access::Identity;
 use crate::api::{ApiConfig, ApiState, bootstrap, client, guarded, keep_pruning, router, tls};
 use crate::cli::{Hook, Hooks};
 use crate::clock::SystemClock;
 use crate::controllers::{self, Parts, Reports, SecretReader};
 use crate::engine::pool::EnginePool;
 use crate::store::{Store, StoreConfig};
-use crate::web::Web;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use proxying::Proxying;
@@ -76,12 +75,8 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     let (clock, store) = (SystemClock::shared(), open_store(&config, &state).await?);
     let (token, tls_files) = (admin_token(&state, &store).await?, certificates(&config, &state)?);
     let (listener, door) = (listen(config.listen, "--listen")?, gateway::open(config.ssh, &state)?);
-    let directory = Arc::new(Directory::new(store.clone()));
-    let sign_in = Arc::new(SignIn::new(store.clone(), directory.clone()));
-    let panel = panel::open(&config)?;
-    let setup = panel::setup_token(&state, &directory).await?;
-    let web = Web { sign_in: sign_in.clone(), directory: directory.clone(), clock: clock.clone(), panel: panel.url.clone() };
-    let mut proxying = Proxying::start(&config, &state, panel.route.clone(), web.clone(), stop.clone())?;
+    let panel = panel::open(&config, &state, &store, clock.clone()).await?;
+    let mut proxying = Proxying::start(&config, &state, panel.route.clone(), panel.web.clone(), stop.clone())?;
 
     let metrics = Arc::new(Metrics::default());
     let reports = Arc::new(Reports::observed_by(Box::new(Told(metrics.clone()))));
@@ -100,7 +95,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
         leads: is_leading,
         replicated,
         ssh: door.as_ref().map(|door| door.served.clone()),
-        panel: panel.url.origin(),
+        panel: panel.web.panel.origin(),
     });
     // The streams need a client of the very API they are part of.
     let later = Arc::new(LateStreams::default());
@@ -112,17 +107,14 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
         clock: clock.clone(),
         shutdown: stop.clone(),
     };
-    let api = ApiState::over(parts, directory, sign_in);
+    let api = ApiState::over(parts, panel.web.directory.clone(), panel.web.sign_in.clone());
     let api_router = router(api.clone()).merge(guarded(&api, status::routes(app, api.directory().clone())));
     let client = client(api_router.clone(), Identity::system("devsanctum"));
     let builds = Arc::default();
     later.set(EngineStreams::new(&client, connector.clone(), &secrets, &builds));
     door.map(|door| door.serve(client.clone(), later, api.directory().clone(), stop.clone())).transpose()?;
-    panel.serve(web, api_router.clone(), setup, stop.clone())?;
-    let address = listener.local_addr().map_err(|e| e.to_string())?;
-    write_kubeconfig(&state, address, &tls_files.ca_pem, &token)?;
-    tracing::info!(%address, web = %config.web, ssh = %config.ssh, state = %state.path().display(), "serving");
-
+    panel.serve(api_router.clone(), stop.clone())?;
+    announce(&config, &state, &listener, &tls_files.ca_pem, &token)?;
     let serving = tls::serve(listener, api_router, &tls_files, stop.clone().cancelled_owned());
     let serving = async { serving.await.map_err(|e| format!("the API stopped: {e}")) };
     let run = |stop: CancellationToken| {
@@ -156,6 +148,14 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     stop.cancel();
     proxying.stop().await;
     result
+}
+
+/// Says where all of it is: in the kubeconfig, and in the log.
+fn announce(config: &Config, state: &StateDir, listener: &TcpListener, ca: &str, token: &str) -> Result<(), String> {
+    let address = listener.local_addr().map_err(|e| e.to_string())?;
+    write_kubeconfig(state, address, ca, token)?;
+    tracing::info!(%address, web = %config.web, ssh = %config.ssh, state = %state.path().display(), "serving");
+    Ok(())
 }
 
 /// The administrator's token, which the store knows by its digest.

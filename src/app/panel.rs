@@ -1,8 +1,10 @@
 //! The panel's place in this program: its address, and the token that the first administrator is made with.
 
 use super::{Config, StateDir, in_state, listen};
-use crate::access::{Directory, digest};
+use crate::access::{Directory, Records, SignIn, digest};
+use crate::clock::Clock;
 use crate::proxy::PanelRoute;
+use crate::store::Store;
 use crate::web::panel::{self, Panel};
 use crate::web::{PanelUrl, Web};
 use axum::Router;
@@ -19,34 +21,38 @@ const HOST: &str = "devsanctum.localhost";
 /// A panel that has its address, and serves nobody yet.
 pub struct Door {
     listener: TcpListener,
-    /// Where browsers reach it.
-    pub url: PanelUrl,
-    /// How Traefik does.
+    setup: Option<[u8; 32]>,
+    /// How Traefik reaches it.
     pub route: PanelRoute,
+    /// What it works with, and the gate.
+    pub web: Web,
 }
 
 /// Takes the address.
 ///
 /// # Errors
 /// In words for people.
-pub fn open(config: &Config) -> Result<Door, String> {
+pub async fn open(config: &Config, state: &StateDir, store: &Store, clock: Arc<dyn Clock>) -> Result<Door, String> {
     let listener = listen(config.panel, "--panel")?;
     let upstream = listener.local_addr().map_err(|e| e.to_string())?;
     let port = Some(config.web.port()).filter(|port| *port != 80);
     let local = || PanelUrl { scheme: "http".into(), host: HOST.into(), port };
-    let url = config.panel_url.clone().unwrap_or_else(local);
-    let route = PanelRoute { host: url.host.clone(), upstream };
-    Ok(Door { listener, url, route })
+    let panel = config.panel_url.clone().unwrap_or_else(local);
+    let route = PanelRoute { host: panel.host.clone(), upstream };
+    let directory = Arc::new(Directory::new(store.clone()));
+    let sign_in = Arc::new(SignIn::new(store.clone(), directory.clone()));
+    let web = Web { sign_in, directory, clock, panel };
+    Ok(Door { listener, setup: setup_token(state, &web).await?, route, web })
 }
 
-/// The token that the first administrator is made with; none once there is one.
-///
-/// # Errors
-/// In words for people.
-pub async fn setup_token(state: &StateDir, directory: &Directory) -> Result<Option<[u8; 32]>, String> {
-    if directory.ask(|records| records.has_administrator()).await.map_err(|e| e.to_string())? {
-        let _ = std::fs::remove_file(state.file(SETUP));
-        return Ok(None);
+/// The token that the first administrator is made with; none once there is one who has a password.
+async fn setup_token(state: &StateDir, web: &Web) -> Result<Option<[u8; 32]>, String> {
+    let administrators = web.directory.ask(Records::administrators).await.map_err(|e| e.to_string())?;
+    for name in administrators {
+        if web.sign_in.has_password(&name).await.map_err(|e| e.to_string())? {
+            let _ = std::fs::remove_file(state.file(SETUP));
+            return Ok(None);
+        }
     }
     Ok(Some(digest(&state.token(SETUP).map_err(|e| in_state(state, SETUP, &e))?)))
 }
@@ -56,11 +62,11 @@ impl Door {
     ///
     /// # Errors
     /// When the address cannot be listened on after all.
-    pub fn serve(self, web: Web, api: Router, setup: Option<[u8; 32]>, stop: CancellationToken) -> Result<(), String> {
+    pub fn serve(self, api: Router, stop: CancellationToken) -> Result<(), String> {
         let failed = |e: std::io::Error| format!("the panel cannot listen: {e}");
         self.listener.set_nonblocking(true).map_err(failed)?;
         let listener = tokio::net::TcpListener::from_std(self.listener).map_err(failed)?;
-        let routes = panel::router(Panel { web, api, setup: Arc::new(Mutex::new(setup)) });
+        let routes = panel::router(Panel { web: self.web, api, setup: Arc::new(Mutex::new(self.setup)) });
         tokio::spawn(async move {
             tokio::select! {
                 ended = axum::serve(listener, routes).into_future() => tracing::error!(?ended, "the panel stopped"),

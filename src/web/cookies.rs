@@ -57,7 +57,9 @@ mod tests {
 
     fn read(lines: &[&str]) -> Cookies {
         let mut headers = HeaderMap::new();
-        lines.iter().for_each(|line| drop(headers.append(header::COOKIE, line.parse().unwrap())));
+        for line in lines {
+            headers.append(header::COOKIE, line.parse().unwrap());
+        }
         Cookies::read(&headers)
     }
 

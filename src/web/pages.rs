@@ -106,7 +106,7 @@ fn complaint(wrong: Option<&str>) -> Markup {
 /// The sign-in page. `next` is where it leads.
 pub fn login(status: StatusCode, email: &str, next: &str, wrong: Option<&str>) -> Response {
     let content = html! {
-        header { h1 { "Sign in" } }
+        header { h1 { "Sign in to DevSanctum" } }
         form.card method="post" action="/login" {
             (complaint(wrong))
             (field("email", "E-mail address", "email", "username", email))
@@ -209,7 +209,7 @@ pub fn account(user: &str, sessions: &[Session], own: &str, told: Option<&str>, 
         ul.rows.card {
             @for session in sessions {
                 li {
-                    span { (session.agent) br; span.soft { (session.address) ", " (moment(session.seen_at)) @if session.workspace_uid.is_some() { ", at a workspace" } } }
+                    span { @if session.agent.is_empty() { "A program without a name" } @else { (session.agent) } br; span.soft { (session.address) ", " (moment(session.seen_at)) @if session.workspace_uid.is_some() { ", at a workspace" } } }
                     @if session.id == own { span.soft { "this browser" } } @else {
                         form method="post" action=(format!("/account/sessions/{}/end", session.id)) { button.plain { "Sign out" } }
                     }

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Form, Router};
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{ListParams, PostParams};
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -87,9 +87,7 @@ impl Panel {
         let cookies = Cookies::read(headers);
         let shown = cookies.get(cookies::SESSION)?;
         let session = self.web.sign_in.session(shown, None, self.web.clock.now()).await;
-        let session = session.inspect_err(|error| tracing::warn!(%error, "a session could not be looked up")).ok()??;
-        let active = self.web.directory.ask(|records| records.person(&session.user).is_some_and(|person| person.active));
-        active.await.is_ok_and(|active| active).then_some(session)
+        session.inspect_err(|error| tracing::warn!(%error, "a session could not be looked up")).ok()?
     }
 }
 
@@ -236,6 +234,25 @@ impl Panel {
     }
 }
 
+impl Panel {
+    /// Makes an administrator, unless there is one of this name who has no password yet.
+    async fn administrator(&self, name: &str, email: &str) -> Result<(), String> {
+        let waits = self.web.directory.ask(|records| records.administrators().iter().any(|admin| admin == name));
+        if waits.await.map_err(|e| e.to_string())? && !self.web.sign_in.has_password(name).await.map_err(|e| e.to_string())? {
+            return Ok(());
+        }
+        let users: Api<User> = Api::all(client(self.api.clone(), Identity::system("devsanctum-setup")));
+        let spec = json!({"email": email, "role": "ADMIN"});
+        let body = json!({"apiVersion": "devsanctum.io/v1", "kind": "User", "metadata": {"name": name}, "spec": spec});
+        let user: User = serde_json::from_value(body).map_err(|e| e.to_string())?;
+        match users.create(&PostParams::default(), &user).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) => Err(status.message),
+            Err(other) => Err(other.to_string()),
+        }
+    }
+}
+
 async fn setup_page(State(panel): State<Panel>, Query(asked): Query<SetupPage>) -> Response {
     if panel.is_set_up() {
         return pages::trouble(StatusCode::NOT_FOUND, "This installation has been set up: sign in.");
@@ -252,42 +269,25 @@ struct Setup {
 }
 
 async fn setup(State(panel): State<Panel>, headers: HeaderMap, Form(form): Form<Setup>) -> Response {
-    let (token, web) = (form.token.clone(), panel.web.clone());
-    let wrong = |status: StatusCode, words: &str| pages::setup(status, &token, Some(words));
+    let wrong = |status: StatusCode, words: &str| pages::setup(status, &form.token, Some(words));
     if !panel.fits(&form.token) {
-        return wrong(StatusCode::FORBIDDEN, "That is not the set-up token. `devsanctum up` prints it.");
+        return wrong(StatusCode::FORBIDDEN, "That is not the set-up token. `devsanctum up` says where it is.");
     }
-    let (name, email, password) = (form.name.trim().to_owned(), form.email.trim().to_owned(), Password::from(form.password));
+    let (name, password) = (form.name.trim(), Password::from(form.password.clone()));
     if let Err(why) = password.check() {
         return wrong(StatusCode::UNPROCESSABLE_ENTITY, &format!("The password {why}."));
     }
-    let users: Api<User> = Api::all(client(panel.api.clone(), Identity::system("devsanctum-setup")));
-    let body = json!({"apiVersion": "devsanctum.io/v1", "kind": "User", "metadata": {"name": name}, "spec": {"email": email, "role": "ADMIN"}});
-    let made = match serde_json::from_value::<User>(body) {
-        Ok(user) => users.create(&PostParams::default(), &user).await,
-        Err(error) => return wrong(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
-    };
-    if let Err(error) = made {
-        let words = match error {
-            kube::Error::Api(status) => status.message,
-            other => other.to_string(),
-        };
+    if let Err(words) = panel.administrator(name, form.email.trim()).await {
         return wrong(StatusCode::UNPROCESSABLE_ENTITY, &words);
     }
-    let by = by(&headers);
-    let signed_in = async {
-        web.sign_in.set_password(&name, password.clone(), None, web.clock.now()).await?;
-        web.sign_in.sign_in(&email, password, &by, web.clock.now()).await
-    };
-    match signed_in.await {
+    let web = &panel.web;
+    match web.sign_in.first(name, password, &by(&headers), web.clock.now()).await {
         Ok(signed_in) => {
             *panel.setup.lock().unwrap_or_else(PoisonError::into_inner) = None;
             tracing::info!(user = %name, "the first administrator was made");
             welcome(&signed_in, "/")
         }
         Err(error) => {
-            // Nobody is left who can never sign in.
-            let _ = users.delete(&name, &DeleteParams::default()).await;
             let (status, words) = refused(&error);
             wrong(status, &words)
         }

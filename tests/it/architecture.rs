@@ -17,7 +17,7 @@ const EDGES: [(&str, &[&str]); 17] = [
     ("proxy", &["resource"]),
     ("access", &["resource", "store"]),
     ("api", &["clock", "resource", "store", "access"]),
-    ("web", &["resource", "store", "access", "api"]),
+    ("web", &["clock", "resource", "store", "access", "api"]),
     ("ssh", &["resource", "access", "api"]),
     ("controllers", &["clock", "image", "resource", "plan", "engine", "proxy"]),
     ("cli", &["resource", "fetch", "library", "devcontainer"]),

@@ -41,9 +41,11 @@ pub async fn settle(
     pass: &mut Pass<WorkspaceStatus>,
 ) -> Result<Settled, PassError> {
     let owner = owner(ctx, record);
-    // A list does not tell of a run that began while nobody looked, in which there are no credentials yet.
+    // A list does not tell of a run that began while nobody looked, in which there are no credentials yet; nor when a
+    // container was started that the record does not know.
     let clones = pass.status.repositories_digest.is_some() && ctx.clones.is_new(&owner.record);
-    let mut listed = ctx.listings.take(&owner.identity.uid).filter(|_| !clones);
+    let known = pass.status.container_id.clone().filter(|_| !clones && pass.status.started_at.is_some());
+    let mut listed = ctx.listings.take(&owner.identity.uid).filter(|c| known.as_deref() == Some(c.id.as_str()));
     for _ in 0..ROUNDS {
         let from_list = listed.is_some();
         let observed = observe(site.engine.as_ref(), &owner, wanted, listed.take()).await?;

@@ -3,6 +3,7 @@
 mod keys;
 mod matrix;
 mod roles;
+mod sign_in;
 mod watching;
 
 use crate::support::api::{Api, GROUP, record};
@@ -26,7 +27,7 @@ pub struct Town {
 
 impl Town {
     pub async fn new() -> Self {
-        let api = Api::quick().await;
+        let api = super::fresh_api().await;
         let mut town = Self { api, keys: BTreeMap::new() };
         town.settle().await;
         for name in PEOPLE {

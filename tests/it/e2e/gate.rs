@@ -1,10 +1,14 @@
 //! People sign in, and are let in to private workspaces: through the real Traefik, with the requests of browsers.
 
 use super::records;
+use super::ssh::ran;
 use super::world::{World, in_world, until};
+use crate::support::bare;
 use crate::support::browser::Browser;
+use crate::support::source::root;
 use crate::support::traefik::request;
 use serde_json::json;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 const PASSWORD: &str = "correct horse battery";
@@ -171,6 +175,28 @@ fn private_workspaces_open_to_their_people_alone() {
     });
 }
 
+/// What Chromium makes of it: cookies over plain http on `localhost`, forms that lead elsewhere, scripts of workspaces.
+#[test]
+fn a_real_browser_signs_in_and_a_workspaces_page_takes_nothing_from_it() {
+    in_world(async |world| {
+        ground(&world).await;
+        let _root = set_up(&world).await;
+        let _ada = person(&world, "ada").await;
+        world.create(records::project("team", "hello")).await;
+        let mut workspace = records::workspace("w0");
+        workspace["spec"]["visibility"] = json!("PRIVATE");
+        world.create(workspace).await;
+        let url = format!("http://{}:{}/cgi-bin/echo?a=b", host_of(&world).await, world.web.port());
+        let pictures = std::env::var("DEVSANCTUM_PICTURES").unwrap_or_else(|_| root().join("target/tmp").display().to_string());
+        let mut command = bare(root().join("target/tools/node/bin/node"));
+        command.arg(root().join("scripts/sign-in.mjs")).args(["--url", &url, "--panel", &panel(&world), "--text", "user=ada"]);
+        command.args(["--email", "ada@example.com", "--password", PASSWORD, "--out", &pictures]);
+        command.env("HOME", "/root").stdin(Stdio::null());
+        let (code, out, words) = ran(command, b"").await;
+        assert_eq!(code, 0, "{out}{words}");
+    });
+}
+
 async fn host_of(world: &World<'_>) -> String {
     let found = std::cell::RefCell::new(String::new());
     until("an address", Duration::from_secs(60), async || {
@@ -221,7 +247,7 @@ async fn shut_out_at_once(world: &World<'_>, ada: &mut Browser, page: &str) {
     };
     turn(false).await;
     let code = ada.send("GET", page, &[], "").await.code;
-    assert_eq!(code, 404, "at once: the record decides, not a cache");
+    assert_eq!(code, 401, "at once: the record decides, not a cache");
     turn(true).await;
     assert_eq!(ada.send("GET", page, &[], "").await.code, 200);
     // Public for a while, and private again.

@@ -1,5 +1,7 @@
-//! The tests of the API once more, on PostgreSQL.
+//! The tests of the API and of access once more, on PostgreSQL.
 
+#[path = "../access/mod.rs"]
+mod access;
 #[path = "../api_apply.rs"]
 mod api_apply;
 #[path = "../api_crud.rs"]

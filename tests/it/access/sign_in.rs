@@ -1,0 +1,184 @@
+//! Passwords, sessions, links and codes, as the panel and the gate use them.
+
+use super::Town;
+use devsanctum::access::{Directory, Password, Refused, SignIn, SignedIn, Visitor, digest};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const WORDS: &str = "correct horse battery";
+
+fn at(address: &str) -> Visitor {
+    Visitor { address: address.parse::<IpAddr>().unwrap(), agent: "a browser\r\nof sorts".into(), known: None }
+}
+
+fn words(text: &str) -> Password {
+    text.to_owned().into()
+}
+
+fn over(town: &Town) -> SignIn {
+    SignIn::new(town.api.store.clone(), Arc::new(Directory::new(town.api.store.clone())))
+}
+
+async fn sign(people: &SignIn, email: &str, text: &str, by: &Visitor, now: Timestamp) -> Result<SignedIn, Refused> {
+    people.sign_in(email, words(text), by, now).await
+}
+
+#[tokio::test]
+async fn the_same_answer_for_all_who_do_not_get_in() {
+    let (town, now) = (Town::new().await, Timestamp::now());
+    let people = over(&town);
+    people.set_password("reader", words(WORDS), None, now).await.unwrap();
+    people.set_password("disabled", words(WORDS), None, now).await.unwrap();
+    let mut said = Vec::new();
+    for (n, (email, text)) in [
+        ("reader@example.com", "wrong horse battery"),
+        ("nobody@example.com", WORDS),
+        ("disabled@example.com", WORDS),
+        // Somebody who has no password yet.
+        ("owner@example.com", WORDS),
+        ("reader@example.com", ""),
+        ("", ""),
+        ("reader", WORDS),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let begun = Instant::now();
+        let refused = sign(&people, email, text, &at(&format!("192.0.2.{n}")), now).await.unwrap_err();
+        said.push((refused.to_string(), begun.elapsed()));
+    }
+    let (first, _) = said[0].clone();
+    assert!(said.iter().all(|(words, _)| *words == first), "{said:?}");
+    // Each took the work of a hash.
+    let shortest = said.iter().map(|(_, took)| *took).min().unwrap();
+    assert!(shortest > Duration::from_millis(5), "{said:?}");
+    let signed_in = sign(&people, " Reader@Example.com ", WORDS, &at("192.0.2.9"), now).await.unwrap();
+    assert_eq!(signed_in.user, "reader");
+    for secret in [WORDS, signed_in.session.reveal(), signed_in.browser.reveal()] {
+        assert!(!town.api.database_holds(secret).await, "only hashes are kept");
+    }
+    assert!(town.api.store.check().await.unwrap().findings.is_empty());
+}
+
+#[tokio::test]
+async fn nobody_is_shut_out_of_their_own_account() {
+    let (town, now) = (Town::new().await, Timestamp::now());
+    let people = over(&town);
+    people.set_password("reader", words(WORDS), None, now).await.unwrap();
+    let own = sign(&people, "reader@example.com", WORDS, &at("192.0.2.1"), now).await.unwrap();
+    let mut refused = 0;
+    for n in 0..30 {
+        let by = at(&format!("198.51.{n}.1"));
+        refused += u32::from(matches!(sign(&people, "reader@example.com", "guess", &by, now).await, Err(Refused::TooMany(_))));
+    }
+    assert!(refused >= 19, "{refused}");
+    let elsewhere = sign(&people, "reader@example.com", WORDS, &at("203.0.113.1"), now).await;
+    assert!(matches!(elsewhere, Err(Refused::TooMany(_))), "{elsewhere:?}");
+    let known = Visitor { known: Some(own.browser.reveal().to_owned()), ..at("203.0.113.1") };
+    assert!(sign(&people, "reader@example.com", WORDS, &known, now).await.is_ok());
+    // What one account knows a browser by is nothing to another.
+    people.set_password("owner", words(WORDS), None, now).await.unwrap();
+    for n in 0..12 {
+        let _ = sign(&people, "owner@example.com", "guess", &at(&format!("198.51.100.{n}")), now).await;
+    }
+    assert!(matches!(sign(&people, "owner@example.com", WORDS, &known, now).await, Err(Refused::TooMany(_))));
+}
+
+#[tokio::test]
+async fn sessions_end_in_all_the_ways_there_are() {
+    let (town, now) = (Town::new().await, Timestamp::now());
+    let people = over(&town);
+    people.set_password("reader", words(WORDS), None, now).await.unwrap();
+    let begin = async || sign(&people, "reader@example.com", WORDS, &at("192.0.2.1"), now).await.unwrap();
+    let (one, two, three) = (begin().await, begin().await, begin().await);
+    let session = async |shown: &SignedIn, now: Timestamp| people.session(shown.session.reveal(), None, now).await.unwrap();
+    let held = session(&one, now).await.unwrap();
+    assert_eq!((held.user.as_str(), held.agent.as_str()), ("reader", "a browserof sorts"));
+    assert!(people.session("guessed", None, now).await.unwrap().is_none());
+    assert!(people.session(one.session.reveal(), Some("w"), now).await.unwrap().is_none(), "it is the panel's");
+    // A day without use, two weeks with.
+    let hours = |n: i64| now + SignedDuration::from_hours(n);
+    assert!(session(&two, hours(25)).await.is_none());
+    let mut last = 0;
+    for n in (0..400).step_by(20) {
+        if session(&three, hours(n)).await.is_some() {
+            last = n;
+        }
+    }
+    assert!((300..=14 * 24).contains(&last), "{last} h");
+    // By hand, and by a new password, which keeps the one it was set in.
+    let (four, five) = (begin().await, begin().await);
+    people.sign_out(&session(&four, now).await.unwrap()).await.unwrap();
+    assert!(session(&four, now).await.is_none());
+    let own = session(&five, now).await.unwrap();
+    let wrong = people.change_password(&own, words("not it"), words("another horse"), &at("192.0.2.1"), now).await;
+    assert!(matches!(wrong, Err(Refused::Wrong)));
+    let common = people.change_password(&own, words(WORDS), words("password"), &at("192.0.2.1"), now).await;
+    assert!(matches!(common, Err(Refused::Password(_))));
+    people.change_password(&own, words(WORDS), words("another horse"), &at("192.0.2.1"), now).await.unwrap();
+    assert!(session(&five, now).await.is_some());
+    assert!(session(&one, now).await.is_none(), "signed out elsewhere");
+    assert!(sign(&people, "reader@example.com", WORDS, &at("192.0.2.2"), now).await.is_err());
+    assert_eq!(people.sessions_of("reader").await.unwrap().len(), 1);
+    // A user who goes takes theirs along.
+    town.api.delete(&format!("{}/users/reader", crate::support::api::GROUP)).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert!(session(&five, now).await.is_none());
+}
+
+#[tokio::test]
+async fn a_link_sets_one_password_once() {
+    let (town, now) = (Town::new().await, Timestamp::now());
+    let people = over(&town);
+    let (first, second) = (people.link("reader", now).await.unwrap(), people.link("reader", now).await.unwrap());
+    let by = at("192.0.2.1");
+    assert!(matches!(people.take_link(first.reveal(), words("short"), &by, now).await, Err(Refused::Password(_))));
+    let late = now + SignedDuration::from_hours(49);
+    assert!(matches!(people.take_link(first.reveal(), words(WORDS), &by, late).await, Err(Refused::Link)));
+    assert_eq!(people.take_link(first.reveal(), words(WORDS), &by, now).await.unwrap().user, "reader");
+    assert!(matches!(people.take_link(first.reveal(), words("another horse"), &by, now).await, Err(Refused::Link)));
+    assert!(
+        matches!(people.take_link(second.reveal(), words("another horse"), &by, now).await, Err(Refused::Link)),
+        "nor an older one"
+    );
+    assert!(matches!(people.link("nobody", now).await, Err(Refused::Link)));
+    let link = people.link("disabled", now).await.unwrap();
+    assert!(matches!(people.take_link(link.reveal(), words(WORDS), &by, now).await, Err(Refused::Link)));
+}
+
+#[tokio::test]
+async fn a_code_is_for_one_browser_one_workspace_and_one_time() {
+    use base64::Engine;
+    let (town, now) = (Town::new().await, Timestamp::now());
+    let people = over(&town);
+    people.set_password("reader", words(WORDS), None, now).await.unwrap();
+    let by = at("192.0.2.1");
+    let panel = sign(&people, "reader@example.com", WORDS, &by, now).await.unwrap();
+    let session = people.session(panel.session.reveal(), None, now).await.unwrap().unwrap();
+    let nonce = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest("a nonce"));
+    let code = async || people.code(&session, "w-1", &nonce, now).await.unwrap();
+    let take = async |code: &str, workspace: &str, nonce: &str, later: i64| {
+        people.take_code(code, workspace, nonce, &by, now + SignedDuration::from_secs(later)).await
+    };
+    for (workspace, nonce, later) in [("w-2", "a nonce", 0), ("w-1", "another", 0), ("w-1", "", 0), ("w-1", "a nonce", 31)] {
+        let code = code().await;
+        assert!(take(code.reveal(), workspace, nonce, later).await.is_err(), "{workspace} {nonce} {later}");
+        if later == 0 {
+            assert!(take(code.reveal(), "w-1", "a nonce", 0).await.is_err(), "it is gone with the first try");
+        }
+    }
+    let good = code().await;
+    let token = take(good.reveal(), "w-1", "a nonce", 29).await.unwrap();
+    assert!(take(good.reveal(), "w-1", "a nonce", 29).await.is_err());
+    let at_workspace = async |uid: &str| people.session(token.reveal(), Some(uid), now).await.unwrap();
+    assert_eq!(at_workspace("w-1").await.unwrap().user, "reader");
+    assert!(at_workspace("w-2").await.is_none());
+    assert!(people.session(token.reveal(), None, now).await.unwrap().is_none(), "it is no session of the panel's");
+    // It ends with the one it came of, and is not made after that.
+    let late = code().await;
+    people.sign_out(&session).await.unwrap();
+    assert!(at_workspace("w-1").await.is_none());
+    assert!(take(late.reveal(), "w-1", "a nonce", 0).await.is_err());
+}

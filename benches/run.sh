@@ -16,3 +16,4 @@ echo '|---|---|---|---|---|'
 "$bench" many
 "$bench" inside
 "$bench" environments
+"$bench" access

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on ends, saying where")]
 
+mod access;
 mod api;
 mod docker;
 mod environments;
@@ -23,7 +24,7 @@ mod wire;
 use std::process::{Command, ExitCode};
 
 const INSIDE: &str = "DEVSANCTUM_BENCH_INSIDE";
-const USAGE: &str = "usage: devsanctum-bench rollout|repair|route|idle|many|inside|environments|api [--count N] [--runs N] [--seconds N] [--no-compose] [--in-flight N]";
+const USAGE: &str = "usage: devsanctum-bench rollout|repair|route|idle|many|inside|environments|api|access [--count N] [--runs N] [--seconds N] [--no-compose] [--in-flight N]";
 
 /// Flags of all benches.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         "route" => runtime.block_on(route::run(flags)),
         "idle" => runtime.block_on(idle::run(flags)),
         "inside" => runtime.block_on(inside::run(flags)),
+        "access" => runtime.block_on(access::run(flags)),
         "environments" => runtime.block_on(environments::run(flags)),
         "many" => runtime.block_on(many::run(flags)),
         "api" => runtime.block_on(api::run(flags)),

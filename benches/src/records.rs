@@ -7,7 +7,8 @@ use std::path::Path;
 /// Serves `ok` on port 8080.
 pub const SERVE: &str = "echo ok > /home/index.html; exec httpd -f -p 8080 -h /home";
 
-fn record(kind: &str, name: &str, spec: Value) -> Value {
+/// A record of our group.
+pub fn record(kind: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": "devsanctum.io/v1", "kind": kind, "metadata": {"name": name}, "spec": spec})
 }
 

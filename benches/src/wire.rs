@@ -49,6 +49,12 @@ pub async fn plain(to: SocketAddr, host: &str) -> std::io::Result<Wire<TcpStream
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// Sends this header with each request from now on.
+    pub fn with(&mut self, header: &str) {
+        self.head.push_str(header);
+        self.head.push_str("\r\n");
+    }
+
     /// One request; code and body. Answers with `Content-Length` or `chunked`.
     pub async fn call(&mut self, method: &str, path: &str, body: &str) -> std::io::Result<(u16, Vec<u8>)> {
         self.send(method, path, body).await?;

@@ -118,6 +118,11 @@ fn check_workspace(who: &Identity, edit: &Edit<'_>, records: &Records) -> Result
             format!("must be {who:?}: making a workspace for somebody else takes MANAGE in the project"),
         );
     }
+    // A fork is a copy of the other's files.
+    let from = edit.after("/spec/from").as_str().filter(|_| edit.changes("/spec/from"));
+    if from.is_some_and(|from| records.workspace_owner(edit.namespace, from) != Some(who)) {
+        return refuse("spec.from", "must be a workspace of your own: forking somebody else's takes MANAGE in the project");
+    }
     if edit.old.is_some() && edit.changes("/spec/owner") {
         return refuse("spec.owner", "giving a workspace to somebody else takes MANAGE in the project");
     }

@@ -13,6 +13,13 @@ const LENGTHS: std::ops::RangeInclusive<usize> = 8..=1024;
 static COMMON: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("common_passwords.txt").lines().collect());
 /// Each takes 19 MiB and tens of milliseconds of a processor: not more of them at once.
 static AT_ONCE: Semaphore = Semaphore::const_new(2);
+/// So many wait for their turn; more are sent away, so that a flood of them holds nobody up for long.
+static WAITING: Semaphore = Semaphore::const_new(50);
+
+/// Too many passwords are being looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many people are signing in at this moment")]
+pub struct Busy;
 
 /// A password, which is never printed.
 #[derive(Clone)]
@@ -48,25 +55,28 @@ impl Password {
     /// Hashes it, in its turn.
     ///
     /// # Errors
-    /// When there are no random bytes.
-    pub async fn hash(self) -> Result<String, String> {
+    /// [`Busy`]; words when there are no random bytes.
+    pub async fn hash(self) -> Result<Result<String, String>, Busy> {
         aside(move || Argon2::default().hash_password(self.0.as_bytes()).map(|hash| hash.to_string()).map_err(|e| e.to_string()))
-            .await?
+            .await
     }
 
     /// Compares it with a hash, in its turn; without one it takes as long. A hash of weaker parameters than today's is told
     /// to be made anew.
-    pub async fn verify(self, hash: Option<String>) -> Verified {
+    ///
+    /// # Errors
+    /// [`Busy`].
+    pub async fn verify(self, hash: Option<String>) -> Result<Verified, Busy> {
         static NOBODYS: LazyLock<Option<String>> =
             LazyLock::new(|| Argon2::default().hash_password(b"nobody's").ok().map(|hash| hash.to_string()));
         // One that nobody can have is compared with nobody's.
         let hash = hash.filter(|_| LENGTHS.contains(&self.0.len()));
         let known = hash.is_some();
-        let verified = self.compare(hash.or_else(|| NOBODYS.clone())).await;
-        if known { verified } else { Verified::No }
+        let verified = self.compare(hash.or_else(|| NOBODYS.clone())).await?;
+        Ok(if known { verified } else { Verified::No })
     }
 
-    async fn compare(self, hash: Option<String>) -> Verified {
+    async fn compare(self, hash: Option<String>) -> Result<Verified, Busy> {
         let compared = aside(move || {
             let hash = hash?;
             let parsed = PasswordHash::new(&hash).ok()?;
@@ -75,7 +85,7 @@ impl Password {
             let strong = params.m_cost() >= Params::DEFAULT_M_COST && params.t_cost() >= Params::DEFAULT_T_COST;
             Some(if strong { Verified::Yes } else { Verified::Weak })
         });
-        compared.await.ok().flatten().unwrap_or(Verified::No)
+        Ok(compared.await?.unwrap_or(Verified::No))
     }
 }
 
@@ -90,9 +100,11 @@ pub enum Verified {
     No,
 }
 
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
-    let _turn = AT_ONCE.acquire().await.map_err(|e| e.to_string())?;
-    tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
+    let place = WAITING.try_acquire().map_err(|_| Busy)?;
+    let _turn = AT_ONCE.acquire().await.map_err(|_| Busy)?;
+    drop(place);
+    tokio::task::spawn_blocking(work).await.map_err(|_| Busy)
 }
 
 #[cfg(test)]
@@ -117,14 +129,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_hash_is_of_one_password_alone() {
-        let hash = password("correct horse").hash().await.unwrap();
+        let hash = password("correct horse").hash().await.unwrap().unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        assert_ne!(hash, password("correct horse").hash().await.unwrap(), "salted");
-        assert_eq!(password("correct horse").verify(Some(hash.clone())).await, Verified::Yes);
-        assert_eq!(password("correct horsf").verify(Some(hash.clone())).await, Verified::No);
-        assert_eq!(password("correct horse ").verify(Some(hash)).await, Verified::No);
-        assert_eq!(password("nobody's").verify(None).await, Verified::No);
-        assert_eq!(password("correct horse").verify(Some("nonsense".into())).await, Verified::No);
+        assert_ne!(hash, password("correct horse").hash().await.unwrap().unwrap(), "salted");
+        assert_eq!(password("correct horse").verify(Some(hash.clone())).await.unwrap(), Verified::Yes);
+        assert_eq!(password("correct horsf").verify(Some(hash.clone())).await.unwrap(), Verified::No);
+        assert_eq!(password("correct horse ").verify(Some(hash)).await.unwrap(), Verified::No);
+        assert_eq!(password("nobody's").verify(None).await.unwrap(), Verified::No);
+        assert_eq!(password("correct horse").verify(Some("nonsense".into())).await.unwrap(), Verified::No);
     }
 
     #[tokio::test]
@@ -132,7 +144,7 @@ mod tests {
         let params = Params::new(8192, 1, 1, None).unwrap();
         let weak = Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
         let hash = weak.hash_password(b"correct horse").unwrap().to_string();
-        assert_eq!(password("correct horse").verify(Some(hash.clone())).await, Verified::Weak);
-        assert_eq!(password("another horse").verify(Some(hash)).await, Verified::No);
+        assert_eq!(password("correct horse").verify(Some(hash.clone())).await.unwrap(), Verified::Weak);
+        assert_eq!(password("another horse").verify(Some(hash)).await.unwrap(), Verified::No);
     }
 }

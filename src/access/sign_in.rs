@@ -7,7 +7,7 @@
 //!   password changes. A session that was ended elsewhere is honoured for a second more at most.
 
 use super::directory::Directory;
-use super::password::{Password, Verified};
+use super::password::{Busy, Password, Verified};
 use super::throttle::Throttle;
 use crate::store::{Credential, OneTime, Session, Store, StoreError};
 use base64::Engine;
@@ -96,6 +96,9 @@ pub enum Refused {
     /// The password cannot be set.
     #[error("the password {0}")]
     Password(&'static str),
+    /// Too many are at it.
+    #[error("{0}: try again in a moment")]
+    Busy(#[from] Busy),
     /// The store, or chance, failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -140,12 +143,12 @@ impl SignIn {
         };
         let browser = by.known.as_deref().filter(|_| known);
         self.throttle.guess(&email, by.address, browser, Instant::now()).map_err(Refused::TooMany)?;
-        let verified = password.clone().verify(credential.map(|c| c.hash)).await;
+        let verified = password.clone().verify(credential.map(|c| c.hash)).await?;
         if verified == Verified::No || !self.is_active(&user).await? {
             return Err(Refused::Wrong);
         }
         if verified == Verified::Weak
-            && let Ok(hash) = password.hash().await
+            && let Ok(Ok(hash)) = password.hash().await
         {
             // Not as a new password: nobody is signed out by it.
             self.store.renew_hash(Credential { user: user.clone(), hash }).await?;
@@ -270,7 +273,7 @@ impl SignIn {
         now: Timestamp,
     ) -> Result<(), Refused> {
         password.check().map_err(Refused::Password)?;
-        let hash = password.hash().await.map_err(StoreError::Database)?;
+        let hash = password.hash().await?.map_err(StoreError::Database)?;
         let credential = Credential { user: user.to_owned(), hash };
         if !self.store.set_credential(credential, now.as_millisecond(), keep).await? {
             return Err(Refused::Link);
@@ -293,7 +296,7 @@ impl SignIn {
     ) -> Result<(), Refused> {
         self.throttle.guess(&session.user, by.address, Some(&session.id), Instant::now()).map_err(Refused::TooMany)?;
         let credential = self.store.credential_of(&session.user).await?;
-        match old.verify(credential.map(|c| c.hash)).await {
+        match old.verify(credential.map(|c| c.hash)).await? {
             Verified::No => Err(Refused::Wrong),
             _ => self.set_password(&session.user, new, Some(session.sha256), now).await,
         }

@@ -175,3 +175,17 @@ proptest! {
         prop_assert_eq!(serde_json::from_str::<Configuration>(&text).unwrap(), a.configuration);
     }
 }
+
+#[test]
+fn the_panel_has_a_router_and_nobody_else_its_host() {
+    let panel = PanelRoute { host: "panel.example.com".into(), upstream: ([127, 0, 0, 1], 9).into() };
+    let settings = RenderSettings { panel: Some(panel), ..settings() };
+    let routes = [("r1", "panel.example.com"), ("r2", "a.example.com")];
+    let table = RouteTable(routes.map(|(uid, host)| (uid.to_owned(), entry(host, Visibility::Public))).into());
+    let rendered = render(&table, &settings);
+    assert_eq!(rendered.refused.keys().collect::<Vec<_>>(), ["r1"], "{:?}", rendered.refused);
+    let http = rendered.configuration.http.unwrap();
+    assert_eq!(http.routers.keys().collect::<Vec<_>>(), ["ds-r2", PANEL]);
+    assert_eq!(http.routers[PANEL].rule, "Host(`panel.example.com`)");
+    assert_eq!(http.services[PANEL].load_balancer.servers[0].url, "http://127.0.0.1:9");
+}

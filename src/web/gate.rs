@@ -69,8 +69,10 @@ async fn decide(web: &Web, uid: &str, headers: &HeaderMap) -> Response {
     let Ok(uri) = text(headers, "x-forwarded-uri").parse::<Uri>() else {
         return pages::trouble(StatusCode::BAD_REQUEST, "The address of this request cannot be read.");
     };
+    // As routes have it, however it was typed.
     let host = text(headers, "x-forwarded-host").split(':').next().unwrap_or_default();
-    let asked = Asked { method: text(headers, "x-forwarded-method"), host, uri, headers };
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let asked = Asked { method: text(headers, "x-forwarded-method"), host: &host, uri, headers };
     let cookies = Cookies::read(headers);
     if asked.uri.path() == ENTER {
         return enter(web, uid, &asked, &cookies).await;

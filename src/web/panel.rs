@@ -59,6 +59,8 @@ pub fn router(panel: Panel) -> Router {
 /// What changes something comes from a page of the panel's own: SameSite cookies do not tell workspaces' hosts from it.
 async fn own_forms_only(State(panel): State<Panel>, request: Request, next: Next) -> Response {
     if !is_safe(request.method()) && !is_own(request.headers(), &panel.web.panel.origin()) {
+        // A proxy whose request is not read to its end takes that for a broken connection.
+        let _ = axum::body::to_bytes(request.into_body(), MAX_FORM).await;
         return pages::trouble(StatusCode::FORBIDDEN, "This form was not sent by the panel itself.");
     }
     let mut answer = next.run(request).await;
@@ -93,7 +95,7 @@ impl Panel {
 
 fn refused(error: &Refused) -> (StatusCode, String) {
     let status = match error {
-        Refused::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+        Refused::TooMany(_) | Refused::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
         Refused::Store(cause) => {
             tracing::error!(%cause, "signing in failed");
             return (StatusCode::SERVICE_UNAVAILABLE, "That cannot be done now. Try again.".into());

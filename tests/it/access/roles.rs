@@ -73,6 +73,13 @@ async fn somebody_who_deploys_manages_their_own() {
     assert_eq!(code, 403);
     assert!(why["message"].as_str().unwrap().contains("spec.owner: must be \"deployer\""), "{why}");
     assert_eq!(town.ask("manager", "POST", TEAM, &others).await.0, 201);
+    // A fork has the other's files.
+    let fork = |from: &str| record("Workspace", "copy", json!({"owner": "deployer", "from": from}));
+    for from in ["of-owner", "nothing"] {
+        let (code, why) = town.ask("deployer", "POST", TEAM, &fork(from)).await;
+        assert!(code == 403 && why["message"].as_str().unwrap().contains("spec.from"), "{from}: {why}");
+    }
+    assert_eq!(town.ask("deployer", "POST", TEAM, &fork("of-deployer")).await.0, 201);
     assert_eq!(town.ask("deployer", "POST", TEAM, &record("Workspace", "new", json!({"owner": "deployer"}))).await.0, 201);
     assert_eq!(town.ask("deployer", "DELETE", &format!("{TEAM}/new"), &Value::Null).await.0, 200);
 }

@@ -108,7 +108,9 @@ impl World<'_> {
             routers.as_array().into_iter().flatten().filter(|r| r["rule"].as_str().is_some_and(|r| r.contains(".localhost")));
         let rules = served.map(|r| r["rule"].as_str().unwrap_or_default().to_owned()).collect();
         let running: Vec<&Workspace> = all.into_iter().filter(|w| w.spec.running).collect();
-        same("live routes", running.iter().filter_map(|w| host(w)).map(|h| format!("Host(`{h}`)")).collect(), rules)?;
+        let panel = Some("devsanctum.localhost".to_owned());
+        let wanted = running.iter().map(|w| host(w)).chain([panel]).flatten().map(|h| format!("Host(`{h}`)"));
+        same("live routes", wanted.collect(), rules)?;
         for w in running {
             let (code, body) = request(self.web, &host(w).unwrap_or_default(), "/", &[]).await;
             if code != 200 || !body.starts_with(&w.identity().name) {

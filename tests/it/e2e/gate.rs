@@ -27,11 +27,11 @@ async fn ground(world: &World<'_>) {
     world.create(template).await;
 }
 
-fn panel(world: &World<'_>) -> String {
+pub fn panel(world: &World<'_>) -> String {
     format!("http://devsanctum.localhost:{}", world.web.port())
 }
 
-async fn set_up(world: &World<'_>) -> Browser {
+pub async fn set_up(world: &World<'_>) -> Browser {
     let mut browser = Browser::new(world.web);
     let panel = panel(world);
     until("the panel", Duration::from_secs(30), async || {
@@ -63,7 +63,7 @@ async fn set_up(world: &World<'_>) -> Browser {
 }
 
 /// Makes a user and signs them in by the link that an administrator is given.
-async fn person(world: &World<'_>, name: &str) -> Browser {
+pub async fn person(world: &World<'_>, name: &str) -> Browser {
     world.create(json!({"apiVersion": "devsanctum.io/v1", "kind": "User", "metadata": {"name": name}, "spec": {"email": format!("{name}@example.com")}})).await;
     let body = json!({"user": name}).to_string().into_bytes();
     let asked = http::Request::post("/devsanctum/links").header("content-type", "application/json").body(body).unwrap();
@@ -93,7 +93,7 @@ fn private_workspaces_open_to_their_people_alone() {
         let mut workspace = records::workspace("w0");
         workspace["spec"]["visibility"] = json!("PRIVATE");
         world.create(workspace).await;
-        let host = host_of(&world).await;
+        let host = host_of(&world, "w0").await;
         let (base, page) = (format!("http://{host}:{}", world.web.port()), "/cgi-bin/echo?a=b");
         until("its gate", Duration::from_secs(30), async || match request(world.web, &host, page, &[]).await.0 {
             401 => Ok(()),
@@ -186,7 +186,7 @@ fn a_real_browser_signs_in_and_a_workspaces_page_takes_nothing_from_it() {
         let mut workspace = records::workspace("w0");
         workspace["spec"]["visibility"] = json!("PRIVATE");
         world.create(workspace).await;
-        let url = format!("http://{}:{}/cgi-bin/echo?a=b", host_of(&world).await, world.web.port());
+        let url = format!("http://{}:{}/cgi-bin/echo?a=b", host_of(&world, "w0").await, world.web.port());
         let pictures = std::env::var("DEVSANCTUM_PICTURES").unwrap_or_else(|_| root().join("target/tmp").display().to_string());
         let mut command = bare(root().join("target/tools/node/bin/node"));
         command.arg(root().join("scripts/sign-in.mjs")).args(["--url", &url, "--panel", &panel(&world), "--text", "user=ada"]);
@@ -197,10 +197,10 @@ fn a_real_browser_signs_in_and_a_workspaces_page_takes_nothing_from_it() {
     });
 }
 
-async fn host_of(world: &World<'_>) -> String {
+pub async fn host_of(world: &World<'_>, name: &str) -> String {
     let found = std::cell::RefCell::new(String::new());
     until("an address", Duration::from_secs(60), async || {
-        let services = world.workspace("w0").await.status.unwrap_or_default().services;
+        let services = world.workspace(name).await.status.unwrap_or_default().services;
         let url = services.first().and_then(|s| s.url.clone()).ok_or("none")?;
         *found.borrow_mut() = url.trim_start_matches("http://").split(':').next().unwrap().to_owned();
         Ok(())

@@ -11,6 +11,7 @@ mod faults;
 mod foreign;
 mod forks;
 mod gate;
+mod gate_matrix;
 mod guest_book;
 mod hostile;
 mod isolation;

@@ -211,12 +211,27 @@ fn who_may_not_come_in_stays_out_and_who_no_longer_may_is_sent_away() {
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         until("what it ran to end", PATIENCE, async || if runs() { Err(String::new()) } else { Ok(()) }).await;
 
+        // No administrator, she has what is hers; and then that is somebody else's.
         user(&world, json!({"role": "USER"})).await.unwrap();
-        until("the refusal", PATIENCE, async || match ran(ssh("id", &[there, "id"]), b"").await {
-            (255, out, words) if out.is_empty() && words.contains("User \"ada\" cannot create") => Ok(()),
-            other => Err(format!("{other:?}")),
+        assert_eq!(ran(ssh("id", &[there, "true"]), b"").await.0, 0);
+        let bob = json!({"apiVersion": "devsanctum.io/v1", "kind": "User", "metadata": {"name": "bob"}, "spec": {"email": "bob@example.com"}});
+        world.create(bob).await;
+        let mut staying = ssh("id", &[there, "sleep 5002"]);
+        let mut staying = Running(staying.spawn().unwrap());
+        let runs = || world.docker_says(&["exec", &container, "ps"]).contains("sleep 5002");
+        until("the session", PATIENCE, async || if runs() { Ok(()) } else { Err(String::new()) }).await;
+        let projects: Api<devsanctum::resource::Project> = Api::all(world.client.clone());
+        let given = kube::api::Patch::Merge(json!({"spec": {"owner": "bob", "visibility": "PRIVATE"}}));
+        let begun = Instant::now();
+        projects.patch("team", &Default::default(), &given).await.unwrap();
+        until("the session to end", PATIENCE, async || match staying.0.try_wait().unwrap() {
+            Some(_) => Ok(()),
+            None => Err("it goes on".into()),
         })
         .await;
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        let hidden = ran(ssh("id", &[there, "id"]), b"").await;
+        assert!(hidden.0 == 255 && hidden.2.contains("there is no workspace \"w0\" in project \"team\""), "{hidden:?}");
         user(&world, json!({"role": "ADMIN", "active": false})).await.unwrap();
         until("the refusal", PATIENCE, async || match ran(ssh("id", &[there, "id"]), b"").await {
             (255, _, words) if words.contains("Permission denied") => Ok(()),

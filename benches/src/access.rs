@@ -1,0 +1,176 @@
+//! What it costs to ask who may do what: one decision, a list that is filtered, and a request through the gate.
+
+use super::records::{self, record};
+use super::system::{self, System};
+use super::tool::{median, ms, note, quantile, row, spread};
+use super::wire::{Wire, plain};
+use super::{Flags, docker};
+use devsanctum::access::{Action, Identity, Records, decide};
+use devsanctum::resource::Workspace;
+use devsanctum::store::Key;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const GROUPS: usize = 1_000;
+const PASSWORD: &str = "correct horse battery";
+
+pub async fn run(flags: Flags) {
+    deciding();
+    listing(flags.count.unwrap_or(10_000), flags.runs.unwrap_or(15)).await;
+    gate(flags.seconds.min(20)).await;
+}
+
+/// Somebody in a thousand groups, all of which have a role in the project.
+fn deciding() {
+    let mut all = Records::default();
+    let mut put = |kind: &'static str, value: &Value| {
+        let name = value["metadata"]["name"].as_str().unwrap().to_owned();
+        all.put(&Key { kind, namespace: String::new(), name }, value.to_string().as_bytes());
+    };
+    put("users.devsanctum.io", &record("User", "ada", json!({"email": "ada@example.com"})));
+    let groups: Vec<String> = (0..GROUPS).map(|i| format!("g{i}")).collect();
+    for group in &groups {
+        put("groups.devsanctum.io", &record("Group", group, json!({"members": [{"user": "ada"}]})));
+    }
+    let roles: Vec<Value> = groups.iter().map(|group| json!({"group": group, "role": "READ"})).collect();
+    put("projects.devsanctum.io", &record("Project", "team", json!({"owner": "bob", "template": "t", "groups": roles})));
+    let ada = Identity::person("ada");
+    let (group, resource, namespace, name) = ("devsanctum.io", "workspaces", Some("team"), Some("w"));
+    let action = Action { verb: "get", group, resource, subresource: "", namespace, name };
+    assert!(decide(&ada, &action, &all).is_allowed());
+    let mut took = Vec::new();
+    for _ in 0..200 {
+        let begun = Instant::now();
+        for _ in 0..50 {
+            black_box(decide(black_box(&ada), black_box(&action), &all));
+        }
+        took.push(begun.elapsed().as_secs_f64() / 50.0 * 1e6);
+    }
+    let measured = format!("p50 {:.1} µs, p99 {:.1} µs (n=200 × 50)", median(&took), quantile(&took, 0.99));
+    row(&format!("one decision, {GROUPS} groups on both sides"), &measured, "", "", "≤ 20 µs");
+}
+
+/// All workspaces, as the administrator and as somebody whose every record is judged.
+async fn listing(count: usize, runs: usize) {
+    let dir = system::state();
+    let system = System::start(dir.path()).await;
+    system.apply(&records::ground(true));
+    let mut wire = system.target.connect().await.unwrap();
+    for i in 0..count {
+        let path = "/apis/devsanctum.io/v1/namespaces/bench/workspaces";
+        let (code, answer) = wire.call("POST", path, &records::workspace(&format!("w{i}")).to_string()).await.unwrap();
+        assert_eq!(code, 201, "{}", String::from_utf8_lossy(&answer));
+    }
+    let reader = record("User", "reader", json!({"email": "reader@example.com"}));
+    let group = record("Group", "readers", json!({"members": [{"user": "reader"}]}));
+    system.apply(&[reader, group]);
+    let role = json!({"spec": {"groups": [{"group": "readers", "role": "READ"}]}});
+    let projects: kube::Api<devsanctum::resource::Project> = kube::Api::all(system.client.clone());
+    projects.patch("bench", &PatchParams::default(), &Patch::Merge(role)).await.unwrap();
+    let asked = json!({"name": "bench", "user": "reader"}).to_string();
+    let (_, answer) = wire.call("POST", "/devsanctum/keys", &asked).await.unwrap();
+    let key: Value = serde_json::from_slice(&answer).unwrap();
+    let mut as_reader = system.target.clone();
+    as_reader.token = key["key"].as_str().unwrap().to_owned();
+    let mut reader = as_reader.connect().await.unwrap();
+    let (mut all, mut seen) = (Vec::new(), Vec::new());
+    for _ in 0..runs {
+        all.push(list(&mut wire, count).await);
+        seen.push(list(&mut reader, count).await);
+    }
+    let ratio = format!("× {:.2}", median(&seen) / median(&all));
+    let what = format!("list of {count} workspaces, each judged");
+    row(&what, &spread(&seen, "ms"), &format!("administrator {}", spread(&all, "ms")), &ratio, "≤ × 1.1");
+}
+
+async fn list<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>, count: usize) -> f64 {
+    let begun = Instant::now();
+    let (code, body) = wire.call("GET", "/apis/devsanctum.io/v1/workspaces", "").await.unwrap();
+    let took = ms(begun.elapsed());
+    assert_eq!((code, body.windows(8).filter(|w| w == b"\"spec\":{").count()), (200, count));
+    took
+}
+
+/// One request over a connection of its own: its head, and what cookies it sets.
+async fn ask(to: std::net::SocketAddr, head: &str, body: &str) -> (String, Vec<String>) {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    stream.write_all(format!("{head}\r\nConnection: close\r\n{length}\r\n{body}").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer).await;
+    let head = answer.split("\r\n\r\n").next().unwrap_or_default().to_owned();
+    let set = head.lines().filter(|line| line.to_lowercase().starts_with("set-cookie: ")).map(|line| &line[12..]);
+    let cookies = set.filter_map(|cookie| Some(cookie.split(';').next()?.to_owned())).collect();
+    (head, cookies)
+}
+
+fn location(head: &str) -> (String, String) {
+    let line = head.lines().find(|line| line.to_lowercase().starts_with("location: ")).unwrap_or_else(|| panic!("{head}"));
+    let rest = line[10..].trim_start_matches("http://");
+    let (authority, path) = rest.split_at(rest.find('/').unwrap());
+    (authority.to_owned(), path.to_owned())
+}
+
+/// The cookie of a workspace's host, got as a browser gets it.
+async fn cookie(system: &System, host: &str) -> String {
+    let mut wire = system.target.connect().await.unwrap();
+    let (_, answer) = wire.call("POST", "/devsanctum/links", &json!({"user": "ada"}).to_string()).await.unwrap();
+    let link: Value = serde_json::from_slice(&answer).unwrap();
+    let panel = system.status().await["panel"].as_str().unwrap().to_owned();
+    let authority = panel.trim_start_matches("http://");
+    let form = format!("password={}", PASSWORD.replace(' ', "+"));
+    let path = link["path"].as_str().unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {authority}\r\nOrigin: {panel}\r\nContent-Type: application/x-www-form-urlencoded"
+    );
+    let (head, session) = ask(system.web, &head, &form).await;
+    assert!(head.contains(" 200 "), "{head}");
+    let page = "Accept: text/html\r\nSec-Fetch-Mode: navigate";
+    let port = system.web.port();
+    let (head, nonce) = ask(system.web, &format!("GET / HTTP/1.1\r\nHost: {host}:{port}\r\n{page}"), "").await;
+    let (to, path) = location(&head);
+    let shown = session.join("; ");
+    let (head, _) = ask(system.web, &format!("GET {path} HTTP/1.1\r\nHost: {to}\r\n{page}\r\nCookie: {shown}"), "").await;
+    let (to, path) = location(&head);
+    let shown = nonce.join("; ");
+    let (_, own) = ask(system.web, &format!("GET {path} HTTP/1.1\r\nHost: {to}\r\n{page}\r\nCookie: {shown}"), "").await;
+    own.into_iter().find(|cookie| cookie.starts_with("__Host-ds_ws=")).expect("a cookie of the workspace's host")
+}
+
+/// Requests at a steady pace, by turns to a private and to a public workspace of the same sort.
+async fn gate(seconds: u64) {
+    let daemon = docker::start();
+    let dir = system::state();
+    let system = System::with_engine(dir.path(), &daemon).await;
+    system.apply(&[records::workspace("open"), records::workspace("shut")]);
+    let hosts = system.await_running(2).await;
+    let workspaces: kube::Api<Workspace> = kube::Api::namespaced(system.client.clone(), "bench");
+    let private = json!({"spec": {"visibility": "PRIVATE"}});
+    workspaces.patch("shut", &PatchParams::default(), &Patch::Merge(private)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let cookie = cookie(&system, &hosts["shut"]).await;
+    let mut open = plain(system.web, &hosts["open"]).await.unwrap();
+    let mut shut = plain(system.web, &hosts["shut"]).await.unwrap();
+    shut.with(&format!("Cookie: {cookie}"));
+    let (mut gated, mut free) = (Vec::new(), Vec::new());
+    let mut every = tokio::time::interval(Duration::from_micros(3_333));
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(seconds) {
+        for (wire, took) in [(&mut open, &mut free), (&mut shut, &mut gated)] {
+            every.tick().await;
+            let at = Instant::now();
+            let (code, _) = wire.call("GET", "/", "").await.unwrap();
+            assert_eq!(code, 200);
+            took.push(ms(at.elapsed()));
+        }
+    }
+    note(&format!("gate: p99 {:.2} ms gated, {:.2} ms open", quantile(&gated, 0.99), quantile(&free, 0.99)));
+    let measured = format!("p50 {:.2} ms (n={})", median(&gated), gated.len());
+    let beside = format!("no gate p50 {:.2} ms", median(&free));
+    let more = format!("{:+.2} ms", median(&gated) - median(&free));
+    row("a request to a private workspace, 300/s", &measured, &beside, &more, "≤ +3 ms");
+}

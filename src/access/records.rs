@@ -3,8 +3,9 @@
 //! Kept in memory by [`super::Directory`]; of each record only what a decision needs.
 
 use crate::resource::common::Visibility;
-use crate::resource::{DockerServer, Group, MemberRole, Project, ProjectRole, Route, User, UserRole, Workspace};
+use crate::resource::{DockerServer, Group, MemberRole, Project, ProjectRole, User, UserRole};
 use crate::store::{Key, KindId};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -105,6 +106,32 @@ pub struct Records {
     servers: BTreeMap<String, Vec<String>>,
 }
 
+/// What is needed of a record that changes often: its status is passed over.
+#[derive(Deserialize)]
+struct Part<S> {
+    metadata: PartOfMetadata,
+    spec: S,
+}
+
+#[derive(Deserialize)]
+struct PartOfMetadata {
+    #[serde(default)]
+    uid: String,
+}
+
+#[derive(Deserialize)]
+struct PartOfWorkspace {
+    owner: String,
+    #[serde(default)]
+    visibility: Visibility,
+}
+
+#[derive(Deserialize)]
+struct PartOfRoute {
+    host: String,
+    workspace: String,
+}
+
 fn read<K: DeserializeOwned>(body: &[u8]) -> Option<K> {
     serde_json::from_slice(body).inspect_err(|cause| tracing::error!(%cause, "a stored record cannot be read")).ok()
 }
@@ -136,18 +163,18 @@ impl Records {
                 self.projects.insert(name, ProjectFacts { owner: project.spec.owner, public, groups, turns });
             }
             "workspaces.devsanctum.io" => {
-                let Some(workspace) = read::<Workspace>(body) else { return };
+                let Some(workspace) = read::<Part<PartOfWorkspace>>(body) else { return };
                 let public = workspace.spec.visibility == Visibility::Public;
                 if let (true, Some(project)) = (was.is_some_and(|was| was != public), self.projects.get_mut(&key.namespace)) {
                     project.turns += 1;
                 }
-                let uid = workspace.metadata.uid.unwrap_or_default();
+                let uid = workspace.metadata.uid;
                 self.by_uid.insert(uid.clone(), (key.namespace.clone(), name.clone()));
                 let facts = WorkspaceFacts { uid, owner: workspace.spec.owner, public };
                 self.workspaces.entry(key.namespace.clone()).or_default().insert(name, facts);
             }
             "routes.devsanctum.io" => {
-                let Some(route) = read::<Route>(body) else { return };
+                let Some(route) = read::<Part<PartOfRoute>>(body) else { return };
                 self.routes.insert((key.namespace.clone(), name), route.spec.host.clone());
                 self.hosts.insert(route.spec.host, (key.namespace.clone(), route.spec.workspace));
             }

@@ -44,7 +44,9 @@ pub async fn terminal(
     }
     let offset = params.number("offset")?.unwrap_or(0);
     let upgrade = upgrade("terminal", &PROTOCOLS, parts).await?;
-    let key = Key { who: identity.name.clone(), target: stream_target(target, params)?, session };
+    // The administrator's token may be called as a person is.
+    let who = format!("{:?} {}", identity.kind, identity.name);
+    let key = Key { who, target: stream_target(target, params)?, session };
     let terminal = match state.terminals().get(&key) {
         Some(there) => there,
         None if offset > 0 => {

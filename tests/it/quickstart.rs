@@ -97,6 +97,7 @@ fn make_up_serves_the_quickstart_changes_nothing_again_and_make_down_leaves_the_
     let before = host.world();
     let again = host.make(&["up"]);
     assert!(again.contains("runs already") && again.contains(url) && !again.contains("applying"), "{again}");
+    assert!(again.contains("  Sign in     http://devsanctum.localhost/setup (makes the first administrator"), "{again}");
     assert_eq!(host.world(), before);
 
     let container = host.hello("jsonpath={.status.containerId}");

@@ -186,7 +186,13 @@ fn a_real_browser_signs_in_and_a_workspaces_page_takes_nothing_from_it() {
         let mut workspace = records::workspace("w0");
         workspace["spec"]["visibility"] = json!("PRIVATE");
         world.create(workspace).await;
-        let url = format!("http://{}:{}/cgi-bin/echo?a=b", host_of(&world, "w0").await, world.web.port());
+        let host = host_of(&world, "w0").await;
+        until("its gate", Duration::from_secs(60), async || match request(world.web, &host, "/", &[]).await.0 {
+            401 => Ok(()),
+            code => Err(code.to_string()),
+        })
+        .await;
+        let url = format!("http://{host}:{}/cgi-bin/echo?a=b", world.web.port());
         let pictures = std::env::var("DEVSANCTUM_PICTURES").unwrap_or_else(|_| root().join("target/tmp").display().to_string());
         let mut command = bare(root().join("target/tools/node/bin/node"));
         command.arg(root().join("scripts/sign-in.mjs")).args(["--url", &url, "--panel", &panel(&world), "--text", "user=ada"]);

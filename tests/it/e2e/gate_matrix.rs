@@ -251,6 +251,13 @@ fn nobody_reaches_what_is_not_theirs_however_they_ask() {
         }
         town(&world).await;
         let (shut, open) = (host_of(&world, "w0").await, host_of(&world, "w1").await);
+        for (host, answer) in [(&shut, 401), (&open, 200)] {
+            until("the routes", Duration::from_secs(60), async || match ask(&world, &browsers[0], host, "GET", "/").await {
+                code if code == answer => Ok(()),
+                code => Err(code.to_string()),
+            })
+            .await;
+        }
         let url = format!("http://{shut}:{}/", world.web.port());
         for ((name, _), browser) in SUBJECTS.iter().zip(&mut browsers) {
             let got = browser.open(&url).await;

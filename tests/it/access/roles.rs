@@ -1,7 +1,7 @@
 //! What each role may do, what of a record, and how a refusal is worded.
 
 use super::Town;
-use crate::support::api::{GROUP, record};
+use crate::support::api::record;
 use serde_json::{Value, json};
 
 const TEAM: &str = "namespaces/team/workspaces";
@@ -208,5 +208,4 @@ async fn kubectl_is_told_the_truth() {
     assert_eq!(of("workspaces"), json!(["get", "list", "watch", "create", "update", "patch", "delete"]));
     assert_eq!(of("routes"), json!(["get", "list", "watch"]));
     assert_eq!(of("settings"), Value::Null);
-    let _ = GROUP;
 }

@@ -42,23 +42,13 @@ pub async fn set_up(world: &World<'_>) -> Browser {
     })
     .await;
     let token = std::fs::read_to_string(world.state_dir().join("setup.token")).unwrap();
-    let fields = |token: &str| {
-        [
-            ("token", token.to_owned()),
-            ("name", "root".into()),
-            ("email", "root@example.com".into()),
-            ("password", PASSWORD.into()),
-        ]
-    };
-    let refs = |fields: &[(&'static str, String)]| fields.iter().map(|(k, v)| (*k, v.clone())).collect::<Vec<_>>();
-    let wrong = refs(&fields("guessed"));
-    let wrong: Vec<(&str, &str)> = wrong.iter().map(|(k, v)| (*k, v.as_str())).collect();
-    assert_eq!(browser.submit(&format!("{panel}/setup"), &wrong).await.code, 403);
-    let right = refs(&fields(&token));
-    let right: Vec<(&str, &str)> = right.iter().map(|(k, v)| (*k, v.as_str())).collect();
-    let done = browser.submit(&format!("{panel}/setup"), &right).await;
+    let own = [("name", "root"), ("email", "root@example.com"), ("password", PASSWORD)];
+    let with = |token| [own.as_slice(), &[("token", token)]].concat();
+    let url = format!("{panel}/setup");
+    assert_eq!(browser.submit(&url, &with("guessed")).await.code, 403);
+    let done = browser.submit(&url, &with(&token)).await;
     assert_eq!(done.code, 200, "{}", done.body);
-    assert_eq!(browser.submit(&format!("{panel}/setup"), &right).await.code, 403, "it works once");
+    assert_eq!(browser.submit(&url, &with(&token)).await.code, 403, "it works once");
     browser
 }
 

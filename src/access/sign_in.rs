@@ -115,6 +115,23 @@ pub struct SignedIn {
     pub browser: Token,
 }
 
+/// A session that begins now, of nobody yet.
+fn fresh(shown: &Token, by: &Visitor, now: Timestamp) -> Result<Session, StoreError> {
+    let at = now.as_millisecond();
+    Ok(Session {
+        sha256: digest(shown.reveal()),
+        id: Token::new()?.0[..12].to_owned(),
+        parent: None,
+        user: String::new(),
+        workspace_uid: None,
+        created_at: at,
+        seen_at: at,
+        expires_at: (now + LONGEST).as_millisecond(),
+        address: by.address.to_canonical().to_string(),
+        agent: by.agent.chars().filter(|c| !c.is_control()).take(MAX_AGENT).collect(),
+    })
+}
+
 /// Signs people in and knows who is.
 pub struct SignIn {
     store: Store,
@@ -163,18 +180,7 @@ impl SignIn {
     async fn begin(&self, user: String, by: &Visitor, now: Timestamp) -> Result<SignedIn, Refused> {
         let (session, browser) = (Token::new()?, Token::new()?);
         let at = now.as_millisecond();
-        let begun = Session {
-            sha256: digest(session.reveal()),
-            id: Token::new()?.0[..12].to_owned(),
-            parent: None,
-            user: user.clone(),
-            workspace_uid: None,
-            created_at: at,
-            seen_at: at,
-            expires_at: (now + LONGEST).as_millisecond(),
-            address: by.address.to_canonical().to_string(),
-            agent: by.agent.chars().filter(|c| !c.is_control()).take(MAX_AGENT).collect(),
-        };
+        let begun = Session { user: user.clone(), ..fresh(&session, by, now)? };
         let known = OneTime {
             sha256: digest(browser.reveal()),
             purpose: OF_BROWSER,
@@ -386,18 +392,8 @@ impl SignIn {
         let parent = words.next().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok()).and_then(|bytes| bytes.try_into().ok());
         let parent: [u8; 32] = parent.filter(|_| fits).ok_or(Refused::Link)?;
         let token = Token::new()?;
-        let session = Session {
-            sha256: digest(token.reveal()),
-            id: Token::new()?.0[..12].to_owned(),
-            parent: Some(parent),
-            user,
-            workspace_uid: Some(workspace_uid.to_owned()),
-            created_at: at,
-            seen_at: at,
-            expires_at: (now + LONGEST).as_millisecond(),
-            address: by.address.to_canonical().to_string(),
-            agent: by.agent.chars().filter(|c| !c.is_control()).take(MAX_AGENT).collect(),
-        };
+        let workspace_uid = Some(workspace_uid.to_owned());
+        let session = Session { parent: Some(parent), user, workspace_uid, ..fresh(&token, by, now)? };
         if self.store.add_session(session).await? { Ok(token) } else { Err(Refused::Link) }
     }
 }

@@ -72,19 +72,7 @@ pub fn own_path(to: &str) -> &str {
 
 /// Writes parameters into an address.
 pub fn query(pairs: &[(&str, &str)]) -> String {
-    let mut text = String::new();
-    for (key, value) in pairs {
-        text.push_str(if text.is_empty() { "" } else { "&" });
-        text.push_str(key);
-        text.push('=');
-        for byte in value.bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => text.push(byte as char),
-                other => text.push_str(&format!("%{other:02X}")),
-            }
-        }
-    }
-    text
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
 /// Reads them from one; none where they cannot be read.

@@ -66,14 +66,16 @@ fn namespaced<K: Record + Resource<Scope = NamespaceResourceScope>>(client: &Cli
 
 /// Holds back what an old copy of a record would have made or changed: it may be going, or be otherwise, by now.
 ///
+/// Gives the record as it is now, whose status may be another one.
+///
 /// # Errors
 /// When it is not as it was read, or cannot be read.
-pub async fn still_so<K: Record>(client: &Client, record: &K) -> Result<(), PassError> {
+pub async fn still_so<K: Record>(client: &Client, record: &K) -> Result<K, PassError> {
     let now = K::api(client, record.namespace().as_deref()).get_opt(&record.name_any()).await?;
-    if now.is_some_and(|now| (&now.meta().uid, now.meta().generation) == (&record.meta().uid, record.meta().generation)) {
-        return Ok(());
-    }
-    Err(PassError::unknown(format!("the {} has changed since it was read", K::kind(&()).to_lowercase()), Duration::from_secs(1)))
+    let same = |now: &K| (&now.meta().uid, now.meta().generation) == (&record.meta().uid, record.meta().generation);
+    now.filter(same).ok_or_else(|| {
+        PassError::unknown(format!("the {} has changed since it was read", K::kind(&()).to_lowercase()), Duration::from_secs(1))
+    })
 }
 
 /// One pass over a record: the status being made, the conditions found, what was done.

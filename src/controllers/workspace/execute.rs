@@ -29,6 +29,8 @@ pub struct Settled {
     pub held: Option<PassError>,
     /// Volumes its container has.
     pub volumes: BTreeSet<String>,
+    /// It was seen in a list, which does not tell all: a closer look is due.
+    pub listed: bool,
 }
 
 /// Brings the engine to where the record says. What is seen on the way is noted at once: where the workspace is
@@ -60,7 +62,7 @@ pub async fn settle(
         if steps.is_empty() {
             return match held {
                 Some(held) if observed.address(wanted).is_none() => Err(held),
-                held => settled(&observed, wanted, pass).map(|volumes| Settled { held, volumes }),
+                held => settled(&observed, wanted, pass).map(|volumes| Settled { held, volumes, listed: from_list }),
             };
         }
         if steps.iter().any(|s| matches!(s, Step::CreateNetwork | Step::CreateVolume(_) | Step::Create(_))) {

@@ -97,7 +97,7 @@ pub async fn fill(
     let copy = Copy { ctx, site, owner: &owner, name: copier(&wanted.main.name) };
     match site.engine.inspect(&copy.name).await.map_err(failed)? {
         None => {
-            still_so(&ctx.frame.client, record).await?;
+            still_due(ctx, record).await?;
             let of_source = wanted_of(ctx, &source, project, env, site);
             copy.begin(wanted, &of_source, &execute::owner(ctx, &source)).await?;
         }
@@ -116,6 +116,14 @@ pub async fn fill(
         Some(found) => copy.go_on(&found).await?,
     }
     Err(PassError::waiting(KIND, "Copying", format!("copying the folders of {from}"), AGAIN))
+}
+
+/// Holds back what an old copy of a record would do: folders that were filled may have been written to since.
+async fn still_due(ctx: &Context, record: &Workspace) -> Result<(), PassError> {
+    if is_due(&still_so(&ctx.frame.client, record).await?) {
+        return Ok(());
+    }
+    Err(PassError::unknown("its folders have been filled since the record was read", AGAIN))
 }
 
 struct Copy<'a> {

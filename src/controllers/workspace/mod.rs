@@ -103,7 +103,7 @@ impl Loop for Workspaces {
         if let Some(held) = settled.held {
             return Err(held);
         }
-        let resync = RESYNC.mul_f64(0.75 + 0.5 * self.0.frame.clock.jitter());
+        let resync = self.next_look(settled.listed);
         pass.requeue = Some(again.map_or(resync, |again| again.min(resync)));
         Ok(())
     }
@@ -213,6 +213,14 @@ fn wanted_of(ctx: &Context, record: &Workspace, project: &Project, env: &Environ
 }
 
 impl Workspaces {
+    /// When to look again although nothing happens, spread so that a fleet is not looked at all at once. What somebody started
+    /// while no control plane ran is not told by a list, but by a closer look soon after.
+    fn next_look(&self, listed: bool) -> Duration {
+        let jitter = self.0.frame.clock.jitter();
+        let usual = RESYNC.mul_f64(0.75 + 0.5 * jitter);
+        if listed { usual.min(self.0.resync.mul_f64(0.5 + jitter)) } else { usual }
+    }
+
     fn environment(&self, record: &Workspace) -> Result<(Arc<Project>, Arc<Environment>), PassError> {
         let name = record.namespace().unwrap_or_default();
         match self.0.caches.environments.of(&self.0.caches, record) {

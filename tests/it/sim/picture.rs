@@ -4,6 +4,7 @@ use super::hands::Hands;
 use super::world::World;
 use devsanctum::resource::labels;
 use serde_json::{Map, Value};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// Every value of records, engines and routes, by name and path.
@@ -27,31 +28,44 @@ const VOLATILE: [&str; 12] = [
 
 /// Names in place of what is drawn: uids, slugs, ids and addresses.
 #[derive(Default)]
-pub struct Masks(Vec<(String, String)>);
+pub struct Masks {
+    everywhere: Vec<(String, String)>,
+    /// Servers give out the same addresses: by server.
+    addresses: BTreeMap<String, Vec<(String, String)>>,
+}
 
 impl Masks {
     fn add(&mut self, drawn: &str, name: String) {
         if !drawn.is_empty() {
-            self.0.push((drawn.to_owned(), name));
+            self.everywhere.push((drawn.to_owned(), name));
         }
     }
 
     /// The text with names in place of what is drawn.
-    pub fn mask(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, (drawn, name)| text.replace(drawn.as_str(), name))
+    fn mask(&self, text: &str) -> String {
+        put(&self.everywhere, text.to_owned())
     }
 
-    fn value(&self, value: Value) -> Value {
+    /// And in place of addresses of this server.
+    fn mask_on(&self, server: &str, text: &str) -> String {
+        put(self.addresses.get(server).map_or(&[], Vec::as_slice), self.mask(text))
+    }
+
+    fn value_on(&self, server: &str, value: Value) -> Value {
         match value {
-            Value::String(text) => Value::String(self.mask(&text)),
-            Value::Array(all) => all.into_iter().map(|v| self.value(v)).collect(),
+            Value::String(text) => Value::String(self.mask_on(server, &text)),
+            Value::Array(all) => all.into_iter().map(|v| self.value_on(server, v)).collect(),
             Value::Object(all) => {
                 let kept = all.into_iter().filter(|(key, _)| !VOLATILE.contains(&key.as_str()));
-                Value::Object(kept.map(|(key, v)| (self.mask(&key), self.value(v))).collect::<Map<_, _>>())
+                Value::Object(kept.map(|(key, v)| (self.mask(&key), self.value_on(server, v))).collect::<Map<_, _>>())
             }
             other => other,
         }
     }
+}
+
+fn put(names: &[(String, String)], text: String) -> String {
+    names.iter().fold(text, |text, (drawn, name)| text.replace(drawn.as_str(), name))
 }
 
 /// Kinds the loops look at.
@@ -92,13 +106,30 @@ fn masks(records: &BTreeMap<String, Value>, world: &World) -> Masks {
             // Its settings have the slug in them.
             masks.add(text(&container["Config"]["Labels"][labels::DIGEST]), format!("<digest {server} {name}>"));
             for network in container["NetworkSettings"]["Networks"].as_object().into_iter().flat_map(Map::values) {
-                masks.add(text(&network["IPAddress"]), format!("<address {server} {name}>"));
+                let address = text(&network["IPAddress"]);
+                if !address.is_empty() {
+                    let here = masks.addresses.entry(server.clone()).or_default();
+                    here.push((address.to_owned(), format!("<address {server} {name}>")));
+                }
             }
         }
     }
-    // An address may be the beginning of another one.
-    masks.0.sort_by_key(|(drawn, _)| std::cmp::Reverse(drawn.len()));
+    // One may be the beginning of another one.
+    masks.addresses.values_mut().chain([&mut masks.everywhere]).for_each(|all| all.sort_by_key(|(d, _)| Reverse(d.len())));
     masks
+}
+
+/// The server whose addresses a record tells.
+fn server<'r>(record: &'r Value, records: &'r BTreeMap<String, Value>) -> &'r str {
+    let (meta, spec) = (&record["metadata"], &record["spec"]);
+    match text(&record["kind"]) {
+        "DockerServer" => text(&meta["name"]),
+        "Route" => {
+            let workspace = format!("Workspace/{}/{}", text(&meta["namespace"]), text(&spec["workspace"]));
+            records.get(&workspace).map_or("", |w| text(&w["status"]["dockerServer"]))
+        }
+        _ => text(&record["status"]["dockerServer"]),
+    }
 }
 
 /// What there is now, and how often each thing was made, started and ended.
@@ -106,13 +137,13 @@ pub async fn take(hands: &Hands<'_>) -> (Picture, BTreeMap<String, u64>) {
     let (world, records) = (hands.world, records(hands).await);
     let masks = masks(&records, world);
     let mut picture = Picture::new();
-    for (name, record) in records {
-        flatten(name, masks.value(record), &mut picture);
+    for (name, record) in &records {
+        flatten(name.clone(), masks.value_on(server(record, &records), record.clone()), &mut picture);
     }
     let mut tally = BTreeMap::new();
     for (server, engine) in &world.engines {
         for (name, container) in engine.inspected() {
-            flatten(format!("{server} container {}", masks.mask(&name)), masks.value(container), &mut picture);
+            flatten(format!("{server} container {}", masks.mask(&name)), masks.value_on(server, container), &mut picture);
         }
         for name in engine.networks() {
             picture.insert(format!("{server} network {}", masks.mask(&name)), String::new());
@@ -127,8 +158,10 @@ pub async fn take(hands: &Hands<'_>) -> (Picture, BTreeMap<String, u64>) {
         }
     }
     for (uid, entry) in world.proxy.routes().0 {
+        let of = records.values().find(|r| text(&r["metadata"]["uid"]) == entry.workspace_uid);
+        let server = of.map_or("", |workspace| server(workspace, &records));
         let told = format!("{} {} {:?} {:?}", entry.upstream, entry.workspace_uid, entry.visibility, entry.protocol);
-        picture.insert(format!("route {} {}", masks.mask(&uid), masks.mask(&entry.host)), masks.mask(&told));
+        picture.insert(format!("route {} {}", masks.mask(&uid), masks.mask(&entry.host)), masks.mask_on(server, &told));
     }
     (picture, tally)
 }

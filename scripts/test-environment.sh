@@ -7,6 +7,7 @@
 #                         it asks for, tarballs in `-`. Tarballs' addresses begin with http://REGISTRY/: who serves the
 #                         documents puts its own address there, or npm is told `--replace-registry-host=always`
 #   node/                 the Node.js that all of them use
+#   oidc/, smtp/          a provider of OpenID Connect and a mail server, for tests of signing in
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "$0")/common.sh"
@@ -271,10 +272,26 @@ END
   mv "$work/npm" "$1"
 }
 
+# A provider of OpenID Connect, and a mail server that keeps what it is given: tests start them on loopback.
+oidc_provider() {
+  say "fetching oidc-provider"
+  mkdir -p "$work/oidc"
+  (cd "$work/oidc" && npm install --silent --omit=dev --ignore-scripts oidc-provider@9.13.3)
+  mv "$work/oidc" "$1"
+}
+
+smtp_server() {
+  say "fetching aiosmtpd"
+  "$tools/venv/bin/pip" --quiet --disable-pip-version-check install --target "$work/smtp" aiosmtpd==1.4.6
+  mv "$work/smtp" "$1"
+}
+
 packages
 made node_js "$tools/node"
 made node_image "$tools/images/node-22-bookworm-slim.tar"
 made postgres_image "$tools/images/postgres-17-bookworm.tar"
 made code_server "$tools/code-server"
 made npm_registry "$tools/npm" "$app/package-lock.json"
+made oidc_provider "$tools/oidc"
+made smtp_server "$tools/smtp"
 say "what the end-to-end test needs is there"

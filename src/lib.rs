@@ -13,6 +13,7 @@ pub mod engine;
 pub mod fetch;
 pub mod image;
 pub mod library;
+pub mod mail;
 pub mod plan;
 pub mod proxy;
 pub mod resource;

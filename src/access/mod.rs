@@ -10,12 +10,14 @@ mod directory;
 mod explain;
 mod fields;
 mod keys;
+pub mod oauth;
 mod password;
 mod records;
 mod scope;
 mod sight;
 mod sign_in;
 mod throttle;
+mod welcome;
 
 pub use authenticate::{Authenticator, Unauthenticated};
 pub use decide::{API_KEYS, Decision, Grounds, Lack, decide};
@@ -28,6 +30,7 @@ pub use records::{Records, Role};
 pub use scope::Scope;
 pub use sight::Sight;
 pub use sign_in::{LINK, Refused, SignIn, SignedIn, Token, Visitor, digest};
+pub use welcome::{Applicant, BY_MAIL, Back, INVITATION, Intent, purpose};
 
 use crate::resource::User;
 use std::sync::Arc;

@@ -47,7 +47,11 @@ const OF_HOST: &str = "host";
 pub struct Token(String);
 
 impl Token {
-    fn new() -> Result<Self, StoreError> {
+    /// A new one.
+    ///
+    /// # Errors
+    /// When there is no chance to be had.
+    pub fn new() -> Result<Self, StoreError> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(|e| StoreError::Database(format!("no random bytes: {e}")))?;
         Ok(Self(URL_SAFE_NO_PAD.encode(bytes)))
@@ -93,6 +97,12 @@ pub enum Refused {
     /// The link does not work, or no longer.
     #[error("this link does not work any more: ask for a new one")]
     Link,
+    /// It is how somebody gets in, and nothing else is.
+    #[error("that is your only way in: set a password first")]
+    LastWay,
+    /// Too much mail waits to be sent.
+    #[error("mail cannot be sent now: try again later")]
+    NoMail,
     /// The password cannot be set.
     #[error("the password {0}")]
     Password(&'static str),
@@ -134,9 +144,9 @@ fn fresh(shown: &Token, by: &Visitor, now: Timestamp) -> Result<Session, StoreEr
 
 /// Signs people in and knows who is.
 pub struct SignIn {
-    store: Store,
+    pub(super) store: Store,
     directory: Arc<Directory>,
-    throttle: Throttle,
+    pub(super) throttle: Throttle,
     seen: Mutex<HashMap<[u8; 32], (Session, Instant)>>,
 }
 
@@ -173,11 +183,11 @@ impl SignIn {
         self.begin(user, by, now).await
     }
 
-    async fn is_active(&self, user: &str) -> Result<bool, StoreError> {
+    pub(super) async fn is_active(&self, user: &str) -> Result<bool, StoreError> {
         self.directory.ask(|records| records.person(user).is_some_and(|person| person.active)).await
     }
 
-    async fn begin(&self, user: String, by: &Visitor, now: Timestamp) -> Result<SignedIn, Refused> {
+    pub(super) async fn begin(&self, user: String, by: &Visitor, now: Timestamp) -> Result<SignedIn, Refused> {
         let (session, browser) = (Token::new()?, Token::new()?);
         let at = now.as_millisecond();
         let begun = Session { user: user.clone(), ..fresh(&session, by, now)? };
@@ -329,14 +339,14 @@ impl SignIn {
     ///
     /// # Errors
     /// [`Refused::Link`] when there is no such user.
-    pub async fn link(&self, user: &str, now: Timestamp) -> Result<Token, Refused> {
+    pub async fn link(&self, user: &str, lasts: SignedDuration, now: Timestamp) -> Result<Token, Refused> {
         let token = Token::new()?;
         let link = OneTime {
             sha256: digest(token.reveal()),
             purpose: OF_PASSWORD,
             user: user.to_owned(),
             body: String::new(),
-            expires_at: (now + LINK).as_millisecond(),
+            expires_at: (now + lasts).as_millisecond(),
         };
         if self.store.add_one_time(link, now.as_millisecond()).await? { Ok(token) } else { Err(Refused::Link) }
     }

@@ -66,6 +66,11 @@ impl Of {
     }
 }
 
+/// What mail to an address is counted by: apart from guesses, so that nobody who asks for mail uses them up.
+pub fn mail_to(email: &str) -> String {
+    format!("mail to {}", email.to_lowercase())
+}
+
 impl Throttle {
     /// Takes one guess on an account; how long to wait where there is none left. `known` is what a browser shows that has
     /// signed in to this account before.
@@ -78,6 +83,14 @@ impl Throttle {
             Some(browser) => self.take(&[Of::Known(account, browser.to_owned())], now),
             None => self.take(&[Of::Network(network(from)), Of::Account(account)], now),
         }
+    }
+
+    /// Takes one of a network's guesses, for what is about no account yet.
+    ///
+    /// # Errors
+    /// How long to wait.
+    pub fn knock(&self, from: IpAddr, now: Instant) -> Result<(), Duration> {
+        self.take(&[Of::Network(network(from))], now)
     }
 
     /// One of each, or none of any.

@@ -120,7 +120,7 @@ pub async fn link(State(state): State<ApiState>, Extension(who): Extension<Ident
         (_, why) => return Err(ApiError::forbidden_request(refusal(&who, &action, &why))),
     }
     let now = state.clock().now();
-    match state.sign_in().link(&asked.user, now).await {
+    match state.sign_in().link(&asked.user, LINK, now).await {
         Ok(token) => {
             let expires = (now + LINK).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
             let told = json!({"user": asked.user, "path": format!("/password/{}", token.reveal()), "expiresAt": expires});

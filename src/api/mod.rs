@@ -30,6 +30,7 @@ mod handlers;
 mod keys;
 mod list;
 mod logs;
+mod mail;
 mod portforward;
 mod protobuf;
 mod prune_events;

@@ -5,6 +5,7 @@ mod config;
 mod gateway;
 mod leader;
 mod panel;
+mod post;
 mod proxying;
 mod state_dir;
 mod status;
@@ -25,6 +26,7 @@ use crate::engine::pool::EnginePool;
 use crate::store::{Store, StoreConfig};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use post::Post;
 use proxying::Proxying;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -107,7 +109,9 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
         clock: clock.clone(),
         shutdown: stop.clone(),
     };
-    let api = ApiState::over(parts, panel.web.directory.clone(), panel.web.sign_in.clone());
+    let (sign_in, origin) = (panel.web.sign_in.clone(), panel.web.panel.origin());
+    let post = Post::new(store.clone(), sign_in.clone(), clock.clone(), origin);
+    let api = ApiState::over(parts, panel.web.directory.clone(), sign_in);
     let api_router = router(api.clone()).merge(guarded(&api, status::routes(app, api.directory().clone())));
     let client = client(api_router.clone(), Identity::system("devsanctum"));
     let builds = Arc::default();
@@ -119,7 +123,8 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     let serving = async { serving.await.map_err(|e| format!("the API stopped: {e}")) };
     let run = |stop: CancellationToken| {
         ready.send_replace(false);
-        controllers::run(Parts {
+        let post = post.run(client.clone(), reports.clone(), fence.clone(), stop.clone());
+        let loops = controllers::run(Parts {
             client: client.clone(),
             instance: store.instance().to_owned(),
             connector: connector.clone(),
@@ -133,7 +138,8 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
             stop,
             fence: fence.clone(),
             builds: builds.clone(),
-        })
+        });
+        async move { tokio::try_join!(loops, post).map(drop) }
     };
     let (ttl, holder) = (config.lease, leader::name());
     let candidate =

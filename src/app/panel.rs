@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::proxy::PanelRoute;
 use crate::store::Store;
 use crate::web::panel::{self, Panel};
-use crate::web::{PanelUrl, Web};
+use crate::web::{Accounts, PanelUrl, Web};
 use axum::Router;
 use std::future::IntoFuture;
 use std::net::TcpListener;
@@ -41,7 +41,7 @@ pub async fn open(config: &Config, state: &StateDir, store: &Store, clock: Arc<d
     let route = PanelRoute { host: panel.host.clone(), upstream };
     let directory = Arc::new(Directory::new(store.clone()));
     let sign_in = Arc::new(SignIn::new(store.clone(), directory.clone()));
-    let web = Web { sign_in, directory, clock, panel };
+    let web = Web { sign_in, directory, store: store.clone(), clock, panel };
     Ok(Door { listener, setup: setup_token(state, &web).await?, route, web })
 }
 
@@ -66,7 +66,8 @@ impl Door {
         let failed = |e: std::io::Error| format!("the panel cannot listen: {e}");
         self.listener.set_nonblocking(true).map_err(failed)?;
         let listener = tokio::net::TcpListener::from_std(self.listener).map_err(failed)?;
-        let routes = panel::router(Panel { web: self.web, api, setup: Arc::new(Mutex::new(self.setup)) });
+        let accounts = Arc::new(Accounts::over(api.clone()));
+        let routes = panel::router(Panel { web: self.web, api, accounts, setup: Arc::new(Mutex::new(self.setup)) });
         tokio::spawn(async move {
             tokio::select! {
                 ended = axum::serve(listener, routes).into_future() => tracing::error!(?ended, "the panel stopped"),

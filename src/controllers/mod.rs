@@ -7,6 +7,7 @@ pub mod endpoint;
 mod environments;
 mod events;
 mod feature;
+mod invitation;
 mod listings;
 mod own_routes;
 mod project;
@@ -24,6 +25,7 @@ mod triggers;
 mod workspace;
 
 pub use context::SecretReader;
+pub use invitation::{Courier, Invitations, invitations};
 pub use report::{LoopReport, Outcome, PassObserver, PassReport, Reports};
 pub use triggers::Queue;
 pub use workspace::BuildLogs;

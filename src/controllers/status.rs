@@ -51,6 +51,7 @@ records! {
     DockerServer DockerServerStatus cluster;
     Template TemplateStatus cluster;
     Feature FeatureStatus cluster;
+    Invitation InvitationStatus cluster;
     Project ProjectStatus cluster;
     Workspace WorkspaceStatus namespaced;
     Route RouteStatus namespaced;

@@ -6,6 +6,7 @@
 
 mod address;
 mod error;
+mod exchange;
 
 pub use error::FetchError;
 
@@ -73,18 +74,23 @@ impl Fetcher {
     }
 
     async fn ask(&self, url: &Url) -> Result<Response, FetchError> {
+        let client = self.client(url).await?;
+        client.get(url.clone()).send().await.map_err(|e| failed(url, &e))
+    }
+
+    /// A client that connects to the judged addresses of this host alone.
+    async fn client(&self, url: &Url) -> Result<Client, FetchError> {
         let addresses = self.judged(url).await?;
         // Set up by the program as a rule; a second installation is the only way this fails.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
+        Client::builder()
             .no_proxy()
             .redirect(redirect::Policy::none())
             .referer(false)
             .dns_resolver(Arc::new(Pinned(addresses)))
             .user_agent(concat!("devsanctum/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|e| failed(url, &e))?;
-        client.get(url.clone()).send().await.map_err(|e| failed(url, &e))
+            .map_err(|e| failed(url, &e))
     }
 
     /// The addresses of a host. One that may not be asked is enough to ask none: which is taken could be another's choice.

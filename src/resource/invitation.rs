@@ -2,6 +2,7 @@
 
 use super::errors::FieldErrors;
 use super::kind::{Reference, Rules};
+use super::names::is_email;
 use super::user::UserRole;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(group = "devsanctum.io", version = "v1", kind = "Invitation", status = "InvitationStatus", derive = "PartialEq")]
 #[kube(printcolumn = r#"{"name":"Email","type":"string","jsonPath":".spec.email"}"#)]
+#[kube(printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#)]
 #[kube(printcolumn = r#"{"name":"Expires","type":"date","jsonPath":".status.expiresAt"}"#)]
 #[kube(printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#)]
 #[serde(rename_all = "camelCase")]
@@ -26,11 +28,27 @@ pub struct InvitationSpec {
     pub groups: Vec<String>,
 }
 
+/// How far an invitation is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum InvitationPhase {
+    /// Not sent yet.
+    #[default]
+    Pending,
+    /// Sent, and waiting to be taken up.
+    Sent,
+    /// Somebody has made an account of it.
+    Accepted,
+    /// Its 48 hours are over.
+    Expired,
+}
+
 /// What became of an invitation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct InvitationStatus {
-    /// When it was sent (RFC 3339).
+    /// State in a word.
+    pub phase: InvitationPhase,
+    /// When it was sent last (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_at: Option<String>,
     /// When it ends (RFC 3339).
@@ -39,6 +57,20 @@ pub struct InvitationStatus {
     /// When it was taken up (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted_at: Option<String>,
+    /// The `User` that was made of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The address that it was sent to last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_to: Option<String>,
+    /// How often it was sent.
+    pub times_sent: u32,
+    /// The wish to send it again that was last seen to: the value of the annotation `devsanctum.io/resend`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resent: Option<String>,
+    /// What to know or do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// Generation the conditions speak of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
@@ -48,7 +80,7 @@ pub struct InvitationStatus {
 
 impl Rules for InvitationSpec {
     fn validate(&self, errors: &mut FieldErrors) {
-        if self.email.split('@').filter(|p| !p.is_empty()).count() != 2 {
+        if !is_email(&self.email) {
             errors.invalid("spec.email", self.email.as_str(), "must be an e-mail address such as 'ada@example.com'");
         }
     }

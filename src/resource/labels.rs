@@ -32,6 +32,10 @@ pub const IN_USE_FINALIZER: &str = "devsanctum.io/in-use";
 pub const ABANDON: &str = "devsanctum.io/abandon";
 /// Set to `"true"` to stop a record's loop; nothing of it is changed until it is taken off.
 pub const SUSPEND: &str = "devsanctum.io/suspend";
+/// On an invitation: another value than before sends it anew.
+pub const RESEND: &str = "devsanctum.io/resend";
+/// On a user: uid of the invitation they were made of.
+pub const INVITATION: &str = "devsanctum.io/invitation";
 /// Set to the digest named by the `UpToDate` condition, makes an outdated container anew. Its own file system is
 /// lost; its folders stay.
 pub const RECREATE: &str = "devsanctum.io/recreate";

@@ -62,6 +62,12 @@ pub fn user_name(value: &str) -> Result<(), String> {
     Err("must be a user of the image, by name (a-z, 0-9, '_' and '-', 32 at most) or number".into())
 }
 
+/// Whether this is an e-mail address that a mail server can be given as it is.
+pub fn is_email(value: &str) -> bool {
+    let plain = value.len() <= 254 && value.chars().all(|c| c.is_ascii_graphic() && !"\"(),:;<>[\\]`".contains(c));
+    plain && value.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty() && !host.contains('@'))
+}
+
 /// Checks the host of a registry: `registry.example.com:5000`, `docker.io`.
 ///
 /// # Errors

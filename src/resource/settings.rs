@@ -4,6 +4,7 @@ use super::common::{SecretRef, check_duration};
 use super::errors::FieldErrors;
 use super::kind::Rules;
 use super::names;
+use super::sign_in::{Mail, Provider, check_mail, check_providers};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -119,6 +120,12 @@ pub struct SettingsSpec {
     /// Who may make an account.
     #[serde(default)]
     pub registration: Registration,
+    /// Providers that people sign in by, besides by password.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub providers: Vec<Provider>,
+    /// The server that takes mail; without one, links are an administrator's to hand over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail: Option<Mail>,
     /// Base images, and where built ones go.
     #[serde(default)]
     pub images: Images,
@@ -135,6 +142,8 @@ impl Default for SettingsSpec {
             tls: false,
             lifecycle: Lifecycle::default(),
             registration: Registration::default(),
+            providers: Vec::new(),
+            mail: None,
             images: Images::default(),
             registries: Vec::new(),
         }
@@ -185,5 +194,7 @@ impl Rules for SettingsSpec {
         }
         check_duration("spec.images.keep", &self.images.keep, errors);
         check_registries(&self.registries, errors);
+        check_providers(&self.providers, errors);
+        self.mail.iter().for_each(|mail| check_mail(mail, errors));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::errors::FieldErrors;
 use super::kind::{Claim, Rules};
+use super::names::is_email;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use russh::keys::{Algorithm, HashAlg, PublicKey};
@@ -84,10 +85,7 @@ fn ssh_key(text: &str) -> Result<PublicKey, String> {
 
 impl Rules for UserSpec {
     fn validate(&self, errors: &mut FieldErrors) {
-        let mut parts = self.email.split('@');
-        let (user, host, rest) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""), parts.next());
-        let plain = self.email.len() <= 254 && self.email.chars().all(|c| c.is_ascii_graphic() && !"\"(),:;<>[\\]`".contains(c));
-        if !plain || user.is_empty() || host.is_empty() || rest.is_some() {
+        if !is_email(&self.email) {
             errors.invalid("spec.email", self.email.as_str(), "must be an e-mail address such as 'ada@example.com'");
         }
         for (i, text) in self.ssh_keys.iter().enumerate() {

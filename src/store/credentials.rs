@@ -20,7 +20,7 @@ pub struct OneTime {
     pub sha256: [u8; 32],
     /// What it is for; one for something else does not work.
     pub purpose: &'static str,
-    /// Name of the `User` it is of.
+    /// Name of the `User` it is of; of nobody yet where empty.
     pub user: String,
     /// What else it says.
     pub body: String,
@@ -67,13 +67,23 @@ impl Tx {
         self.flush().await?;
         self.begin_writing().await?;
         run!(self, sqlx::query("DELETE FROM one_time WHERE expires_at <= $1").bind(now), execute)?;
-        let sql = format!(
-            "INSERT INTO one_time (hash, purpose, user_uid, body, expires_at) \
-             SELECT $1, $2, uid, $3, $4 FROM resources WHERE {USER} AND name = $5"
-        );
+        let sql = match it.user.as_str() {
+            "" => "INSERT INTO one_time (hash, purpose, body, expires_at) SELECT $1, $2, $3, $4 WHERE $5 = ''".to_owned(),
+            _ => format!(
+                "INSERT INTO one_time (hash, purpose, user_uid, body, expires_at) \
+                 SELECT $1, $2, uid, $3, $4 FROM resources WHERE {USER} AND name = $5"
+            ),
+        };
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(it.sha256.to_vec()).bind(it.purpose);
         let query = query.bind(it.body.clone()).bind(it.expires_at).bind(it.user.clone());
         Ok(run!(self, query, execute)?.rows_affected() == 1)
+    }
+
+    async fn remove_one_time(&mut self, purpose: &'static str, body: &str) -> Result<(), StoreError> {
+        self.begin_writing().await?;
+        let query = sqlx::query("DELETE FROM one_time WHERE purpose = $1 AND body = $2 AND user_uid IS NULL");
+        run!(self, query.bind(purpose).bind(body.to_owned()), execute)?;
+        Ok(())
     }
 
     async fn take_one_time(
@@ -84,7 +94,7 @@ impl Tx {
     ) -> Result<Option<(String, String)>, StoreError> {
         self.begin_writing().await?;
         let query = sqlx::query(
-            "SELECT r.name, o.body FROM one_time o JOIN resources r ON r.uid = o.user_uid \
+            "SELECT coalesce(r.name, ''), o.body FROM one_time o LEFT JOIN resources r ON r.uid = o.user_uid \
              WHERE o.hash = $1 AND o.purpose = $2 AND o.expires_at > $3",
         );
         let query = query.bind(sha256.to_vec()).bind(purpose).bind(now);
@@ -103,6 +113,15 @@ impl Store {
              WHERE e.scope = 'email' AND e.value = $1",
         );
         self.credential(query.bind(email.to_owned())).await
+    }
+
+    /// The user whose login address this is, in lower case.
+    pub async fn user_by_email(&self, email: &str) -> Result<Option<String>, StoreError> {
+        let query =
+            sqlx::query("SELECT r.name FROM claims e JOIN resources r ON r.uid = e.uid WHERE e.scope = 'email' AND e.value = $1");
+        let (query, pool) = (query.bind(email.to_owned()), self.inner.pool.clone());
+        let row = self.aside(async move { query.fetch_optional(&pool).await }).await??;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
     /// What this user proves themselves by.
@@ -147,6 +166,20 @@ impl Store {
         );
         let (query, pool) = (query.bind(sha256.to_vec()).bind(purpose).bind(user.to_owned()).bind(now), self.inner.pool.clone());
         Ok(self.aside(async move { query.fetch_optional(&pool).await }).await??.is_some())
+    }
+
+    /// What something says that works once, without taking it.
+    pub async fn peek_one_time(&self, sha256: [u8; 32], purpose: &'static str, now: i64) -> Result<Option<String>, StoreError> {
+        let query = sqlx::query("SELECT body FROM one_time WHERE hash = $1 AND purpose = $2 AND expires_at > $3");
+        let (query, pool) = (query.bind(sha256.to_vec()).bind(purpose).bind(now), self.inner.pool.clone());
+        let row = self.aside(async move { query.fetch_optional(&pool).await }).await??;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
+    /// Ends what says this and works once, of nobody.
+    pub async fn remove_one_time(&self, purpose: &'static str, body: &str) -> Result<(), StoreError> {
+        let body = body.to_owned();
+        self.write(Box::new(move |tx| Box::pin(async move { tx.remove_one_time(purpose, &body).await }))).await
     }
 
     /// Takes something that works once: whose it is, and what it says. Nobody gets it a second time.

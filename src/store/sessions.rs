@@ -78,7 +78,7 @@ impl Tx {
 
     async fn forget_sign_ins(&mut self) -> Result<(), StoreError> {
         self.begin_writing().await?;
-        for sql in ["DELETE FROM sessions", "DELETE FROM one_time"] {
+        for sql in ["DELETE FROM sessions", "DELETE FROM one_time", "DELETE FROM outbox"] {
             run!(self, sqlx::query(sql), execute)?;
         }
         Ok(())

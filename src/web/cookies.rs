@@ -11,7 +11,10 @@ pub const WORKSPACE: &str = "__Host-ds_ws";
 /// Which browser was sent to the panel from a workspace's host.
 pub const NONCE: &str = "__Host-ds_nonce";
 
-const OURS: [&str; 4] = [SESSION, BROWSER, WORKSPACE, NONCE];
+/// Which browser was sent to a provider of sign-in.
+pub const ATTEMPT: &str = "__Host-ds_attempt";
+
+const OURS: [&str; 5] = [SESSION, BROWSER, WORKSPACE, NONCE, ATTEMPT];
 
 /// The cookies of a request.
 #[derive(Debug, Default)]

@@ -1,12 +1,20 @@
 //! What browsers and the proxy ask for: the panel where people sign in, and the gate before private workspaces.
 
+mod accounts;
 mod cookies;
+mod forms;
 pub mod gate;
 mod pages;
 pub mod panel;
+mod providers;
+mod setup;
+mod welcome;
+
+pub use accounts::Accounts;
 
 use crate::access::{Directory, SignIn};
 use crate::clock::Clock;
+use crate::store::Store;
 use std::sync::Arc;
 
 /// What both work with.
@@ -16,6 +24,8 @@ pub struct Web {
     pub sign_in: Arc<SignIn>,
     /// What decisions are made from.
     pub directory: Arc<Directory>,
+    /// The settings, and the secrets that they name.
+    pub store: Store,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Where the panel is.

@@ -1,7 +1,8 @@
 //! The pages, typed: what comes from outside can only ever be text.
 
 use super::PanelUrl;
-use crate::resource::{Workspace, WorkspacePhase};
+use super::forms::ways;
+use crate::resource::{Provider, Workspace, WorkspacePhase};
 use crate::store::Session;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -17,7 +18,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self' 'unsafe-inline'; img-
                       base-uri 'none'";
 
 /// Makes an answer of a page. `alone` puts the style into it, for pages at workspaces' hosts.
-fn page(status: StatusCode, title: &str, narrow: bool, alone: bool, content: &Markup) -> Response {
+pub(super) fn page(status: StatusCode, title: &str, narrow: bool, alone: bool, content: &Markup) -> Response {
     let whole = html! {
         (DOCTYPE)
         html lang="en" {
@@ -80,21 +81,24 @@ pub fn parameters(uri: &Uri) -> Vec<(String, String)> {
     axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri).map(|query| query.0).unwrap_or_default()
 }
 
-fn field(name: &str, label: &str, kind: &str, autocomplete: &str, value: &str) -> Markup {
+/// A field of a form, with what it is called.
+pub(super) fn field(name: &str, label: &str, kind: &str, autocomplete: &str, value: &str) -> Markup {
     html! {
         label for=(name) { (label) }
         input id=(name) name=(name) type=(kind) autocomplete=(autocomplete) value=(value) required;
     }
 }
 
-fn complaint(wrong: Option<&str>) -> Markup {
+/// What is wrong with what was sent.
+pub(super) fn complaint(wrong: Option<&str>) -> Markup {
     html! { @if let Some(wrong) = wrong { p.bad role="alert" { (wrong) } } }
 }
 
 /// The sign-in page. `next` is where it leads.
-pub fn login(status: StatusCode, email: &str, next: &str, wrong: Option<&str>) -> Response {
+pub fn login(status: StatusCode, email: &str, next: &str, providers: &[Provider], open: bool, wrong: Option<&str>) -> Response {
     let content = html! {
         header { h1 { "Sign in to DevSanctum" } }
+        (ways(providers, &[("next", next)]))
         form.card method="post" action="/login" {
             (complaint(wrong))
             (field("email", "E-mail address", "email", "username", email))
@@ -102,18 +106,19 @@ pub fn login(status: StatusCode, email: &str, next: &str, wrong: Option<&str>) -
             input type="hidden" name="next" value=(next);
             button { "Sign in" }
         }
+        p.soft { a href="/forgot" { "Forgotten your password?" } @if open { " · " a href="/register" { "Make an account" } } }
     };
     page(status, "Sign in", true, false, &content)
 }
 
 /// After a form, a step that is no part of it: what a form leads to is held to this panel.
-pub fn go_on(next: &str) -> Response {
+pub fn go_on(title: &str, next: &str) -> Response {
     let content = html! {
         meta http-equiv="refresh" content=(format!("0; url={next}"));
-        h1 { "Signed in" }
+        h1 { (title) }
         p { a href=(next) { "Go on" } }
     };
-    page(StatusCode::OK, "Signed in", true, false, &content)
+    page(StatusCode::OK, title, true, false, &content)
 }
 
 /// Where the first administrator is made.
@@ -189,7 +194,7 @@ fn row(workspace: &Workspace) -> Markup {
 }
 
 /// Somebody's sessions and password.
-pub fn account(user: &str, sessions: &[Session], own: &str, told: Option<&str>, wrong: Option<&str>) -> Response {
+pub fn account(user: &str, sessions: &[Session], own: &str, ways: &Markup, told: Option<&str>, wrong: Option<&str>) -> Response {
     let content = html! {
         (top(user))
         @if let Some(told) = told { p role="status" { (told) } }
@@ -204,6 +209,7 @@ pub fn account(user: &str, sessions: &[Session], own: &str, told: Option<&str>, 
                 }
             }
         }
+        (ways)
         h2 { "Change your password" }
         form.card method="post" action="/account/password" {
             (complaint(wrong))
@@ -253,7 +259,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_from_outside_is_text() {
-        let answer = login(StatusCode::OK, "\"><script>alert(1)</script>", "/x\" onload=\"y", Some("<b>no</b>"));
+        let answer = login(StatusCode::OK, "\"><script>alert(1)</script>", "/x\" onload=\"y", &[], true, Some("<b>no</b>"));
         let bytes = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
         let text = String::from_utf8(bytes.to_vec()).unwrap();
         assert!(!text.contains("<script") && !text.contains("<b>") && !text.contains("onload=\"y\""), "{text}");

@@ -1,11 +1,12 @@
 //! The panel: where people sign in, see their workspaces, and are let in to them.
 
+use super::accounts::Accounts;
 use super::cookies::{self, Cookies};
 use super::gate::{may_open, visitor};
-use super::{Web, pages};
-use crate::access::{Identity, Password, Refused, SignedIn, Visitor, digest};
+use super::{Web, forms, pages, providers, setup, welcome as arrival};
+use crate::access::{Identity, Refused, SignedIn, Visitor};
 use crate::api::client;
-use crate::resource::{User, Workspace};
+use crate::resource::Workspace;
 use crate::store::Session;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
@@ -14,11 +15,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Form, Router};
 use kube::Api;
-use kube::api::{ListParams, PostParams};
+use kube::api::ListParams;
 use serde::Deserialize;
-use serde_json::json;
-use std::sync::{Arc, Mutex, PoisonError};
-use subtle::ConstantTimeEq;
+use std::sync::{Arc, Mutex};
 
 /// How long the panel's cookie is kept, in seconds; its session may end before.
 const COOKIE_LASTS: i64 = 14 * 24 * 3600;
@@ -33,6 +32,8 @@ pub struct Panel {
     pub web: Web,
     /// The API, to be spoken to as whoever is signed in.
     pub api: Router,
+    /// Makes the accounts of people who come by themselves.
+    pub accounts: Arc<Accounts>,
     /// SHA-256 of the token that the first administrator is made with; gone once that is done.
     pub setup: Arc<Mutex<Option<[u8; 32]>>>,
 }
@@ -45,7 +46,15 @@ pub fn router(panel: Panel) -> Router {
         .route("/login", get(login_page).post(login))
         .route("/logout", post(logout))
         .route("/open", get(open))
-        .route("/setup", get(setup_page).post(setup))
+        .route("/setup", get(setup::setup_page).post(setup::setup))
+        .route("/sign-in/{provider}", get(providers::begin))
+        .route("/sign-in/{provider}/callback", get(providers::callback))
+        .route("/sign-in/{provider}/connect", post(providers::connect))
+        .route("/account/disconnect", post(providers::disconnect))
+        .route("/invitation/{token}", get(arrival::invitation_page).post(arrival::accept))
+        .route("/register", get(arrival::register_page).post(arrival::register))
+        .route("/confirm/{token}", get(arrival::confirm_page).post(arrival::confirm))
+        .route("/forgot", get(arrival::forgot_page).post(arrival::forgot))
         .route("/password/{token}", get(password_page).post(password))
         .route("/account", get(account))
         .route("/account/password", post(change_password))
@@ -85,7 +94,7 @@ async fn style() -> Response {
 
 impl Panel {
     /// Who is signed in.
-    async fn session(&self, headers: &HeaderMap) -> Option<Session> {
+    pub(super) async fn session(&self, headers: &HeaderMap) -> Option<Session> {
         let cookies = Cookies::read(headers);
         let shown = cookies.get(cookies::SESSION)?;
         let session = self.web.sign_in.session(shown, None, self.web.clock.now()).await;
@@ -93,7 +102,8 @@ impl Panel {
     }
 }
 
-fn refused(error: &Refused) -> (StatusCode, String) {
+/// What went wrong, as people are told.
+pub(super) fn refused(error: &Refused) -> (StatusCode, String) {
     let status = match error {
         Refused::TooMany(_) | Refused::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
         Refused::Store(cause) => {
@@ -108,8 +118,9 @@ fn refused(error: &Refused) -> (StatusCode, String) {
     (status, format!("{first}{}.", letters.as_str()))
 }
 
-fn welcome(signed_in: &SignedIn, next: &str) -> Response {
-    let mut answer = pages::go_on(pages::own_path(next));
+/// Lets in who has just signed in.
+pub(super) fn welcome(signed_in: &SignedIn, next: &str) -> Response {
+    let mut answer = pages::go_on("Signed in", pages::own_path(next));
     let cookies = [
         cookies::set(cookies::SESSION, signed_in.session.reveal(), COOKIE_LASTS),
         cookies::set(cookies::BROWSER, signed_in.browser.reveal(), BROWSER_LASTS),
@@ -120,7 +131,8 @@ fn welcome(signed_in: &SignedIn, next: &str) -> Response {
     answer
 }
 
-fn by(headers: &HeaderMap) -> Visitor {
+/// Who asks.
+pub(super) fn by(headers: &HeaderMap) -> Visitor {
     visitor(headers, &Cookies::read(headers))
 }
 
@@ -140,7 +152,8 @@ async fn home(State(panel): State<Panel>, headers: HeaderMap) -> Response {
     }
 }
 
-fn to_login(next: &str) -> Response {
+/// Leads to where one signs in, and on from there.
+pub(super) fn to_login(next: &str) -> Response {
     pages::redirect(&format!("/login?{}", pages::query(&[("next", next)])))
 }
 
@@ -153,8 +166,12 @@ struct Onward {
 async fn login_page(State(panel): State<Panel>, Query(asked): Query<Onward>, headers: HeaderMap) -> Response {
     match panel.session(&headers).await {
         Some(_) => pages::redirect(pages::own_path(&asked.next)),
-        None => pages::login(StatusCode::OK, "", &asked.next, None),
+        None => login_form(&panel, StatusCode::OK, "", &asked.next, None).await,
     }
+}
+
+async fn login_form(panel: &Panel, status: StatusCode, email: &str, next: &str, wrong: Option<&str>) -> Response {
+    pages::login(status, email, next, &providers::offered(panel).await, panel.accounts.are_open().await, wrong)
 }
 
 #[derive(Deserialize)]
@@ -168,10 +185,13 @@ struct Login {
 async fn login(State(panel): State<Panel>, headers: HeaderMap, Form(form): Form<Login>) -> Response {
     let Web { sign_in, clock, .. } = &panel.web;
     match sign_in.sign_in(&form.email, form.password.into(), &by(&headers), clock.now()).await {
-        Ok(signed_in) => welcome(&signed_in, &form.next),
+        Ok(signed_in) => {
+            panel.accounts.signed_in(&signed_in.user, "LOCAL", clock.now()).await;
+            welcome(&signed_in, &form.next)
+        }
         Err(error) => {
             let (status, words) = refused(&error);
-            pages::login(status, &form.email, &form.next, Some(&words))
+            login_form(&panel, status, &form.email, &form.next, Some(&words)).await
         }
     }
 }
@@ -219,83 +239,6 @@ async fn open(State(panel): State<Panel>, uri: Uri, Query(asked): Query<Open>, h
     }
 }
 
-#[derive(Deserialize)]
-struct SetupPage {
-    #[serde(default)]
-    token: String,
-}
-
-impl Panel {
-    fn is_set_up(&self) -> bool {
-        self.setup.lock().unwrap_or_else(PoisonError::into_inner).is_none()
-    }
-
-    fn fits(&self, token: &str) -> bool {
-        let expected = *self.setup.lock().unwrap_or_else(PoisonError::into_inner);
-        expected.is_some_and(|expected| bool::from(digest(token.trim()).ct_eq(&expected)))
-    }
-}
-
-impl Panel {
-    /// Makes an administrator, unless there is one of this name who has no password yet.
-    async fn administrator(&self, name: &str, email: &str) -> Result<(), String> {
-        let waits = self.web.directory.ask(|records| records.administrators().iter().any(|admin| admin == name));
-        if waits.await.map_err(|e| e.to_string())? && !self.web.sign_in.has_password(name).await.map_err(|e| e.to_string())? {
-            return Ok(());
-        }
-        let users: Api<User> = Api::all(client(self.api.clone(), Identity::system("devsanctum-setup")));
-        let spec = json!({"email": email, "role": "ADMIN"});
-        let body = json!({"apiVersion": "devsanctum.io/v1", "kind": "User", "metadata": {"name": name}, "spec": spec});
-        let user: User = serde_json::from_value(body).map_err(|e| e.to_string())?;
-        match users.create(&PostParams::default(), &user).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) => Err(status.message),
-            Err(other) => Err(other.to_string()),
-        }
-    }
-}
-
-async fn setup_page(State(panel): State<Panel>, Query(asked): Query<SetupPage>) -> Response {
-    if panel.is_set_up() {
-        return pages::trouble(StatusCode::NOT_FOUND, "This installation has been set up: sign in.");
-    }
-    pages::setup(StatusCode::OK, &asked.token, None)
-}
-
-#[derive(Deserialize)]
-struct Setup {
-    token: String,
-    name: String,
-    email: String,
-    password: String,
-}
-
-async fn setup(State(panel): State<Panel>, headers: HeaderMap, Form(form): Form<Setup>) -> Response {
-    let wrong = |status: StatusCode, words: &str| pages::setup(status, &form.token, Some(words));
-    if !panel.fits(&form.token) {
-        return wrong(StatusCode::FORBIDDEN, "That is not the set-up token. `devsanctum up` says where it is.");
-    }
-    let (name, password) = (form.name.trim(), Password::from(form.password.clone()));
-    if let Err(why) = password.check() {
-        return wrong(StatusCode::UNPROCESSABLE_ENTITY, &format!("The password {why}."));
-    }
-    if let Err(words) = panel.administrator(name, form.email.trim()).await {
-        return wrong(StatusCode::UNPROCESSABLE_ENTITY, &words);
-    }
-    let web = &panel.web;
-    match web.sign_in.first(name, password, &by(&headers), web.clock.now()).await {
-        Ok(signed_in) => {
-            *panel.setup.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            tracing::info!(user = %name, "the first administrator was made");
-            welcome(&signed_in, "/")
-        }
-        Err(error) => {
-            let (status, words) = refused(&error);
-            wrong(status, &words)
-        }
-    }
-}
-
 async fn password_page(Path(_): Path<String>) -> Response {
     pages::set_password(StatusCode::OK, None)
 }
@@ -327,8 +270,14 @@ async fn account(State(panel): State<Panel>, headers: HeaderMap) -> Response {
 
 async fn shown(panel: &Panel, headers: &HeaderMap, told: Option<&str>, wrong: Option<&str>) -> Response {
     let Some(session) = panel.session(headers).await else { return to_login("/account") };
-    match panel.web.sign_in.sessions_of(&session.user).await {
-        Ok(all) => pages::account(&session.user, &all, &session.id, told, wrong),
+    let sign_in = &panel.web.sign_in;
+    let known = async { Ok((sign_in.sessions_of(&session.user).await?, sign_in.identities_of(&session.user).await?)) };
+    let known: Result<_, crate::store::StoreError> = known.await;
+    match known {
+        Ok((all, identities)) => {
+            let ways = forms::identities(&identities, &providers::offered(panel).await);
+            pages::account(&session.user, &all, &session.id, &ways, told, wrong)
+        }
         Err(error) => pages::trouble(StatusCode::SERVICE_UNAVAILABLE, &format!("Your sessions cannot be listed: {error}.")),
     }
 }

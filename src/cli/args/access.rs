@@ -104,6 +104,55 @@ pub struct UserArgs {
 pub enum UserCommand {
     /// Print a link by which a user sets their password: it works once, for 48 hours
     Link(LinkArgs),
+    /// Invite somebody by mail: their link works once, for 48 hours
+    Invite(InviteArgs),
+    /// Send an invitation anew; the link of the mail before works no more
+    Resend(ResendArgs),
+}
+
+/// `user invite`.
+#[derive(Args, Debug)]
+pub struct InviteArgs {
+    /// E-mail address
+    #[arg(value_name = "EMAIL")]
+    pub email: String,
+    /// Groups they will join
+    #[arg(long, value_name = "GROUP", value_delimiter = ',')]
+    pub groups: Vec<String>,
+    /// Make them an administrator
+    #[arg(long)]
+    pub admin: bool,
+}
+
+/// `user resend`.
+#[derive(Args, Debug)]
+pub struct ResendArgs {
+    /// Invitation, as `get invitations` names it
+    #[arg(value_name = "INVITATION")]
+    pub invitation: String,
+}
+
+/// `mail`.
+#[derive(Args, Debug)]
+pub struct MailArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: MailCommand,
+}
+
+/// What to do with mail.
+#[derive(Debug, Subcommand)]
+pub enum MailCommand {
+    /// Send a mail and print what the mail server says
+    Test(MailTestArgs),
+}
+
+/// `mail test`.
+#[derive(Args, Debug)]
+pub struct MailTestArgs {
+    /// E-mail address
+    #[arg(value_name = "EMAIL")]
+    pub to: String,
 }
 
 /// `user link`.

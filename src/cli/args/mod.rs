@@ -117,6 +117,8 @@ pub enum Command {
     Key(KeyArgs),
     /// Let users in
     User(UserArgs),
+    /// See whether mail arrives
+    Mail(MailArgs),
     /// Print a kubeconfig for kubectl
     Kubeconfig(KubeconfigArgs),
     /// Print the schemas of the kinds

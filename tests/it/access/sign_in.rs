@@ -1,7 +1,7 @@
 //! Passwords, sessions, links and codes, as the panel and the gate use them.
 
 use super::Town;
-use devsanctum::access::{Directory, Password, Refused, SignIn, SignedIn, Visitor, digest};
+use devsanctum::access::{Directory, LINK, Password, Refused, SignIn, SignedIn, Visitor, digest};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -132,7 +132,7 @@ async fn sessions_end_in_all_the_ways_there_are() {
 async fn a_link_sets_one_password_once() {
     let (town, now) = (Town::new().await, Timestamp::now());
     let people = over(&town);
-    let (first, second) = (people.link("reader", now).await.unwrap(), people.link("reader", now).await.unwrap());
+    let (first, second) = (people.link("reader", LINK, now).await.unwrap(), people.link("reader", LINK, now).await.unwrap());
     let by = at("192.0.2.1");
     assert!(matches!(people.take_link(first.reveal(), words("short"), &by, now).await, Err(Refused::Password(_))));
     let late = now + SignedDuration::from_hours(49);
@@ -143,8 +143,8 @@ async fn a_link_sets_one_password_once() {
         matches!(people.take_link(second.reveal(), words("another horse"), &by, now).await, Err(Refused::Link)),
         "nor an older one"
     );
-    assert!(matches!(people.link("nobody", now).await, Err(Refused::Link)));
-    let link = people.link("disabled", now).await.unwrap();
+    assert!(matches!(people.link("nobody", LINK, now).await, Err(Refused::Link)));
+    let link = people.link("disabled", LINK, now).await.unwrap();
     assert!(matches!(people.take_link(link.reveal(), words(WORDS), &by, now).await, Err(Refused::Link)));
 }
 

@@ -1,5 +1,6 @@
 //! The whole product on real parts: the binary itself, a Docker Engine, a Traefik.
 
+mod arrival;
 mod built;
 mod canary;
 mod crash;

@@ -54,7 +54,9 @@ impl Browser {
         if !body.is_empty() {
             text += &format!("Content-Length: {}\r\n", body.len());
         }
-        let mut stream = TcpStream::connect(self.web).await.unwrap();
+        // Names lead to the proxy; what has an address of its own is asked there.
+        let at = authority.parse::<SocketAddr>().unwrap_or(self.web);
+        let mut stream = TcpStream::connect(at).await.unwrap();
         stream.write_all(format!("{text}\r\n{body}").as_bytes()).await.unwrap();
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes).await;

@@ -14,6 +14,7 @@ pub mod git_ssh;
 pub mod image;
 pub mod kubectl;
 pub mod machine;
+pub mod outside;
 pub mod ports;
 pub mod postgres;
 pub mod serve;

@@ -1,0 +1,130 @@
+//! The pages of `welcome`.
+
+use super::pages::{complaint, field, page, query};
+use crate::resource::Provider;
+use crate::store::ProviderIdentity;
+use axum::http::StatusCode;
+use axum::response::Response;
+use maud::{Markup, html};
+
+/// A way to each provider.
+pub fn ways(providers: &[Provider], parameters: &[(&str, &str)]) -> Markup {
+    html! {
+        @if !providers.is_empty() {
+            ul.ways {
+                @for provider in providers {
+                    li { a.button href=(format!("/sign-in/{}?{}", provider.name, query(parameters))) {
+                        "Go on with " (provider.label.as_deref().unwrap_or(&provider.name))
+                    } }
+                }
+            }
+        }
+    }
+}
+
+/// Whom providers know somebody as, and which others could.
+pub fn identities(known: &[ProviderIdentity], providers: &[Provider]) -> Markup {
+    let called =
+        |name: &str| providers.iter().find(|p| p.name == name).and_then(|p| p.label.clone()).unwrap_or_else(|| name.into());
+    let others = providers.iter().filter(|p| !known.iter().any(|k| k.provider == p.name));
+    html! {
+        @if !providers.is_empty() || !known.is_empty() {
+            h2 { "Other ways to sign in" }
+            ul.rows.card {
+                @for it in known {
+                    li {
+                        span { (called(&it.provider)) " " span.soft { (it.login) } }
+                        form method="post" action="/account/disconnect" {
+                            input type="hidden" name="issuer" value=(it.issuer);
+                            button.plain { "Disconnect" }
+                        }
+                    }
+                }
+                @for provider in others {
+                    li {
+                        span { (called(&provider.name)) }
+                        form method="post" action=(format!("/sign-in/{}/connect", provider.name)) { button.plain { "Connect" } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where an invitation is taken up.
+pub fn invitation(
+    status: StatusCode,
+    email: &str,
+    name: &str,
+    token: &str,
+    providers: &[Provider],
+    wrong: Option<&str>,
+) -> Response {
+    let content = html! {
+        header { h1 { "You are invited" } }
+        p { "Your account will be of " strong { (email) } "." }
+        (ways(providers, &[("invitation", token)]))
+        form.card method="post" {
+            (complaint(wrong))
+            (field("name", "User name, such as ada", "text", "username", name))
+            (field("password", "Password", "password", "new-password", ""))
+            button { "Make my account" }
+        }
+    };
+    page(status, "You are invited", true, false, &content)
+}
+
+/// Where an account is asked for.
+pub fn register(status: StatusCode, name: &str, email: &str, providers: &[Provider], wrong: Option<&str>) -> Response {
+    let content = html! {
+        header { h1 { "Make an account" } }
+        (ways(providers, &[]))
+        form.card method="post" action="/register" {
+            (complaint(wrong))
+            (field("name", "User name, such as ada", "text", "username", name))
+            (field("email", "E-mail address", "email", "email", email))
+            (field("password", "Password", "password", "new-password", ""))
+            button { "Ask for an account" }
+        }
+        p.soft { a href="/login" { "Sign in" } }
+    };
+    page(status, "Make an account", true, false, &content)
+}
+
+/// What is said whoever the address is of.
+pub fn mail_is_on_its_way(email: &str) -> Response {
+    let content = html! {
+        header { h1 { "Look into your mail" } }
+        p { "If " strong { (email) } " is yours, a mail there says how to go on." }
+        p.soft { a href="/login" { "Sign in" } }
+    };
+    page(StatusCode::OK, "Look into your mail", true, false, &content)
+}
+
+/// Where an address is confirmed.
+pub fn confirm(status: StatusCode, email: &str, name: &str, wrong: Option<&str>) -> Response {
+    let content = html! {
+        header { h1 { "Confirm your address" } }
+        p { "Your account will be of " strong { (email) } "." }
+        form.card method="post" {
+            (complaint(wrong))
+            (field("name", "User name", "text", "username", name))
+            button { "Confirm and sign in" }
+        }
+    };
+    page(status, "Confirm your address", true, false, &content)
+}
+
+/// Where a new password is asked for.
+pub fn forgot(status: StatusCode, email: &str, wrong: Option<&str>) -> Response {
+    let content = html! {
+        header { h1 { "Forgotten your password?" } }
+        form.card method="post" action="/forgot" {
+            (complaint(wrong))
+            (field("email", "E-mail address", "email", "username", email))
+            button { "Send me a link" }
+        }
+        p.soft { a href="/login" { "Sign in" } }
+    };
+    page(status, "Forgotten your password?", true, false, &content)
+}

@@ -1,0 +1,96 @@
+//! The first administrator, who is made with the set-up token.
+
+use super::pages;
+use super::panel::{Panel, by, refused, welcome};
+use crate::access::{Identity, Password, digest};
+use crate::api::client;
+use crate::resource::User;
+use axum::Form;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use kube::Api;
+use kube::api::PostParams;
+use serde::Deserialize;
+use serde_json::json;
+use std::sync::PoisonError;
+use subtle::ConstantTimeEq;
+
+#[derive(Deserialize)]
+pub struct SetupPage {
+    #[serde(default)]
+    token: String,
+}
+
+impl Panel {
+    fn is_set_up(&self) -> bool {
+        self.setup.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    fn fits(&self, token: &str) -> bool {
+        let expected = *self.setup.lock().unwrap_or_else(PoisonError::into_inner);
+        expected.is_some_and(|expected| bool::from(digest(token.trim()).ct_eq(&expected)))
+    }
+}
+
+impl Panel {
+    /// Makes an administrator, unless there is one of this name who has no password yet.
+    async fn administrator(&self, name: &str, email: &str) -> Result<(), String> {
+        let waits = self.web.directory.ask(|records| records.administrators().iter().any(|admin| admin == name));
+        if waits.await.map_err(|e| e.to_string())? && !self.web.sign_in.has_password(name).await.map_err(|e| e.to_string())? {
+            return Ok(());
+        }
+        let users: Api<User> = Api::all(client(self.api.clone(), Identity::system("devsanctum-setup")));
+        let spec = json!({"email": email, "role": "ADMIN"});
+        let body = json!({"apiVersion": "devsanctum.io/v1", "kind": "User", "metadata": {"name": name}, "spec": spec});
+        let user: User = serde_json::from_value(body).map_err(|e| e.to_string())?;
+        match users.create(&PostParams::default(), &user).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) => Err(status.message),
+            Err(other) => Err(other.to_string()),
+        }
+    }
+}
+
+/// Where the first administrator is made.
+pub async fn setup_page(State(panel): State<Panel>, Query(asked): Query<SetupPage>) -> Response {
+    if panel.is_set_up() {
+        return pages::trouble(StatusCode::NOT_FOUND, "This installation has been set up: sign in.");
+    }
+    pages::setup(StatusCode::OK, &asked.token, None)
+}
+
+#[derive(Deserialize)]
+pub struct Setup {
+    token: String,
+    name: String,
+    email: String,
+    password: String,
+}
+
+/// Makes the first administrator.
+pub async fn setup(State(panel): State<Panel>, headers: HeaderMap, Form(form): Form<Setup>) -> Response {
+    let wrong = |status: StatusCode, words: &str| pages::setup(status, &form.token, Some(words));
+    if !panel.fits(&form.token) {
+        return wrong(StatusCode::FORBIDDEN, "That is not the set-up token. `devsanctum up` says where it is.");
+    }
+    let (name, password) = (form.name.trim(), Password::from(form.password.clone()));
+    if let Err(why) = password.check() {
+        return wrong(StatusCode::UNPROCESSABLE_ENTITY, &format!("The password {why}."));
+    }
+    if let Err(words) = panel.administrator(name, form.email.trim()).await {
+        return wrong(StatusCode::UNPROCESSABLE_ENTITY, &words);
+    }
+    let web = &panel.web;
+    match web.sign_in.first(name, password, &by(&headers), web.clock.now()).await {
+        Ok(signed_in) => {
+            *panel.setup.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            tracing::info!(user = %name, "the first administrator was made");
+            welcome(&signed_in, "/")
+        }
+        Err(error) => {
+            let (status, words) = refused(&error);
+            wrong(status, &words)
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The ways to an account of one's own: an invitation, or asking for one; and back to one whose password is forgotten.
+
+use super::accounts::{NewAccount, NoAccount};
+use super::panel::{Panel, by, refused, welcome};
+use super::providers::{known_as, offered};
+use super::{forms, pages};
+use crate::access::oauth::Person;
+use crate::access::{Password, Refused};
+use crate::resource::{Invitation, names};
+use axum::Form;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use kube::ResourceExt;
+use serde::Deserialize;
+
+/// How somebody will come in who takes up an invitation.
+pub enum Way<'a> {
+    /// By a user name and a password of their choice.
+    Password(&'a str, Password),
+    /// By a provider that knows them.
+    By(&'a str, &'a Person),
+}
+
+fn link_is_over() -> Response {
+    pages::trouble(StatusCode::NOT_FOUND, "This link does not work any more: ask for a new one.")
+}
+
+/// The invitation of a link, if it can be taken up.
+async fn invitation(panel: &Panel, token: &str) -> Result<Invitation, Response> {
+    let web = &panel.web;
+    let uid = web.sign_in.invitation(token, web.clock.now()).await.map_err(|error| match error {
+        Refused::Link => link_is_over(),
+        other => {
+            let (status, words) = refused(&other);
+            pages::trouble(status, &words)
+        }
+    })?;
+    match panel.accounts.invitation(&uid).await {
+        Ok(Some(found)) => Ok(found),
+        Ok(None) => Err(link_is_over()),
+        Err(why) => Err(said(&why)),
+    }
+}
+
+fn said(why: &NoAccount) -> Response {
+    let (status, words) = words(why);
+    pages::trouble(status, words)
+}
+
+fn words(why: &NoAccount) -> (StatusCode, &str) {
+    match why {
+        NoAccount::Taken(words) => (StatusCode::CONFLICT, words),
+        NoAccount::Wrong(words) => (StatusCode::UNPROCESSABLE_ENTITY, words),
+        NoAccount::NotNow(words) => (StatusCode::SERVICE_UNAVAILABLE, words),
+    }
+}
+
+/// Where an invitation leads.
+pub async fn invitation_page(State(panel): State<Panel>, Path(token): Path<String>) -> Response {
+    match invitation(&panel, &token).await {
+        Ok(found) => forms::invitation(StatusCode::OK, &found.spec.email, "", &token, &offered(&panel).await, None),
+        Err(answer) => answer,
+    }
+}
+
+#[derive(Deserialize)]
+pub struct Chosen {
+    name: String,
+    password: String,
+}
+
+/// Somebody takes up an invitation with a password.
+pub async fn accept(
+    State(panel): State<Panel>,
+    Path(token): Path<String>,
+    headers: HeaderMap,
+    Form(form): Form<Chosen>,
+) -> Response {
+    let found = match invitation(&panel, &token).await {
+        Ok(found) => found,
+        Err(answer) => return answer,
+    };
+    let wrong = async |status, words: &str| {
+        forms::invitation(status, &found.spec.email, &form.name, &token, &offered(&panel).await, Some(words))
+    };
+    let (name, password) = (form.name.trim(), Password::from(form.password.clone()));
+    if let Err(why) = password.check() {
+        return wrong(StatusCode::UNPROCESSABLE_ENTITY, &format!("The password {why}.")).await;
+    }
+    if let Err(why) = names::dns_label(name) {
+        return wrong(StatusCode::UNPROCESSABLE_ENTITY, &format!("The user name {why}.")).await;
+    }
+    take_up(&panel, &token, Way::Password(name, password), &headers).await.unwrap_or_else(|answer| answer)
+}
+
+/// Makes the account of an invitation and signs in to it. What was begun before and not ended is gone on with.
+pub async fn take_up(panel: &Panel, token: &str, way: Way<'_>, headers: &HeaderMap) -> Result<Response, Response> {
+    let (web, accounts) = (&panel.web, &panel.accounts);
+    let now = web.clock.now();
+    let found = invitation(panel, token).await?;
+    let email = found.spec.email.as_str();
+    let made = match &way {
+        Way::Password(name, _) => accounts.make(&NewAccount { name, email, display_name: None, invitation: Some(&found) }).await,
+        Way::By(_, person) => {
+            let new = NewAccount { name: "", email, display_name: person.name.as_deref(), invitation: Some(&found) };
+            accounts.make_called(&person.login, &new).await
+        }
+    };
+    let user = made.map_err(|why| said(&why))?;
+    accounts.join(&user, &found.spec.groups).await.map_err(|why| said(&why))?;
+    // Nobody comes in by it a second time: the first to end it is the one.
+    if !web.sign_in.end_invitation(token, now).await.unwrap_or(false) {
+        return Err(link_is_over());
+    }
+    let (signed_in, by_what) = match way {
+        Way::Password(_, password) => {
+            let first = web.sign_in.first(&user, password, &by(headers), now).await;
+            let first = first.map_err(|error| {
+                let (status, words) = refused(&error);
+                pages::trouble(status, &words)
+            })?;
+            (first, "LOCAL".to_owned())
+        }
+        Way::By(provider, person) => (known_as(panel, provider, person, &user, headers).await?, provider.to_uppercase()),
+    };
+    accounts.accepted(&found, &user, now).await;
+    accounts.signed_in(&user, &by_what, now).await;
+    tracing::info!(user, invitation = found.name_any(), "an invitation was taken up");
+    Ok(welcome(&signed_in, "/"))
+}
+
+async fn are_open(panel: &Panel) -> Result<(), Response> {
+    if panel.accounts.are_open().await {
+        return Ok(());
+    }
+    Err(pages::trouble(StatusCode::NOT_FOUND, "Accounts are made by invitation here: ask an administrator for one."))
+}
+
+/// Where an account is asked for, if anybody may.
+pub async fn register_page(State(panel): State<Panel>) -> Response {
+    match are_open(&panel).await {
+        Ok(()) => forms::register(StatusCode::OK, "", "", &offered(&panel).await, None),
+        Err(answer) => answer,
+    }
+}
+
+#[derive(Deserialize)]
+pub struct Application {
+    name: String,
+    email: String,
+    password: String,
+}
+
+/// Somebody asks for an account. The answer is the same whether or not there is one of this address.
+pub async fn register(State(panel): State<Panel>, headers: HeaderMap, Form(form): Form<Application>) -> Response {
+    if let Err(answer) = are_open(&panel).await {
+        return answer;
+    }
+    let (name, email) = (form.name.trim(), form.email.trim());
+    let wrong = async |status, words: &str| forms::register(status, name, email, &offered(&panel).await, Some(words));
+    if let Err(why) = names::dns_label(name) {
+        return wrong(StatusCode::UNPROCESSABLE_ENTITY, &format!("The user name {why}.")).await;
+    }
+    if !names::is_email(email) {
+        return wrong(StatusCode::UNPROCESSABLE_ENTITY, "That is no e-mail address.").await;
+    }
+    let web = &panel.web;
+    match web.sign_in.apply(name, email, form.password.into(), &by(&headers), web.clock.now()).await {
+        Ok(()) => forms::mail_is_on_its_way(email),
+        Err(error) => {
+            let (status, words) = refused(&error);
+            wrong(status, &words).await
+        }
+    }
+}
+
+/// Where a confirmation leads. Opening it changes nothing: programs open links, too.
+pub async fn confirm_page(State(panel): State<Panel>, Path(token): Path<String>) -> Response {
+    match panel.web.sign_in.applicant(&token, panel.web.clock.now()).await {
+        Ok(applicant) => forms::confirm(StatusCode::OK, &applicant.email, &applicant.name, None),
+        Err(_) => link_is_over(),
+    }
+}
+
+#[derive(Deserialize)]
+pub struct Name {
+    name: String,
+}
+
+/// Somebody confirms their address, and has an account.
+pub async fn confirm(
+    State(panel): State<Panel>,
+    Path(token): Path<String>,
+    headers: HeaderMap,
+    Form(form): Form<Name>,
+) -> Response {
+    let web = &panel.web;
+    let now = web.clock.now();
+    let Ok(mut applicant) = web.sign_in.applicant(&token, now).await else { return link_is_over() };
+    if let Err(answer) = are_open(&panel).await {
+        return answer;
+    }
+    applicant.name = form.name.trim().to_owned();
+    let new = NewAccount { name: &applicant.name, email: &applicant.email, display_name: None, invitation: None };
+    if let Err(why) = panel.accounts.make(&new).await {
+        let (status, words) = words(&why);
+        return forms::confirm(status, &applicant.email, &applicant.name, Some(words));
+    }
+    match web.sign_in.admit(&token, applicant, &by(&headers), now).await {
+        Ok(signed_in) => {
+            panel.accounts.signed_in(&signed_in.user, "LOCAL", now).await;
+            welcome(&signed_in, "/")
+        }
+        Err(error) => {
+            let (status, words) = refused(&error);
+            pages::trouble(status, &words)
+        }
+    }
+}
+
+/// Where a new password is asked for.
+pub async fn forgot_page() -> Response {
+    forms::forgot(StatusCode::OK, "", None)
+}
+
+#[derive(Deserialize)]
+pub struct Forgot {
+    email: String,
+}
+
+/// Somebody has forgotten their password. The answer is the same for addresses that nobody has.
+pub async fn forgot(State(panel): State<Panel>, headers: HeaderMap, Form(form): Form<Forgot>) -> Response {
+    let (web, email) = (&panel.web, form.email.trim());
+    if !names::is_email(email) {
+        return forms::forgot(StatusCode::UNPROCESSABLE_ENTITY, email, Some("That is no e-mail address."));
+    }
+    match web.sign_in.forgot(email, &by(&headers), web.clock.now()).await {
+        Ok(()) => forms::mail_is_on_its_way(email),
+        Err(error) => {
+            let (status, words) = refused(&error);
+            forms::forgot(status, email, Some(&words))
+        }
+    }
+}

@@ -109,9 +109,8 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
         clock: clock.clone(),
         shutdown: stop.clone(),
     };
-    let (sign_in, origin) = (panel.web.sign_in.clone(), panel.web.panel.origin());
-    let post = Post::new(store.clone(), sign_in.clone(), clock.clone(), origin);
-    let api = ApiState::over(parts, panel.web.directory.clone(), sign_in);
+    let post = Post::of(&panel.web);
+    let api = ApiState::over(parts, panel.web.directory.clone(), panel.web.sign_in.clone());
     let api_router = router(api.clone()).merge(guarded(&api, status::routes(app, api.directory().clone())));
     let client = client(api_router.clone(), Identity::system("devsanctum"));
     let builds = Arc::default();
@@ -123,7 +122,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     let serving = async { serving.await.map_err(|e| format!("the API stopped: {e}")) };
     let run = |stop: CancellationToken| {
         ready.send_replace(false);
-        let post = post.run(client.clone(), reports.clone(), fence.clone(), stop.clone());
+        let posting = post.run(client.clone(), reports.clone(), fence.clone(), stop.clone());
         let loops = controllers::run(Parts {
             client: client.clone(),
             instance: store.instance().to_owned(),
@@ -139,7 +138,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
             fence: fence.clone(),
             builds: builds.clone(),
         });
-        async move { tokio::try_join!(loops, post).map(drop) }
+        async move { tokio::try_join!(loops, posting).map(drop) }
     };
     let (ttl, holder) = (config.lease, leader::name());
     let candidate =

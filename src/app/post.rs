@@ -6,6 +6,7 @@ use crate::controllers::{self, Courier, Invitations, Reports};
 use crate::engine::Fence;
 use crate::mail::{Mailer, Message, Outbox};
 use crate::store::Store;
+use crate::web::Web;
 use async_trait::async_trait;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
@@ -22,10 +23,10 @@ pub struct Post {
 }
 
 impl Post {
-    /// Over a store; links begin with the panel's `origin`.
-    pub fn new(store: Store, sign_in: Arc<SignIn>, clock: Arc<dyn Clock>, origin: String) -> Self {
-        let mailer = Mailer::new(store.clone(), origin);
-        Self { store, sign_in, clock, mailer }
+    /// With what the panel works with.
+    pub fn of(web: &Web) -> Self {
+        let mailer = Mailer::new(web.store.clone(), web.panel.origin());
+        Self { store: web.store.clone(), sign_in: web.sign_in.clone(), clock: web.clock.clone(), mailer }
     }
 
     /// Brings invitations and empties the outbox until told to stop.

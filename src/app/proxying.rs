@@ -3,9 +3,12 @@
 use super::{Config, StateDir, in_state, listen};
 use crate::proxy::feed::Connection;
 use crate::proxy::{Earlier, ManagedSettings, ManagedStatus, ManagedTraefik, PanelRoute, RenderSettings, TraefikProxy};
+use crate::web::sockets::{self, Leads, Upstream};
 use crate::web::{Web, gate};
+use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
+use axum::http::header::HOST;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use std::collections::BTreeMap;
@@ -14,6 +17,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 /// Name of Traefik's entry point for workspaces.
 const ENTRY_POINT: &str = "web";
@@ -57,7 +61,12 @@ impl Proxying {
         let proxy = Arc::new(TraefikProxy::new(&api_url, token.clone(), settings).map_err(|e| e.to_string())?);
         let held = stop.clone();
         let until_stopped = middleware::from_fn(move |request, next| until_stopped(held.clone(), request, next));
-        let routes = proxy.feed().router().merge(gate::router(web)).layer(until_stopped);
+        let published = proxy.feed().clone();
+        let leads: Leads = Arc::new(move |host: &str| {
+            published.private(host).map(|r| Upstream { workspace_uid: r.workspace_uid, address: r.upstream })
+        });
+        let own = proxy.feed().router().merge(gate::router(web.clone())).layer(until_stopped);
+        let routes = by_host(own, sockets::router(web, leads));
         feed.set_nonblocking(true).map_err(|e| e.to_string())?;
         let feed = tokio::net::TcpListener::from_std(feed).map_err(|e| e.to_string())?;
         tokio::spawn(async move {
@@ -107,6 +116,20 @@ impl Proxying {
             managed.stop().await;
         }
     }
+}
+
+/// What Traefik asks us has an address for a host; what it hands on has the workspace's name.
+fn by_host(own: Router, handed_on: Router) -> Router {
+    own.layer(middleware::from_fn(move |request: Request, next: Next| {
+        let handed_on = handed_on.clone();
+        async move {
+            let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+            match host.parse::<SocketAddr>().is_ok() {
+                true => next.run(request).await,
+                false => handed_on.oneshot(request).await.into_response(),
+            }
+        }
+    }))
 }
 
 /// Traefik does not end while its poll is held: it would have to be killed, and stopping would take seconds.

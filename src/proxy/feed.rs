@@ -10,7 +10,7 @@
 //!   table ([`Pace`]), and an unchanged table causes none.
 
 use super::render::{RenderSettings, Rendered, render};
-use super::types::RouteTable;
+use super::types::{RouteEntry, RouteTable};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::connect_info::{ConnectInfo, Connected};
@@ -101,6 +101,14 @@ impl Feed {
         state.stale = true;
         drop(state);
         self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// The route of a host that is private and can be carried by us, as it was published last.
+    pub fn private(&self, host: &str) -> Option<RouteEntry> {
+        let table = lock(&self.state).table.clone()?;
+        let mut of_host = table.0.values().filter(|entry| entry.host == host);
+        let (only, another) = (of_host.next()?, of_host.next());
+        (another.is_none() && only.is_carried()).then(|| only.clone())
     }
 
     /// The configuration as it should be now; `None` before the first [`Feed::publish`].

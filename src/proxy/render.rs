@@ -1,10 +1,11 @@
 //! From a route table to Traefik's dynamic configuration: pure, and the only place that prints a rule.
 //!
 //! # Guarantees
-//! - A rule is ``Host(`…`)`` of one canonical host name, or there is no router at all.
+//! - A route's rule is ``Host(`…`)`` of one canonical host name, or there is no router at all.
 //! - A private route always carries the gate's middleware of its own workspace. The workspace's uid stands in the
 //!   gate's address, so the gate never has to decide by a header of the client.
-//! - One router, one service a route: Traefik tries rules one after the other.
+//! - One router, one service a route: Traefik tries rules one after the other. One more, before them, sends what is to be upgraded
+//!   on private hosts through the control plane.
 //! - What cannot be served safely is left out and named in [`Rendered::refused`].
 //!
 //! # Caveats
@@ -36,6 +37,9 @@ pub const IDENTITY_HEADERS: [&str; 1] = ["X-DS-User"];
 const IDENTITY_PATTERN: &str = "^X-Ds-";
 const PUBLIC_MIDDLEWARE: &str = "ds-public";
 const PANEL: &str = "panel";
+const SOCKETS: &str = "sockets";
+/// What asks to speak otherwise than HTTP on its connection.
+const UPGRADES: &str = "HeaderRegexp(`Upgrade`, `.`)";
 const SELF_SIGNED: &str = "ds-self-signed";
 /// Room above for routers that must win on every host, and below for a fallback.
 const PRIORITY: i64 = 1_000;
@@ -113,6 +117,7 @@ pub fn render(table: &RouteTable, settings: &RenderSettings) -> Rendered {
             refused.insert(uid.clone(), reason);
         }
     }
+    add_sockets(&mut http, table, &refused, settings);
     if let Some(panel) = &settings.panel {
         add_panel(&mut http, panel, settings);
     }
@@ -200,6 +205,31 @@ fn add(http: &mut Http, uid: &str, entry: &RouteEntry, settings: &RenderSettings
     http.services.insert(name.clone(), Service { load_balancer });
     http.routers.insert(name, router);
     Ok(())
+}
+
+/// One router for all private hosts: what is to be upgraded goes through the control plane, which is the gate itself there. Before
+/// all others, so that Traefik looks at it once for a request, however many routes there are.
+fn add_sockets(http: &mut Http, table: &RouteTable, refused: &BTreeMap<String, String>, settings: &RenderSettings) {
+    let carried = table.0.iter().filter(|(uid, entry)| entry.is_carried() && !refused.contains_key(*uid));
+    let hosts: Vec<String> = carried.filter_map(|(_, entry)| host_rule(&entry.host).ok()).collect();
+    if hosts.is_empty() {
+        return;
+    }
+    let load_balancer = LoadBalancer {
+        servers: vec![Server { url: settings.gate_url.clone() }],
+        pass_host_header: true,
+        servers_transport: None,
+    };
+    let router = Router {
+        entry_points: settings.entry_points.clone(),
+        rule: format!("{UPGRADES} && ({})", hosts.join(" || ")),
+        priority: PRIORITY + 1,
+        service: SOCKETS.into(),
+        middlewares: vec![add_public(http)],
+        tls: settings.tls.as_ref().map(|_| RouterTls::default()),
+    };
+    http.services.insert(SOCKETS.into(), Service { load_balancer });
+    http.routers.insert(SOCKETS.into(), router);
 }
 
 /// The panel's router, which is no route's. A host that cannot be printed is no panel.

@@ -19,6 +19,13 @@ pub struct RouteEntry {
     pub workspace_uid: String,
 }
 
+impl RouteEntry {
+    /// Whether its upgraded connections go through the control plane, which ends them when the right to them ends.
+    pub fn is_carried(&self) -> bool {
+        self.visibility == Visibility::Private && self.protocol == Protocol::Http
+    }
+}
+
 /// All routes by the uid of their record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteTable(pub BTreeMap<String, RouteEntry>);

@@ -8,6 +8,7 @@ mod pages;
 pub mod panel;
 mod providers;
 mod setup;
+pub mod sockets;
 mod welcome;
 
 pub use accounts::Accounts;

@@ -25,6 +25,7 @@ mod remote;
 mod replaced;
 mod repositories;
 mod restored;
+mod revoked;
 mod services;
 mod sidecars;
 mod ssh;

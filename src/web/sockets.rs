@@ -1,0 +1,177 @@
+//! Connections to private workspaces that are upgraded, WebSockets for the most part: they go through here, so that they end
+//! when the right to them does. The proxy asks its gate once, when a connection begins, and never again.
+//!
+//! # Guarantees
+//! - Whoever gets through is whom the gate would let through at this moment, by the same decision.
+//! - A connection ends within seconds when its session ends, when its user may not open the workspace any more, or when its
+//!   host leads to another workspace.
+//! - The workspace sees none of our cookies, and no identity but the one that was decided on.
+
+use super::cookies::{self, Cookies};
+use super::gate::may_open;
+use super::{Web, pages};
+use crate::store::StoreError;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use hyper_util::rt::TokioIo;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+/// How often it is looked whether the session is still there; changes of records are heard of at once.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long a workspace may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Times in a row that nobody can be asked, after which a connection ends.
+const DOUBTS: u32 = 3;
+
+/// Where a private host leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Uid of its workspace.
+    pub workspace_uid: String,
+    /// Address of the service.
+    pub address: SocketAddr,
+}
+
+/// Says where a private host leads, as the proxy was told.
+pub type Leads = Arc<dyn Fn(&str) -> Option<Upstream> + Send + Sync>;
+
+#[derive(Clone)]
+struct Sockets {
+    web: Web,
+    leads: Leads,
+}
+
+/// Takes whatever the proxy sends here.
+pub fn router(web: Web, leads: Leads) -> Router {
+    Router::new().fallback(any(pass)).with_state(Sockets { web, leads })
+}
+
+/// What a connection hangs on.
+struct Right {
+    host: String,
+    upstream: Upstream,
+    shown: String,
+    user: String,
+}
+
+impl Sockets {
+    /// Who shows this, if they may open the workspace.
+    async fn admitted(&self, uid: &str, shown: &str) -> Result<Option<String>, StoreError> {
+        let session = self.web.sign_in.session(shown, Some(uid), self.web.clock.now()).await?;
+        let Some(session) = session else { return Ok(None) };
+        Ok(may_open(&self.web, &session.user, uid).await?.then_some(session.user))
+    }
+
+    /// Whether a connection may go on. Where that cannot be told, it may for a moment.
+    async fn holds(&self, right: &Right, doubts: &mut u32) -> bool {
+        let leads = (self.leads)(&right.host);
+        if leads.is_none_or(|leads| leads.workspace_uid != right.upstream.workspace_uid) {
+            return false;
+        }
+        match self.admitted(&right.upstream.workspace_uid, &right.shown).await {
+            Ok(user) => {
+                *doubts = 0;
+                user.as_ref() == Some(&right.user)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection's right could not be looked up");
+                *doubts += 1;
+                *doubts < DOUBTS
+            }
+        }
+    }
+
+    /// Waits until a connection is to end.
+    async fn lost(&self, right: &Right) {
+        let (mut moved, mut doubts) = (self.web.directory.moved(), 0);
+        while self.holds(right, &mut doubts).await {
+            tokio::select! {
+                _ = moved.changed() => {}
+                () = sleep(LOOK) => {}
+            }
+        }
+    }
+}
+
+async fn pass(State(sockets): State<Sockets>, request: Request) -> Response {
+    let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = named.split(':').next().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+    let missing = || pages::missing(&sockets.web.panel);
+    let Some(upstream) = (sockets.leads)(&host) else { return missing() };
+    let cookies = Cookies::read(request.headers());
+    let unknown = || pages::trouble(StatusCode::UNAUTHORIZED, "This workspace is private: open it in a browser and sign in.");
+    let Some(shown) = cookies.get(cookies::WORKSPACE).map(str::to_owned) else { return unknown() };
+    match sockets.web.sign_in.session(&shown, Some(&upstream.workspace_uid), sockets.web.clock.now()).await {
+        Ok(Some(_)) => {}
+        Ok(None) => return unknown(),
+        Err(error) => return cannot(&error),
+    }
+    let user = match sockets.admitted(&upstream.workspace_uid, &shown).await {
+        Ok(Some(user)) => user,
+        Ok(None) => return missing(),
+        Err(error) => return cannot(&error),
+    };
+    let right = Right { host, upstream, shown, user };
+    match relay(sockets, request, right, &cookies).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            tracing::debug!(%error, "a workspace did not take a connection");
+            pages::trouble(StatusCode::BAD_GATEWAY, "The workspace does not answer.")
+        }
+    }
+}
+
+fn cannot(error: &StoreError) -> Response {
+    tracing::warn!(%error, "the gate could not decide");
+    pages::trouble(StatusCode::SERVICE_UNAVAILABLE, "The gate cannot decide now. Try again.")
+}
+
+type Broken = Box<dyn std::error::Error + Send + Sync>;
+
+/// Asks the workspace as the browser did; where both agree to speak otherwise, carries what they say.
+async fn relay(sockets: Sockets, mut request: Request, right: Right, cookies: &Cookies) -> Result<Response, Broken> {
+    let stream = timeout(PATIENCE, TcpStream::connect(right.upstream.address)).await??;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection.with_upgrades());
+    let browser = hyper::upgrade::on(&mut request);
+    let mut answer = timeout(PATIENCE, sender.send_request(forwarded(request, &right.user, cookies)?)).await??;
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(answer.map(Body::new));
+    }
+    let workspace = hyper::upgrade::on(&mut answer);
+    tokio::spawn(async move {
+        let (Ok(browser), Ok(workspace)) = tokio::join!(browser, workspace) else { return };
+        let (mut browser, mut workspace) = (TokioIo::new(browser), TokioIo::new(workspace));
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut browser, &mut workspace) => {}
+            () = sockets.lost(&right) => tracing::info!(user = right.user, host = right.host, "a connection was cut"),
+        }
+    });
+    Ok(answer.map(|_| Body::empty()).into_response())
+}
+
+/// The request as the workspace is to see it.
+fn forwarded(request: Request, user: &str, cookies: &Cookies) -> Result<Request, Broken> {
+    let (mut parts, body) = request.into_parts();
+    parts.uri = parts.uri.path_and_query().map_or("/", |path| path.as_str()).parse()?;
+    parts.version = axum::http::Version::HTTP_11;
+    parts.extensions.clear();
+    // What programs read as one of ours however it is spelt.
+    let ours: Vec<_> =
+        parts.headers.keys().filter(|name| name.as_str().replace('_', "-").starts_with("x-ds-")).cloned().collect();
+    ours.iter().for_each(|name| drop(parts.headers.remove(name)));
+    parts.headers.remove(header::COOKIE);
+    if let Some(others) = cookies.others() {
+        parts.headers.insert(header::COOKIE, others);
+    }
+    parts.headers.insert("x-ds-user", HeaderValue::from_str(user)?);
+    Ok(Request::from_parts(parts, body))
+}

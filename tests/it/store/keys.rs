@@ -5,6 +5,7 @@ use super::on_both;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use devsanctum::store::{KeySource, SecretKey, SecretKeys, Store, StoreConfig, StoreError};
+use sqlx::{Connection, Executor, Row};
 use std::path::Path;
 
 on_both! {
@@ -131,30 +132,28 @@ async fn a_wrong_key_is_refused_before_a_database_of_an_older_version_is_changed
 /// As an older program has left it: `count` records more, with a value of the old form.
 async fn old_values(db: &Db, count: usize) {
     super::migrating::at_version(db, 3).await;
-    // Sealed with the tests' key for `s-git`'s places, made outside of this program.
-    let hex = match db {
-        Db::Sqlite(_) => "x'",
-        Db::Postgres(_) => "'\\x",
-    };
     for i in 0..count {
-        let (nonce, text) = old_seal(&format!("secret_values|s-git|k{i:04}"), format!("value-{i}").as_bytes());
-        let sql = format!(
-            "INSERT INTO secret_values (uid, key, nonce, ciphertext) VALUES ('s-git', 'k{i:04}', {hex}{nonce}', {hex}{text}')"
-        );
+        let (nonce, text) = old_seal(db, &format!("secret_values|s-git|k{i:04}"), format!("value-{i}").as_bytes());
+        let sql = format!("INSERT INTO secret_values (uid, key, nonce, ciphertext) VALUES ('s-git', 'k{i:04}', {nonce}, {text})");
         db.sql(&sql).await;
     }
 }
 
-/// Seals as version 0003 did.
-fn old_seal(place: &str, value: &[u8]) -> (String, String) {
+/// Bytes as they are written in SQL.
+fn hex(db: &Db, bytes: &[u8]) -> String {
+    let digits: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    format!("{}{digits}'", if matches!(db, Db::Sqlite(_)) { "x'" } else { "'\\x" })
+}
+
+/// Seals as version 0003 did: nonce and ciphertext, as they are written in SQL.
+fn old_seal(db: &Db, place: &str, value: &[u8]) -> (String, String) {
     use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
     let mut nonce = [0; 12];
     getrandom::fill(&mut nonce).unwrap();
     let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &KEY.0).unwrap());
     let mut text = value.to_vec();
     key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place), &mut text).unwrap();
-    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    (hex(&nonce), hex(&text))
+    (hex(db, &nonce), hex(db, &text))
 }
 
 async fn values_of_the_old_form_are_brought_to_the_new_whenever_that_is_cut_off(db: &Db) {
@@ -164,15 +163,13 @@ async fn values_of_the_old_form_are_brought_to_the_new_whenever_that_is_cut_off(
     let store = db.open().await;
     store.close().await;
     assert_eq!(db.texts("SELECT CAST(form AS TEXT) FROM secret_values GROUP BY form").await, ["2"]);
-    let hex = if matches!(db, Db::Sqlite(_)) { "x'" } else { "'\\x" };
     for i in (0..COUNT).step_by(3) {
-        let (nonce, text) = old_seal(&format!("secret_values|s-git|k{i:04}"), format!("value-{i}").as_bytes());
-        let sql =
-            format!("UPDATE secret_values SET form = 1, nonce = {hex}{nonce}', ciphertext = {hex}{text}' WHERE key = 'k{i:04}'");
+        let (nonce, text) = old_seal(db, &format!("secret_values|s-git|k{i:04}"), format!("value-{i}").as_bytes());
+        let sql = format!("UPDATE secret_values SET form = 1, nonce = {nonce}, ciphertext = {text} WHERE key = 'k{i:04}'");
         db.sql(&sql).await;
     }
-    let (nonce, check) = old_seal("meta|key_check", b"devsanctum");
-    db.sql(&format!("UPDATE meta SET key_nonce = {hex}{nonce}', key_check = {hex}{check}'")).await;
+    let (nonce, check) = old_seal(db, "meta|key_check", b"devsanctum");
+    db.sql(&format!("UPDATE meta SET key_nonce = {nonce}, key_check = {check}")).await;
     let store = db.open().await;
     for i in 0..COUNT {
         assert_eq!(value(&store, "s-git", &format!("k{i:04}")).await, format!("value-{i}"));
@@ -196,25 +193,28 @@ async fn what_is_sealed_opens_in_its_place_alone(db: &Db) {
     for i in 0..=PAIRS / 4 {
         uids.push(secret(&store, &format!("s-{i:03}"), &[("a", "one"), ("b", "two")]).await.unwrap());
     }
+    // One connection for all: a new one for each statement would take minutes on PostgreSQL.
+    let conn = tokio::sync::Mutex::new(sqlx::AnyConnection::connect(&db.config().url).await.unwrap());
     let swap = async |table: &str, columns: [&str; 2], one: &str, two: &str| {
-        let both = |column: &str| {
-            format!(
-                "{column} = (SELECT o.{column} FROM {table} o WHERE (({one}) OR ({two})) AND NOT (o.uid = t.uid AND {}))",
-                match table {
-                    "secret_values" => "o.key = t.key",
-                    _ => "true",
-                }
-            )
-        };
-        let (one_t, two_t) = (one.replace("o.", "t."), two.replace("o.", "t."));
-        let sql = format!("UPDATE {table} AS t SET {}, {} WHERE ({one_t}) OR ({two_t})", both(columns[0]), both(columns[1]));
-        db.sql(&sql).await;
+        let mut conn = conn.lock().await;
+        let [nonce, text] = columns;
+        let mut rows = Vec::new();
+        for at in [two, one] {
+            let sql = format!("SELECT {nonce}, {text} FROM {table} WHERE {at}");
+            let row = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_one(&mut *conn).await.unwrap();
+            rows.push([0, 1].map(|i| row.get::<Vec<u8>, _>(i)));
+        }
+        for (to, row) in [one, two].into_iter().zip(rows) {
+            let [n, t] = row.map(|bytes| hex(db, &bytes));
+            let sql = format!("UPDATE {table} SET {nonce} = {n}, {text} = {t} WHERE {to}");
+            conn.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
+        }
     };
     let shut = async |uid: &str, key: &str| matches!(store.secret_value(uid, key).await, Err(StoreError::Sealed));
     let (mut rejected, mut pairs) = (0, 0);
     for pair in uids.windows(2) {
         let [one, two] = pair else { panic!() };
-        let at = |uid: &str, key: &str| format!("o.uid = '{uid}' AND o.key = '{key}'");
+        let at = |uid: &str, key: &str| format!("uid = '{uid}' AND key = '{key}'");
         let sealed = ["nonce", "ciphertext"];
         // The same key of two records; two keys of one record; any of both; and the data keys of two records.
         for (a, b) in [((one, "a"), (two, "a")), ((one, "a"), (one, "b")), ((one, "a"), (two, "b"))] {
@@ -223,7 +223,7 @@ async fn what_is_sealed_opens_in_its_place_alone(db: &Db) {
             swap("secret_values", sealed, &at(a.0, a.1), &at(b.0, b.1)).await;
             pairs += 1;
         }
-        let (a, b) = (format!("o.uid = '{one}'"), format!("o.uid = '{two}'"));
+        let (a, b) = (format!("uid = '{one}'"), format!("uid = '{two}'"));
         swap("data_keys", ["nonce", "wrapped"], &a, &b).await;
         rejected += usize::from(shut(one, "a").await && shut(two, "b").await);
         swap("data_keys", ["nonce", "wrapped"], &a, &b).await;

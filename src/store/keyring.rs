@@ -195,12 +195,16 @@ impl Keyring {
         Ok(())
     }
 
-    /// Makes a key, which comes first from now on, in the file before anything is wrapped with it.
-    pub fn make(&self) -> Result<Arc<Wrapping>, StoreError> {
+    /// Makes a key, which comes first from now on, in the file before anything is wrapped with it. Keys that are needed and
+    /// have been lost from the file meanwhile are put back.
+    pub fn make(&self, needed: &BTreeSet<String>) -> Result<Arc<Wrapping>, StoreError> {
         let KeySource::File(path) = &self.source else {
             return Err(StoreError::Keys(format!("no key can be put into {}: {HOW}", self.source)));
         };
         let mut keys = SecretKeys::in_file(path)?.keys;
+        let in_file: BTreeSet<String> = keys.iter().map(SecretKey::id).collect();
+        let lost = |key: &Arc<Wrapping>| needed.contains(key.id()) && !in_file.contains(key.id());
+        keys.extend(self.all().iter().filter(|key| lost(key)).map(|key| key.key().clone()));
         keys.insert(0, SecretKey::random()?);
         write(path, &keys)?;
         self.reload()?;
@@ -311,8 +315,10 @@ mod tests {
         std::fs::write(dir.path().join(".secret.key.new"), "left by one that was cut off").unwrap();
         let ring = Keyring::new(&SecretKeys::in_file(&path).unwrap());
         assert!(ring.first().is_err() && !path.exists());
-        let old = ring.make().unwrap();
-        let new = ring.make().unwrap();
+        let none = BTreeSet::new();
+        let old = ring.make(&none).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let new = ring.make(&[old.id().to_owned()].into()).unwrap();
         assert_eq!(SecretKeys::in_file(&path).unwrap().ids(), [new.id(), old.id()]);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(ring.keep_only(&BTreeSet::new()).unwrap(), Vec::<String>::new(), "never all of them");
@@ -322,7 +328,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         // Another process has put a key there.
         let other = Keyring::new(&SecretKeys::in_file(&path).unwrap());
-        let newer = ring.make().unwrap();
+        let newer = ring.make(&none).unwrap();
         assert_eq!(other.get(newer.id()).unwrap().id(), newer.id());
         assert!(matches!(other.get("0011223344556677"), Err(StoreError::KeyMissing { .. })));
     }

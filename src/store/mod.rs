@@ -58,6 +58,7 @@ use futures::stream::BoxStream;
 use keyring::Keyring;
 use rows::RECORD;
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -119,7 +120,7 @@ impl Store {
         look.close().await?;
         if fits? {
             // First there is a key, then something that wants it.
-            ring.make()?;
+            ring.make(&BTreeSet::new())?;
         }
         let mut conn = database.connect().await?;
         schema::migrate(&mut conn, database.dialect).await?;

@@ -149,7 +149,9 @@ impl Store {
             (first.clone(), Step::Found(first.id().to_owned()))
         } else {
             self.may_make(how)?;
-            let made = ring.make()?;
+            let mut needed = held.wanted();
+            needed.extend(held.old_key(ring));
+            let made = ring.make(&needed)?;
             (made.clone(), Step::Made(made.id().to_owned()))
         };
         Ok((Rotation { store: self.clone(), how, next: Next::Choose(target), shut: Vec::new() }, step))

@@ -119,6 +119,11 @@ impl Wrapping {
         &self.id
     }
 
+    /// The key itself, for its file.
+    pub fn key(&self) -> &SecretKey {
+        &self.key
+    }
+
     /// Wraps the data key of the record `uid`.
     pub fn wrap(&self, uid: &str, key: &DataKey) -> Result<Sealed, StoreError> {
         self.key.seal(&place("data_keys", uid, &self.id), &key.0.0)

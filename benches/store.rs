@@ -72,7 +72,7 @@ async fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = format!("sqlite://{}/data/bench.db", folder.path().display());
     let url = std::env::args().skip(1).find(|a| !a.starts_with('-')).unwrap_or(file);
-    let config = StoreConfig { url, secret_key: SecretKey([1; 32]), keep_changes: 10_000 };
+    let config = StoreConfig { url, secret_keys: SecretKey([1; 32]).into(), keep_changes: 10_000 };
     let store = Store::open(&config).await.expect("opens");
     let mut watch = store.watch(KIND, None, store.revision()).await.expect("watches");
     let watched = tokio::spawn(async move {

@@ -23,6 +23,11 @@ impl From<StoreError> for ApiError {
                 tracing::error!(%cause, "the database refused");
                 Self::internal("the database refused or is unreachable; the server's log has its words")
             }
+            StoreError::KeyMissing { wanted, words } => {
+                tracing::error!(words, "a secret cannot be read or written");
+                let wanted = wanted.join(", ");
+                Self::internal(format!("the key {wanted} that secrets want is not here; the server's log says what to do"))
+            }
             other => Self::internal(other.to_string()),
         }
     }

@@ -11,6 +11,7 @@ pub mod openapi;
 mod openapi_v2_protobuf;
 pub mod patch;
 pub mod schema;
+mod secret_keys;
 pub mod selector;
 pub mod status;
 pub mod table;

@@ -92,7 +92,7 @@ mod tests {
     async fn old_events_go_and_nothing_is_written_when_there_are_none() {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", dir.path().join("a.db").display());
-        let store = Store::open(&StoreConfig { url, secret_key: SecretKey([1; 32]), keep_changes: 100 }).await.unwrap();
+        let store = Store::open(&StoreConfig { url, secret_keys: SecretKey([1; 32]).into(), keep_changes: 100 }).await.unwrap();
         bootstrap(&store, &SystemClock).await.unwrap();
         let (health, observer) = (Arc::new(NoObserver), Arc::new(NoObserver));
         let config = ApiConfig {

@@ -2,7 +2,7 @@
 
 use super::status::ApiError;
 use super::view::json_response;
-use super::{ApiState, atomic, discovery, handlers, keys, mail, openapi, review};
+use super::{ApiState, atomic, discovery, handlers, keys, mail, openapi, review, secret_keys};
 use crate::access::{Identity, IdentityKind, Records};
 use axum::Extension;
 use axum::Router;
@@ -39,6 +39,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/devsanctum/keys", get(keys::list).post(keys::create))
         .route("/devsanctum/links", post(keys::link))
         .route("/devsanctum/mail", post(mail::test))
+        .route("/devsanctum/secrets", get(secret_keys::show))
+        .route("/devsanctum/secrets/rotate", post(secret_keys::rotate))
         .route("/devsanctum/keys/{id}", axum::routing::delete(keys::end))
         .fallback(|| async { ApiError::unknown_path() })
         .layer(from_fn_with_state(state.clone(), identify));

@@ -1,13 +1,14 @@
 //! `backup` and `restore`: all that the database holds, into a file and back.
 
-use super::{StateDir, database_url};
+use super::state_dir::KEY_FILE;
+use super::{StateDir, database_url, secret_keys};
 use crate::access::Identity;
 use crate::api::streams::NoStreams;
 use crate::api::{ApiConfig, ApiState, NoObserver, client, router};
 use crate::cli::{Globals, state_dir};
 use crate::clock::SystemClock;
 use crate::resource::{SETTINGS_NAME, SYSTEM_NAMESPACE, Settings, Workspace, labels};
-use crate::store::{self, BackupInfo, Checked, SecretKey, Store, StoreConfig, StoreError};
+use crate::store::{self, BackupInfo, Checked, SecretKeys, Store, StoreConfig, StoreError};
 use clap::Parser;
 use futures::future::BoxFuture;
 use kube::ResourceExt;
@@ -28,8 +29,9 @@ const SCRATCH: &str = "restoring";
 #[derive(Debug, Parser)]
 #[command(
     name = "devsanctum backup",
-    after_help = "The file does not hold secret.key of the state folder, without which nothing can be restored: keep a copy of \
-                  it in another place. Workspaces' files are not in it either: they are volumes of their Docker hosts."
+    after_help = "The file does not hold secret.key of the state folder (or DEVSANCTUM_SECRET_KEYS), without which nothing can be \
+                  restored: keep a copy of it in another place. Workspaces' files are not in it either: they are volumes of \
+                  their Docker hosts."
 )]
 struct BackupArgs {
     /// File to write; it must not be there yet
@@ -43,8 +45,8 @@ struct BackupArgs {
 #[derive(Debug, Parser)]
 #[command(
     name = "devsanctum restore",
-    after_help = "The state folder must hold the secret.key that was there when the backup was made. What the backup does not \
-                  know on Docker hosts is left alone after the next start, until somebody allows its removal."
+    after_help = "The state folder must hold the secret.key that was there when the backup was made (or DEVSANCTUM_SECRET_KEYS \
+                  those keys); newer keys may come before it, one a line. What the backup does not know on Docker hosts is left alone after the next start, until somebody allows its removal."
 )]
 struct RestoreArgs {
     /// File that `devsanctum backup` has written
@@ -91,27 +93,35 @@ async fn write(globals: &Globals, args: &BackupArgs) -> Result<String, String> {
 async fn put_back(globals: &Globals, args: &RestoreArgs) -> Result<String, String> {
     let state = super::up::open(globals)?;
     let _lock = state.lock().map_err(|e| e.to_string())?;
-    let secret_key = state.present_secret_key().map_err(|e| e.to_string())?;
+    let secret_keys = secret_keys::of_process(&state)?;
+    if secret_keys.ids().is_empty() {
+        return Err(format!(
+            "{} is not there: put the secret.key there that was beside the installation when the backup was made; without it \
+             its secrets cannot be opened",
+            state.file(KEY_FILE).display()
+        ));
+    }
     let scratch = Scratch::new(&state)?;
     let file = scratch.0.join("store.db");
     let info = store::unpack(&args.file, &file).await.map_err(|e| e.to_string())?;
-    ready(&file, &secret_key, &info, &state).await?;
+    ready(&file, &secret_keys, &info).await?;
     let url = database_url(args.database.as_ref(), state.path());
-    let config = StoreConfig { url, secret_key, keep_changes: super::KEEP_CHANGES };
+    let config = StoreConfig { url, secret_keys, keep_changes: super::KEEP_CHANGES };
     let checked = store::replace(&file, &config, args.replace).await.map_err(|e| e.to_string())?;
     Ok(summary(&info, &checked))
 }
 
 /// Opens the unpacked backup as a store, which migrates it and tries the key, and marks it as restored: from its first
 /// moment on the control plane knows that there may be more on its hosts than the records say.
-async fn ready(file: &Path, key: &SecretKey, info: &BackupInfo, state: &StateDir) -> Result<(), String> {
+async fn ready(file: &Path, keys: &SecretKeys, info: &BackupInfo) -> Result<(), String> {
     let url = format!("sqlite://{}", file.display());
-    let opened = Store::open(&StoreConfig { url, secret_key: key.clone(), keep_changes: super::KEEP_CHANGES }).await;
+    let opened = Store::open(&StoreConfig { url, secret_keys: keys.clone(), keep_changes: super::KEEP_CHANGES }).await;
     let store = opened.map_err(|e| match e {
-        StoreError::Sealed => format!(
-            "{} is not the key that the backup's secrets are sealed with: put the secret.key there that was beside the \
-             installation {} when the backup was made ({})",
-            state.file("secret.key").display(),
+        StoreError::KeyMissing { wanted, .. } => format!(
+            "{} does not hold the key{} that the backup's secrets are sealed with: put the secret.key there that was beside the \
+             installation {} when the backup was made ({}), as a line of its own",
+            keys.source(),
+            if wanted.is_empty() { String::new() } else { format!(" {}", wanted.join(", ")) },
             info.instance,
             info.at
         ),

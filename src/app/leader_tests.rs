@@ -12,7 +12,7 @@ const TTL: Duration = Duration::from_secs(3);
 
 async fn store(dir: &tempfile::TempDir) -> Store {
     let url = format!("sqlite://{}", dir.path().join("a.db").display());
-    Store::open(&StoreConfig { url, secret_key: SecretKey([1; 32]), keep_changes: 100 }).await.unwrap()
+    Store::open(&StoreConfig { url, secret_keys: SecretKey([1; 32]).into(), keep_changes: 100 }).await.unwrap()
 }
 
 fn candidate(store: &Store, holder: &str, stop: &CancellationToken) -> (Candidate, watch::Receiver<bool>) {

@@ -7,6 +7,7 @@ mod leader;
 mod panel;
 mod post;
 mod proxying;
+mod secret_keys;
 mod state_dir;
 mod status;
 mod streams;
@@ -23,7 +24,7 @@ use crate::cli::{Hook, Hooks};
 use crate::clock::SystemClock;
 use crate::controllers::{self, Parts, Reports, SecretReader};
 use crate::engine::pool::EnginePool;
-use crate::store::{Store, StoreConfig};
+use crate::store::{Store, StoreConfig, StoreError};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use post::Post;
@@ -59,7 +60,14 @@ struct StoredSecrets(Store);
 #[async_trait]
 impl SecretReader for StoredSecrets {
     async fn read(&self, uid: &str, key: &str) -> Result<Option<Vec<u8>>, String> {
-        self.0.secret_value(uid, key).await.map_err(|e| e.to_string())
+        self.0.secret_value(uid, key).await.map_err(|e| match e {
+            // It comes to stand in conditions that others read.
+            StoreError::KeyMissing { wanted, words } => {
+                tracing::error!(words, "a secret cannot be read");
+                format!("the key {} that the secret wants is not here; the server's log says more", wanted.join(", "))
+            }
+            other => other.to_string(),
+        })
     }
 }
 
@@ -187,8 +195,8 @@ fn database_url(given: Option<&String>, state: &Path) -> String {
 
 async fn open_store(config: &Config, state: &StateDir) -> Result<Store, String> {
     let url = database_url(config.database.as_ref(), state.path());
-    let secret_key = state.secret_key().map_err(|e| in_state(state, "secret.key", &e))?;
-    let store = Store::open(&StoreConfig { url, secret_key, keep_changes: KEEP_CHANGES }).await.map_err(|e| e.to_string())?;
+    let secret_keys = secret_keys::of_process(state)?;
+    let store = Store::open(&StoreConfig { url, secret_keys, keep_changes: KEEP_CHANGES }).await.map_err(|e| e.to_string())?;
     bootstrap(&store, &SystemClock).await.map_err(|e| format!("the store cannot be prepared: {e}"))?;
     Ok(store)
 }

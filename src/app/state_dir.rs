@@ -1,12 +1,15 @@
 //! The folder that holds all state of an installation. Nothing in it is readable by others.
 
-use crate::store::SecretKey;
+use crate::store::{SecretKeys, StoreError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+/// The file of the keys that seal secrets.
+pub const KEY_FILE: &str = "secret.key";
 
 /// The state folder.
 #[derive(Clone, Debug)]
@@ -48,31 +51,12 @@ impl StateDir {
         }
     }
 
-    /// The key that seals secrets, which must be there already.
+    /// The keys that seal secrets, where the environment does not say which: those in the file, none before the first start.
     ///
     /// # Errors
-    /// When it is not, or cannot be read, or is not a key.
-    pub fn present_secret_key(&self) -> io::Result<SecretKey> {
-        let file = self.file("secret.key");
-        if !file.exists() {
-            return Err(io::Error::other(format!(
-                "{} is not there: put the secret.key there that was beside the installation when the backup was made; without it \
-                 its secrets cannot be opened",
-                file.display()
-            )));
-        }
-        self.secret_key()
-    }
-
-    /// The key that seals secrets, made at the first start.
-    ///
-    /// # Errors
-    /// When it cannot be read or made, or is not a key.
-    pub fn secret_key(&self) -> io::Result<SecretKey> {
-        let text = self.token("secret.key")?;
-        let key = URL_SAFE_NO_PAD.decode(text.trim()).ok().and_then(|bytes| bytes.try_into().ok());
-        key.map(SecretKey)
-            .ok_or_else(|| io::Error::other(format!("{} is not a key of 32 bytes", self.file("secret.key").display())))
+    /// When it cannot be read, or holds what is no key or a weak one.
+    pub fn secret_keys(&self) -> Result<SecretKeys, StoreError> {
+        SecretKeys::in_file(&self.file(KEY_FILE))
     }
 
     /// A random text of 256 bits kept in a file, made where it is missing.

@@ -13,7 +13,7 @@ pub const MAX_SECRET_KEYS: usize = 1000;
 
 /// Named values. `data` is write-only: it is taken out of the record when it is written, kept
 /// encrypted in a table of its own, and never shown again; `status.keys` says what is held.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(group = "devsanctum.io", version = "v1", kind = "Secret", namespaced, status = "SecretStatus", derive = "PartialEq")]
 #[kube(printcolumn = r#"{"name":"Keys","type":"string","jsonPath":".status.keys"}"#)]
 #[kube(printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#)]
@@ -22,6 +22,13 @@ pub struct SecretSpec {
     /// Values by key. Keys given replace those held; a key with a null value is removed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub data: BTreeMap<String, Option<String>>,
+}
+
+// Never the values.
+impl std::fmt::Debug for SecretSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SecretSpec").field("data", &self.data.keys().collect::<Vec<_>>()).finish()
+    }
 }
 
 /// What is held, without the values.
@@ -45,5 +52,17 @@ impl Rules for SecretSpec {
                 errors.invalid(format!("spec.data[{key}]"), key.as_str(), "a key is letters, digits, '.', '_' and '-'");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_is_printed_shows_no_value() {
+        let data = BTreeMap::from([("token".to_owned(), Some("hunter2".to_owned()))]);
+        let printed = format!("{:?}", Secret::new("git", SecretSpec { data }));
+        assert!(printed.contains("token") && !printed.contains("hunter2"), "{printed}");
     }
 }

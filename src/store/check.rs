@@ -5,9 +5,10 @@
 //! hangs on a record hangs on one that is there.
 
 use super::database::Dialect;
+use super::envelope::{Found, VALUE};
+use super::keyring::Keyring;
 use super::links::Links;
 use super::log;
-use super::seal::{Sealed, Sealer, secret_place};
 use super::{Store, StoreError};
 use futures::TryStreamExt;
 use serde_json::Value;
@@ -31,7 +32,7 @@ pub struct Checked {
 }
 
 /// Each query finds what must not be, as one text. `{compacted}` stands for the revision up to which the feed is gone.
-const NEVER: [(&str, &str); 8] = [
+const NEVER: [(&str, &str); 10] = [
     ("a record's revision was never given out", "SELECT uid FROM resources WHERE revision > {revision} OR revision < 2"),
     (
         "a record is not what the feed told of its revision",
@@ -56,6 +57,11 @@ const NEVER: [(&str, &str); 8] = [
         "SELECT uid FROM (SELECT uid FROM refs UNION ALL SELECT uid FROM claims) l WHERE uid NOT IN (SELECT uid FROM resources)",
     ),
     ("a secret's value is of no record", "SELECT uid FROM secret_values WHERE uid NOT IN (SELECT uid FROM resources)"),
+    ("a data key is of no record", "SELECT uid FROM data_keys WHERE uid NOT IN (SELECT uid FROM resources)"),
+    (
+        "a data key is wrapped with a key that is not noted",
+        "SELECT uid FROM data_keys WHERE wrapped_by NOT IN (SELECT id FROM wrapping_keys)",
+    ),
     (
         "an API key is of no user",
         "SELECT id FROM api_keys WHERE user_uid NOT IN (SELECT uid FROM resources WHERE kind = 'users.devsanctum.io')",
@@ -68,10 +74,10 @@ impl Store {
     /// # Errors
     /// When the database cannot be read. What does not agree is no error, but in what is answered.
     pub async fn check(&self) -> Result<Checked, StoreError> {
-        let (pool, database, sealer) = (self.inner.pool.clone(), self.inner.database.clone(), self.inner.sealer.clone());
+        let (pool, database, ring) = (self.inner.pool.clone(), self.inner.database.clone(), self.inner.ring.clone());
         let work = async move {
             let mut tx = pool.begin_with(database.snapshot()).await?;
-            let found = check(&mut tx, database.dialect, Some(&sealer)).await;
+            let found = check(&mut tx, database.dialect, Some(&ring)).await;
             tx.rollback().await?;
             found
         };
@@ -80,7 +86,7 @@ impl Store {
 }
 
 /// Compares all tables with each other, within the caller's transaction; secrets are opened if there is a key.
-pub(super) async fn check(conn: &mut AnyConnection, dialect: Dialect, sealer: Option<&Sealer>) -> Result<Checked, StoreError> {
+pub(super) async fn check(conn: &mut AnyConnection, dialect: Dialect, ring: Option<&Keyring>) -> Result<Checked, StoreError> {
     let mut found = Findings::default();
     if dialect == Dialect::Sqlite {
         for (what, sql) in [
@@ -98,7 +104,7 @@ pub(super) async fn check(conn: &mut AnyConnection, dialect: Dialect, sealer: Op
         found.all(what, sqlx::query_scalar(sql).fetch_all(&mut *conn).await?);
     }
     changes(conn, &mut found).await?;
-    let secrets = secrets(conn, sealer, &mut found).await?;
+    let secrets = secrets(conn, ring, &mut found).await?;
     let links = links(conn).await?;
     let records = records(conn, links, secrets, &mut found).await?;
     Ok(Checked { revision, records, findings: found.0 })
@@ -158,16 +164,17 @@ fn says(body: &str, namespace: &str, name: &str, uid: &str, revision: i64) -> bo
 /// Keys of values held, by record.
 async fn secrets(
     conn: &mut AnyConnection,
-    sealer: Option<&Sealer>,
+    ring: Option<&Keyring>,
     found: &mut Findings,
 ) -> Result<BTreeMap<String, BTreeSet<String>>, StoreError> {
     let mut held = BTreeMap::<String, BTreeSet<String>>::new();
     let mut shut = Vec::new();
-    let mut rows = sqlx::query("SELECT uid, key, nonce, ciphertext FROM secret_values ORDER BY uid, key").fetch(conn);
+    let sql = format!("SELECT v.uid, v.key, {VALUE} ORDER BY v.uid, v.key");
+    let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(conn);
     while let Some(row) = rows.try_next().await? {
         let (uid, key): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-        let sealed = Sealed { nonce: row.try_get(2)?, ciphertext: row.try_get(3)? };
-        if sealer.is_some_and(|sealer| sealer.open(&secret_place(&uid, &key), sealed).is_err()) && shut.len() <= TOLD {
+        let value = Found::of(&row, 2)?;
+        if ring.is_some_and(|ring| value.open(ring, &uid, &key).is_err()) && shut.len() <= TOLD {
             shut.push(format!("{uid}/{key}"));
         }
         held.entry(uid).or_default().insert(key);

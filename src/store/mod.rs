@@ -17,9 +17,11 @@ mod check;
 mod compact;
 mod credentials;
 mod database;
+mod envelope;
 mod feed;
 mod follow;
 mod identities;
+mod keyring;
 mod keys;
 mod leases;
 mod links;
@@ -28,6 +30,7 @@ mod outbox;
 mod pending;
 mod read;
 mod restore;
+mod rotate;
 mod rows;
 mod schema;
 mod seal;
@@ -43,9 +46,11 @@ pub use backup::{BackupInfo, backup, verify};
 pub use check::Checked;
 pub use credentials::{Credential, OneTime};
 pub use identities::ProviderIdentity;
+pub use keyring::{KeySource, SecretKeys};
 pub use keys::ApiKey;
 pub use outbox::Outgoing;
 pub use restore::{replace, unpack};
+pub use rotate::{KeyReport, KeyUse, Progress, Rotate, Rotation, Step};
 pub use sessions::Session;
 pub use tx::Tx;
 pub use types::*;
@@ -54,9 +59,10 @@ use database::{Database, Dialect};
 use feed::Feed;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use keyring::Keyring;
 use rows::RECORD;
-use seal::{Sealed, Sealer, secret_place};
-use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection, Row};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -74,7 +80,8 @@ struct Inner {
     instance: String,
     database: Database,
     pool: AnyPool,
-    sealer: Arc<Sealer>,
+    ring: Arc<Keyring>,
+    rotating: rotate::Rotating,
     feed: Arc<Feed>,
     jobs: mpsc::Sender<Box<dyn writer::Task>>,
     closed: CancellationToken,
@@ -104,7 +111,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Newer`] when a newer version has migrated the database, which is left as it is;
-    /// [`StoreError::Sealed`] when the key is not the one its secrets are sealed with.
+    /// [`StoreError::KeyMissing`] when a key is not given that its secrets want. Nothing is changed then.
     pub async fn open(config: &StoreConfig) -> Result<Self, StoreError> {
         Self::open_with(config, None).await
     }
@@ -112,27 +119,32 @@ impl Store {
     async fn open_with(config: &StoreConfig, aside: Option<Handle>) -> Result<Self, StoreError> {
         let database = Database::new(&config.url)?;
         let mut look = database.connect_to_read().await?;
-        let newer = schema::refuse_newer(&mut look, database.dialect).await;
+        let ring = Arc::new(Keyring::new(&config.secret_keys));
+        let fits = keys_fit(&mut look, database.dialect, &ring).await;
         look.close().await?;
-        newer?;
+        if fits? {
+            // First there is a key, then something that wants it.
+            ring.make(&BTreeSet::new())?;
+        }
         let mut conn = database.connect().await?;
         schema::migrate(&mut conn, database.dialect).await?;
-        let sealer = Arc::new(Sealer::new(&config.secret_key)?);
-        let instance = identity(&mut conn, &sealer).await?;
+        let instance = identity(&mut conn).await?;
+        envelope::adopt(&mut conn, &database, &ring).await?;
         let feed = Arc::new(Feed::new(log::state(&mut conn).await?));
 
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (closed, tasks) = (CancellationToken::new(), TaskTracker::new());
         // While a simulation stands still its time does not go on, however long a busy machine takes.
         let pool = database.read_pool(if aside.is_some() { STAND_STILL } else { ACQUIRE });
-        let writer = writer::Writer { database: database.clone(), sealer: sealer.clone(), feed: feed.clone(), jobs: queue };
+        let writer = writer::Writer { database: database.clone(), ring: ring.clone(), feed: feed.clone(), jobs: queue };
         tasks.spawn(writer.run(conn, closed.clone()));
         tasks.spawn(compact::run(feed.clone(), jobs.downgrade(), config.keep_changes, closed.clone()));
         if database.dialect == Dialect::Postgres {
             tasks.spawn(follow::run(database.clone(), feed.clone(), closed.clone()));
         }
         let end = closed.clone().drop_guard();
-        let inner = Inner { instance, database, pool, sealer, feed, jobs, closed, tasks, aside, _end: end };
+        let rotating = rotate::Rotating::default();
+        let inner = Inner { instance, database, pool, ring, rotating, feed, jobs, closed, tasks, aside, _end: end };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -222,37 +234,37 @@ impl Store {
     pub fn revision(&self) -> i64 {
         self.inner.feed.revision()
     }
-
-    /// Reads a secret's value (opened); for the composition root alone, never for an API answer.
-    pub async fn secret_value(&self, uid: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let query = sqlx::query("SELECT nonce, ciphertext FROM secret_values WHERE uid = $1 AND key = $2");
-        let (query, pool) = (query.bind(uid.to_owned()).bind(key.to_owned()), self.inner.pool.clone());
-        let Some(row) = self.aside(async move { query.fetch_optional(&pool).await }).await?? else { return Ok(None) };
-        let sealed = Sealed { nonce: row.try_get(0)?, ciphertext: row.try_get(1)? };
-        self.inner.sealer.open(&secret_place(uid, key), sealed).map(Some)
-    }
 }
 
-/// Reads the installation's identity, and makes it at the first start. Checks the key.
-async fn identity(conn: &mut AnyConnection, sealer: &Sealer) -> Result<String, StoreError> {
-    const PLACE: &str = "meta|key_check";
-    let read = async |conn: &mut AnyConnection| {
-        sqlx::query("SELECT instance, key_nonce, key_check FROM meta WHERE one = $1").bind(1).fetch_optional(conn).await
-    };
-    let row = match read(conn).await? {
-        Some(row) => row,
-        None => {
-            let sealed = sealer.seal(PLACE, b"devsanctum")?;
-            // Revision 0 means "any" to Kubernetes clients, so counting starts at 1.
-            let query = sqlx::query(
-                "INSERT INTO meta (one, instance, revision, compacted, key_nonce, key_check) \
-                 VALUES (1, $1, 1, 0, $2, $3) ON CONFLICT (one) DO NOTHING",
-            );
-            let instance = uuid::Uuid::new_v4().to_string();
-            query.bind(instance).bind(sealed.nonce).bind(sealed.ciphertext).execute(&mut *conn).await?;
-            read(conn).await?.ok_or_else(|| StoreError::Database("the meta row is gone".into()))?
+/// Refuses a newer schema, and keys that are not the database's, before anything is written. True when the database is
+/// new and there is no key yet.
+async fn keys_fit(look: &mut AnyConnection, dialect: Dialect, ring: &Keyring) -> Result<bool, StoreError> {
+    let version = schema::refuse_newer(look, dialect).await?;
+    let none = ring.all().is_empty();
+    let used = version > 0 && sqlx::query_scalar::<_, i64>("SELECT count(*) FROM meta").fetch_one(&mut *look).await? > 0;
+    if used {
+        let held = envelope::Held::read(look, version >= schema::ENVELOPES).await?;
+        held.verify(ring)?;
+        if none {
+            return Err(ring.missing(&[]));
         }
+    }
+    Ok(none)
+}
+
+/// Reads the installation's identity, and makes it at the first start.
+async fn identity(conn: &mut AnyConnection) -> Result<String, StoreError> {
+    let read = async |conn: &mut AnyConnection| {
+        sqlx::query_scalar("SELECT instance FROM meta WHERE one = $1").bind(1).fetch_optional(conn).await
     };
-    sealer.open(PLACE, Sealed { nonce: row.try_get(1)?, ciphertext: row.try_get(2)? })?;
-    Ok(row.try_get(0)?)
+    if let Some(instance) = read(conn).await? {
+        return Ok(instance);
+    }
+    // Revision 0 means "any" to Kubernetes clients, so counting starts at 1.
+    let query = sqlx::query(
+        "INSERT INTO meta (one, instance, revision, compacted, key_nonce, key_check) \
+         VALUES (1, $1, 1, 0, $2, $2) ON CONFLICT (one) DO NOTHING",
+    );
+    query.bind(uuid::Uuid::new_v4().to_string()).bind(Vec::<u8>::new()).execute(&mut *conn).await?;
+    read(conn).await?.ok_or_else(|| StoreError::Database("the meta row is gone".into()))
 }

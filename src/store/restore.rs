@@ -4,7 +4,7 @@
 use super::backup::{connect, verify};
 use super::check::{self, Checked};
 use super::database::{Database, Dialect, file_url};
-use super::{BackupInfo, Sealer, StoreConfig, StoreError, leases, schema, tables};
+use super::{BackupInfo, Keyring, StoreConfig, StoreError, leases, schema, tables};
 use sha2::{Digest, Sha256};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 use std::fs::{File, OpenOptions};
@@ -55,7 +55,7 @@ pub async fn replace(from: &Path, config: &StoreConfig, over: bool) -> Result<Ch
     let newer = schema::refuse_newer(&mut look, database.dialect).await;
     look.close().await?;
     newer?;
-    let sealer = Sealer::new(&config.secret_key)?;
+    let ring = Keyring::new(&config.secret_keys);
     let mut conn = database.connect().await?;
     schema::migrate(&mut conn, database.dialect).await?;
     let begin = match database.dialect {
@@ -73,7 +73,7 @@ pub async fn replace(from: &Path, config: &StoreConfig, over: bool) -> Result<Ch
         table.copy(&mut source, Some(&mut tx), &mut Sha256::new()).await?;
     }
     let _ = source.close().await;
-    let checked = check::check(&mut tx, database.dialect, Some(&sealer)).await?;
+    let checked = check::check(&mut tx, database.dialect, Some(&ring)).await?;
     if !checked.findings.is_empty() {
         let words = checked.findings.join("; ");
         return Err(StoreError::Backup(format!("what the backup holds does not fit together, nothing was restored: {words}")));

@@ -12,9 +12,13 @@ macro_rules! migrations {
             (2, "views", include_str!(concat!("../../migrations/", $folder, "/0002_views.sql"))),
             (3, "access", include_str!(concat!("../../migrations/", $folder, "/0003_access.sql"))),
             (4, "welcome", include_str!(concat!("../../migrations/", $folder, "/0004_welcome.sql"))),
+            (6, "seal", include_str!(concat!("../../migrations/", $folder, "/0006_seal.sql"))),
         ]
     };
 }
+
+/// The version from which on values are sealed with data keys.
+pub(super) const ENVELOPES: i64 = 6;
 
 /// Every migration of a dialect, in order.
 fn migrator(dialect: Dialect) -> Migrator {

@@ -2,10 +2,10 @@
 
 use super::ahead::Free;
 use super::database::Dialect;
+use super::keyring::Keyring;
 use super::links::Links;
 use super::pending::{Pending, Row};
 use super::rows::{self, RECORD};
-use super::seal::{Sealer, secret_place};
 use super::{Change, ChangeType, Key, KindId, Put, StoreError, Stored};
 use bytes::Bytes;
 use k8s_openapi::jiff::Timestamp;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 pub struct Tx {
     pub(super) conn: AnyConnection,
     pub(super) dialect: Dialect,
-    pub(super) sealer: Arc<Sealer>,
+    pub(super) ring: Arc<Keyring>,
     /// The newest revision given out, by this batch or before it.
     pub(super) revision: i64,
     /// Changes made by this batch so far.
@@ -169,31 +169,6 @@ impl Tx {
         self.changes.push(Change { kind: ChangeType::Deleted, record: stored.clone(), previous: None });
         self.seen.insert(key.clone(), None);
         Ok(stored)
-    }
-
-    /// Seals and keeps a secret's value; `None` removes it. The record `uid` must have been written before.
-    pub async fn put_secret(&mut self, uid: &str, key: &str, value: Option<&[u8]>) -> Result<(), StoreError> {
-        self.begin_writing().await?;
-        self.flush().await?;
-        let Some(value) = value else {
-            let query = sqlx::query("DELETE FROM secret_values WHERE uid = $1 AND key = $2");
-            run!(self, query.bind(uid).bind(key), execute)?;
-            return Ok(());
-        };
-        let sealed = self.sealer.seal(&secret_place(uid, key), value)?;
-        let query = sqlx::query(
-            "INSERT INTO secret_values (uid, key, nonce, ciphertext) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (uid, key) DO UPDATE SET nonce = excluded.nonce, ciphertext = excluded.ciphertext",
-        );
-        run!(self, query.bind(uid).bind(key).bind(sealed.nonce).bind(sealed.ciphertext), execute)?;
-        Ok(())
-    }
-
-    /// Keys a secret holds, sorted.
-    pub async fn secret_keys(&mut self, uid: &str) -> Result<Vec<String>, StoreError> {
-        self.flush().await?;
-        let query = sqlx::query_scalar("SELECT key FROM secret_values WHERE uid = $1 ORDER BY key");
-        run!(self, query.bind(uid), fetch_all)
     }
 
     async fn find(&mut self, key: &Key) -> Result<Option<Seen>, StoreError> {

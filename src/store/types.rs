@@ -1,5 +1,6 @@
 //! What goes in and comes out of the store.
 
+use super::SecretKeys;
 use bytes::Bytes;
 use serde_json::Value;
 use std::sync::Arc;
@@ -126,14 +127,21 @@ pub enum Observed<'a> {
 pub type Observer = Box<dyn Fn(Observed<'_>) + Send + Sync>;
 
 /// Where and how to keep the records.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StoreConfig {
     /// `sqlite:///path/file.db` or `postgres://…`.
     pub url: String,
-    /// 32-byte key that seals secrets.
-    pub secret_key: SecretKey,
+    /// Keys that seal secrets.
+    pub secret_keys: SecretKeys,
     /// Changes kept at least for resuming watches.
     pub keep_changes: u32,
+}
+
+// The address may hold a password.
+impl std::fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StoreConfig({:?}, {} changes)", self.secret_keys, self.keep_changes)
+    }
 }
 
 /// Key that seals secrets; never printed.
@@ -160,9 +168,20 @@ pub enum StoreError {
         /// The value.
         value: String,
     },
-    /// A secret cannot be opened with the key given.
-    #[error("a secret cannot be opened: the secret key is not the one it was sealed with")]
+    /// Something sealed cannot be opened.
+    #[error("a secret cannot be opened: it is not what was sealed in its place; restore the database from a backup")]
     Sealed,
+    /// Keys are wanted that were not given.
+    #[error("{words}")]
+    KeyMissing {
+        /// Their ids; none for a key from the time before ids.
+        wanted: Vec<String>,
+        /// What is wanted, what is there, and what to do.
+        words: String,
+    },
+    /// Keys cannot be read, written or changed.
+    #[error("{0}")]
+    Keys(String),
     /// The database's schema is newer than this program.
     #[error("the database was written by a newer version (schema {found}, this program knows {known}): install that version")]
     Newer {

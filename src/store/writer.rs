@@ -7,8 +7,8 @@
 use super::ahead::Free;
 use super::database::{Database, Dialect};
 use super::feed::Feed;
+use super::keyring::Keyring;
 use super::pending::Pending;
-use super::seal::Sealer;
 use super::tx::Tx;
 use super::{Job, StoreError, Wants, log};
 use futures::FutureExt;
@@ -95,7 +95,7 @@ impl<T: Send, E: From<StoreError> + Send> Task for Waiting<T, E> {
 /// The writer: everything it needs to write and to start again after the database has failed.
 pub(super) struct Writer {
     pub database: Database,
-    pub sealer: Arc<Sealer>,
+    pub ring: Arc<Keyring>,
     pub feed: Arc<Feed>,
     pub jobs: mpsc::Receiver<Box<dyn Task>>,
 }
@@ -149,7 +149,7 @@ impl Writer {
         let mut tx = Tx {
             conn,
             dialect: self.database.dialect,
-            sealer: self.sealer.clone(),
+            ring: self.ring.clone(),
             revision: 0,
             changes: Vec::new(),
             earlier: Pending::default(),

@@ -2,8 +2,10 @@
 
 use crate::support::api::{Api, GROUP};
 use crate::support::{devsanctum, open_to_others};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use devsanctum::app::StateDir;
-use devsanctum::store::{Store, StoreConfig};
+use devsanctum::store::{SecretKey, Store, StoreConfig};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -28,8 +30,8 @@ impl Installation {
 
     async fn api(&self) -> Api {
         let url = format!("sqlite://{}", self.state.file("db/devsanctum.db").display());
-        let secret_key = self.state.secret_key().unwrap();
-        Api::on(Store::open(&StoreConfig { url, secret_key, keep_changes: 1000 }).await.unwrap()).await
+        let secret_keys = self.state.secret_keys().unwrap();
+        Api::on(Store::open(&StoreConfig { url, secret_keys, keep_changes: 1000 }).await.unwrap()).await
     }
 
     fn run(&self, words: &[&str]) -> Output {
@@ -94,9 +96,11 @@ async fn a_backup_holds_no_key_and_restores_into_an_empty_folder_that_has_it() {
     let words = other.refused(&["restore", text(&file)]);
     assert!(words.contains(text(&other.state.file("secret.key"))) && words.contains("is not there"), "{words}");
     assert!(!other.state.file("secret.key").exists(), "a key made here would be the wrong one");
-    other.state.secret_key().unwrap();
+    let unlike = SecretKey::random().unwrap();
+    std::fs::write(other.state.file("secret.key"), STANDARD.encode(unlike.0)).unwrap();
     let words = other.refused(&["restore", text(&file)]);
-    assert!(words.contains("is not the key"), "{words}");
+    let wanted = it.state.secret_keys().unwrap().ids().remove(0);
+    assert!(words.contains(&format!("does not hold the key {wanted}")), "{words}");
     assert!(!other.state.file("db/devsanctum.db").exists());
 
     let other = other.with_key_of(&it);

@@ -32,6 +32,7 @@ mod proxy_measured;
 mod proxy_traefik;
 mod quickstart;
 mod replicas;
+mod secret_keys;
 mod sim;
 mod store;
 mod support;

@@ -3,6 +3,7 @@
 mod backups;
 mod cut;
 mod harness;
+mod keys;
 mod kill_model;
 mod kill_writer;
 mod kills;
@@ -11,6 +12,7 @@ mod migrating;
 mod opening;
 mod records;
 mod replicas;
+mod rotating;
 mod views;
 mod watching;
 mod writing;

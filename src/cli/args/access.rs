@@ -60,6 +60,34 @@ pub struct DeleteKeysArgs {
     pub ids: Vec<String>,
 }
 
+/// `secrets`.
+#[derive(Args, Debug)]
+pub struct SecretsArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: SecretsCommand,
+}
+
+/// What to do with the keys that secrets are sealed with.
+#[derive(Debug, Subcommand)]
+pub enum SecretsCommand {
+    /// Seal all secrets with a new key, while everything goes on (administrators only)
+    Rotate(RotateArgs),
+    /// Show which keys there are and which are in use, by their ids
+    Status,
+}
+
+/// `secrets rotate`.
+#[derive(Args, Debug)]
+pub struct RotateArgs {
+    /// Leave keys in the file that are no longer in use, for backups made before
+    #[arg(long)]
+    pub keep_old: bool,
+    /// With PostgreSQL: there is no other replica, so a key may be made that no other has
+    #[arg(long)]
+    pub only_replica: bool,
+}
+
 /// `auth`.
 #[derive(Args, Debug)]
 pub struct AuthArgs {

@@ -115,6 +115,8 @@ pub enum Command {
     Auth(AuthArgs),
     /// Make, list and end API keys
     Key(KeyArgs),
+    /// Look at the keys that secrets are sealed with, and rotate them
+    Secrets(SecretsArgs),
     /// Let users in
     User(UserArgs),
     /// See whether mail arrives

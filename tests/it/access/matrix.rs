@@ -70,7 +70,7 @@ fn objects(path: &str) -> Vec<(&'static str, &'static str, &'static str)> {
 }
 
 /// What the documents do not list: streams, reviews, what is no record.
-const BESIDE: [(&str, &str); 15] = [
+const BESIDE: [(&str, &str); 17] = [
     ("get", "/apis/devsanctum.io/v1/namespaces/{namespace}/workspaces/{name}/log"),
     ("get", "/apis/devsanctum.io/v1/namespaces/{namespace}/workspaces/{name}/exec"),
     ("get", "/apis/devsanctum.io/v1/namespaces/{namespace}/workspaces/{name}/terminal"),
@@ -86,6 +86,8 @@ const BESIDE: [(&str, &str); 15] = [
     ("get", "/version"),
     ("get", "/healthz"),
     ("get", "/devsanctum/keys"),
+    ("get", "/devsanctum/secrets"),
+    ("post", "/devsanctum/secrets/rotate"),
 ];
 
 /// All operations there are, in order: method and address.
@@ -121,6 +123,7 @@ async fn body(town: &Town, method: &str, path: &str) -> (String, String) {
             (json!({"spec": {"user": "reader", "resourceAttributes": attributes}}).to_string(), json)
         }
         "post" if path.ends_with("reviews") => (json!({"spec": {}}).to_string(), json),
+        "post" if path.starts_with("/devsanctum/") => (json!({}).to_string(), json),
         "post" => (sample(path), json),
         _ => (String::new(), json),
     }

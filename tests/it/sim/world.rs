@@ -83,7 +83,7 @@ impl World {
         // In memory: what is measured is not the disk.
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();
         let url = format!("sqlite://{}", dir.path().join("sim.db").display());
-        let config = StoreConfig { url, secret_key: SecretKey([7; 32]), keep_changes: 1_000_000 };
+        let config = StoreConfig { url, secret_keys: SecretKey([7; 32]).into(), keep_changes: 1_000_000 };
         let store = Store::open_aside(&config, DATABASES.handle()).unwrap();
         let clock = Arc::new(SimClock::new(plan.seed));
         let director = Director::new(clock.clone(), plan);

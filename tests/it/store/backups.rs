@@ -155,8 +155,8 @@ async fn a_restore_that_is_refused_changes_nothing(db: &Db) {
     };
     let config = db.config();
     assert!(refused(&file, &config, false).await.contains("holds 2 records"));
-    let other = StoreConfig { secret_key: SecretKey([8; 32]), ..config.clone() };
-    assert!(matches!(restore(&file, &other, true).await, Err(StoreError::Sealed)));
+    let other = StoreConfig { secret_keys: SecretKey([8; 32]).into(), ..config.clone() };
+    assert!(matches!(restore(&file, &other, true).await, Err(StoreError::KeyMissing { .. })));
     assert!(refused(Path::new("/nonexistent"), &config, true).await.contains("/nonexistent"));
 
     let change = async |name: &str, sql: &str| {

@@ -42,7 +42,7 @@ impl Db {
             Self::Sqlite(_) => format!("sqlite://{}", self.file().display()),
             Self::Postgres(database) => database.url.clone(),
         };
-        StoreConfig { url, secret_key: KEY, keep_changes: 10_000 }
+        StoreConfig { url, secret_keys: KEY.into(), keep_changes: 10_000 }
     }
 
     /// Another empty database of the same sort.

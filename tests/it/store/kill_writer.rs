@@ -24,7 +24,7 @@ pub const KEEP: u32 = 600;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn write_and_tell() {
     let (Ok(url), Ok(round)) = (std::env::var(URL), std::env::var(ROUND)) else { return };
-    let store = Store::open(&StoreConfig { url, keep_changes: KEEP, secret_key: KEY }).await.unwrap();
+    let store = Store::open(&StoreConfig { url, keep_changes: KEEP, secret_keys: KEY.into() }).await.unwrap();
     let api = Arc::new(Api::on(store).await);
     println!();
     let writers = (0..WRITERS).map(|w| {

@@ -199,8 +199,8 @@ async fn secrets_open_only_with_their_key(db: &Db) {
     assert_eq!(set("a", None).await.unwrap(), ["b"]);
     assert_eq!(store.secret_value(&uid, "a").await.unwrap(), None);
     store.close().await;
-    let wrong = StoreConfig { secret_key: SecretKey([8; 32]), ..db.config() };
-    assert!(matches!(Store::open(&wrong).await.err(), Some(StoreError::Sealed)));
+    let wrong = StoreConfig { secret_keys: SecretKey([8; 32]).into(), ..db.config() };
+    assert!(matches!(Store::open(&wrong).await.err(), Some(StoreError::KeyMissing { .. })));
     let store = db.open().await;
     assert_eq!(store.secret_value(&uid, "b").await.unwrap().as_deref(), Some(&b"three"[..]));
 }

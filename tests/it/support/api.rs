@@ -63,7 +63,7 @@ impl Api {
         streams: Arc<dyn WorkspaceStreams>,
         keep_changes: u32,
     ) -> Self {
-        let store = Store::open(&StoreConfig { url, secret_key: SecretKey([7; 32]), keep_changes }).await.unwrap();
+        let store = Store::open(&StoreConfig { url, secret_keys: SecretKey([7; 32]).into(), keep_changes }).await.unwrap();
         Self::over(store, dir, database, streams).await
     }
 

@@ -1,0 +1,80 @@
+//! `/devsanctum/secrets`: the keys that secrets are sealed with, by their ids. An administrator's to see and to rotate.
+
+use super::ApiState;
+use super::door::refusal;
+use super::request::{decode_json, read_body};
+use super::status::ApiError;
+use super::view::json_response;
+use crate::access::{Action, Decision, Identity};
+use crate::resource::GROUP;
+use crate::store::{KeyReport, Rotate, Step, StoreError};
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Wanted {
+    #[serde(default)]
+    keep_old: bool,
+    #[serde(default)]
+    only_replica: bool,
+}
+
+async fn may(state: &ApiState, who: &Identity, verb: &str) -> Result<(), ApiError> {
+    let action = Action { verb, group: GROUP, resource: "secretkeys", subresource: "", namespace: None, name: None };
+    match state.directory().judge(who, &action, false).await? {
+        (Decision::Allow(_), _) => Ok(()),
+        (_, why) => Err(ApiError::forbidden_request(refusal(who, &action, &why))),
+    }
+}
+
+/// Says which keys there are, which are in use, and how far a rotation is.
+pub async fn show(State(state): State<ApiState>, Extension(who): Extension<Identity>) -> Result<Response, ApiError> {
+    may(&state, &who, "get").await?;
+    let report = shown(&state.store().key_report().await?);
+    Ok(json_response(StatusCode::OK, report.to_string(), &[]))
+}
+
+/// Begins a rotation, which goes on whether or not the caller waits.
+pub async fn rotate(
+    State(state): State<ApiState>,
+    Extension(who): Extension<Identity>,
+    body: Body,
+) -> Result<Response, ApiError> {
+    may(&state, &who, "update").await?;
+    let wanted = decode_json(&read_body(body).await?)?;
+    let wanted: Wanted = serde_json::from_value(wanted).map_err(|e| ApiError::bad_request(format!("the body: {e}")))?;
+    let how = Rotate { keep_old: wanted.keep_old, only_replica: wanted.only_replica };
+    let step = state.store().rotate(how).await.map_err(|error| match error {
+        StoreError::Keys(words) => ApiError::unprocessable(words),
+        other => other.into(),
+    })?;
+    let mut told = shown(&state.store().key_report().await?);
+    match step {
+        Step::Made(id) => told["made"] = json!(id),
+        Step::Found(id) => told["goesOnTo"] = json!(id),
+        _ => {}
+    }
+    Ok(json_response(StatusCode::ACCEPTED, told.to_string(), &[]))
+}
+
+fn shown(report: &KeyReport) -> Value {
+    let keys = report
+        .keys
+        .iter()
+        .map(|key| json!({"id": key.id, "current": key.current, "given": key.given, "dataKeys": key.data_keys}));
+    let rotation = &report.rotation;
+    json!({
+        "source": report.source,
+        "keys": keys.collect::<Vec<_>>(),
+        "rotation": {
+            "running": rotation.running, "total": rotation.total, "wrapped": rotation.wrapped,
+            "removed": rotation.removed, "error": rotation.error,
+        },
+    })
+}

@@ -2,7 +2,7 @@
 
 use super::status::ApiError;
 use super::view::json_response;
-use super::{ApiState, atomic, discovery, handlers, keys, openapi, review};
+use super::{ApiState, atomic, audit_log, audited, discovery, handlers, keys, openapi, review};
 use crate::access::{Identity, IdentityKind, Records};
 use axum::Extension;
 use axum::Router;
@@ -39,6 +39,9 @@ pub fn router(state: ApiState) -> Router {
         .route("/devsanctum/keys", get(keys::list).post(keys::create))
         .route("/devsanctum/links", post(keys::link))
         .route("/devsanctum/keys/{id}", axum::routing::delete(keys::end))
+        .route("/devsanctum/audit", get(audit_log::list))
+        .route("/devsanctum/audit/verify", get(audit_log::verify))
+        .route("/devsanctum/audit/prune", post(audit_log::prune))
         .fallback(|| async { ApiError::unknown_path() })
         .layer(from_fn_with_state(state.clone(), identify));
     open.merge(guarded).with_state(state)
@@ -55,14 +58,21 @@ pub fn client(router: Router, identity: Identity) -> kube::Client {
 }
 
 /// Finds out who is calling. An identity that came as an extension was put there by this program itself.
-async fn identify(State(state): State<ApiState>, mut request: Request, next: Next) -> Result<Response, ApiError> {
+async fn identify(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
     if request.extensions().get::<Identity>().is_none() {
         let header = request.headers().get(header::AUTHORIZATION).map(|v| v.as_bytes().to_vec());
-        let identity = state.authenticator().authenticate(header.as_deref(), state.clock().now()).await?;
-        must_be_active(&state, &identity).await?;
-        request.extensions_mut().insert(identity);
+        match caller(&state, header.as_deref()).await {
+            Ok(identity) => drop(request.extensions_mut().insert(identity)),
+            Err(error) => return audited::refused(&state, audited::Asked::of(&request), error).await,
+        }
     }
-    Ok(next.run(request).await)
+    audited::run(&state, request, next).await
+}
+
+async fn caller(state: &ApiState, header: Option<&[u8]>) -> Result<Identity, ApiError> {
+    let identity = state.authenticator().authenticate(header, state.clock().now()).await?;
+    must_be_active(state, &identity).await?;
+    Ok(identity)
 }
 
 /// Who was shut out is so at every door, whatever proof they still have.

@@ -5,6 +5,7 @@
 
 mod apply;
 pub mod args;
+mod audit;
 mod auth;
 mod branches;
 mod connect;
@@ -131,6 +132,7 @@ async fn ask(globals: &Globals, command: Command) -> Result<(), Failure> {
         Command::Library(args) => library::run(globals, args).await,
         Command::Auth(args) => auth::run(&connect::connect(globals).await?, args).await,
         Command::User(args) => user::run(&connect::connect(globals).await?, args).await,
+        Command::Audit(args) => audit::run(&connect::connect(globals).await?, args).await,
         Command::Key(args) => key::run(&connect::connect(globals).await?, args).await,
         Command::Explain(args) => explain::run(&args),
         Command::Kubeconfig(args) => kubeconfig::run(globals, &args),

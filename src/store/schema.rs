@@ -11,6 +11,7 @@ macro_rules! migrations {
             (1, "records", include_str!(concat!("../../migrations/", $folder, "/0001_records.sql"))),
             (2, "views", include_str!(concat!("../../migrations/", $folder, "/0002_views.sql"))),
             (3, "access", include_str!(concat!("../../migrations/", $folder, "/0003_access.sql"))),
+            (5, "audit", include_str!(concat!("../../migrations/", $folder, "/0005_audit.sql"))),
         ]
     };
 }

@@ -4,6 +4,7 @@ mod cookies;
 pub mod gate;
 mod pages;
 pub mod panel;
+mod signing;
 
 use crate::access::{Directory, SignIn};
 use crate::clock::Clock;

@@ -4,7 +4,8 @@ use crate::support::source::{Source, files};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who may use whom. `app` is the only place that knows all parts.
-const EDGES: [(&str, &[&str]); 17] = [
+const EDGES: [(&str, &[&str]); 18] = [
+    ("audit", &[]),
     ("clock", &[]),
     ("fetch", &[]),
     ("image", &[]),
@@ -12,18 +13,33 @@ const EDGES: [(&str, &[&str]); 17] = [
     ("library", &["resource"]),
     ("devcontainer", &["resource"]),
     ("plan", &["image", "resource"]),
-    ("store", &["resource"]),
+    ("store", &["audit", "resource"]),
     ("engine", &["image", "resource"]),
     ("proxy", &["resource"]),
     ("access", &["resource", "store"]),
-    ("api", &["clock", "resource", "store", "access"]),
-    ("web", &["clock", "resource", "store", "access", "api"]),
-    ("ssh", &["resource", "access", "api"]),
+    ("api", &["audit", "clock", "resource", "store", "access"]),
+    ("web", &["audit", "clock", "resource", "store", "access", "api"]),
+    ("ssh", &["audit", "resource", "access", "api"]),
     ("controllers", &["clock", "image", "resource", "plan", "engine", "proxy"]),
-    ("cli", &["resource", "fetch", "library", "devcontainer"]),
+    ("cli", &["audit", "resource", "fetch", "library", "devcontainer"]),
     (
         "app",
-        &["clock", "image", "resource", "plan", "store", "engine", "proxy", "access", "api", "web", "ssh", "controllers", "cli"],
+        &[
+            "audit",
+            "clock",
+            "image",
+            "resource",
+            "plan",
+            "store",
+            "engine",
+            "proxy",
+            "access",
+            "api",
+            "web",
+            "ssh",
+            "controllers",
+            "cli",
+        ],
     ),
 ];
 /// Libraries only one module may name.

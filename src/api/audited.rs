@@ -231,7 +231,8 @@ pub async fn opens(state: &ApiState, extensions: &http::Extensions) -> Result<()
 }
 
 fn unwritten(_: StoreError) -> ApiError {
-    ApiError::unavailable(
+    // Not 503, after which clients try again and again by themselves.
+    ApiError::internal(
         "the audit log cannot be written, so nothing is done that it would have to tell; the server's log says why",
     )
 }
@@ -354,11 +355,11 @@ where
     done.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
-/// Answers a request whose caller could not be told, and writes its row.
-pub async fn refused(state: &ApiState, asked: Asked, error: ApiError) -> Response {
+/// Answers a request whose caller may not come in, and writes its row; of some it is known who they are.
+pub async fn refused(state: &ApiState, asked: Asked, who: Option<&Identity>, error: ApiError) -> Response {
     let Some(entry) = asked.entry else { return error.into_response() };
     let ledger = state.ledger();
-    let noted = match signed(ledger, entry, None, asked.peer).await {
+    let noted = match signed(ledger, entry, who, asked.peer).await {
         Ok(entry) => Noted::new(entry),
         Err(error) => return unwritten(error).into_response(),
     };

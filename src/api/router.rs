@@ -61,18 +61,17 @@ pub fn client(router: Router, identity: Identity) -> kube::Client {
 async fn identify(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
     if request.extensions().get::<Identity>().is_none() {
         let header = request.headers().get(header::AUTHORIZATION).map(|v| v.as_bytes().to_vec());
-        match caller(&state, header.as_deref()).await {
-            Ok(identity) => drop(request.extensions_mut().insert(identity)),
-            Err(error) => return audited::refused(&state, audited::Asked::of(&request), error).await,
+        let asked = audited::Asked::of(&request);
+        let identity = match state.authenticator().authenticate(header.as_deref(), state.clock().now()).await {
+            Ok(identity) => identity,
+            Err(error) => return audited::refused(&state, asked, None, error.into()).await,
+        };
+        if let Err(error) = must_be_active(&state, &identity).await {
+            return audited::refused(&state, asked, Some(&identity), error).await;
         }
+        request.extensions_mut().insert(identity);
     }
     audited::run(&state, request, next).await
-}
-
-async fn caller(state: &ApiState, header: Option<&[u8]>) -> Result<Identity, ApiError> {
-    let identity = state.authenticator().authenticate(header, state.clock().now()).await?;
-    must_be_active(state, &identity).await?;
-    Ok(identity)
 }
 
 /// Who was shut out is so at every door, whatever proof they still have.

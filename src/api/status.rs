@@ -244,6 +244,7 @@ impl ApiError {
                 let fields: Vec<&str> = self.0.causes.iter().map(|c| c.field.as_str()).filter(|f| !f.is_empty()).collect();
                 if fields.is_empty() { self.0.reason.to_owned() } else { format!("{}: {}", self.0.reason, fields.join(", ")) }
             }
+            _ if self.0.message.starts_with(self.0.reason) => self.0.message.clone(),
             _ => format!("{}: {}", self.0.reason, self.0.message),
         }
     }

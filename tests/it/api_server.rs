@@ -223,7 +223,8 @@ async fn a_way_into_a_workspace_is_in_the_audit_log_before_it_is_opened() {
         [exec, ports, terminal]
     };
     let rows = async || {
-        let asked = AuditQuery { fields: vec![("kind", "Workspace".into())], after: Some(0), limit: 100, ..AuditQuery::default() };
+        let asked =
+            AuditQuery { fields: vec![("kind", "Workspace".into())], after: Some(0), limit: 100, ..AuditQuery::default() };
         let rows = server.api.store.audit_rows(asked).await.unwrap().into_iter().map(|row| row.entry);
         rows.filter(|entry| !entry.subresource.is_empty()).collect::<Vec<_>>()
     };

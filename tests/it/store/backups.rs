@@ -201,7 +201,7 @@ async fn a_restore_that_is_refused_changes_nothing(db: &Db) {
 
 async fn a_database_of_any_version_can_be_backed_up_and_is_left_as_it_is(db: &Db) {
     let dir = tempfile::tempdir().unwrap();
-    for version in 1..=2 {
+    for version in [1, 2, 3, 5] {
         let old = db.another().await;
         super::migrating::at_version(&old, version).await;
         let before = rows(&old).await;

@@ -78,7 +78,7 @@ impl Authenticator {
         self.note_use(&key, now);
         // A scope that cannot be read allows nothing.
         let scope: Scope = serde_json::from_str(&key.scope).map_err(|_| Unauthenticated::Unknown)?;
-        Ok(Identity { scope: Arc::new(scope), ..Identity::person(key.user) })
+        Ok(Identity { scope: Arc::new(scope), key: Some(key.id), ..Identity::person(key.user) })
     }
 
     fn note_use(&self, key: &ApiKey, now: i64) {

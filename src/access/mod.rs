@@ -59,6 +59,8 @@ pub struct Identity {
     pub makes: Vec<String>,
     /// What the key they came by may be used for.
     pub scope: Arc<Scope>,
+    /// Id of the API key they came by.
+    pub key: Option<String>,
 }
 
 impl Identity {
@@ -70,6 +72,7 @@ impl Identity {
             kind: IdentityKind::System,
             makes: Vec::new(),
             scope: Arc::default(),
+            key: None,
         }
     }
 
@@ -82,7 +85,14 @@ impl Identity {
 
     /// A person; what they may do, administrators too, is looked up when they want to.
     pub fn person(name: impl Into<String>) -> Self {
-        Self { name: name.into(), groups: Vec::new(), kind: IdentityKind::User, makes: Vec::new(), scope: Arc::default() }
+        Self {
+            name: name.into(),
+            groups: Vec::new(),
+            kind: IdentityKind::User,
+            makes: Vec::new(),
+            scope: Arc::default(),
+            key: None,
+        }
     }
 
     /// Holder of the administrator token.
@@ -93,6 +103,7 @@ impl Identity {
             kind: IdentityKind::Administrator,
             makes: Vec::new(),
             scope: Arc::default(),
+            key: None,
         }
     }
 }

@@ -233,6 +233,17 @@ impl Records {
         groups.iter().any(|group| self.membership(other, group).is_some())
     }
 
+    /// What somebody is, and in a project, in a few words: for who reads later what they did.
+    pub fn standing(&self, person: &str, project: &str) -> String {
+        match (self.person(person), self.role(person, project)) {
+            (None, _) => String::new(),
+            (Some(Person { admin: true, .. }), _) => "ADMIN".into(),
+            (Some(_), Role::None) => "USER".into(),
+            (Some(_), Role::Visitor) => "USER, VISITOR".into(),
+            (Some(_), role) => format!("USER, {}", role.name()),
+        }
+    }
+
     /// Whether there is such a project.
     pub fn has_project(&self, name: &str) -> bool {
         self.projects.contains_key(name)

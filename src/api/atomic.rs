@@ -3,6 +3,7 @@
 //! Each document is a server-side apply with strict fields. They are applied in the order given, so that one may
 //! name another before it. All that is wrong with any of them comes back in one answer.
 
+use super::audited::{self, Noted};
 use super::request::{check_manager, decode_json, read_body};
 use super::schema::FieldValidation;
 use super::served::{Served, served};
@@ -42,16 +43,22 @@ struct Document {
 }
 
 /// Applies all documents, or none.
-pub async fn apply(State(state): State<ApiState>, Extension(identity): Extension<Identity>, body: Body) -> Response {
+pub async fn apply(
+    State(state): State<ApiState>,
+    Extension(identity): Extension<Identity>,
+    noted: Option<Extension<Noted>>,
+    body: Body,
+) -> Response {
     let started = Instant::now();
-    let response = answer(&state, &identity, body).await.unwrap_or_else(IntoResponse::into_response);
+    let response = answer(&state, &identity, noted.map(|n| n.0), body).await.unwrap_or_else(IntoResponse::into_response);
     state.observer().observe("apply", "documents", response.status().as_u16(), started.elapsed());
     response
 }
 
-async fn answer(state: &ApiState, identity: &Identity, body: Body) -> Result<Response, ApiError> {
+async fn answer(state: &ApiState, identity: &Identity, noted: Option<Noted>, body: Body) -> Result<Response, ApiError> {
     let asked = decode_json(&read_body(body).await?)?;
     let asked: Asked = serde_json::from_value(asked).map_err(|e| ApiError::bad_request(format!("the body: {e}")))?;
+    noted.as_ref().filter(|_| asked.dry_run).inspect(|noted| noted.leave_out());
     check_manager("manager", &asked.manager)?;
     let count = asked.documents.len();
     if count == 0 || count > MAX_DOCUMENTS {
@@ -67,10 +74,12 @@ async fn answer(state: &ApiState, identity: &Identity, body: Body) -> Result<Res
     if !refused.is_empty() {
         return Err(ApiError::of_documents(refused, count));
     }
+    let rows = noted.clone();
     let results = transact(state.store(), asked.dry_run, Wants::default(), move |tx| {
-        Box::pin(async move { apply_all(tx, documents, force).await })
+        Box::pin(async move { apply_all(tx, documents, force, rows.as_ref()).await })
     })
     .await?;
+    noted.inspect(|noted| noted.set_written(true));
     Ok(json_response(StatusCode::OK, json!({"results": results}).to_string(), &[]))
 }
 
@@ -148,10 +157,10 @@ fn kind_of(config: &Value) -> Result<&'static Served, ApiError> {
 }
 
 /// Applies one after the other and goes on past a refusal, to find all of them. Nothing of it stays if there is any.
-async fn apply_all(tx: &mut Tx, documents: Vec<Document>, force: bool) -> Result<Vec<Value>, ApiError> {
+async fn apply_all(tx: &mut Tx, documents: Vec<Document>, force: bool, noted: Option<&Noted>) -> Result<Vec<Value>, ApiError> {
     let (count, mut done, mut refused) = (documents.len(), Vec::new(), Vec::new());
     for (index, document) in documents.into_iter().enumerate() {
-        match apply_one(tx, document, force).await {
+        match apply_one(tx, document, force, noted).await {
             Ok(action) => done.push(json!({"index": index, "action": action})),
             Err(error) if error.code() >= 500 => return Err(error),
             Err(error) => refused.push((index, error)),
@@ -160,10 +169,11 @@ async fn apply_all(tx: &mut Tx, documents: Vec<Document>, force: bool) -> Result
     if refused.is_empty() { Ok(done) } else { Err(ApiError::of_documents(refused, count)) }
 }
 
-async fn apply_one(tx: &mut Tx, document: Document, force: bool) -> Result<&'static str, ApiError> {
+async fn apply_one(tx: &mut Tx, document: Document, force: bool, noted: Option<&Noted>) -> Result<&'static str, ApiError> {
     let Document { request, config } = document;
     let before = tx.get(&request.served.key(&request.namespace, &request.name)).await?;
     let written = modify(tx, &request, Change::Apply { config, force }).await?;
+    audited::keep(noted, tx, before.as_ref(), &written, &request.served.def.kind)?;
     Ok(match before {
         None => "created",
         Some(before) if before.body == written.record.body => "unchanged",

@@ -4,6 +4,7 @@
 //! channel named by the next byte is closed.
 
 use super::ApiState;
+use super::audited::opens;
 use super::channels::{carry, framed, upgrade};
 use super::logs::{must_exist, stream_target};
 use super::request::{Params, Target};
@@ -60,6 +61,7 @@ pub async fn exec(
         tty: params.flag("tty")?,
     };
     let upgrade = upgrade("exec", &PROTOCOLS, parts).await?;
+    opens(state, &parts.extensions).await?;
     let session = state.streams().exec(stream_target(target, params)?, request).await?;
     let stopping = state.shutdown().clone();
     Ok(upgrade.on_upgrade(move |socket| async move {

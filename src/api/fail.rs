@@ -7,6 +7,15 @@ use crate::store::StoreError;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
+/// Why a request was refused, for the audit log; goes with the answer.
+#[derive(Clone)]
+pub struct Refusal {
+    /// In one word.
+    pub reason: &'static str,
+    /// In more, without what was sent.
+    pub words: String,
+}
+
 /// The operating system gives no random bytes.
 pub fn no_chance(error: getrandom::Error) -> ApiError {
     ApiError::internal(format!("no random bytes: {error}"))
@@ -64,6 +73,7 @@ impl IntoResponse for ApiError {
         let status = StatusCode::from_u16(self.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         let mut response = (status, json, self.to_status().to_string()).into_response();
+        response.extensions_mut().insert(Refusal { reason: self.reason(), words: self.noted() });
         if let Some(seconds) = self.retry_after() {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }

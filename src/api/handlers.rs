@@ -1,5 +1,6 @@
 //! One handler for all kinds: what is asked for, may they, then do it.
 
+use super::audited::{self, Noted};
 use super::deletion::Sweep;
 use super::patch::PatchKind;
 use super::record;
@@ -129,8 +130,17 @@ async fn post(call: &Call, body: Bytes) -> Result<Response, ApiError> {
     let secrets = if request.served.is_secret() { SecretData::take(&mut record) } else { SecretData::default() };
     let draft = Draft::new(&request, record, secrets, false)?;
     let (store, wants) = (call.state.store(), draft.wants(&request));
-    let written = transact(store, dry_run, wants, move |tx| Box::pin(async move { create(tx, &request, draft).await }));
-    call.written(&written.await?, dry_run)
+    let noted = call.noted();
+    let written = transact(store, dry_run, wants, move |tx| {
+        Box::pin(async move {
+            let written = create(tx, &request, draft).await?;
+            audited::keep(noted.as_ref(), tx, None, &written, &request.asked.def.kind)?;
+            Ok(written)
+        })
+    });
+    let written = written.await?;
+    call.is_noted();
+    call.written(&written, dry_run)
 }
 
 async fn put(call: &Call, body: Bytes) -> Result<Response, ApiError> {
@@ -165,6 +175,21 @@ fn object(body: Value) -> Result<Value, ApiError> {
 impl Call {
     fn name(&self) -> &str {
         self.target.name.as_deref().unwrap_or("")
+    }
+
+    /// The row that this request has in the audit log.
+    fn noted(&self) -> Option<Noted> {
+        self.parts.extensions.get().cloned()
+    }
+
+    /// What its row tells has been committed, and the row with it.
+    fn is_noted(&self) {
+        self.noted().inspect(|noted| noted.set_written(true));
+    }
+
+    /// A dry run has no row.
+    fn leave_out_if(&self, dry_run: bool) {
+        self.noted().filter(|_| dry_run).inspect(Noted::leave_out);
     }
 
     fn sight(&self) -> Option<Sight> {
@@ -209,11 +234,18 @@ impl Call {
     }
 
     async fn modify(&self, change: Change) -> Result<Response, ApiError> {
-        let (request, dry_run) = (self.write_request()?, self.params.dry_run()?);
+        let (request, dry_run, noted) = (self.write_request()?, self.params.dry_run()?, self.noted());
         let written = transact(self.state.store(), dry_run, self.wants(), move |tx| {
-            Box::pin(async move { modify(tx, &request, change).await })
+            Box::pin(async move {
+                let before = tx.get(&request.served.key(&request.namespace, &request.name)).await?;
+                let written = modify(tx, &request, change).await?;
+                audited::keep(noted.as_ref(), tx, before.as_ref(), &written, &request.asked.def.kind)?;
+                Ok(written)
+            })
         });
-        self.written(&written.await?, dry_run)
+        let written = written.await?;
+        self.is_noted();
+        self.written(&written, dry_run)
     }
 
     fn written(&self, written: &Written, dry_run: bool) -> Result<Response, ApiError> {
@@ -240,15 +272,22 @@ fn deletable(target: &Target, name: &str) -> Result<(), ApiError> {
 
 async fn delete(call: &Call, body: Bytes) -> Result<Response, ApiError> {
     let options = DeleteOptions::parse(&call.params, content_type(&call.parts.headers), &body)?;
+    call.leave_out_if(options.dry_run);
     let (request, key) = (call.write_request()?, call.key());
     if call.state.store().get(&key).await?.is_some() {
         deletable(&call.target, call.name())?;
     }
-    let dry_run = options.dry_run;
+    let (dry_run, noted) = (options.dry_run, call.noted());
     let written = transact(call.state.store(), dry_run, call.wants(), move |tx| {
-        Box::pin(async move { delete_in(tx, &request, &key, &options).await })
+        Box::pin(async move {
+            let before = tx.get(&key).await?;
+            let written = delete_in(tx, &request, &key, &options).await?;
+            audited::keep(noted.as_ref(), tx, before.as_ref(), &written, &request.asked.def.kind)?;
+            Ok(written)
+        })
     })
     .await?;
+    call.is_noted();
     if !written.gone {
         return Ok(json_response(StatusCode::OK, call.view.one(&written.record.body, true)?, &[]));
     }
@@ -283,6 +322,7 @@ async fn delete_in(tx: &mut Tx, request: &WriteRequest, key: &Key, options: &Del
 
 async fn delete_collection(call: &Call, body: Bytes) -> Result<Response, ApiError> {
     let options = std::sync::Arc::new(DeleteOptions::parse(&call.params, content_type(&call.parts.headers), &body)?);
+    call.leave_out_if(options.dry_run);
     deletable(&call.target, "")?;
     let selection = Selection::parse(&call.target, &call.params)?.seen(call.sight());
     let found = list::find_all(call.state.store(), &call.target, &selection).await?;
@@ -302,6 +342,9 @@ async fn delete_batch(
 ) -> Result<(), ApiError> {
     let Some(last) = batch.last().cloned() else { return Ok(()) };
     let wants = Wants { keys: batch.iter().map(|s| s.key.clone()).collect(), claims: Vec::new() };
+    let noted = call.noted();
+    // Each transaction has the rows of its own records: should a later one fail, the request gets another row for that.
+    noted.as_ref().inspect(|noted| noted.set_written(false));
     transact(call.state.store(), options.dry_run, wants, move |tx| {
         Box::pin(async move {
             let mut sweep = Sweep::new(tx, &request.time());
@@ -309,9 +352,16 @@ async fn delete_batch(
                 sweep = sweep.delete(stored, options.propagation);
             }
             sweep.run().await?;
+            if let Some(noted) = &noted {
+                for stored in &batch {
+                    let left = tx.get(&stored.key).await?;
+                    noted.change(tx, Some(stored), left.as_ref(), &request.asked.def.kind)?;
+                }
+            }
             Ok(Written { record: last, created: false, gone: true, warnings: Vec::new() })
         })
     })
-    .await
-    .map(|_| ())
+    .await?;
+    call.is_noted();
+    Ok(())
 }

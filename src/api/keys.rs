@@ -1,11 +1,13 @@
 //! `/devsanctum/keys`: API keys, which are no records. What one is proved by is told once, when it is made.
 
 use super::ApiState;
+use super::audited::Noted;
 use super::door::refusal;
 use super::request::{Params, decode_json, read_body};
 use super::status::ApiError;
 use super::view::json_response;
 use crate::access::{API_KEYS, Action, Decision, Identity, IdentityKind, KeyError, LINK, NewKey, Refused, Scope, issue};
+use crate::audit::{Entry, changes};
 use crate::resource::GROUP;
 use crate::store::ApiKey;
 use axum::Extension;
@@ -51,8 +53,10 @@ fn themself(who: &Identity) -> Option<String> {
 pub async fn create(
     State(state): State<ApiState>,
     Extension(who): Extension<Identity>,
+    noted: Option<Extension<Noted>>,
     body: Body,
 ) -> Result<Response, ApiError> {
+    note(noted.as_deref(), "APIKey", |_| {});
     let wanted = decode_json(&read_body(body).await?)?;
     let wanted: Wanted = serde_json::from_value(wanted).map_err(|e| ApiError::bad_request(format!("the body: {e}")))?;
     let user = wanted.user.or_else(|| themself(&who));
@@ -66,6 +70,10 @@ pub async fn create(
         KeyError::Store(error) => error.into(),
     })?;
     let mut told = shown(&key);
+    note(noted.as_deref(), "APIKey", |entry| {
+        entry.name.clone_from(&key.id);
+        entry.changes = changes(None, Some(&told));
+    });
     told["key"] = json!(text);
     Ok(json_response(StatusCode::CREATED, told.to_string(), &[]))
 }
@@ -82,14 +90,27 @@ pub async fn list(State(state): State<ApiState>, Extension(who): Extension<Ident
 pub async fn end(
     State(state): State<ApiState>,
     Extension(who): Extension<Identity>,
+    noted: Option<Extension<Noted>>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
+    note(noted.as_deref(), "APIKey", |entry| entry.name.clone_from(&id));
     // Another's key and none are the same to who may not see it.
     let missing = || ApiError::not_found_request(format!("there is no API key {id:?} of yours"));
     let key = state.store().api_key(&id).await?.ok_or_else(missing)?;
     may(&state, &who, "delete", Some(&key.user)).await.map_err(|e| if who.scope.is_all() { missing() } else { e })?;
     state.store().remove_api_key(&id).await?;
+    note(noted.as_deref(), "APIKey", |entry| entry.changes = changes(Some(&shown(&key)), None));
     Ok(json_response(StatusCode::OK, shown(&key).to_string(), &[]))
+}
+
+/// Says in the request's row what it is about.
+fn note(noted: Option<&Noted>, kind: &str, say: impl FnOnce(&mut Entry)) {
+    noted.inspect(|noted| {
+        noted.about(|entry| {
+            entry.kind = kind.into();
+            say(entry);
+        });
+    });
 }
 
 fn shown(key: &ApiKey) -> Value {
@@ -110,9 +131,16 @@ struct ForWhom {
 }
 
 /// Makes a link by which somebody sets their password: what an administrator gives to who is new, or has forgotten it.
-pub async fn link(State(state): State<ApiState>, Extension(who): Extension<Identity>, body: Body) -> Result<Response, ApiError> {
+pub async fn link(
+    State(state): State<ApiState>,
+    Extension(who): Extension<Identity>,
+    noted: Option<Extension<Noted>>,
+    body: Body,
+) -> Result<Response, ApiError> {
+    note(noted.as_deref(), "PasswordLink", |_| {});
     let asked = decode_json(&read_body(body).await?)?;
     let asked: ForWhom = serde_json::from_value(asked).map_err(|e| ApiError::bad_request(format!("the body: {e}")))?;
+    note(noted.as_deref(), "PasswordLink", |entry| entry.name.clone_from(&asked.user));
     let name = Some(asked.user.as_str());
     let action = Action { verb: "create", group: GROUP, resource: "passwordlinks", subresource: "", namespace: None, name };
     match state.directory().judge(&who, &action, false).await? {

@@ -18,6 +18,8 @@ pub mod table;
 
 mod admission;
 mod atomic;
+mod audit_log;
+mod audited;
 mod bootstrap;
 mod channels;
 mod deletion;
@@ -51,6 +53,7 @@ mod view;
 mod watch;
 mod write;
 
+pub use audited::{Ledger, Noted, finished};
 pub use bootstrap::{RESERVED, bootstrap};
 pub use prune_events::keep_pruning;
 pub use router::{client, guarded, router};

@@ -4,6 +4,7 @@
 //! of each says which port it is, as two bytes, the lower one first.
 
 use super::ApiState;
+use super::audited::opens;
 use super::channels::{carry, framed, upgrade};
 use super::logs::{must_exist, stream_target};
 use super::request::{Params, Target};
@@ -36,6 +37,7 @@ pub async fn portforward(
     let ports = ports(params)?;
     let upgrade = upgrade("portforward", &PROTOCOLS, parts).await?;
     let target = stream_target(target, params)?;
+    opens(state, &parts.extensions).await?;
     let (mut inputs, mut outputs) = (Vec::new(), StreamMap::new());
     for (channel, port) in (0u8..).step_by(2).zip(&ports) {
         // Programs that are being worked on often listen on the container's own localhost alone.

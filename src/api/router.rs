@@ -2,7 +2,7 @@
 
 use super::status::ApiError;
 use super::view::json_response;
-use super::{ApiState, atomic, discovery, handlers, keys, mail, openapi, review, secret_keys};
+use super::{ApiState, atomic, audit_log, audited, discovery, handlers, keys, mail, openapi, review, secret_keys};
 use crate::access::{Identity, IdentityKind, Records};
 use axum::Extension;
 use axum::Router;
@@ -42,6 +42,9 @@ pub fn router(state: ApiState) -> Router {
         .route("/devsanctum/secrets", get(secret_keys::show))
         .route("/devsanctum/secrets/rotate", post(secret_keys::rotate))
         .route("/devsanctum/keys/{id}", axum::routing::delete(keys::end))
+        .route("/devsanctum/audit", get(audit_log::list))
+        .route("/devsanctum/audit/verify", get(audit_log::verify))
+        .route("/devsanctum/audit/prune", post(audit_log::prune))
         .fallback(|| async { ApiError::unknown_path() })
         .layer(from_fn_with_state(state.clone(), identify));
     open.merge(guarded).with_state(state)
@@ -58,14 +61,20 @@ pub fn client(router: Router, identity: Identity) -> kube::Client {
 }
 
 /// Finds out who is calling. An identity that came as an extension was put there by this program itself.
-async fn identify(State(state): State<ApiState>, mut request: Request, next: Next) -> Result<Response, ApiError> {
+async fn identify(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
     if request.extensions().get::<Identity>().is_none() {
         let header = request.headers().get(header::AUTHORIZATION).map(|v| v.as_bytes().to_vec());
-        let identity = state.authenticator().authenticate(header.as_deref(), state.clock().now()).await?;
-        must_be_active(&state, &identity).await?;
+        let asked = audited::Asked::of(&request);
+        let identity = match state.authenticator().authenticate(header.as_deref(), state.clock().now()).await {
+            Ok(identity) => identity,
+            Err(error) => return audited::refused(&state, asked, None, error.into()).await,
+        };
+        if let Err(error) = must_be_active(&state, &identity).await {
+            return audited::refused(&state, asked, Some(&identity), error).await;
+        }
         request.extensions_mut().insert(identity);
     }
-    Ok(next.run(request).await)
+    audited::run(&state, request, next).await
 }
 
 /// Who was shut out is so at every door, whatever proof they still have.

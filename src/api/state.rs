@@ -1,5 +1,6 @@
 //! What the handlers work with.
 
+use super::audited::Ledger;
 use super::streams::WorkspaceStreams;
 use super::terminals::Terminals;
 use crate::access::{Authenticator, Directory, SignIn};
@@ -63,6 +64,7 @@ struct Parts {
     directory: Arc<Directory>,
     sign_in: Arc<SignIn>,
     terminals: Arc<Terminals>,
+    ledger: Ledger,
 }
 
 impl ApiState {
@@ -76,12 +78,18 @@ impl ApiState {
     /// Puts the parts together with what others decide by, too.
     pub fn over(config: ApiConfig, directory: Arc<Directory>, sign_in: Arc<SignIn>) -> Self {
         let authenticator = Authenticator::new(config.store.clone());
-        Self(Arc::new(Parts { config, authenticator, directory, sign_in, terminals: Arc::default() }))
+        let ledger = Ledger::new(config.store.clone(), directory.clone(), config.clock.clone());
+        Self(Arc::new(Parts { config, authenticator, directory, sign_in, terminals: Arc::default(), ledger }))
     }
 
     /// Signs people in.
     pub fn sign_in(&self) -> &SignIn {
         &self.0.sign_in
+    }
+
+    /// Writes the audit log.
+    pub fn ledger(&self) -> &Ledger {
+        &self.0.ledger
     }
 
     /// Where records lie.

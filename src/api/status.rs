@@ -237,6 +237,18 @@ impl ApiError {
         self.0.reason
     }
 
+    /// Why, for the audit log: without anything that was sent, which the words of 400 and 422 repeat.
+    pub fn noted(&self) -> String {
+        match self.0.code {
+            400 | 413 | 415 | 422 => {
+                let fields: Vec<&str> = self.0.causes.iter().map(|c| c.field.as_str()).filter(|f| !f.is_empty()).collect();
+                if fields.is_empty() { self.0.reason.to_owned() } else { format!("{}: {}", self.0.reason, fields.join(", ")) }
+            }
+            _ if self.0.message.starts_with(self.0.reason) => self.0.message.clone(),
+            _ => format!("{}: {}", self.0.reason, self.0.message),
+        }
+    }
+
     /// Seconds for a `Retry-After` header.
     pub fn retry_after(&self) -> Option<u32> {
         self.0.retry_after

@@ -4,6 +4,7 @@
 //! bytes the caller has seen of it. The channels are those of `exec`.
 
 use super::ApiState;
+use super::audited::opens;
 use super::channels::{carry, upgrade};
 use super::exec::{PROTOCOLS, said};
 use super::logs::{must_exist, stream_target};
@@ -47,7 +48,11 @@ pub async fn terminal(
     // The administrator's token may be called as a person is.
     let who = format!("{:?} {}", identity.kind, identity.name);
     let key = Key { who, target: stream_target(target, params)?, session };
-    let terminal = match state.terminals().get(&key) {
+    let there = state.terminals().get(&key);
+    if there.is_some() || offset == 0 {
+        opens(state, &parts.extensions).await?;
+    }
+    let terminal = match there {
         Some(there) => there,
         None if offset > 0 => {
             let why =

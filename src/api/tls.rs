@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io::{Error, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -117,7 +117,7 @@ pub async fn serve(
     // Watch events are small and must not wait for an acknowledgement of the last one.
     let server = axum_server::from_tcp_rustls(listener, tls.config.clone())?.map(|tls| tls.acceptor(NoDelayAcceptor::new()));
     let served = tokio::select! {
-        served = server.handle(handle).serve(router.into_make_service()) => served,
+        served = server.handle(handle).serve(router.into_make_service_with_connect_info::<SocketAddr>()) => served,
         never = keep_renewed(tls) => match never {},
     };
     waiting.abort();

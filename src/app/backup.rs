@@ -5,8 +5,9 @@ use super::{StateDir, database_url, secret_keys};
 use crate::access::Identity;
 use crate::api::streams::NoStreams;
 use crate::api::{ApiConfig, ApiState, NoObserver, client, router};
+use crate::audit::Entry;
 use crate::cli::{Globals, state_dir};
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::resource::{SETTINGS_NAME, SYSTEM_NAMESPACE, Settings, Workspace, labels};
 use crate::store::{self, BackupInfo, Checked, SecretKeys, Store, StoreConfig, StoreError};
 use clap::Parser;
@@ -107,8 +108,23 @@ async fn put_back(globals: &Globals, args: &RestoreArgs) -> Result<String, Strin
     ready(&file, &secret_keys, &info).await?;
     let url = database_url(args.database.as_ref(), state.path());
     let config = StoreConfig { url, secret_keys, keep_changes: super::KEEP_CHANGES };
-    let checked = store::replace(&file, &config, args.replace).await.map_err(|e| e.to_string())?;
+    let checked = store::replace(&file, &config, args.replace, note(&info)).await.map_err(|e| e.to_string())?;
     Ok(summary(&info, &checked))
+}
+
+/// What the audit log says of a restore. Who may read the state folder is known to the machine alone.
+fn note(info: &BackupInfo) -> Entry {
+    Entry {
+        at: SystemClock.now().as_millisecond(),
+        actor: std::env::var("USER").unwrap_or_default(),
+        how: "command-line".into(),
+        verb: "restore".into(),
+        kind: "Backup".into(),
+        name: info.at.clone(),
+        code: 200,
+        reason: format!("the backup of installation {}, revision {}", info.instance, info.revision),
+        ..Entry::default()
+    }
 }
 
 /// Opens the unpacked backup as a store, which migrates it and tries the key, and marks it as restored: from its first

@@ -2,7 +2,7 @@
 
 use super::config::Ssh;
 use super::{StateDir, in_state, listen};
-use crate::access::Directory;
+use crate::api::ApiState;
 use crate::api::streams::WorkspaceStreams;
 use crate::ssh::{self, Gateway, Keys};
 use base64::Engine as _;
@@ -57,13 +57,14 @@ impl Door {
         self,
         client: Client,
         streams: Arc<dyn WorkspaceStreams>,
-        directory: Arc<Directory>,
+        api: &ApiState,
         stop: CancellationToken,
     ) -> Result<(), String> {
         let failed = |e: std::io::Error| format!("the SSH gateway cannot listen: {e}");
         self.listener.set_nonblocking(true).map_err(failed)?;
         let listener = tokio::net::TcpListener::from_std(self.listener).map_err(failed)?;
-        let gateway = Gateway { keys: Keys::follow(client.clone(), stop.clone()), client, streams, directory };
+        let (directory, audit) = (api.directory().clone(), api.ledger().clone());
+        let gateway = Gateway { keys: Keys::follow(client.clone(), stop.clone()), client, streams, directory, audit };
         tokio::spawn(ssh::serve(listener, self.key, gateway, stop));
         Ok(())
     }

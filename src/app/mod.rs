@@ -123,8 +123,8 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     let client = client(api_router.clone(), Identity::system("devsanctum"));
     let builds = Arc::default();
     later.set(EngineStreams::new(&client, connector.clone(), &secrets, &builds));
-    door.map(|door| door.serve(client.clone(), later, api.directory().clone(), stop.clone())).transpose()?;
-    panel.serve(api_router.clone(), stop.clone())?;
+    door.map(|door| door.serve(client.clone(), later, &api, stop.clone())).transpose()?;
+    panel.serve(api_router.clone(), api.ledger().clone(), stop.clone())?;
     announce(&config, &state, &listener, &tls_files.ca_pem, &token)?;
     let serving = tls::serve(listener, api_router, &tls_files, stop.clone().cancelled_owned());
     let serving = async { serving.await.map_err(|e| format!("the API stopped: {e}")) };

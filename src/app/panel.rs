@@ -2,6 +2,7 @@
 
 use super::{Config, StateDir, in_state, listen};
 use crate::access::{Directory, Records, SignIn, digest};
+use crate::api::Ledger;
 use crate::clock::Clock;
 use crate::proxy::PanelRoute;
 use crate::store::Store;
@@ -62,12 +63,12 @@ impl Door {
     ///
     /// # Errors
     /// When the address cannot be listened on after all.
-    pub fn serve(self, api: Router, stop: CancellationToken) -> Result<(), String> {
+    pub fn serve(self, api: Router, audit: Ledger, stop: CancellationToken) -> Result<(), String> {
         let failed = |e: std::io::Error| format!("the panel cannot listen: {e}");
         self.listener.set_nonblocking(true).map_err(failed)?;
         let listener = tokio::net::TcpListener::from_std(self.listener).map_err(failed)?;
         let accounts = Arc::new(Accounts::over(api.clone()));
-        let routes = panel::router(Panel { web: self.web, api, accounts, setup: Arc::new(Mutex::new(self.setup)) });
+        let routes = panel::router(Panel { web: self.web, api, accounts, setup: Arc::new(Mutex::new(self.setup)), audit });
         tokio::spawn(async move {
             tokio::select! {
                 ended = axum::serve(listener, routes).into_future() => tracing::error!(?ended, "the panel stopped"),

@@ -5,6 +5,7 @@
 
 mod apply;
 pub mod args;
+mod audit;
 mod auth;
 mod branches;
 mod connect;
@@ -133,6 +134,7 @@ async fn ask(globals: &Globals, command: Command) -> Result<(), Failure> {
         Command::Auth(args) => auth::run(&connect::connect(globals).await?, args).await,
         Command::User(args) => user::run(&connect::connect(globals).await?, args).await,
         Command::Mail(args) => user::mail(&connect::connect(globals).await?, args).await,
+        Command::Audit(args) => audit::run(&connect::connect(globals).await?, args).await,
         Command::Key(args) => key::run(&connect::connect(globals).await?, args).await,
         Command::Secrets(args) => secrets::run(&connect::connect(globals).await?, args).await,
         Command::Explain(args) => explain::run(&args),

@@ -61,6 +61,14 @@ impl Context {
         Ok(self.client.request(request(Method::GET, address, &[], None)?).await?)
     }
 
+    /// As [`Context::ask`], with parameters.
+    ///
+    /// # Errors
+    /// As [`Context::ask`].
+    pub async fn ask_for<T: DeserializeOwned>(&self, address: &str, pairs: &Query<'_>) -> Result<T, Failure> {
+        Ok(self.client.request(request(Method::GET, address, pairs, None)?).await?)
+    }
+
     /// Sends JSON to any address.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use crate::resource::names::dns_label;
 use russh::keys::PublicKey;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Pty};
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +43,8 @@ pub struct Caller {
     pub fingerprint: String,
     /// The workspace it named as its user name.
     pub target: StreamTarget,
+    /// Where from.
+    pub address: Option<IpAddr>,
 }
 
 impl Caller {
@@ -69,12 +72,13 @@ pub struct Connection {
     gateway: Arc<Gateway>,
     login: Arc<Login>,
     room: Arc<Semaphore>,
+    address: Option<IpAddr>,
 }
 
 impl Connection {
     /// A connection whose caller is not known yet.
-    pub fn new(gateway: Arc<Gateway>, login: Arc<Login>) -> Self {
-        Self { gateway, login, room: Arc::new(Semaphore::new(CHANNELS)) }
+    pub fn new(gateway: Arc<Gateway>, login: Arc<Login>, address: Option<IpAddr>) -> Self {
+        Self { gateway, login, room: Arc::new(Semaphore::new(CHANNELS)), address }
     }
 
     /// The caller, and a place for one more channel where there is one.
@@ -85,7 +89,7 @@ impl Connection {
     fn identify(&self, user: &str, key: &PublicKey) -> Option<Caller> {
         let fingerprint = fingerprint(key);
         let who = self.gateway.keys.holder(&fingerprint)?;
-        Some(Caller { who, fingerprint, target: target(user)? })
+        Some(Caller { who, fingerprint, target: target(user)?, address: self.address })
     }
 }
 

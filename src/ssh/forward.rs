@@ -29,7 +29,7 @@ async fn dial(gateway: &Gateway, caller: &Caller, (host, port): (&str, u32)) -> 
     let plain = !host.is_empty() && host.len() <= MAX_HOST && !host.starts_with('-');
     let plain = plain && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_:%".contains(&b));
     let port = u16::try_from(port).ok().filter(|port| plain && *port != 0).ok_or(ChannelOpenFailure::ConnectFailed)?;
-    gateway.may(caller, "create", "portforward").await.map_err(|_| ChannelOpenFailure::AdministrativelyProhibited)?;
+    gateway.opens(caller, "portforward").await.map_err(|_| ChannelOpenFailure::AdministrativelyProhibited)?;
     awake(gateway, caller, None).await.map_err(|_| ChannelOpenFailure::ConnectFailed)?;
     gateway.streams.dial(caller.target.clone(), host, port).await.map_err(|error| {
         tracing::debug!(workspace = caller.target.name, %error, "a connection was not made");

@@ -13,7 +13,9 @@ mod wake;
 pub use keys::Keys;
 
 use crate::access::{Decision, Directory};
+use crate::api::Ledger;
 use crate::api::streams::WorkspaceStreams;
+use crate::audit::Entry;
 use connection::{Caller, Connection, Login};
 use kube::Client;
 use russh::keys::PrivateKey;
@@ -50,6 +52,8 @@ pub struct Gateway {
     pub keys: Keys,
     /// What they may do is decided from this.
     pub directory: Arc<Directory>,
+    /// Where it is told who came in.
+    pub audit: Ledger,
 }
 
 impl Gateway {
@@ -64,6 +68,35 @@ impl Gateway {
             Ok((Decision::Hidden, _)) => Err(no_workspace(&caller.target.name, &caller.target.namespace)),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// As [`Gateway::may`], and writes into the audit log that they came in, or wanted to, before they do.
+    ///
+    /// # Errors
+    /// In words for the caller, when they may not, or it cannot be written.
+    async fn opens(&self, caller: &Caller, subresource: &str) -> Result<(), String> {
+        let judged = self.may(caller, "create", subresource).await;
+        let target = &caller.target;
+        let unwritten = |_| "the audit log cannot be written, so nobody is let in: try again".to_owned();
+        let begun = self.audit.begin(&caller.who.name, &target.namespace).await.map_err(unwritten)?;
+        let (code, reason) = match &judged {
+            Ok(()) => (101, "let through to the workspace".to_owned()),
+            Err(words) => (403, words.clone()),
+        };
+        let entry = Entry {
+            how: "ssh-key".into(),
+            proof: caller.fingerprint.clone(),
+            address: caller.address.map(|address| address.to_canonical().to_string()).unwrap_or_default(),
+            verb: "create".into(),
+            kind: "Workspace".into(),
+            name: target.name.clone(),
+            subresource: subresource.into(),
+            code,
+            reason,
+            ..begun
+        };
+        self.audit.write(entry).await.map_err(unwritten)?;
+        judged
     }
 
     /// Waits until a caller who could use the workspace no longer may.
@@ -144,7 +177,8 @@ async fn carry(
     stop: CancellationToken,
 ) -> Result<(), russh::Error> {
     let (login, mut keys) = (Arc::new(Login::default()), gateway.keys.clone());
-    let connection = Connection::new(gateway.clone(), login.clone());
+    let address = stream.peer_addr().ok().map(|peer| peer.ip());
+    let connection = Connection::new(gateway.clone(), login.clone(), address);
     let began = tokio::time::timeout(LOGIN_GRACE, run_stream(config, stream, connection)).await;
     let mut session = began.map_err(|_| russh::Error::ConnectionTimeout)??;
     let handle = session.handle();

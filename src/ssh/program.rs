@@ -111,7 +111,7 @@ async fn start(
     read: &mut ChannelReadHalf,
     write: &Write,
 ) -> Result<Option<(ExecSession, Vec<ExecInput>)>, String> {
-    gateway.may(caller, "create", "exec").await?;
+    gateway.opens(caller, "exec").await?;
     let tty = asked.tty;
     let (tell, mut told) = unbounded_channel();
     let mut waking = pin!(awake(gateway, caller, Some(tell)));

@@ -12,6 +12,7 @@
 
 mod ahead;
 mod aside;
+mod audit;
 mod backup;
 mod check;
 mod compact;
@@ -42,6 +43,7 @@ mod watch;
 mod writer;
 
 pub use ahead::Wants;
+pub use audit::AuditQuery;
 pub use backup::{BackupInfo, backup, verify};
 pub use check::Checked;
 pub use credentials::{Credential, OneTime};

@@ -4,7 +4,8 @@
 use super::backup::{connect, verify};
 use super::check::{self, Checked};
 use super::database::{Database, Dialect, file_url};
-use super::{BackupInfo, Keyring, StoreConfig, StoreError, leases, schema, tables};
+use super::{BackupInfo, Keyring, StoreConfig, StoreError, audit, leases, schema, tables};
+use crate::audit::Entry;
 use sha2::{Digest, Sha256};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 use std::fs::{File, OpenOptions};
@@ -44,12 +45,13 @@ pub async fn unpack(backup: &Path, into: &Path) -> Result<BackupInfo, StoreError
 }
 
 /// Puts the store that lies in a file into a database, in one transaction, and checks it there before that is
-/// committed. Records that are there go only if `over` says so.
+/// committed. Records that are there go only if `over` says so. The audit log that is there stays where it goes on from that
+/// of the backup, and goes with the records where it is another one's; `note` becomes its next row, which says what was done.
 ///
 /// # Errors
 /// When the database is of a newer version, in use by a control plane, or holds records; when what was put in does not
 /// pass the check. Nothing is changed then, except that an empty database has got its tables.
-pub async fn replace(from: &Path, config: &StoreConfig, over: bool) -> Result<Checked, StoreError> {
+pub async fn replace(from: &Path, config: &StoreConfig, over: bool, note: Entry) -> Result<Checked, StoreError> {
     let database = Database::new(&config.url)?;
     let mut look = database.connect_to_read().await?;
     let newer = schema::refuse_newer(&mut look, database.dialect).await;
@@ -65,7 +67,8 @@ pub async fn replace(from: &Path, config: &StoreConfig, over: bool) -> Result<Ch
     let mut tx = conn.begin_with(begin).await?;
     refuse_in_use(&mut tx, database.dialect, over).await?;
     let mut source = Database::existing(&file_url(from))?.connect_to_read().await?;
-    let all = tables::of_file(&mut source).await?;
+    let mut all = tables::of_file(&mut source).await?;
+    let note = keep_audit(&mut tx, &mut source, &mut all, note).await?;
     for table in all.iter().rev() {
         tx.execute(AssertSqlSafe(format!("DELETE FROM {}", table.name))).await?;
     }
@@ -73,6 +76,7 @@ pub async fn replace(from: &Path, config: &StoreConfig, over: bool) -> Result<Ch
         table.copy(&mut source, Some(&mut tx), &mut Sha256::new()).await?;
     }
     let _ = source.close().await;
+    audit::append(&mut tx, vec![note]).await?;
     let checked = check::check(&mut tx, database.dialect, Some(&ring)).await?;
     if !checked.findings.is_empty() {
         let words = checked.findings.join("; ");
@@ -81,6 +85,23 @@ pub async fn replace(from: &Path, config: &StoreConfig, over: bool) -> Result<Ch
     tx.commit().await?;
     conn.close().await?;
     Ok(checked)
+}
+
+/// Leaves the log that is there, if that of the backup is how it was once: what was done since stays told. Says of another
+/// one where it ended, before it goes.
+async fn keep_audit(
+    here: &mut AnyConnection,
+    source: &mut AnyConnection,
+    all: &mut Vec<tables::Table>,
+    mut note: Entry,
+) -> Result<Entry, StoreError> {
+    if audit::continues(here, source).await? {
+        all.retain(|table| !table.name.starts_with("audit"));
+        note.reason.push_str("; the log that was here goes on");
+    } else if let Some(ended) = audit::end_of(here).await? {
+        note.reason.push_str(&format!("; the log goes on from the backup's, the one that was here ended with {ended}"));
+    }
+    Ok(note)
 }
 
 /// A control plane that writes to the database would go on with what it remembers of it. On SQLite the state folder's

@@ -12,6 +12,7 @@ macro_rules! migrations {
             (2, "views", include_str!(concat!("../../migrations/", $folder, "/0002_views.sql"))),
             (3, "access", include_str!(concat!("../../migrations/", $folder, "/0003_access.sql"))),
             (4, "welcome", include_str!(concat!("../../migrations/", $folder, "/0004_welcome.sql"))),
+            (5, "audit", include_str!(concat!("../../migrations/", $folder, "/0005_audit.sql"))),
             (6, "seal", include_str!(concat!("../../migrations/", $folder, "/0006_seal.sql"))),
         ]
     };

@@ -7,6 +7,7 @@ use super::links::Links;
 use super::pending::{Pending, Row};
 use super::rows::{self, RECORD};
 use super::{Change, ChangeType, Key, KindId, Put, StoreError, Stored};
+use crate::audit::Entry;
 use bytes::Bytes;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
@@ -27,6 +28,8 @@ pub struct Tx {
     pub(super) revision: i64,
     /// Changes made by this batch so far.
     pub(super) changes: Vec<Change>,
+    /// Rows of the audit log that this batch is to write at its end.
+    pub(super) noted: Vec<Entry>,
     /// Writes held back, of earlier jobs of this batch and of this job.
     pub(super) earlier: Pending,
     pub(super) mine: Pending,

@@ -10,7 +10,7 @@ use super::feed::Feed;
 use super::keyring::Keyring;
 use super::pending::Pending;
 use super::tx::Tx;
-use super::{Job, StoreError, Wants, log};
+use super::{Job, StoreError, Wants, audit, log};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, Row};
@@ -152,6 +152,7 @@ impl Writer {
             ring: self.ring.clone(),
             revision: 0,
             changes: Vec::new(),
+            noted: Vec::new(),
             earlier: Pending::default(),
             mine: Pending::default(),
             known: HashMap::new(),
@@ -200,6 +201,10 @@ impl Writer {
             done = tasks.len();
         }
         tx.flush_earlier().await?;
+        if !tx.noted.is_empty() {
+            tx.wrote = true;
+            audit::append(&mut tx.conn, take(&mut tx.noted)).await?;
+        }
         if tx.wrote {
             log::append(&mut tx.conn, &tx.changes).await?;
             tx.conn.execute(AssertSqlSafe(self.database.commit(tx.revision))).await?;
@@ -223,7 +228,7 @@ impl Writer {
 
     /// Runs one job and, if it fails, takes back what it wrote and nothing else.
     async fn run_one(&self, tx: &mut Tx, task: &mut Box<dyn Task>) -> Result<(), StoreError> {
-        let (revision, changes) = (tx.revision, tx.changes.len());
+        let (revision, changes, noted) = (tx.revision, tx.changes.len(), tx.noted.len());
         tx.touched = false;
         let kept = task.run(tx).await && !tx.unsure;
         let (seen, mine, broken) = (take(&mut tx.seen), take(&mut tx.mine), tx.broken.take());
@@ -234,6 +239,7 @@ impl Writer {
         }
         tx.revision = revision;
         tx.changes.truncate(changes);
+        tx.noted.truncate(noted);
         if tx.unsure {
             return Err(StoreError::Database(broken.unwrap_or_else(|| "a write was cut off".into())));
         }

@@ -8,6 +8,7 @@ mod pages;
 pub mod panel;
 mod providers;
 mod setup;
+mod signing;
 pub mod sockets;
 mod welcome;
 

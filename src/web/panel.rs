@@ -3,9 +3,9 @@
 use super::accounts::Accounts;
 use super::cookies::{self, Cookies};
 use super::gate::{may_open, visitor};
-use super::{Web, forms, pages, providers, setup, welcome as arrival};
+use super::{Web, forms, pages, providers, setup, signing, welcome as arrival};
 use crate::access::{Identity, Refused, SignedIn, Visitor};
-use crate::api::client;
+use crate::api::{Ledger, Noted, client, finished};
 use crate::resource::Workspace;
 use crate::store::Session;
 use axum::extract::{Path, Query, Request, State};
@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Form, Router};
+use axum::{Extension, Form, Router};
 use kube::Api;
 use kube::api::ListParams;
 use serde::Deserialize;
@@ -36,6 +36,8 @@ pub struct Panel {
     pub accounts: Arc<Accounts>,
     /// SHA-256 of the token that the first administrator is made with; gone once that is done.
     pub setup: Arc<Mutex<Option<[u8; 32]>>>,
+    /// Where what people do here is told.
+    pub audit: Ledger,
 }
 
 /// The panel's routes.
@@ -67,15 +69,33 @@ pub fn router(panel: Panel) -> Router {
 
 /// What changes something comes from a page of the panel's own: SameSite cookies do not tell workspaces' hosts from it.
 async fn own_forms_only(State(panel): State<Panel>, request: Request, next: Next) -> Response {
-    if !is_safe(request.method()) && !is_own(request.headers(), &panel.web.panel.origin()) {
-        // A proxy whose request is not read to its end takes that for a broken connection.
-        let _ = axum::body::to_bytes(request.into_body(), MAX_FORM).await;
-        return pages::trouble(StatusCode::FORBIDDEN, "This form was not sent by the panel itself.");
-    }
-    let mut answer = next.run(request).await;
+    let tells = !is_safe(request.method()) || signing::is_return(request.uri().path());
+    let mut answer = if tells { form(panel, request, next).await } else { next.run(request).await };
     let headers = answer.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(header::HeaderValue::from_static("no-store"));
     answer
+}
+
+/// Lets a form pass, and has it told in the audit log before it is answered.
+async fn form(panel: Panel, request: Request, next: Next) -> Response {
+    let (headers, path) = (request.headers().clone(), request.uri().path().to_owned());
+    let session = panel.session(&headers).await;
+    let Ok(entry) = signing::entry(&panel.audit, &path, session.as_ref(), &by(&headers)).await else {
+        return pages::trouble(StatusCode::SERVICE_UNAVAILABLE, "That cannot be done now. Try again.");
+    };
+    // What a provider sends back is known by the browser that was sent there.
+    let own = is_own(&headers, &panel.web.panel.origin()) || (is_safe(request.method()) && signing::is_return(&path));
+    let noted = Noted::new(entry);
+    finished(panel.audit, noted.clone(), request, async move |request: Request| {
+        if own {
+            return next.run(request).await;
+        }
+        // A proxy whose request is not read to its end takes that for a broken connection.
+        let _ = axum::body::to_bytes(request.into_body(), MAX_FORM).await;
+        noted.about(|entry| entry.reason = "the form was not sent by the panel itself".into());
+        pages::trouble(StatusCode::FORBIDDEN, "This form was not sent by the panel itself.")
+    })
+    .await
 }
 
 fn is_safe(method: &Method) -> bool {
@@ -118,8 +138,22 @@ pub(super) fn refused(error: &Refused) -> (StatusCode, String) {
     (status, format!("{first}{}.", letters.as_str()))
 }
 
-/// Lets in who has just signed in.
-pub(super) fn welcome(signed_in: &SignedIn, next: &str) -> Response {
+impl Panel {
+    /// Lets somebody in who has just signed in, and says in their row, and in their record, who that is and how they came.
+    pub(super) async fn welcome(&self, noted: &Noted, how: &str, signed_in: &SignedIn, next: &str) -> Response {
+        let session = self.web.sign_in.session(signed_in.session.reveal(), None, self.web.clock.now()).await.ok().flatten();
+        match signing::signed_in(&self.audit, noted, how, &signed_in.user, session.as_ref()).await {
+            Ok(()) => {
+                let provider = how.strip_prefix(signing::PROVIDER).map_or_else(|| "LOCAL".to_owned(), str::to_uppercase);
+                self.accounts.signed_in(&signed_in.user, &provider, self.web.clock.now()).await;
+                welcome(signed_in, next)
+            }
+            Err(_) => pages::trouble(StatusCode::SERVICE_UNAVAILABLE, "You cannot be signed in now. Try again."),
+        }
+    }
+}
+
+fn welcome(signed_in: &SignedIn, next: &str) -> Response {
     let mut answer = pages::go_on("Signed in", pages::own_path(next));
     let cookies = [
         cookies::set(cookies::SESSION, signed_in.session.reveal(), COOKIE_LASTS),
@@ -182,15 +216,19 @@ struct Login {
     next: String,
 }
 
-async fn login(State(panel): State<Panel>, headers: HeaderMap, Form(form): Form<Login>) -> Response {
+async fn login(
+    State(panel): State<Panel>,
+    Extension(noted): Extension<Noted>,
+    headers: HeaderMap,
+    Form(form): Form<Login>,
+) -> Response {
     let Web { sign_in, clock, .. } = &panel.web;
     match sign_in.sign_in(&form.email, form.password.into(), &by(&headers), clock.now()).await {
-        Ok(signed_in) => {
-            panel.accounts.signed_in(&signed_in.user, "LOCAL", clock.now()).await;
-            welcome(&signed_in, &form.next)
-        }
+        Ok(signed_in) => panel.welcome(&noted, "password", &signed_in, &form.next).await,
         Err(error) => {
             let (status, words) = refused(&error);
+            let whose = panel.audit.holder_of(&form.email).await.ok().flatten();
+            signing::refused(&noted, status, &error.to_string(), whose.as_deref());
             login_form(&panel, status, &form.email, &form.next, Some(&words)).await
         }
     }
@@ -251,14 +289,16 @@ struct NewPassword {
 async fn password(
     State(panel): State<Panel>,
     Path(token): Path<String>,
+    Extension(noted): Extension<Noted>,
     headers: HeaderMap,
     Form(form): Form<NewPassword>,
 ) -> Response {
     let web = &panel.web;
     match web.sign_in.take_link(&token, form.password.into(), &by(&headers), web.clock.now()).await {
-        Ok(signed_in) => welcome(&signed_in, "/"),
+        Ok(signed_in) => panel.welcome(&noted, "link", &signed_in, "/").await,
         Err(error) => {
             let (status, words) = refused(&error);
+            signing::refused(&noted, status, &error.to_string(), None);
             pages::set_password(status, Some(&words))
         }
     }
@@ -288,13 +328,22 @@ struct Change {
     password: String,
 }
 
-async fn change_password(State(panel): State<Panel>, headers: HeaderMap, Form(form): Form<Change>) -> Response {
+async fn change_password(
+    State(panel): State<Panel>,
+    Extension(noted): Extension<Noted>,
+    headers: HeaderMap,
+    Form(form): Form<Change>,
+) -> Response {
     let Some(session) = panel.session(&headers).await else { return to_login("/account") };
     let Web { sign_in, clock, .. } = &panel.web;
     let (old, new, by) = (form.old.into(), form.password.into(), by(&headers));
     match sign_in.change_password(&session, old, new, &by, clock.now()).await {
         Ok(()) => shown(&panel, &headers, Some("Your password was changed."), None).await,
-        Err(error) => shown(&panel, &headers, None, Some(&refused(&error).1)).await,
+        Err(error) => {
+            let (status, words) = refused(&error);
+            signing::refused(&noted, status, &error.to_string(), Some(&session.user));
+            shown(&panel, &headers, None, Some(&words)).await
+        }
     }
 }
 

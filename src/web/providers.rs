@@ -3,17 +3,19 @@
 use super::accounts::{NewAccount, NoAccount};
 use super::cookies::{self, Cookies};
 use super::pages;
-use super::panel::{Panel, by, refused, to_login, welcome};
+use super::panel::{Panel, by, refused, to_login};
+use super::signing;
 use super::welcome::{Way, take_up};
 use crate::access::oauth::{Answer, Asking, Discovered, OAuthError, Person};
 use crate::access::{Back, Intent, SignedIn, Token};
+use crate::api::Noted;
 use crate::mail;
 use crate::resource::Provider;
 use crate::store::Session;
-use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
+use axum::{Extension, Form};
 use serde::Deserialize;
 use std::sync::LazyLock;
 
@@ -163,14 +165,16 @@ pub async fn callback(
     State(panel): State<Panel>,
     Path(name): Path<String>,
     Query(said): Query<Returned>,
+    Extension(noted): Extension<Noted>,
     headers: HeaderMap,
 ) -> Response {
-    let mut answer = back(&panel, &name, &said, &headers).await.unwrap_or_else(|answer| answer);
+    noted.about(|entry| entry.how = format!("{}{name}", signing::PROVIDER));
+    let mut answer = back(&panel, &name, &said, &noted, &headers).await.unwrap_or_else(|answer| answer);
     answer.headers_mut().append(header::SET_COOKIE, cookies::set(cookies::ATTEMPT, "", 0));
     answer
 }
 
-async fn back(panel: &Panel, name: &str, said: &Returned, headers: &HeaderMap) -> Result<Response, Response> {
+async fn back(panel: &Panel, name: &str, said: &Returned, noted: &Noted, headers: &HeaderMap) -> Result<Response, Response> {
     let web = &panel.web;
     let cookies = Cookies::read(headers);
     let browser = cookies.get(cookies::ATTEMPT).unwrap_or_default();
@@ -185,13 +189,26 @@ async fn back(panel: &Panel, name: &str, said: &Returned, headers: &HeaderMap) -
     let answer = Answer { code: &said.code, issuer: said.iss.as_deref() };
     let person = asking.finish(&answer, attempt).await.map_err(|error| failed(name, &error))?;
     match intent {
-        Intent::SignIn => sign_in(panel, name, &person, &next, headers).await,
-        Intent::Connect(user) => connected(panel, name, &person, &user, headers).await,
-        Intent::Accept(token) => take_up(panel, &token, Way::By(name, &person), headers).await,
+        Intent::SignIn => sign_in(panel, name, &person, &next, noted, headers).await,
+        Intent::Connect(user) => {
+            noted.about(|entry| (entry.verb, entry.kind, entry.name) = ("connect".into(), "User".into(), user.clone()));
+            connected(panel, name, &person, &user, headers).await
+        }
+        Intent::Accept(token) => {
+            noted.about(|entry| (entry.verb, entry.kind) = ("accept".into(), "User".into()));
+            take_up(panel, &token, Way::By(name, &person), noted, headers).await
+        }
     }
 }
 
-async fn sign_in(panel: &Panel, provider: &str, person: &Person, next: &str, headers: &HeaderMap) -> Result<Response, Response> {
+async fn sign_in(
+    panel: &Panel,
+    provider: &str,
+    person: &Person,
+    next: &str,
+    noted: &Noted,
+    headers: &HeaderMap,
+) -> Result<Response, Response> {
     let web = &panel.web;
     let known = web.sign_in.by_provider(person, provider, &by(headers), web.clock.now()).await;
     let signed_in = match known {
@@ -202,8 +219,7 @@ async fn sign_in(panel: &Panel, provider: &str, person: &Person, next: &str, hea
             return Err(pages::trouble(status, &words));
         }
     };
-    panel.accounts.signed_in(&signed_in.user, &provider.to_uppercase(), web.clock.now()).await;
-    Ok(welcome(&signed_in, next))
+    Ok(panel.welcome(noted, &format!("{}{provider}", signing::PROVIDER), &signed_in, next).await)
 }
 
 /// Somebody whom nobody knows here. An account of the same e-mail address is not theirs for that.

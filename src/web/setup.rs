@@ -1,14 +1,14 @@
 //! The first administrator, who is made with the set-up token.
 
-use super::pages;
-use super::panel::{Panel, by, refused, welcome};
+use super::panel::{Panel, by, refused};
+use super::{pages, signing};
 use crate::access::{Identity, Password, digest};
-use crate::api::client;
+use crate::api::{Noted, client};
 use crate::resource::User;
-use axum::Form;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use axum::{Extension, Form};
 use kube::Api;
 use kube::api::PostParams;
 use serde::Deserialize;
@@ -69,8 +69,16 @@ pub struct Setup {
 }
 
 /// Makes the first administrator.
-pub async fn setup(State(panel): State<Panel>, headers: HeaderMap, Form(form): Form<Setup>) -> Response {
-    let wrong = |status: StatusCode, words: &str| pages::setup(status, &form.token, Some(words));
+pub async fn setup(
+    State(panel): State<Panel>,
+    Extension(noted): Extension<Noted>,
+    headers: HeaderMap,
+    Form(form): Form<Setup>,
+) -> Response {
+    let wrong = |status: StatusCode, words: &str| {
+        signing::refused(&noted, status, words, None);
+        pages::setup(status, &form.token, Some(words))
+    };
     if !panel.fits(&form.token) {
         return wrong(StatusCode::FORBIDDEN, "That is not the set-up token. `devsanctum up` says where it is.");
     }
@@ -86,7 +94,7 @@ pub async fn setup(State(panel): State<Panel>, headers: HeaderMap, Form(form): F
         Ok(signed_in) => {
             *panel.setup.lock().unwrap_or_else(PoisonError::into_inner) = None;
             tracing::info!(user = %name, "the first administrator was made");
-            welcome(&signed_in, "/")
+            panel.welcome(&noted, "setup-token", &signed_in, "/").await
         }
         Err(error) => {
             let (status, words) = refused(&error);

@@ -1,16 +1,17 @@
 //! The ways to an account of one's own: an invitation, or asking for one; and back to one whose password is forgotten.
 
 use super::accounts::{NewAccount, NoAccount};
-use super::panel::{Panel, by, refused, welcome};
+use super::panel::{Panel, by, refused};
 use super::providers::{known_as, offered};
-use super::{forms, pages};
+use super::{forms, pages, signing};
 use crate::access::oauth::Person;
 use crate::access::{Password, Refused};
+use crate::api::Noted;
 use crate::resource::{Invitation, names};
-use axum::Form;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use axum::{Extension, Form};
 use kube::ResourceExt;
 use serde::Deserialize;
 
@@ -74,6 +75,7 @@ pub struct Chosen {
 pub async fn accept(
     State(panel): State<Panel>,
     Path(token): Path<String>,
+    Extension(noted): Extension<Noted>,
     headers: HeaderMap,
     Form(form): Form<Chosen>,
 ) -> Response {
@@ -91,11 +93,11 @@ pub async fn accept(
     if let Err(why) = names::dns_label(name) {
         return wrong(StatusCode::UNPROCESSABLE_ENTITY, &format!("The user name {why}.")).await;
     }
-    take_up(&panel, &token, Way::Password(name, password), &headers).await.unwrap_or_else(|answer| answer)
+    take_up(&panel, &token, Way::Password(name, password), &noted, &headers).await.unwrap_or_else(|answer| answer)
 }
 
 /// Makes the account of an invitation and signs in to it. What was begun before and not ended is gone on with.
-pub async fn take_up(panel: &Panel, token: &str, way: Way<'_>, headers: &HeaderMap) -> Result<Response, Response> {
+pub async fn take_up(panel: &Panel, token: &str, way: Way<'_>, noted: &Noted, headers: &HeaderMap) -> Result<Response, Response> {
     let (web, accounts) = (&panel.web, &panel.accounts);
     let now = web.clock.now();
     let found = invitation(panel, token).await?;
@@ -120,14 +122,16 @@ pub async fn take_up(panel: &Panel, token: &str, way: Way<'_>, headers: &HeaderM
                 let (status, words) = refused(&error);
                 pages::trouble(status, &words)
             })?;
-            (first, "LOCAL".to_owned())
+            (first, "invitation".to_owned())
         }
-        Way::By(provider, person) => (known_as(panel, provider, person, &user, headers).await?, provider.to_uppercase()),
+        Way::By(provider, person) => {
+            let signed_in = known_as(panel, provider, person, &user, headers).await?;
+            (signed_in, format!("{}{provider}", signing::PROVIDER))
+        }
     };
     accounts.accepted(&found, &user, now).await;
-    accounts.signed_in(&user, &by_what, now).await;
     tracing::info!(user, invitation = found.name_any(), "an invitation was taken up");
-    Ok(welcome(&signed_in, "/"))
+    Ok(panel.welcome(noted, &by_what, &signed_in, "/").await)
 }
 
 async fn are_open(panel: &Panel) -> Result<(), Response> {
@@ -192,6 +196,7 @@ pub struct Name {
 pub async fn confirm(
     State(panel): State<Panel>,
     Path(token): Path<String>,
+    Extension(noted): Extension<Noted>,
     headers: HeaderMap,
     Form(form): Form<Name>,
 ) -> Response {
@@ -208,10 +213,7 @@ pub async fn confirm(
         return forms::confirm(status, &applicant.email, &applicant.name, Some(words));
     }
     match web.sign_in.admit(&token, applicant, &by(&headers), now).await {
-        Ok(signed_in) => {
-            panel.accounts.signed_in(&signed_in.user, "LOCAL", now).await;
-            welcome(&signed_in, "/")
-        }
+        Ok(signed_in) => panel.welcome(&noted, "confirmation", &signed_in, "/").await,
         Err(error) => {
             let (status, words) = refused(&error);
             pages::trouble(status, &words)

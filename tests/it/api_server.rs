@@ -8,6 +8,7 @@ use devsanctum::api::streams::{
 };
 use devsanctum::api::tls;
 use devsanctum::resource::Workspace;
+use devsanctum::store::AuditQuery;
 use futures::stream::{self, BoxStream};
 use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
 use kube::api::{Api as KubeApi, AttachParams, LogParams};
@@ -210,6 +211,34 @@ async fn terminal(server: &Server, query: &str, typed: &[u8], wanted: usize) -> 
         }
     }
     Ok(shown)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_way_into_a_workspace_is_in_the_audit_log_before_it_is_opened() {
+    let (server, streams, client) = scripted().await;
+    let opened = async || {
+        let exec = client.exec("web", ["cat"], &AttachParams::default()).await.is_ok();
+        let ports = client.portforward("web", &[80]).await.is_ok();
+        let terminal = terminal(&server, "session=a", b"one", 3).await.is_ok();
+        [exec, ports, terminal]
+    };
+    let rows = async || {
+        let asked =
+            AuditQuery { fields: vec![("kind", "Workspace".into())], after: Some(0), limit: 100, ..AuditQuery::default() };
+        let rows = server.api.store.audit_rows(asked).await.unwrap().into_iter().map(|row| row.entry);
+        rows.filter(|entry| !entry.subresource.is_empty()).collect::<Vec<_>>()
+    };
+    assert_eq!(opened().await, [true; 3]);
+    let seen = rows().await;
+    let told: Vec<_> = seen.iter().map(|e| (e.verb.as_str(), e.subresource.as_str(), e.code)).collect();
+    assert_eq!(told, [("create", "exec", 101), ("create", "portforward", 101), ("create", "terminal", 101)]);
+    assert!(seen.iter().all(|e| e.name == "web" && e.namespace == "team" && e.address == "127.0.0.1"), "{seen:?}");
+    let asked = streams.asked.lock().unwrap().len();
+    server.api.sql("ALTER TABLE audit RENAME TO elsewhere").await;
+    assert_eq!(opened().await, [false; 3]);
+    assert_eq!(streams.asked.lock().unwrap().len(), asked, "the engine was not asked for anything");
+    server.api.sql("ALTER TABLE elsewhere RENAME TO audit").await;
+    server.api.shutdown.cancel();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,8 @@ use crate::support::source::{Source, files};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who may use whom. `app` is the only place that knows all parts.
-const EDGES: [(&str, &[&str]); 18] = [
+const EDGES: [(&str, &[&str]); 19] = [
+    ("audit", &[]),
     ("clock", &[]),
     ("fetch", &[]),
     ("image", &[]),
@@ -12,19 +13,20 @@ const EDGES: [(&str, &[&str]); 18] = [
     ("library", &["resource"]),
     ("devcontainer", &["resource"]),
     ("plan", &["image", "resource"]),
-    ("store", &["resource"]),
+    ("store", &["audit", "resource"]),
     ("engine", &["image", "resource"]),
     ("proxy", &["resource"]),
     ("access", &["resource", "store", "fetch"]),
     ("mail", &["clock", "resource", "store", "access"]),
-    ("api", &["clock", "resource", "store", "access", "mail"]),
-    ("web", &["clock", "resource", "store", "access", "mail", "api"]),
-    ("ssh", &["resource", "access", "api"]),
+    ("api", &["audit", "clock", "resource", "store", "access", "mail"]),
+    ("web", &["audit", "clock", "resource", "store", "access", "mail", "api"]),
+    ("ssh", &["audit", "resource", "access", "api"]),
     ("controllers", &["clock", "image", "resource", "plan", "engine", "proxy"]),
-    ("cli", &["resource", "fetch", "library", "devcontainer"]),
+    ("cli", &["audit", "resource", "fetch", "library", "devcontainer"]),
     (
         "app",
         &[
+            "audit",
             "clock",
             "image",
             "resource",

@@ -391,3 +391,36 @@ async fn a_reader_that_leaves_is_no_error() {
     }
     assert!(cli.run(&["version"]).await.ok().starts_with("devsanctum "));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_log_is_listed_verified_and_pruned() {
+    let served = Served::new(Api::with_streams(Arc::new(Echo), 100_000).await).await;
+    let cli = served.cli();
+    cli.run(&["apply", "-f", &cli.file("team.yaml", TEAM)]).await.ok();
+    cli.run(&["exec", "-n", "team", "web", "--", "0"]).await.ok();
+    let run = cli.run(&["audit", "list", "--kind", "ws", "--since", "1h"]).await;
+    let lines: Vec<Vec<&str>> = run.ok().lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines.len(), 3, "{run:?}");
+    // The connection's own address.
+    let (by, made) = (["admin", "admin-token", "127.0.0.1"], lines[2][5] == "apply" || lines[2][5] == "patch");
+    assert!(lines[1][2..5] == by && lines[1][5..10] == ["create", "Workspace/web/exec", "in", "team", "101"], "{run:?}");
+    assert!(lines[2][2..5] == by && made && lines[2][6..10] == ["Workspace/web", "in", "team", "201"], "{run:?}");
+    let json: Value = serde_json::from_str(cli.run(&["audit", "list", "--limit", "0", "-o", "json"]).await.ok()).unwrap();
+    let count = json.as_array().unwrap().len();
+    assert!(count >= 5 && json[0]["subresource"] == "exec", "{json}");
+    let csv = cli.run(&["audit", "list", "--user", "admin", "--verb", "create", "-o", "csv"]).await;
+    assert!(csv.ok().starts_with("seq,time,user,") && csv.out.lines().count() == 2, "{csv:?}");
+    assert_eq!(cli.run(&["audit", "list", "-n", "nowhere"]).await.ok().lines().count(), 1);
+    let bad = cli.run(&["audit", "list", "--since", "yesterday"]).await;
+    assert!(bad.code == 2 && bad.err.contains("2026-01-31"), "{bad:?}");
+
+    let verified = cli.run(&["audit", "verify"]).await;
+    assert!(verified.ok().contains(&format!("intact: {count} rows")), "{verified:?}");
+    let head = verified.out.split_whitespace().find(|word| word.len() == 64).unwrap().to_owned();
+    cli.run(&["audit", "verify", "--head", &head]).await.ok();
+    let pruned = cli.run(&["audit", "prune", "--before", "2020-01-01"]).await;
+    assert_eq!(pruned.ok(), "0 rows pruned, up to row 0\n");
+    served.api.sql("UPDATE audit SET actor = 'eve' WHERE seq = 2").await;
+    let verified = cli.run(&["audit", "verify"]).await;
+    assert!(verified.code == 1 && verified.out.starts_with("row 2 does not say"), "{verified:?}");
+}

@@ -1,5 +1,6 @@
 //! The store's contract, on SQLite and on a real PostgreSQL.
 
+mod audit;
 mod backups;
 mod cut;
 mod harness;

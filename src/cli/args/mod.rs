@@ -1,11 +1,13 @@
 //! What may be typed: commands and flags, named as kubectl names them.
 
 mod access;
+mod audit;
 mod image;
 mod library;
 mod workspace;
 
 pub use access::*;
+pub use audit::*;
 pub use image::*;
 pub use library::*;
 pub use workspace::*;
@@ -121,6 +123,8 @@ pub enum Command {
     User(UserArgs),
     /// See whether mail arrives
     Mail(MailArgs),
+    /// Show, verify and cut the log of who did what
+    Audit(AuditArgs),
     /// Print a kubeconfig for kubectl
     Kubeconfig(KubeconfigArgs),
     /// Print the schemas of the kinds

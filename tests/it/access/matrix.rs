@@ -20,7 +20,7 @@ const SUBJECTS: [&str; 14] = [
 ];
 
 /// What an address is filled with: project and name, by what it is to the people of `team`.
-fn objects(path: &str) -> Vec<(&'static str, &'static str, &'static str)> {
+pub fn objects(path: &str) -> Vec<(&'static str, &'static str, &'static str)> {
     let named = path.contains("{name}");
     let kind = path.split("/{name}").next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
     let in_project = path.contains("{namespace}");
@@ -70,7 +70,7 @@ fn objects(path: &str) -> Vec<(&'static str, &'static str, &'static str)> {
 }
 
 /// What the documents do not list: streams, reviews, what is no record.
-const BESIDE: [(&str, &str); 17] = [
+const BESIDE: [(&str, &str); 21] = [
     ("get", "/apis/devsanctum.io/v1/namespaces/{namespace}/workspaces/{name}/log"),
     ("get", "/apis/devsanctum.io/v1/namespaces/{namespace}/workspaces/{name}/exec"),
     ("get", "/apis/devsanctum.io/v1/namespaces/{namespace}/workspaces/{name}/terminal"),
@@ -88,10 +88,14 @@ const BESIDE: [(&str, &str); 17] = [
     ("get", "/devsanctum/keys"),
     ("get", "/devsanctum/secrets"),
     ("post", "/devsanctum/secrets/rotate"),
+    ("get", "/devsanctum/audit"),
+    ("get", "/devsanctum/audit/verify"),
+    ("post", "/devsanctum/audit/prune"),
+    ("post", "/devsanctum/mail"),
 ];
 
 /// All operations there are, in order: method and address.
-async fn operations(town: &Town) -> Vec<(String, String)> {
+pub async fn operations(town: &Town) -> Vec<(String, String)> {
     let read = async |path: &str| {
         serde_json::from_str::<Value>(&town.raw(Some("admin"), "GET", path, "", String::new()).await.1).unwrap()
     };
@@ -110,7 +114,7 @@ async fn operations(town: &Town) -> Vec<(String, String)> {
 }
 
 /// A body that is in order, so that only the door can object to it.
-async fn body(town: &Town, method: &str, path: &str) -> (String, String) {
+pub async fn body(town: &Town, method: &str, path: &str) -> (String, String) {
     let json = "application/json".to_owned();
     match method {
         "patch" => (json!({"metadata": {"labels": {"touched": "yes"}}}).to_string(), "application/merge-patch+json".to_owned()),
@@ -168,7 +172,7 @@ async fn row(town: &Town, method: &str, path: &str) -> String {
     codes
 }
 
-async fn people() -> Town {
+pub async fn people() -> Town {
     let mut town = Town::new().await;
     let list = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect();
     let reads = Scope { verbs: list(&["get", "list", "watch"]), projects: list(&["team"]), ..Scope::default() };

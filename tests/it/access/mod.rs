@@ -1,7 +1,9 @@
 //! Who may do what, asked of the real API as people with API keys.
 
+mod audit;
 mod keys;
 mod matrix;
+mod panel;
 mod roles;
 mod sign_in;
 mod watching;

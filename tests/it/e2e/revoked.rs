@@ -114,16 +114,6 @@ impl Trial<'_, '_> {
         api.patch(name, &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await.unwrap();
     }
 
-    async fn signed_in(&self) -> Browser {
-        let mut browser = Browser::new(self.world.web);
-        let login = format!("{}/login", panel(self.world));
-        let form = [("email", "ada@example.com"), ("password", PASSWORDS[self.password])];
-        // Her guesses are counted for a browser that nobody knows; this one is as good as any.
-        let answer = browser.submit(&login, &form).await;
-        assert_eq!(answer.code, 200, "{}", answer.body);
-        browser
-    }
-
     /// Takes away, and gives back: how long requests and a connection went on.
     async fn measure(&mut self, way: &str, browser: &mut Browser) -> (Duration, Duration) {
         let opened = browser.open(&self.url()).await;
@@ -154,7 +144,7 @@ impl Trial<'_, '_> {
                 assert_eq!(answer.code, 302);
             }
             "another password" => {
-                let mut elsewhere = self.signed_in().await;
+                let mut elsewhere = self.signed_in_known(browser).await;
                 let (old, new) = (PASSWORDS[self.password], PASSWORDS[1 - self.password]);
                 let url = format!("{}/account/password", panel(self.world));
                 let changed = elsewhere.submit(&url, &[("old", old), ("password", new)]).await;

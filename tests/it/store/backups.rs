@@ -2,6 +2,7 @@
 
 use super::harness::*;
 use super::on_both;
+use devsanctum::audit::Entry;
 use devsanctum::store::{self, BackupInfo, SecretKey, Store, StoreConfig, StoreError};
 use sqlx::Row;
 use std::collections::BTreeMap;
@@ -61,6 +62,10 @@ async fn at_revision(db: &Db, revision: i64) -> BTreeMap<String, i64> {
     there
 }
 
+fn note() -> Entry {
+    Entry { verb: "restore".into(), code: 200, ..Entry::default() }
+}
+
 /// Unpacks a backup and puts it into a database, as `devsanctum restore` does but for the mark.
 async fn restore(file: &Path, config: &StoreConfig, over: bool) -> Result<BackupInfo, StoreError> {
     let dir = tempfile::tempdir().unwrap();
@@ -68,7 +73,7 @@ async fn restore(file: &Path, config: &StoreConfig, over: bool) -> Result<Backup
     let info = store::unpack(file, &unpacked).await?;
     let url = format!("sqlite://{}", unpacked.display());
     Store::open(&StoreConfig { url, ..config.clone() }).await?.close().await;
-    let checked = store::replace(&unpacked, config, over).await?;
+    let checked = store::replace(&unpacked, config, over, note()).await?;
     assert_eq!(checked.findings, Vec::<String>::new());
     Ok(info)
 }
@@ -196,7 +201,7 @@ async fn a_restore_that_is_refused_changes_nothing(db: &Db) {
 
 async fn a_database_of_any_version_can_be_backed_up_and_is_left_as_it_is(db: &Db) {
     let dir = tempfile::tempdir().unwrap();
-    for version in 1..=2 {
+    for version in [1, 2, 3, 5] {
         let old = db.another().await;
         super::migrating::at_version(&old, version).await;
         let before = rows(&old).await;

@@ -280,7 +280,7 @@ async fn a_backup_made_before_a_rotation_restores_with_the_key_it_was_made_with(
         let url = format!("sqlite://{}", unpacked.display());
         Store::open(&StoreConfig { url, secret_keys: secret_keys.clone(), ..db.config() }).await?.close().await;
         let config = StoreConfig { secret_keys, ..target.config() };
-        let checked = devsanctum::store::replace(&unpacked, &config, false).await?;
+        let checked = devsanctum::store::replace(&unpacked, &config, false, devsanctum::audit::Entry::default()).await?;
         assert_eq!(checked.findings, Vec::<String>::new());
         all_there(&Store::open(&config).await?).await;
         Ok::<_, StoreError>(())

@@ -112,6 +112,16 @@ impl Api {
         rows > 0
     }
 
+    /// Runs SQL beside the store.
+    pub async fn sql(&self, sql: &str) {
+        sqlx::any::install_default_drivers();
+        let file = format!("sqlite://{}", self.dir.path().join("api.db").display());
+        let url = self.database.as_ref().map_or(file, |database| database.url.clone());
+        let mut conn = sqlx::AnyConnection::connect(&url).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut conn).await.unwrap();
+        conn.close().await.unwrap();
+    }
+
     pub fn client(&self) -> kube::Client {
         client(self.open.clone(), Identity::system("test"))
     }

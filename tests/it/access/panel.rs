@@ -1,0 +1,175 @@
+//! What the audit log says of signing in and of all else that is done at the panel.
+
+use super::Town;
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use devsanctum::access::{Directory, SignIn, digest};
+use devsanctum::api::Ledger;
+use devsanctum::audit::{Entry, Row};
+use devsanctum::clock::SystemClock;
+use devsanctum::store::AuditQuery;
+use devsanctum::web::panel::{Panel, router};
+use devsanctum::web::{Accounts, Web};
+use http::Request;
+use serde_json::json;
+use std::sync::{Arc, Mutex};
+use tower::ServiceExt;
+
+const ORIGIN: &str = "http://devsanctum.localhost";
+const WORDS: &str = "correct horse battery";
+
+/// A browser at the panel, without cookies but the one of its session.
+struct Browser {
+    panel: Router,
+    session: String,
+}
+
+impl Browser {
+    fn new(town: &Town) -> Self {
+        let (store, clock) = (town.api.store.clone(), SystemClock::shared());
+        let directory = Arc::new(Directory::new(store.clone()));
+        let sign_in = Arc::new(SignIn::new(store.clone(), directory.clone()));
+        let panel = ORIGIN.parse().unwrap();
+        let web = Web { sign_in, directory: directory.clone(), store: store.clone(), clock: clock.clone(), panel };
+        let accounts = Arc::new(Accounts::over(town.api.open.clone()));
+        let setup = Arc::new(Mutex::new(Some(digest("set-up-token"))));
+        let audit = Ledger::new(store, directory, clock);
+        Self { panel: router(Panel { web, api: town.api.open.clone(), accounts, setup, audit }), session: String::new() }
+    }
+
+    /// Sends a form, from the panel's own page or another; the code, and the page.
+    async fn send(&mut self, path: &str, form: &[(&str, &str)], origin: &str) -> (u16, String) {
+        let encode = |text: &str| text.bytes().map(|b| format!("%{b:02X}")).collect::<String>();
+        let body: Vec<String> = form.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+        let request = Request::post(path)
+            .header("origin", origin)
+            .header("content-type", "application/x-www-form-urlencoded")
+            // The proxy adds the last one; what stands before it is what the browser said.
+            .header("x-forwarded-for", "203.0.113.9, 192.0.2.7")
+            .header("cookie", format!("__Host-ds_session={}", self.session))
+            .body(Body::from(body.join("&")));
+        let answer = self.panel.clone().oneshot(request.unwrap()).await.unwrap();
+        for cookie in answer.headers().get_all("set-cookie") {
+            if let Some(rest) = cookie.to_str().unwrap().strip_prefix("__Host-ds_session=") {
+                rest.split(';').next().unwrap().clone_into(&mut self.session);
+            }
+        }
+        let code = answer.status().as_u16();
+        (code, String::from_utf8_lossy(&to_bytes(answer.into_body(), usize::MAX).await.unwrap()).into_owned())
+    }
+
+    async fn form(&mut self, path: &str, form: &[(&str, &str)]) -> u16 {
+        self.send(path, form, ORIGIN).await.0
+    }
+}
+
+async fn rows(town: &Town) -> Vec<Row> {
+    town.api.store.audit_rows(AuditQuery { after: Some(0), limit: 1000, ..AuditQuery::default() }).await.unwrap()
+}
+
+/// What the one row says that came of the latest request.
+async fn told(town: &Town, seen: &mut usize) -> Entry {
+    let rows = rows(town).await;
+    assert_eq!(rows.len(), *seen + 1, "{:?}", &rows[*seen..]);
+    *seen += 1;
+    rows.into_iter().next_back().unwrap().entry
+}
+
+fn words(it: &Entry) -> (&str, &str, &str, i64) {
+    (&it.verb, &it.actor, &it.name, it.code)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signing_in_and_all_that_is_done_there_has_its_row() {
+    let town = Town::new().await;
+    let mut seen = rows(&town).await.len();
+    let mut admin = Browser::new(&town);
+    let set_up = |token: &'static str| [("token", token), ("name", "admin"), ("email", "admin@example.com"), ("password", WORDS)];
+    assert_eq!(admin.form("/setup", &set_up("guessed")).await, 403);
+    let it = told(&town, &mut seen).await;
+    assert_eq!((words(&it), it.how.as_str(), it.address.as_str()), (("set-up", "", "", 403), "anonymous", "192.0.2.7"));
+    assert_eq!(admin.form("/setup", &set_up("set-up-token")).await, 200);
+    let it = told(&town, &mut seen).await;
+    assert_eq!((words(&it), it.how.as_str(), it.role.as_str()), (("set-up", "admin", "admin", 200), "setup-token", "ADMIN"));
+    assert_eq!(it.proof.len(), 12, "the session's id: {it:?}");
+
+    // A link, and what comes of it.
+    let (code, link) =
+        town.raw(Some("admin"), "POST", "/devsanctum/links", "application/json", json!({"user": "reader"}).to_string()).await;
+    assert_eq!(code, 201);
+    let it = told(&town, &mut seen).await;
+    assert_eq!((words(&it), it.kind.as_str()), (("create", "admin", "reader", 201), "PasswordLink"));
+    let path = serde_json::from_str::<serde_json::Value>(&link).unwrap()["path"].as_str().unwrap().to_owned();
+    let mut reader = Browser::new(&town);
+    assert_eq!(reader.form(&path, &[("password", "password")]).await, 403);
+    assert_eq!(words(&told(&town, &mut seen).await), ("set-password", "", "", 403));
+    assert_eq!(reader.form(&path, &[("password", WORDS)]).await, 200);
+    let it = told(&town, &mut seen).await;
+    assert_eq!((words(&it), it.how.as_str(), it.role.as_str()), (("set-password", "reader", "reader", 200), "link", "USER"));
+    assert_eq!(reader.form(&path, &[("password", WORDS)]).await, 403, "a link works once");
+    told(&town, &mut seen).await;
+    // Not at an address of the panel: the link is in no row all the same.
+    reader.form(&format!("{path}/"), &[]).await;
+    assert_eq!(words(&told(&town, &mut seen).await), ("post", "reader", "", 404));
+
+    // Signing in, and not.
+    let mut other = Browser::new(&town);
+    assert_eq!(other.form("/login", &[("email", "reader@example.com"), ("password", "hunter2-canary")]).await, 403);
+    let it = told(&town, &mut seen).await;
+    assert_eq!((words(&it), it.how.as_str()), (("sign-in", "", "reader", 403), "anonymous"));
+    assert!(it.reason.contains("do not fit together"), "{it:?}");
+    // People type their password into the wrong field.
+    assert_eq!(other.form("/login", &[("email", "hunter2-canary"), ("password", "x")]).await, 403);
+    assert_eq!(words(&told(&town, &mut seen).await), ("sign-in", "", "", 403));
+    assert_eq!(other.form("/login", &[("password", "x")]).await, 422, "no form of ours");
+    assert_eq!(words(&told(&town, &mut seen).await), ("sign-in", "", "", 422));
+    assert_eq!(other.form("/login", &[("email", "Reader@Example.com"), ("password", WORDS)]).await, 200);
+    let signed_in = told(&town, &mut seen).await;
+    assert_eq!((words(&signed_in), signed_in.how.as_str()), (("sign-in", "reader", "reader", 200), "password"));
+
+    // At the account.
+    assert_eq!(other.form("/account/password", &[("old", "hunter2-canary"), ("password", WORDS)]).await, 200);
+    let it = told(&town, &mut seen).await;
+    assert_eq!((words(&it), it.how.as_str()), (("change-password", "reader", "reader", 403), "session"));
+    assert_eq!(it.proof, signed_in.proof, "by the session that began there");
+    let better = "a better battery staple";
+    assert_eq!(other.form("/account/password", &[("old", WORDS), ("password", better)]).await, 200);
+    assert_eq!(words(&told(&town, &mut seen).await), ("change-password", "reader", "reader", 200));
+    let end = format!("/account/sessions/{}/end", signed_in.proof);
+    assert_eq!(other.send(&end, &[], "http://evil.example.com").await.0, 403);
+    let it = told(&town, &mut seen).await;
+    assert_eq!(words(&it), ("end-session", "reader", signed_in.proof.as_str(), 403));
+    assert!(it.reason.contains("not sent by the panel"), "{it:?}");
+    assert_eq!(other.form(&end, &[]).await, 302);
+    assert_eq!(words(&told(&town, &mut seen).await), ("end-session", "reader", signed_in.proof.as_str(), 302));
+    let session = admin.session.clone();
+    assert_eq!(admin.form("/logout", &[]).await, 302);
+    let it = told(&town, &mut seen).await;
+    assert_eq!((it.verb.as_str(), it.actor.as_str(), it.code), ("sign-out", "admin", 302));
+
+    let token = path.rsplit('/').next().unwrap();
+    for row in rows(&town).await {
+        let text = format!("{row:?}");
+        for secret in ["hunter2-canary", WORDS, better, "set-up-token", token, &session] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+    assert_eq!(town.api.store.verify_audit(None).await.unwrap().wrong, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_signed_in_whose_row_cannot_be_written() {
+    let town = Town::new().await;
+    let mut browser = Browser::new(&town);
+    let form = [("token", "set-up-token"), ("name", "admin"), ("email", "admin@example.com"), ("password", WORDS)];
+    town.api.sql("ALTER TABLE audit RENAME TO elsewhere").await;
+    let (code, page) = browser.send("/setup", &form, ORIGIN).await;
+    assert!(code == 500 && browser.session.is_empty(), "{code} {page}");
+    town.api.sql("ALTER TABLE elsewhere RENAME TO audit").await;
+    let mut code = 500;
+    // The store's connection is made anew after a failure.
+    while code >= 500 {
+        code = browser.form("/login", &[("email", "admin@example.com"), ("password", WORDS)]).await;
+    }
+    assert!(code == 200 && !browser.session.is_empty(), "{code}");
+}

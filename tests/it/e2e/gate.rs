@@ -49,6 +49,11 @@ pub async fn set_up(world: &World<'_>) -> Browser {
     let done = browser.submit(&url, &with(&token)).await;
     assert_eq!(done.code, 200, "{}", done.body);
     assert_eq!(browser.submit(&url, &with(&token)).await.code, 403, "it works once");
+    // Where from is what the proxy says of its connection.
+    let asked = http::Request::get("/devsanctum/audit?verb=set-up").body(vec![]).unwrap();
+    let told: serde_json::Value = world.client.request(asked).await.unwrap();
+    let codes: Vec<i64> = told["rows"].as_array().unwrap().iter().filter_map(|row| row["code"].as_i64()).collect();
+    assert_eq!((codes, &told["rows"][1]["address"]), (vec![403, 200, 403], &json!("127.0.0.1")), "{told}");
     browser
 }
 

@@ -139,6 +139,15 @@ fn openssh_works_in_a_workspace_as_on_any_host() {
             if page.ends_with("w0 hello\n") { Ok(()) } else { Err(page) }
         })
         .await;
+        // Who came in, by which key and from where is told.
+        let asked = http::Request::get("/devsanctum/audit?user=ada&kind=Workspace").body(vec![]).unwrap();
+        let told: Value = world.client.request(asked).await.unwrap();
+        let rows = told["rows"].as_array().unwrap();
+        let of = |part: &str| rows.iter().filter(|row| row["subresource"] == part && row["code"] == 101).count();
+        assert!(of("exec") >= 4 && of("portforward") >= 1, "{told}");
+        let by = |row: &Value| row["how"] == "ssh-key" && row["address"] == "127.0.0.1" && row["name"] == "w0";
+        assert!(rows.iter().all(by), "{told}");
+
         let refused = ran(ssh(&["-W", "localhost:9", there]), b"").await;
         assert!(refused.0 != 0 && refused.2.contains("open failed: connect failed"), "{refused:?}");
 

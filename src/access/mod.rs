@@ -30,7 +30,7 @@ pub use records::{Records, Role};
 pub use scope::Scope;
 pub use sight::Sight;
 pub use sign_in::{LINK, Refused, SignIn, SignedIn, Token, Visitor, digest};
-pub use welcome::{Applicant, BY_MAIL, Back, INVITATION, Intent, purpose};
+pub use welcome::{Applicant, BY_MAIL, Back, INVITATION, Intent, Invited, purpose};
 
 use crate::resource::User;
 use std::sync::Arc;

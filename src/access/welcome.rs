@@ -60,6 +60,15 @@ pub struct Back {
     pub intent: Intent,
 }
 
+/// Whom a mail has invited. A record that speaks of another address by now is not what it was about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invited {
+    /// Uid of the invitation.
+    pub uid: String,
+    /// The address that the mail went to.
+    pub email: String,
+}
+
 /// Somebody who asks for an account, until their address is confirmed.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Applicant {
@@ -193,18 +202,18 @@ impl SignIn {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn invite(&self, invitation_uid: &str, now: Timestamp) -> Result<Token, Refused> {
+    pub async fn invite(&self, invited: &Invited, now: Timestamp) -> Result<Token, Refused> {
         let token = Token::new()?;
-        self.store.remove_one_time(OF_INVITATION, &text(&invitation_uid)?).await?;
-        self.keep(&token, OF_INVITATION, &invitation_uid, INVITATION, now).await?;
+        self.store.remove_one_time(OF_INVITATION, &text(invited)?).await?;
+        self.keep(&token, OF_INVITATION, invited, INVITATION, now).await?;
         Ok(token)
     }
 
-    /// The uid of the invitation that this is taken up with; it stays as it is.
+    /// The invitation that this is taken up with; it stays as it is.
     ///
     /// # Errors
     /// [`Refused::Link`] when it works no more.
-    pub async fn invitation(&self, shown: &str, now: Timestamp) -> Result<String, Refused> {
+    pub async fn invitation(&self, shown: &str, now: Timestamp) -> Result<Invited, Refused> {
         let body = self.store.peek_one_time(digest(shown), OF_INVITATION, now.as_millisecond()).await?;
         body.and_then(|body| serde_json::from_str(&body).ok()).ok_or(Refused::Link)
     }

@@ -86,6 +86,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     let (token, tls_files) = (admin_token(&state, &store).await?, certificates(&config, &state)?);
     let (listener, door) = (listen(config.listen, "--listen")?, gateway::open(config.ssh, &state)?);
     let panel = panel::open(&config, &state, &store, clock.clone()).await?;
+    let post = Post::of(&panel.web);
     let mut proxying = Proxying::start(&config, &state, panel.route.clone(), panel.web.clone(), stop.clone())?;
 
     let metrics = Arc::new(Metrics::default());
@@ -117,7 +118,6 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
         clock: clock.clone(),
         shutdown: stop.clone(),
     };
-    let post = Post::of(&panel.web);
     let api = ApiState::over(parts, panel.web.directory.clone(), panel.web.sign_in.clone());
     let api_router = router(api.clone()).merge(guarded(&api, status::routes(app, api.directory().clone())));
     let client = client(api_router.clone(), Identity::system("devsanctum"));
@@ -126,8 +126,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     door.map(|door| door.serve(client.clone(), later, &api, stop.clone())).transpose()?;
     panel.serve(api_router.clone(), api.ledger().clone(), stop.clone())?;
     announce(&config, &state, &listener, &tls_files.ca_pem, &token)?;
-    let serving = tls::serve(listener, api_router, &tls_files, stop.clone().cancelled_owned());
-    let serving = async { serving.await.map_err(|e| format!("the API stopped: {e}")) };
+    let serving = serve_api(listener, api_router, &tls_files, stop.clone());
     let run = |stop: CancellationToken| {
         ready.send_replace(false);
         let posting = post.run(client.clone(), reports.clone(), fence.clone(), stop.clone());
@@ -148,9 +147,8 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
         });
         async move { tokio::try_join!(loops, posting).map(drop) }
     };
-    let (ttl, holder) = (config.lease, leader::name());
-    let candidate =
-        leader::Candidate { holder, ttl, store: store.clone(), stop: stop.clone(), leads, until, proxy: proxy.clone() };
+    let (ttl, holder, store) = (config.lease, leader::name(), store.clone());
+    let candidate = leader::Candidate { holder, ttl, store, stop: stop.clone(), leads, until, proxy: proxy.clone() };
     let loops = leader::alone_or_lead(!replicated, candidate, run);
     let answers = async { stop.run_until_cancelled(proxying.answers()).await.unwrap_or(Ok(())) };
     // Whichever fails ends the others; a stop waits for all, so that the lead is given back.
@@ -161,6 +159,10 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     stop.cancel();
     proxying.stop().await;
     result
+}
+
+async fn serve_api(listener: TcpListener, api: axum::Router, files: &tls::Tls, stop: CancellationToken) -> Result<(), String> {
+    tls::serve(listener, api, files, stop.cancelled_owned()).await.map_err(|e| format!("the API stopped: {e}"))
 }
 
 /// Says where all of it is: in the kubeconfig, and in the log.

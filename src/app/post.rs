@@ -1,6 +1,6 @@
 //! Mail's place in this program: invitations are brought, and the outbox is emptied, by whoever leads.
 
-use crate::access::SignIn;
+use crate::access::{Invited, SignIn};
 use crate::clock::Clock;
 use crate::controllers::{self, Courier, Invitations, Reports};
 use crate::engine::Fence;
@@ -47,7 +47,8 @@ impl Post {
 impl Courier for Post {
     async fn invite(&self, uid: &str, email: &str) -> Result<Timestamp, String> {
         let now = self.clock.now();
-        let token = self.sign_in.invite(uid, now).await.map_err(|e| e.to_string())?;
+        let invited = Invited { uid: uid.to_owned(), email: email.to_owned() };
+        let token = self.sign_in.invite(&invited, now).await.map_err(|e| e.to_string())?;
         let message = Message::invitation(&self.mailer.link(&format!("/invitation/{}", token.reveal())));
         self.mailer.send(email, &message).await.map_err(|e| e.to_string())?;
         Ok(now + crate::access::INVITATION)

@@ -1,6 +1,6 @@
 //! Makes the accounts of people who come by themselves: by an invitation, or where anybody may.
 
-use crate::access::Identity;
+use crate::access::{Identity, Invited};
 use crate::api::client;
 use crate::resource::{Group, Invitation, Registration, Settings, User, UserRole, labels, names};
 use axum::Router;
@@ -57,14 +57,13 @@ impl Accounts {
         found.is_ok_and(|settings| settings.is_some_and(|s| s.spec.registration == Registration::Open))
     }
 
-    /// The invitation with this uid, if it can still be taken up.
-    pub async fn invitation(&self, uid: &str) -> Result<Option<Invitation>, NoAccount> {
+    /// The invitation that a mail was about, if it can still be taken up.
+    pub async fn invitation(&self, invited: &Invited) -> Result<Option<Invitation>, NoAccount> {
         let all = Api::<Invitation>::all(self.0.clone()).list(&ListParams::default()).await.map_err(|e| not_now(&e))?;
         let open = |i: &Invitation| {
-            let status = i.status.as_ref();
-            i.uid().as_deref() == Some(uid)
+            (i.uid().as_ref(), &i.spec.email) == (Some(&invited.uid), &invited.email)
                 && i.metadata.deletion_timestamp.is_none()
-                && status.is_some_and(|s| s.accepted_at.is_none() && s.sent_to.as_ref() == Some(&i.spec.email))
+                && i.status.as_ref().is_none_or(|status| status.accepted_at.is_none())
         };
         Ok(all.items.into_iter().find(open))
     }

@@ -30,14 +30,14 @@ fn link_is_over() -> Response {
 /// The invitation of a link, if it can be taken up.
 async fn invitation(panel: &Panel, token: &str) -> Result<Invitation, Response> {
     let web = &panel.web;
-    let uid = web.sign_in.invitation(token, web.clock.now()).await.map_err(|error| match error {
+    let invited = web.sign_in.invitation(token, web.clock.now()).await.map_err(|error| match error {
         Refused::Link => link_is_over(),
         other => {
             let (status, words) = refused(&other);
             pages::trouble(status, &words)
         }
     })?;
-    match panel.accounts.invitation(&uid).await {
+    match panel.accounts.invitation(&invited).await {
         Ok(Some(found)) => Ok(found),
         Ok(None) => Err(link_is_over()),
         Err(why) => Err(said(&why)),

@@ -28,10 +28,13 @@ async fn run() -> ExitCode {
 }
 
 async fn serve(globals: Globals, args: Vec<OsString>) -> ExitCode {
-    let config = Config::parse_from(std::iter::once(OsString::from("serve")).chain(args));
+    let config = Config::parse_from(std::iter::once(OsString::from("serve")).chain(args.iter().cloned()));
     app::start_logging(config.log_json);
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone()));
+    if config.watchdog {
+        return app::keep(&cli::state_dir(&globals), &args, stop).await;
+    }
     let state = StateDir::open(&cli::state_dir(&globals)).map_err(|e| e.to_string());
     let result = match state {
         Ok(state) => app::serve(config, state, stop).await,

@@ -74,7 +74,8 @@ pub struct Person {
 struct ProjectFacts {
     owner: String,
     public: bool,
-    groups: Vec<(String, Role)>,
+    /// By name, as the groups of people are.
+    groups: BTreeMap<String, Role>,
     /// Times that one of its workspaces became public or private.
     turns: u64,
 }
@@ -136,6 +137,22 @@ fn read<K: DeserializeOwned>(body: &[u8]) -> Option<K> {
     serde_json::from_slice(body).inspect_err(|cause| tracing::error!(%cause, "a stored record cannot be read")).ok()
 }
 
+/// The roles of those groups that are in both: each is gone through once, for there may be a thousand.
+fn common<'a>(own: &'a BTreeSet<String>, given: &'a BTreeMap<String, Role>) -> impl Iterator<Item = Role> + 'a {
+    let (mut own, mut given) = (own.iter().peekable(), given.iter());
+    std::iter::from_fn(move || {
+        for (group, role) in given.by_ref() {
+            while own.next_if(|mine| *mine < group).is_some() {}
+            match own.peek() {
+                Some(mine) if *mine == group => return Some(*role),
+                Some(_) => {}
+                None => return None,
+            }
+        }
+        None
+    })
+}
+
 impl Records {
     /// Takes a record as it is now. One that cannot be read is none: nobody gets a right from it.
     pub fn put(&mut self, key: &Key, body: &[u8]) {
@@ -158,7 +175,11 @@ impl Records {
             }
             "projects.devsanctum.io" => {
                 let Some(project) = read::<Project>(body) else { return };
-                let groups = project.spec.groups.into_iter().map(|g| (g.group, g.role.into())).collect();
+                let mut groups = BTreeMap::new();
+                for given in project.spec.groups {
+                    let role = groups.entry(given.group).or_insert(Role::None);
+                    *role = (*role).max(given.role.into());
+                }
                 let public = project.spec.visibility == Visibility::Public;
                 self.projects.insert(name, ProjectFacts { owner: project.spec.owner, public, groups, turns });
             }
@@ -257,14 +278,14 @@ impl Records {
         }
         let least = if facts.public { Role::Visitor } else { Role::None };
         let Some(own) = self.member_of.get(person) else { return least };
-        facts.groups.iter().filter(|(group, _)| own.contains(group)).map(|(_, role)| *role).max().unwrap_or(least)
+        common(own, &facts.groups).max().unwrap_or(least)
     }
 
     /// The groups that give somebody their role in a project.
     pub fn by_groups(&self, person: &str, project: &str) -> Vec<&str> {
         let role = self.role(person, project);
         let all = self.projects.get(project).into_iter().flat_map(|facts| &facts.groups);
-        all.filter(|(group, given)| *given == role && self.membership(person, group).is_some())
+        all.filter(|(group, given)| **given == role && self.membership(person, group).is_some())
             .map(|(group, _)| group.as_str())
             .collect()
     }

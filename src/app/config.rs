@@ -77,6 +77,12 @@ pub struct Config {
     /// How long a replica that fell silent keeps the lead
     #[arg(long, env = "DEVSANCTUM_LEASE", default_value = "15s", value_parser = humantime::parse_duration)]
     pub lease: Duration,
+    /// Watch over it: kill it when it does not answer, and start it again whenever it ends (`up` does this)
+    #[arg(long)]
+    pub watchdog: bool,
+    /// It is watched over, and goes when its watchdog does.
+    #[arg(long, hide = true)]
+    pub kept: bool,
     /// Write logs as JSON
     #[arg(long, env = "DEVSANCTUM_LOG_JSON")]
     pub log_json: bool,

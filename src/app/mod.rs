@@ -3,6 +3,7 @@
 mod backup;
 mod config;
 mod gateway;
+mod keep;
 mod leader;
 mod panel;
 mod post;
@@ -15,6 +16,7 @@ mod telemetry;
 mod up;
 
 pub use config::Config;
+pub use keep::keep;
 pub use state_dir::StateDir;
 pub use telemetry::start_logging;
 
@@ -76,6 +78,7 @@ impl SecretReader for StoredSecrets {
 /// # Errors
 /// In words for people: what could not be done and what to do about it.
 pub fn serve(config: Config, state: StateDir, stop: CancellationToken) -> BoxFuture<'static, Result<(), String>> {
+    keep::follow(config.kept);
     // Boxed, so that its code is made once, with the library, and not again in each program that calls it.
     Box::pin(serve_until(config, state, stop))
 }

@@ -86,7 +86,7 @@ async fn start(globals: &Globals, args: &UpArgs) -> Result<String, String> {
     let mut child = Command::new(program)
         .arg("--state-dir")
         .arg(state.path())
-        .arg("serve")
+        .args(["serve", "--watchdog"])
         .args(&args.serve)
         .stdin(Stdio::null())
         .stdout(out)
@@ -107,7 +107,7 @@ async fn wait_ready(state: &StateDir, mut child: Option<&mut std::process::Child
         if let Some(Ok(Some(status))) = child.as_mut().map(|c| c.try_wait()) {
             return Err(format!("the control plane ended at once ({status}):\n{}", tail(&state.file("devsanctum.log"))));
         }
-        match ready(&state.file("kubeconfig")).await {
+        match answers(&state.file("kubeconfig"), "/readyz").await {
             Ok(()) => return Ok(()),
             Err(e) => last = e,
         }
@@ -124,14 +124,15 @@ fn progress(spent: Duration) {
     }
 }
 
-async fn ready(kubeconfig: &Path) -> Result<(), String> {
+/// Asks the API that a kubeconfig leads to for a path that says how it is.
+pub async fn answers(kubeconfig: &Path, path: &str) -> Result<(), String> {
     let text = std::fs::read_to_string(kubeconfig).map_err(|_| "it has not written its kubeconfig".to_owned())?;
     let config = kube::config::Kubeconfig::from_yaml(&text).map_err(|e| e.to_string())?;
     let mut config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await.map_err(|e| e.to_string())?;
     // This machine's own control plane is reached directly, whatever HTTPS_PROXY says.
     config.proxy_url = None;
     let client = kube::Client::try_from(config).map_err(|e| e.to_string())?;
-    let request = http::Request::get("/readyz").body(Vec::new()).map_err(|e| e.to_string())?;
+    let request = http::Request::get(path).body(Vec::new()).map_err(|e| e.to_string())?;
     match tokio::time::timeout(Duration::from_secs(2), client.request_text(request)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(e)) => Err(e.to_string()),

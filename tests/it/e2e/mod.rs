@@ -15,6 +15,7 @@ mod gate;
 mod gate_matrix;
 mod guest_book;
 mod hostile;
+mod hung;
 mod isolation;
 mod kept;
 mod looping;

@@ -22,6 +22,7 @@ pub async fn run(flags: Flags) {
     deciding();
     listing(flags.count.unwrap_or(10_000), flags.runs.unwrap_or(15)).await;
     gate(flags.seconds.min(20)).await;
+    signing_in(flags.seconds.min(20)).await;
 }
 
 /// Somebody in a thousand groups, all of which have a role in the project.
@@ -153,6 +154,8 @@ async fn gate(seconds: u64) {
     workspaces.patch("shut", &PatchParams::default(), &Patch::Merge(private)).await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
     let cookie = cookie(&system, &hosts["shut"]).await;
+    let uid = workspaces.get("shut").await.unwrap().metadata.uid.unwrap();
+    in_process(&system, &uid, &hosts["shut"], &cookie, seconds).await;
     let mut open = plain(system.web, &hosts["open"]).await.unwrap();
     let mut shut = plain(system.web, &hosts["shut"]).await.unwrap();
     shut.with(&format!("Cookie: {cookie}"));
@@ -173,4 +176,101 @@ async fn gate(seconds: u64) {
     let beside = format!("no gate p50 {:.2} ms", median(&free));
     let more = format!("{:+.2} ms", median(&gated) - median(&free));
     row("a request to a private workspace, 300/s", &measured, &beside, &more, "≤ +3 ms");
+}
+
+/// The gate itself, asked as Traefik asks it, a thousand times a second.
+async fn in_process(system: &System, uid: &str, host: &str, cookie: &str, seconds: u64) {
+    const CONNECTIONS: usize = 4;
+    let feed = devsanctum::proxy::Earlier::read(&system.dir).unwrap().feed;
+    let asking = (0..CONNECTIONS).map(|n| {
+        let head = format!(
+            "Cookie: {cookie}\r\nX-Forwarded-Method: GET\r\nX-Forwarded-Host: {host}\r\nX-Forwarded-Uri: /\r\nX-Forwarded-For: 192.0.2.1"
+        );
+        let path = format!("/gate/{uid}");
+        tokio::spawn(async move {
+            let mut wire = plain(feed, &feed.to_string()).await.unwrap();
+            wire.with(&head);
+            tokio::time::sleep(Duration::from_millis(n as u64)).await;
+            let mut every = tokio::time::interval(Duration::from_millis(CONNECTIONS as u64));
+            let (begun, mut took) = (Instant::now(), Vec::new());
+            while begun.elapsed() < Duration::from_secs(seconds) {
+                // From when it was due: what waits behind a slow one is slow as well.
+                let due = every.tick().await;
+                let (code, _) = wire.call("GET", &path, "").await.unwrap();
+                assert_eq!(code, 200);
+                took.push(ms(due.elapsed()));
+            }
+            took
+        })
+    });
+    let mut took = Vec::new();
+    for asked in futures::future::join_all(asking).await {
+        took.extend(asked.unwrap());
+    }
+    let measured = format!("p99 {:.2} ms, p50 {:.2} ms (n={})", quantile(&took, 0.99), median(&took), took.len());
+    row("the gate in process, 1,000/s", &measured, "", "", "p99 ≤ 5 ms");
+}
+
+/// How long a loop takes to see to a change of a record, with and without two hundred attempts to sign in a second.
+async fn signing_in(seconds: u64) {
+    let dir = system::state();
+    let system = System::start(dir.path()).await;
+    system.apply(&records::ground(false));
+    let templates: kube::Api<devsanctum::resource::Template> = kube::Api::all(system.client.clone());
+    let origin = system.status().await["panel"].as_str().unwrap().to_owned();
+    let (mut quiet, mut busy, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+    for turn in 0..6u64 {
+        let stop = Instant::now() + Duration::from_secs(seconds.div_ceil(3));
+        let attempts = (turn % 2 == 1).then(|| tokio::spawn(attempts(system.panel, origin.clone(), stop)));
+        let took = if turn % 2 == 1 { &mut busy } else { &mut quiet };
+        while Instant::now() < stop {
+            took.push(seen_to(&templates).await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if let Some(attempts) = attempts {
+            answers.extend(attempts.await.unwrap());
+        }
+    }
+    let p99 = |all: &[f64]| quantile(all, 0.99);
+    let heard = answers.iter().filter(|code| **code == 403).count();
+    note(&format!("sign-ins: {} attempts, {heard} looked at, the others told to wait", answers.len()));
+    let measured = format!("p99 {:.1} ms, p50 {:.1} ms (n={})", p99(&busy), median(&busy), busy.len());
+    let beside = format!("none p99 {:.1} ms, p50 {:.1} ms", p99(&quiet), median(&quiet));
+    row("a change seen to, 200 sign-ins/s", &measured, &beside, &format!("× {:.2}", p99(&busy) / p99(&quiet)), "≤ × 1.2");
+}
+
+async fn seen_to(templates: &kube::Api<devsanctum::resource::Template>) -> f64 {
+    let body = json!({"spec": {"description": format!("{:?}", Instant::now())}});
+    let begun = Instant::now();
+    let changed = templates.patch("plain", &PatchParams::default(), &Patch::Merge(body)).await.unwrap();
+    loop {
+        let now = templates.get("plain").await.unwrap();
+        if now.status.and_then(|s| s.observed_generation) >= changed.metadata.generation {
+            return ms(begun.elapsed());
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Wrong passwords from many networks, at the panel as the proxy would bring them; the codes they are answered with.
+async fn attempts(panel: std::net::SocketAddr, origin: String, stop: Instant) -> Vec<u16> {
+    let mut every = tokio::time::interval(Duration::from_millis(5));
+    let (mut asked, mut n) = (Vec::new(), 0u32);
+    while Instant::now() < stop {
+        every.tick().await;
+        n += 1;
+        let [_, a, b, c] = n.to_be_bytes();
+        let head = format!(
+            "POST /login HTTP/1.1\r\nHost: devsanctum.localhost\r\nOrigin: {origin}\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nX-Forwarded-For: 10.{a}.{b}.{c}"
+        );
+        let form = format!("email=person{n}%40example.com&password=a+guess+of+{n}");
+        asked.push(tokio::spawn(async move { ask(panel, &head, &form).await.0 }));
+    }
+    let mut codes = Vec::new();
+    for answer in asked {
+        let head = answer.await.unwrap();
+        codes.push(head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0));
+    }
+    codes
 }

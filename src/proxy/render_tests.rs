@@ -144,7 +144,9 @@ proptest! {
     fn every_route_is_rendered_wholly_or_refused(table in any_table()) {
         let rendered = render(&table, &settings());
         let http = http(&rendered);
-        prop_assert_eq!(http.routers.len() + rendered.refused.len(), table.0.len());
+        let carried = |(uid, entry): (&String, &RouteEntry)| entry.is_carried() && !rendered.refused.contains_key(uid);
+        let sockets = usize::from(table.0.iter().any(carried));
+        prop_assert_eq!(http.routers.len() + rendered.refused.len(), table.0.len() + sockets);
         prop_assert_eq!(http.routers.len(), http.services.len());
         for (uid, entry) in &table.0 {
             let Some(router) = http.routers.get(&format!("ds-{uid}")) else {
@@ -188,4 +190,20 @@ fn the_panel_has_a_router_and_nobody_else_its_host() {
     assert_eq!(http.routers.keys().collect::<Vec<_>>(), ["ds-r2", PANEL]);
     assert_eq!(http.routers[PANEL].rule, "Host(`panel.example.com`)");
     assert_eq!(http.services[PANEL].load_balancer.servers[0].url, "http://127.0.0.1:9");
+}
+
+#[test]
+fn what_is_to_be_upgraded_on_private_hosts_goes_through_the_control_plane() {
+    let routes =
+        [("r1", "a.example.com"), ("r2", "b.example.com")].map(|(uid, host)| (uid.to_owned(), entry(host, Visibility::Private)));
+    let open = ("r3".to_owned(), entry("c.example.com", Visibility::Public));
+    let secure = ("r4".to_owned(), RouteEntry { protocol: Protocol::Https, ..entry("d.example.com", Visibility::Private) });
+    let rendered = render(&RouteTable(routes.into_iter().chain([open.clone(), secure]).collect()), &settings());
+    let http = rendered.configuration.http.unwrap();
+    let router = &http.routers[SOCKETS];
+    assert_eq!(router.rule, "HeaderRegexp(`Upgrade`, `.`) && (Host(`a.example.com`) || Host(`b.example.com`))");
+    assert!(router.priority > PRIORITY);
+    assert_eq!(http.services[SOCKETS].load_balancer.servers[0].url, "http://127.0.0.1:8081");
+    let rendered = render(&RouteTable([open].into()), &settings());
+    assert!(!rendered.configuration.http.unwrap().routers.contains_key(SOCKETS));
 }

@@ -140,8 +140,10 @@ async fn leave(
     web.sign_in.knock(&by(headers)).map_err(said)?;
     let provider = found(panel, name).await?;
     let asking = asking(panel, &provider).await?;
-    let fresh = || Token::new().map_err(|error| said(error.into()));
-    let (state, browser) = (fresh()?, fresh()?);
+    let (state, browser) = match (Token::new(), Token::new()) {
+        (Ok(state), Ok(browser)) => (state, browser),
+        (Err(error), _) | (_, Err(error)) => return Err(said(error.into())),
+    };
     let (url, attempt) = asking.begin(state.reveal()).await.map_err(|error| failed(name, &error))?;
     let back = Back { attempt, next: pages::own_path(&next).to_owned(), intent };
     web.sign_in.keep_attempt(&state, browser.reveal(), name, back, web.clock.now()).await.map_err(said)?;

@@ -2,7 +2,7 @@
 
 use super::status::ApiError;
 use super::view::json_response;
-use super::{ApiState, atomic, discovery, handlers, keys, mail, openapi, review};
+use super::{ApiState, atomic, discovery, handlers, keys, mail, openapi, review, shares};
 use crate::access::{Identity, IdentityKind, Records};
 use axum::Extension;
 use axum::Router;
@@ -40,6 +40,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/devsanctum/links", post(keys::link))
         .route("/devsanctum/mail", post(mail::test))
         .route("/devsanctum/keys/{id}", axum::routing::delete(keys::end))
+        .route("/devsanctum/shares", get(shares::list).post(shares::create))
+        .route("/devsanctum/shares/{id}", axum::routing::delete(shares::end))
         .fallback(|| async { ApiError::unknown_path() })
         .layer(from_fn_with_state(state.clone(), identify));
     open.merge(guarded).with_state(state)

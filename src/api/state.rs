@@ -2,7 +2,7 @@
 
 use super::streams::WorkspaceStreams;
 use super::terminals::Terminals;
-use crate::access::{Authenticator, Directory, SignIn};
+use crate::access::{Authenticator, Directory, Shares, SignIn};
 use crate::clock::Clock;
 use crate::store::Store;
 use std::sync::Arc;
@@ -62,6 +62,7 @@ struct Parts {
     authenticator: Authenticator,
     directory: Arc<Directory>,
     sign_in: Arc<SignIn>,
+    shares: Shares,
     terminals: Arc<Terminals>,
 }
 
@@ -76,12 +77,18 @@ impl ApiState {
     /// Puts the parts together with what others decide by, too.
     pub fn over(config: ApiConfig, directory: Arc<Directory>, sign_in: Arc<SignIn>) -> Self {
         let authenticator = Authenticator::new(config.store.clone());
-        Self(Arc::new(Parts { config, authenticator, directory, sign_in, terminals: Arc::default() }))
+        let shares = Shares::new(config.store.clone(), directory.clone());
+        Self(Arc::new(Parts { config, authenticator, directory, sign_in, shares, terminals: Arc::default() }))
     }
 
     /// Signs people in.
     pub fn sign_in(&self) -> &SignIn {
         &self.0.sign_in
+    }
+
+    /// Share links of workspaces.
+    pub fn shares(&self) -> &Shares {
+        &self.0.shares
     }
 
     /// Where records lie.

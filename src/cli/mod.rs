@@ -30,6 +30,7 @@ mod output;
 mod port_forward;
 mod rest;
 mod schema;
+mod share;
 mod ssh;
 mod status;
 mod target;
@@ -133,6 +134,7 @@ async fn ask(globals: &Globals, command: Command) -> Result<(), Failure> {
         Command::User(args) => user::run(&connect::connect(globals).await?, args).await,
         Command::Mail(args) => user::mail(&connect::connect(globals).await?, args).await,
         Command::Key(args) => key::run(&connect::connect(globals).await?, args).await,
+        Command::Share(args) => share::run(&connect::connect(globals).await?, args).await,
         Command::Explain(args) => explain::run(&args),
         Command::Kubeconfig(args) => kubeconfig::run(globals, &args),
         Command::Schema(args) => schema::run(&args),

@@ -32,6 +32,7 @@ mod rows;
 mod schema;
 mod seal;
 mod sessions;
+mod shares;
 mod tables;
 mod tx;
 mod types;
@@ -47,6 +48,7 @@ pub use keys::ApiKey;
 pub use outbox::Outgoing;
 pub use restore::{replace, unpack};
 pub use sessions::Session;
+pub use shares::{Share, ShareHashes};
 pub use tx::Tx;
 pub use types::*;
 

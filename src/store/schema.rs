@@ -12,6 +12,7 @@ macro_rules! migrations {
             (2, "views", include_str!(concat!("../../migrations/", $folder, "/0002_views.sql"))),
             (3, "access", include_str!(concat!("../../migrations/", $folder, "/0003_access.sql"))),
             (4, "welcome", include_str!(concat!("../../migrations/", $folder, "/0004_welcome.sql"))),
+            (7, "shares", include_str!(concat!("../../migrations/", $folder, "/0007_shares.sql"))),
         ]
     };
 }

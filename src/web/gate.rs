@@ -1,7 +1,8 @@
 //! The gate: the proxy asks it before each request to a private workspace.
 //!
 //! A browser that is not known at a workspace's host is sent to the panel, which knows who is signed in, and comes back with
-//! a code that works once, for this workspace and this browser, and is changed for a cookie of this host alone.
+//! a code that works once, for this workspace and this browser, and is changed for a cookie of this host alone. Who has followed a
+//! share link passes without being known (see `shares.rs`).
 //!
 //! # Guarantees
 //! - It fails closed: whatever goes wrong, nothing passes.
@@ -10,9 +11,10 @@
 
 use super::Web;
 use super::cookies::{self, Cookies};
-use super::pages;
+use super::{pages, shares};
 use crate::access::{Action, Decision, Identity, Refused, Visitor, digest};
 use crate::resource::GROUP;
+use crate::store::StoreError;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -46,10 +48,10 @@ async fn check(State(web): State<Web>, Path(uid): Path<String>, headers: HeaderM
 }
 
 /// The request that the proxy asks about.
-struct Asked<'a> {
-    method: &'a str,
-    host: &'a str,
-    uri: Uri,
+pub(super) struct Asked<'a> {
+    pub method: &'a str,
+    pub host: &'a str,
+    pub uri: Uri,
     headers: &'a HeaderMap,
 }
 
@@ -77,26 +79,56 @@ async fn decide(web: &Web, uid: &str, headers: &HeaderMap) -> Response {
     if asked.uri.path() == ENTER {
         return enter(web, uid, &asked, &cookies).await;
     }
-    let session = match cookies.get(cookies::WORKSPACE) {
-        Some(shown) => match web.sign_in.session(shown, Some(uid), web.clock.now()).await {
-            Ok(session) => session,
-            Err(error) => return failed(&error),
-        },
-        None => None,
-    };
-    match session {
-        Some(session) => judge(web, uid, &session.user, &cookies).await,
-        None => send_away(web, uid, &asked),
+    if asked.uri.path() == shares::FOLLOW {
+        return shares::follow(web, uid, &asked).await;
+    }
+    match lets_in(web, uid, &asked, &cookies).await {
+        Ok(Opens::To(user)) => pass(Some(&user), &cookies),
+        Ok(Opens::ToAnybody) => pass(None, &cookies),
+        Ok(Opens::NotToThem) => pages::missing(&web.panel),
+        Ok(Opens::ToNobody) => send_away(web, uid, &asked),
+        Err(error) => failed(&error),
     }
 }
 
-fn failed(error: &dyn std::fmt::Display) -> Response {
+/// Whom a private workspace's host is open to, of those who ask.
+enum Opens {
+    /// To somebody who is signed in there.
+    To(String),
+    /// To who has followed a share link, whoever that is.
+    ToAnybody,
+    /// Not to who is signed in.
+    NotToThem,
+    /// To nobody: it is not known who asks.
+    ToNobody,
+}
+
+async fn lets_in(web: &Web, uid: &str, asked: &Asked<'_>, cookies: &Cookies) -> Result<Opens, StoreError> {
+    let now = web.clock.now();
+    let session = match cookies.get(cookies::WORKSPACE) {
+        Some(shown) => web.sign_in.session(shown, Some(uid), now).await?,
+        None => None,
+    };
+    if let Some(session) = &session
+        && may_open(web, &session.user, uid).await?
+    {
+        return Ok(Opens::To(session.user.clone()));
+    }
+    if let Some(shown) = cookies.get(cookies::SHARE)
+        && web.shares.opens(shown, uid, asked.host, now).await?
+    {
+        return Ok(Opens::ToAnybody);
+    }
+    Ok(if session.is_some() { Opens::NotToThem } else { Opens::ToNobody })
+}
+
+pub(super) fn failed(error: &dyn std::fmt::Display) -> Response {
     tracing::warn!(%error, "the gate could not decide");
     pages::trouble(StatusCode::SERVICE_UNAVAILABLE, "The gate cannot decide now. Try again.")
 }
 
 /// Whether somebody may open the pages of a private workspace.
-pub(super) async fn may_open(web: &Web, user: &str, uid: &str) -> Result<bool, crate::store::StoreError> {
+pub(super) async fn may_open(web: &Web, user: &str, uid: &str) -> Result<bool, StoreError> {
     let at = web.directory.ask(|records| records.workspace(uid).map(|(project, name)| (project.to_owned(), name.to_owned())));
     let Some((project, name)) = at.await? else { return Ok(false) };
     let (namespace, name) = (Some(project.as_str()), Some(name.as_str()));
@@ -104,21 +136,13 @@ pub(super) async fn may_open(web: &Web, user: &str, uid: &str) -> Result<bool, c
     Ok(matches!(web.directory.judge(&Identity::person(user), &action, false).await?, (Decision::Allow(_), _)))
 }
 
-async fn judge(web: &Web, uid: &str, user: &str, cookies: &Cookies) -> Response {
-    match may_open(web, user, uid).await {
-        Ok(true) => pass(user, cookies),
-        Ok(false) => pages::missing(&web.panel),
-        Err(error) => failed(&error),
-    }
-}
-
-/// The proxy takes these headers over, and lets the request through.
-fn pass(user: &str, cookies: &Cookies) -> Response {
+/// The proxy takes these headers over, and lets the request through. Of who comes by a share link there is nothing to say.
+fn pass(user: Option<&str>, cookies: &Cookies) -> Response {
     let mut answer = StatusCode::OK.into_response();
     if let Some(others) = cookies.others() {
         answer.headers_mut().insert(header::COOKIE, others);
     }
-    if let Ok(user) = HeaderValue::from_str(user) {
+    if let Some(Ok(user)) = user.map(HeaderValue::from_str) {
         answer.headers_mut().insert("x-ds-user", user);
     }
     answer

@@ -57,6 +57,16 @@ pub fn missing(panel: &PanelUrl) -> Response {
     page(StatusCode::NOT_FOUND, "Not found", true, true, &content)
 }
 
+/// A share link that opens nothing here, whatever it may have been.
+pub fn link_ended() -> Response {
+    let content = html! {
+        h1 { "This link does not work" }
+        p { "It has ended, or was never for this address. Ask who gave it to you for a new one." }
+        p { a href="/" { "Sign in, if you have an account" } }
+    };
+    page(StatusCode::FORBIDDEN, "No such link", true, true, &content)
+}
+
 /// Leads elsewhere.
 pub fn redirect(to: &str) -> Response {
     match HeaderValue::from_str(to) {

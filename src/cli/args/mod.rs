@@ -115,6 +115,8 @@ pub enum Command {
     Auth(AuthArgs),
     /// Make, list and end API keys
     Key(KeyArgs),
+    /// Print a link by which anybody opens a service of a private workspace for a while; list such links, end them
+    Share(ShareArgs),
     /// Let users in
     User(UserArgs),
     /// See whether mail arrives

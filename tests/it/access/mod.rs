@@ -3,6 +3,7 @@
 mod keys;
 mod matrix;
 mod roles;
+mod shares;
 mod sign_in;
 mod watching;
 

@@ -26,6 +26,7 @@ mod replaced;
 mod repositories;
 mod restored;
 mod services;
+mod shares;
 mod sidecars;
 mod ssh;
 mod unbuildable;

@@ -11,8 +11,8 @@
 
 use super::Web;
 use super::cookies::{self, Cookies};
-use super::{pages, shares};
-use crate::access::{Action, Decision, Identity, Refused, Visitor, digest};
+use super::{elsewhere, pages, shares};
+use crate::access::{Action, Decision, Identity, Refused, Token, Visitor, digest};
 use crate::resource::GROUP;
 use crate::store::StoreError;
 use axum::Router;
@@ -27,7 +27,7 @@ use std::time::Duration;
 /// The proxy waits for thirty seconds; people do not.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Where codes are brought, at a workspace's host. The workspace never sees it.
-const ENTER: &str = "/.devsanctum/enter";
+pub(super) const ENTER: &str = "/.devsanctum/enter";
 /// How long a browser may take to sign in, in seconds.
 const NONCE_LASTS: i64 = 600;
 /// How long the cookie of a workspace's host is kept, in seconds; its session may end before.
@@ -47,15 +47,20 @@ async fn check(State(web): State<Web>, Path(uid): Path<String>, headers: HeaderM
     answer
 }
 
+/// A host as routes have it, however it was typed.
+pub(super) fn canonical(host: &str) -> String {
+    host.split(':').next().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase()
+}
+
 /// The request that the proxy asks about.
 pub(super) struct Asked<'a> {
     pub method: &'a str,
     pub host: &'a str,
     pub uri: Uri,
-    headers: &'a HeaderMap,
+    pub headers: &'a HeaderMap,
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
@@ -71,13 +76,17 @@ async fn decide(web: &Web, uid: &str, headers: &HeaderMap) -> Response {
     let Ok(uri) = text(headers, "x-forwarded-uri").parse::<Uri>() else {
         return pages::trouble(StatusCode::BAD_REQUEST, "The address of this request cannot be read.");
     };
-    // As routes have it, however it was typed.
-    let host = text(headers, "x-forwarded-host").split(':').next().unwrap_or_default();
-    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let host = canonical(text(headers, "x-forwarded-host"));
     let asked = Asked { method: text(headers, "x-forwarded-method"), host: &host, uri, headers };
     let cookies = Cookies::read(headers);
     if asked.uri.path() == ENTER {
         return enter(web, uid, &asked, &cookies).await;
+    }
+    // From the page that said that there is nothing: it runs now.
+    if asked.uri.path() == elsewhere::SIGN_IN {
+        let parameters = pages::parameters(&asked.uri);
+        let to = parameters.iter().find(|(key, _)| key == "to").map_or("/", |(_, to)| to.as_str());
+        return lead_to_panel(web, uid, &asked, pages::own_path(to));
     }
     if asked.uri.path() == shares::FOLLOW {
         return shares::follow(web, uid, &asked).await;
@@ -92,7 +101,7 @@ async fn decide(web: &Web, uid: &str, headers: &HeaderMap) -> Response {
 }
 
 /// Whom a private workspace's host is open to, of those who ask.
-enum Opens {
+pub(super) enum Opens {
     /// To somebody who is signed in there.
     To(String),
     /// To who has followed a share link, whoever that is.
@@ -103,7 +112,7 @@ enum Opens {
     ToNobody,
 }
 
-async fn lets_in(web: &Web, uid: &str, asked: &Asked<'_>, cookies: &Cookies) -> Result<Opens, StoreError> {
+pub(super) async fn lets_in(web: &Web, uid: &str, asked: &Asked<'_>, cookies: &Cookies) -> Result<Opens, StoreError> {
     let now = web.clock.now();
     let session = match cookies.get(cookies::WORKSPACE) {
         Some(shown) => web.sign_in.session(shown, Some(uid), now).await?,
@@ -157,17 +166,18 @@ fn send_away(web: &Web, uid: &str, asked: &Asked<'_>) -> Response {
         let words = "This workspace is private: open it in a browser and sign in.";
         return pages::trouble(StatusCode::UNAUTHORIZED, words);
     }
+    lead_to_panel(web, uid, asked, asked.uri.path_and_query().map_or("/", |path| path.as_str()))
+}
+
+/// Leads to the panel, which knows who is signed in, and back to `to`. Without a uid the panel finds the host's workspace itself.
+pub(super) fn lead_to_panel(web: &Web, uid: &str, asked: &Asked<'_>, to: &str) -> Response {
     let mut nonce = [0; 32];
     if let Err(error) = getrandom::fill(&mut nonce) {
         return failed(&error);
     }
     let nonce = URL_SAFE_NO_PAD.encode(nonce);
-    let query = pages::query(&[
-        ("workspace", uid),
-        ("host", asked.host),
-        ("to", asked.uri.path_and_query().map_or("/", |path| path.as_str())),
-        ("nonce", &URL_SAFE_NO_PAD.encode(digest(&nonce))),
-    ]);
+    let query =
+        pages::query(&[("workspace", uid), ("host", asked.host), ("to", to), ("nonce", &URL_SAFE_NO_PAD.encode(digest(&nonce)))]);
     let mut answer = pages::redirect(&format!("{}/open?{query}", web.panel.origin()));
     answer.headers_mut().append(header::SET_COOKIE, cookies::set(cookies::NONCE, &nonce, NONCE_LASTS));
     answer
@@ -186,18 +196,28 @@ async fn enter(web: &Web, uid: &str, asked: &Asked<'_>, cookies: &Cookies) -> Re
         Ok(false) => return pages::missing(&web.panel),
         Err(error) => return failed(&error),
     }
+    if let Ok(token) = &taken {
+        return let_in(web, asked.host, get("to"), token);
+    }
     // A code that does not work is no reason to stay: they are asked for a new one.
     let mut answer = pages::redirect(&format!("{}{}", web.panel.of_host(asked.host), pages::own_path(get("to"))));
     let mut set = |value| answer.headers_mut().append(header::SET_COOKIE, value);
     match taken {
-        Ok(token) => {
-            set(cookies::set(cookies::WORKSPACE, token.reveal(), COOKIE_LASTS));
-            set(cookies::set(cookies::NONCE, "", 0));
-        }
         Err(Refused::Link) if !nonce.is_empty() && asked.method == "GET" => {
             set(cookies::set(cookies::NONCE, "", 0));
         }
         Err(error) => return pages::trouble(StatusCode::FORBIDDEN, &format!("You could not be let in: {error}.")),
+        Ok(_) => {}
+    }
+    answer
+}
+
+/// Whose code has been taken gets a cookie of this host, and goes on.
+pub(super) fn let_in(web: &Web, host: &str, to: &str, token: &Token) -> Response {
+    let mut answer = pages::redirect(&format!("{}{}", web.panel.of_host(host), pages::own_path(to)));
+    let set = [cookies::set(cookies::WORKSPACE, token.reveal(), COOKIE_LASTS), cookies::set(cookies::NONCE, "", 0)];
+    for cookie in set {
+        answer.headers_mut().append(header::SET_COOKIE, cookie);
     }
     answer
 }

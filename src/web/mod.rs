@@ -2,6 +2,7 @@
 
 mod accounts;
 mod cookies;
+mod elsewhere;
 mod forms;
 pub mod gate;
 mod pages;

@@ -24,6 +24,7 @@ mod registries;
 mod remote;
 mod replaced;
 mod repositories;
+mod resting;
 mod restored;
 mod services;
 mod shares;

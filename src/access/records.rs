@@ -87,6 +87,19 @@ struct WorkspaceFacts {
     public: bool,
 }
 
+/// Where a host leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Project of the workspace.
+    pub project: String,
+    /// Name of the workspace, which need not be there.
+    pub workspace: String,
+    /// The workspace's port.
+    pub port: u16,
+    /// Anybody may pass.
+    pub public: bool,
+}
+
 /// All of it.
 #[derive(Debug, Default)]
 pub struct Records {
@@ -99,8 +112,8 @@ pub struct Records {
     workspaces: HashMap<String, HashMap<String, WorkspaceFacts>>,
     /// Projects and names of workspaces, by their uids.
     by_uid: HashMap<String, (String, String)>,
-    /// Projects and names of the workspaces that hosts lead to.
-    hosts: HashMap<String, (String, String)>,
+    /// Where hosts lead.
+    hosts: HashMap<String, HostFacts>,
     /// The hosts of routes, by project and name.
     routes: HashMap<(String, String), String>,
     /// Groups that servers are open to; of none, to all.
@@ -131,6 +144,9 @@ struct PartOfWorkspace {
 struct PartOfRoute {
     host: String,
     workspace: String,
+    port: u16,
+    #[serde(default)]
+    visibility: Visibility,
 }
 
 fn read<K: DeserializeOwned>(body: &[u8]) -> Option<K> {
@@ -196,8 +212,10 @@ impl Records {
             }
             "routes.devsanctum.io" => {
                 let Some(route) = read::<Part<PartOfRoute>>(body) else { return };
-                self.routes.insert((key.namespace.clone(), name), route.spec.host.clone());
-                self.hosts.insert(route.spec.host, (key.namespace.clone(), route.spec.workspace));
+                let PartOfRoute { host, workspace, port, visibility } = route.spec;
+                self.routes.insert((key.namespace.clone(), name), host.clone());
+                let public = visibility == Visibility::Public;
+                self.hosts.insert(host, HostFacts { project: key.namespace.clone(), workspace, port, public });
             }
             "dockerservers.devsanctum.io" => {
                 let Some(server) = read::<DockerServer>(body) else { return };
@@ -318,7 +336,17 @@ impl Records {
 
     /// Whether a host leads to the workspace of this uid.
     pub fn leads_to(&self, host: &str, uid: &str) -> bool {
-        self.hosts.get(host).is_some_and(|to| self.by_uid.get(uid) == Some(to))
+        self.host(host).is_some_and(|to| self.workspace(uid) == Some((&to.project, &to.workspace)))
+    }
+
+    /// Where a host leads; `None` for one that no route has.
+    pub fn host(&self, host: &str) -> Option<&HostFacts> {
+        self.hosts.get(host)
+    }
+
+    /// The uid of a workspace; `None` for one that is not there.
+    pub fn workspace_uid(&self, project: &str, name: &str) -> Option<&str> {
+        Some(self.workspaces.get(project)?.get(name)?.uid.as_str())
     }
 
     /// Who is active and may do everything.

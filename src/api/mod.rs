@@ -43,6 +43,7 @@ mod review;
 mod router;
 mod select;
 mod served;
+mod shares;
 mod state;
 pub mod streams;
 mod strict_json;

@@ -2,7 +2,7 @@
 
 use super::status::ApiError;
 use super::view::json_response;
-use super::{ApiState, atomic, audit_log, audited, discovery, handlers, keys, mail, openapi, review, secret_keys};
+use super::{ApiState, atomic, audit_log, audited, discovery, handlers, keys, mail, openapi, review, secret_keys, shares};
 use crate::access::{Identity, IdentityKind, Records};
 use axum::Extension;
 use axum::Router;
@@ -45,6 +45,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/devsanctum/audit", get(audit_log::list))
         .route("/devsanctum/audit/verify", get(audit_log::verify))
         .route("/devsanctum/audit/prune", post(audit_log::prune))
+        .route("/devsanctum/shares", get(shares::list).post(shares::create))
+        .route("/devsanctum/shares/{id}", axum::routing::delete(shares::end))
         .fallback(|| async { ApiError::unknown_path() })
         .layer(from_fn_with_state(state.clone(), identify));
     open.merge(guarded).with_state(state)

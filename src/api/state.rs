@@ -3,7 +3,7 @@
 use super::audited::Ledger;
 use super::streams::WorkspaceStreams;
 use super::terminals::Terminals;
-use crate::access::{Authenticator, Directory, SignIn};
+use crate::access::{Authenticator, Directory, Shares, SignIn};
 use crate::clock::Clock;
 use crate::store::Store;
 use std::sync::Arc;
@@ -63,6 +63,7 @@ struct Parts {
     authenticator: Authenticator,
     directory: Arc<Directory>,
     sign_in: Arc<SignIn>,
+    shares: Shares,
     terminals: Arc<Terminals>,
     ledger: Ledger,
 }
@@ -79,7 +80,8 @@ impl ApiState {
     pub fn over(config: ApiConfig, directory: Arc<Directory>, sign_in: Arc<SignIn>) -> Self {
         let authenticator = Authenticator::new(config.store.clone());
         let ledger = Ledger::new(config.store.clone(), directory.clone(), config.clock.clone());
-        Self(Arc::new(Parts { config, authenticator, directory, sign_in, terminals: Arc::default(), ledger }))
+        let shares = Shares::new(config.store.clone(), directory.clone());
+        Self(Arc::new(Parts { config, authenticator, directory, sign_in, shares, terminals: Arc::default(), ledger }))
     }
 
     /// Signs people in.
@@ -90,6 +92,11 @@ impl ApiState {
     /// Writes the audit log.
     pub fn ledger(&self) -> &Ledger {
         &self.0.ledger
+    }
+
+    /// Share links of workspaces.
+    pub fn shares(&self) -> &Shares {
+        &self.0.shares
     }
 
     /// Where records lie.

@@ -1,7 +1,7 @@
 //! The panel's place in this program: its address, and the token that the first administrator is made with.
 
 use super::{Config, StateDir, in_state, listen};
-use crate::access::{Directory, Records, SignIn, digest};
+use crate::access::{Directory, Records, Shares, SignIn, digest};
 use crate::api::Ledger;
 use crate::clock::Clock;
 use crate::proxy::PanelRoute;
@@ -42,7 +42,8 @@ pub async fn open(config: &Config, state: &StateDir, store: &Store, clock: Arc<d
     let route = PanelRoute { host: panel.host.clone(), upstream };
     let directory = Arc::new(Directory::new(store.clone()));
     let sign_in = Arc::new(SignIn::new(store.clone(), directory.clone()));
-    let web = Web { sign_in, directory, store: store.clone(), clock, panel };
+    let shares = Arc::new(Shares::new(store.clone(), directory.clone()));
+    let web = Web { sign_in, shares, directory, store: store.clone(), clock, panel };
     Ok(Door { listener, setup: setup_token(state, &web).await?, route, web })
 }
 

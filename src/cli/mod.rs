@@ -32,6 +32,7 @@ mod port_forward;
 mod rest;
 mod schema;
 mod secrets;
+mod share;
 mod ssh;
 mod status;
 mod target;
@@ -137,6 +138,7 @@ async fn ask(globals: &Globals, command: Command) -> Result<(), Failure> {
         Command::Audit(args) => audit::run(&connect::connect(globals).await?, args).await,
         Command::Key(args) => key::run(&connect::connect(globals).await?, args).await,
         Command::Secrets(args) => secrets::run(&connect::connect(globals).await?, args).await,
+        Command::Share(args) => share::run(&connect::connect(globals).await?, args).await,
         Command::Explain(args) => explain::run(&args),
         Command::Kubeconfig(args) => kubeconfig::run(globals, &args),
         Command::Schema(args) => schema::run(&args),

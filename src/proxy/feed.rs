@@ -9,7 +9,7 @@
 //! - Traefik rebuilds all routes for each answer, so answers to one connection keep a distance that grows with the
 //!   table ([`Pace`]), and an unchanged table causes none.
 
-use super::render::{RenderSettings, Rendered, render};
+use super::render::{RenderSettings, Rendered, render_below};
 use super::types::{RouteEntry, RouteTable};
 use axum::Router;
 use axum::body::Bytes;
@@ -70,6 +70,8 @@ pub struct Feed {
 #[derive(Default)]
 struct Desired {
     table: Option<Arc<RouteTable>>,
+    /// The domain that the fallback is for.
+    below: Option<String>,
     stale: bool,
     published: Option<Arc<Published>>,
 }
@@ -111,11 +113,26 @@ impl Feed {
         (another.is_none() && only.is_carried()).then(|| only.clone())
     }
 
+    /// Sets the domain below which hosts without a route lead to the control plane. The same one changes nothing.
+    pub fn serve_below(&self, domain: &str) {
+        let mut state = lock(&self.state);
+        if state.below.as_deref() == Some(domain) {
+            return;
+        }
+        state.below = Some(domain.to_owned());
+        // Before the first table there is nothing that could be stale, and nobody to be told.
+        if state.table.is_some() {
+            state.stale = true;
+            drop(state);
+            self.changed.send_modify(|n| *n += 1);
+        }
+    }
+
     /// The configuration as it should be now; `None` before the first [`Feed::publish`].
     pub fn current(&self) -> Option<Arc<Published>> {
         let mut state = lock(&self.state);
         if state.stale {
-            let rendered = render(state.table.as_deref()?, &self.settings);
+            let rendered = render_below(state.table.as_deref()?, &self.settings, state.below.as_deref());
             let same = state.published.as_ref().is_some_and(|p| p.rendered == rendered);
             if !same {
                 let body = serde_json::to_vec(&rendered.configuration).unwrap_or_default().into();

@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod dynamic;
 pub mod fake;
 pub mod fake_traefik;
+mod fallback;
 pub mod feed;
 pub mod live;
 pub mod managed;
@@ -41,6 +42,8 @@ pub trait Proxy: Send + Sync + 'static {
     /// Publishes the whole table. The first call lets the proxy serve at all: before it, the proxy keeps what it
     /// had. Quick; does not wait for the proxy.
     fn publish(&self, table: &RouteTable);
+    /// From the next answer on, hosts below this domain that no route has lead to the control plane. Quick, too.
+    fn serve_below(&self, _domain: &str) {}
     /// Which routes the proxy itself reports as live now.
     async fn live(&self) -> Result<LiveRoutes, ProxyError>;
     /// Waits until the proxy holds what was published last, at most `patience`, then answers as [`Proxy::live`].

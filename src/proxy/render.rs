@@ -1,7 +1,7 @@
-//! From a route table to Traefik's dynamic configuration: pure, and the only place that prints a rule.
+//! From a route table to Traefik's dynamic configuration: pure, and with `fallback.rs` the only place that prints a rule.
 //!
 //! # Guarantees
-//! - A route's rule is ``Host(`…`)`` of one canonical host name, or there is no router at all.
+//! - A route's rule is ``Host(`…`)`` of one canonical host name, or there is no router at all. The fallback's is in `fallback.rs`.
 //! - A private route always carries the gate's middleware of its own workspace. The workspace's uid stands in the
 //!   gate's address, so the gate never has to decide by a header of the client.
 //! - One router, one service a route: Traefik tries rules one after the other. One more, before them, sends what is to be upgraded
@@ -18,6 +18,7 @@ use super::dynamic::{
     CertificateFiles, Configuration, Domain, ForwardAuth, Headers, Http, LoadBalancer, Middleware, Router, RouterTls, Server,
     ServersTransport, Service, Tls, TlsStore,
 };
+use super::fallback;
 use super::types::{RouteEntry, RouteTable};
 use crate::resource::common::{Protocol, Visibility};
 use crate::resource::names;
@@ -102,6 +103,11 @@ pub struct Rendered {
 
 /// Renders the whole table. Equal tables and settings give equal bytes.
 pub fn render(table: &RouteTable, settings: &RenderSettings) -> Rendered {
+    render_below(table, settings, None)
+}
+
+/// As [`render`], with a fallback for hosts below this domain that no route has, where there is a panel.
+pub fn render_below(table: &RouteTable, settings: &RenderSettings, domain: Option<&str>) -> Rendered {
     let mut http = Http::default();
     let mut refused = BTreeMap::new();
     let shared = shared_hosts(table);
@@ -120,6 +126,9 @@ pub fn render(table: &RouteTable, settings: &RenderSettings) -> Rendered {
     add_sockets(&mut http, table, &refused, settings);
     if let Some(panel) = &settings.panel {
         add_panel(&mut http, panel, settings);
+    }
+    if let Some(domain) = domain {
+        fallback::add(&mut http, domain, PANEL);
     }
     let certificate = match settings.tls.as_ref().map(|tls| &tls.certificate) {
         Some(Certificate::Files(files)) => Some(files),

@@ -179,6 +179,27 @@ proptest! {
 }
 
 #[test]
+fn the_fallback_comes_last_and_leads_to_the_panel() {
+    let panel = PanelRoute { host: "panel.example.com".into(), upstream: ([127, 0, 0, 1], 9).into() };
+    let with = RenderSettings { panel: Some(panel), ..settings() };
+    let table = RouteTable(BTreeMap::from([("r1".to_owned(), entry("a.example.com", Visibility::Private))]));
+    let rendered = render_below(&table, &with, Some("example.com"));
+    let http = http(&rendered);
+    let router = &http.routers[fallback::FALLBACK];
+    assert_eq!(router.rule, fallback::below_rule("example.com").unwrap());
+    assert_eq!((router.service.as_str(), &router.middlewares), (PANEL, &vec![PUBLIC_MIDDLEWARE.to_owned()]));
+    assert!(http.routers.iter().all(|(name, other)| name == fallback::FALLBACK || other.priority > router.priority));
+    assert_ne!(rendered.digest, render(&table, &with).digest);
+    for (domain, settings) in [(Some("a`b"), &with), (None, &with), (Some("example.com"), &settings())] {
+        assert!(!http_of(&table, settings, domain).routers.contains_key(fallback::FALLBACK), "{domain:?}");
+    }
+}
+
+fn http_of(table: &RouteTable, settings: &RenderSettings, domain: Option<&str>) -> Http {
+    http(&render_below(table, settings, domain))
+}
+
+#[test]
 fn the_panel_has_a_router_and_nobody_else_its_host() {
     let panel = PanelRoute { host: "panel.example.com".into(), upstream: ([127, 0, 0, 1], 9).into() };
     let settings = RenderSettings { panel: Some(panel), ..settings() };

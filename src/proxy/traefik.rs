@@ -175,6 +175,10 @@ impl Proxy for TraefikProxy {
         self.feed.publish(table);
     }
 
+    fn serve_below(&self, domain: &str) {
+        self.feed.serve_below(domain);
+    }
+
     async fn reaches(&self, upstream: SocketAddr) -> io::Result<()> {
         self.api.reaches(upstream).await
     }

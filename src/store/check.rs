@@ -32,7 +32,7 @@ pub struct Checked {
 }
 
 /// Each query finds what must not be, as one text. `{compacted}` stands for the revision up to which the feed is gone.
-const NEVER: [(&str, &str); 10] = [
+const NEVER: [(&str, &str); 11] = [
     ("a record's revision was never given out", "SELECT uid FROM resources WHERE revision > {revision} OR revision < 2"),
     (
         "a record is not what the feed told of its revision",
@@ -65,6 +65,11 @@ const NEVER: [(&str, &str); 10] = [
     (
         "an API key is of no user",
         "SELECT id FROM api_keys WHERE user_uid NOT IN (SELECT uid FROM resources WHERE kind = 'users.devsanctum.io')",
+    ),
+    (
+        "a share link is of no user or workspace",
+        "SELECT id FROM shares WHERE user_uid NOT IN (SELECT uid FROM resources WHERE kind = 'users.devsanctum.io') \
+         OR workspace_uid NOT IN (SELECT uid FROM resources WHERE kind = 'workspaces.devsanctum.io')",
     ),
 ];
 

@@ -36,6 +36,7 @@ mod rows;
 mod schema;
 mod seal;
 mod sessions;
+mod shares;
 mod tables;
 mod tx;
 mod types;
@@ -54,6 +55,7 @@ pub use outbox::Outgoing;
 pub use restore::{replace, unpack};
 pub use rotate::{KeyReport, KeyUse, Progress, Rotate, Rotation, Step};
 pub use sessions::Session;
+pub use shares::{Share, ShareHashes};
 pub use tx::Tx;
 pub use types::*;
 

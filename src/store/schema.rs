@@ -14,6 +14,7 @@ macro_rules! migrations {
             (4, "welcome", include_str!(concat!("../../migrations/", $folder, "/0004_welcome.sql"))),
             (5, "audit", include_str!(concat!("../../migrations/", $folder, "/0005_audit.sql"))),
             (6, "seal", include_str!(concat!("../../migrations/", $folder, "/0006_seal.sql"))),
+            (7, "shares", include_str!(concat!("../../migrations/", $folder, "/0007_shares.sql"))),
         ]
     };
 }

@@ -78,7 +78,7 @@ impl Tx {
 
     async fn forget_sign_ins(&mut self) -> Result<(), StoreError> {
         self.begin_writing().await?;
-        for sql in ["DELETE FROM sessions", "DELETE FROM one_time", "DELETE FROM outbox"] {
+        for sql in ["DELETE FROM sessions", "DELETE FROM one_time", "DELETE FROM outbox", "DELETE FROM shares"] {
             run!(self, sqlx::query(sql), execute)?;
         }
         Ok(())
@@ -123,7 +123,7 @@ impl Store {
         self.write(Box::new(move |tx| Box::pin(async move { tx.note_session_use(sha256, now).await }))).await
     }
 
-    /// Ends all sessions, and all that works once: for a backup, since which any of them may have been ended.
+    /// Ends all sessions, share links, and all that works once: for a backup, since which any of them may have been ended.
     pub async fn forget_sign_ins(&self) -> Result<(), StoreError> {
         self.write(Box::new(move |tx| Box::pin(async move { tx.forget_sign_ins().await }))).await
     }

@@ -14,7 +14,10 @@ pub const NONCE: &str = "__Host-ds_nonce";
 /// Which browser was sent to a provider of sign-in.
 pub const ATTEMPT: &str = "__Host-ds_attempt";
 
-const OURS: [&str; 5] = [SESSION, BROWSER, WORKSPACE, NONCE, ATTEMPT];
+/// That this browser has followed a share link at a workspace's host.
+pub const SHARE: &str = "__Host-ds_share";
+
+const OURS: [&str; 6] = [SESSION, BROWSER, WORKSPACE, NONCE, ATTEMPT, SHARE];
 
 /// The cookies of a request.
 #[derive(Debug, Default)]
@@ -68,7 +71,8 @@ mod tests {
 
     #[test]
     fn a_workspace_sees_none_of_ours() {
-        let cookies = read(&["a=1; __Host-ds_ws=secret; b=2", "__Host-ds_session=other; c", "__host-DS_ws=odd;d=x=y"]);
+        let cookies =
+            read(&["a=1; __Host-ds_ws=secret; b=2", "__Host-ds_session=other; c", "__host-DS_ws=odd;d=x=y; __Host-ds_share=z"]);
         assert_eq!(cookies.others().unwrap(), "a=1; b=2; c=; d=x=y");
         assert_eq!(cookies.get(WORKSPACE), Some("secret"));
         assert!(read(&["__Host-ds_ws=secret"]).others().is_none());

@@ -1,7 +1,8 @@
 //! The gate: the proxy asks it before each request to a private workspace.
 //!
 //! A browser that is not known at a workspace's host is sent to the panel, which knows who is signed in, and comes back with
-//! a code that works once, for this workspace and this browser, and is changed for a cookie of this host alone.
+//! a code that works once, for this workspace and this browser, and is changed for a cookie of this host alone. Who has followed a
+//! share link passes without being known (see `shares.rs`).
 //!
 //! # Guarantees
 //! - It fails closed: whatever goes wrong, nothing passes.
@@ -10,9 +11,10 @@
 
 use super::Web;
 use super::cookies::{self, Cookies};
-use super::pages;
-use crate::access::{Action, Decision, Identity, Refused, Visitor, digest};
+use super::{elsewhere, pages, shares};
+use crate::access::{Action, Decision, Identity, Refused, Token, Visitor, digest};
 use crate::resource::GROUP;
+use crate::store::StoreError;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -25,7 +27,7 @@ use std::time::Duration;
 /// The proxy waits for thirty seconds; people do not.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Where codes are brought, at a workspace's host. The workspace never sees it.
-const ENTER: &str = "/.devsanctum/enter";
+pub(super) const ENTER: &str = "/.devsanctum/enter";
 /// How long a browser may take to sign in, in seconds.
 const NONCE_LASTS: i64 = 600;
 /// How long the cookie of a workspace's host is kept, in seconds; its session may end before.
@@ -45,15 +47,20 @@ async fn check(State(web): State<Web>, Path(uid): Path<String>, headers: HeaderM
     answer
 }
 
-/// The request that the proxy asks about.
-struct Asked<'a> {
-    method: &'a str,
-    host: &'a str,
-    uri: Uri,
-    headers: &'a HeaderMap,
+/// A host as routes have it, however it was typed.
+pub(super) fn canonical(host: &str) -> String {
+    host.split(':').next().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase()
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+/// The request that the proxy asks about.
+pub(super) struct Asked<'a> {
+    pub method: &'a str,
+    pub host: &'a str,
+    pub uri: Uri,
+    pub headers: &'a HeaderMap,
+}
+
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
@@ -69,34 +76,85 @@ async fn decide(web: &Web, uid: &str, headers: &HeaderMap) -> Response {
     let Ok(uri) = text(headers, "x-forwarded-uri").parse::<Uri>() else {
         return pages::trouble(StatusCode::BAD_REQUEST, "The address of this request cannot be read.");
     };
-    // As routes have it, however it was typed.
-    let host = text(headers, "x-forwarded-host").split(':').next().unwrap_or_default();
-    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let host = canonical(text(headers, "x-forwarded-host"));
     let asked = Asked { method: text(headers, "x-forwarded-method"), host: &host, uri, headers };
     let cookies = Cookies::read(headers);
     if asked.uri.path() == ENTER {
         return enter(web, uid, &asked, &cookies).await;
     }
-    let session = match cookies.get(cookies::WORKSPACE) {
-        Some(shown) => match web.sign_in.session(shown, Some(uid), web.clock.now()).await {
-            Ok(session) => session,
-            Err(error) => return failed(&error),
-        },
-        None => None,
-    };
-    match session {
-        Some(session) => judge(web, uid, &session.user, &cookies).await,
-        None => send_away(web, uid, &asked),
+    // From the page that said that there is nothing: it runs now.
+    if asked.uri.path() == elsewhere::SIGN_IN {
+        let parameters = pages::parameters(&asked.uri);
+        let to = parameters.iter().find(|(key, _)| key == "to").map_or("/", |(_, to)| to.as_str());
+        return lead_to_panel(web, uid, &asked, pages::own_path(to));
+    }
+    if asked.uri.path() == shares::FOLLOW {
+        return shares::follow(web, uid, &asked).await;
+    }
+    match from_elsewhere(web, uid, headers).await {
+        Ok(false) => {}
+        Ok(true) => return pages::trouble(StatusCode::FORBIDDEN, ELSEWHERE),
+        Err(error) => return failed(&error),
+    }
+    match lets_in(web, uid, &asked, &cookies).await {
+        Ok(Opens::To(user)) => pass(Some(&user), &cookies),
+        Ok(Opens::ToAnybody) => pass(None, &cookies),
+        Ok(Opens::NotToThem) => pages::missing(&web.panel),
+        Ok(Opens::ToNobody) => send_away(web, uid, &asked),
+        Err(error) => failed(&error),
     }
 }
 
-fn failed(error: &dyn std::fmt::Display) -> Response {
+/// What a page of another host is told.
+pub(super) const ELSEWHERE: &str = "A page of another host has asked for this. Open the workspace itself.";
+
+/// Whether a page of another host has made the browser ask. SameSite cookies do not tell workspaces' hosts from each other: one could
+/// ask another with the cookies of whoever reads it. The hosts of one workspace may ask each other.
+pub(super) async fn from_elsewhere(web: &Web, uid: &str, headers: &HeaderMap) -> Result<bool, StoreError> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(false) };
+    let host = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok()).and_then(|uri| uri.host().map(canonical));
+    let Some(host) = host else { return Ok(true) };
+    web.directory.ask(|records| !records.leads_to(&host, uid)).await
+}
+
+/// Whom a private workspace's host is open to, of those who ask.
+pub(super) enum Opens {
+    /// To somebody who is signed in there.
+    To(String),
+    /// To who has followed a share link, whoever that is.
+    ToAnybody,
+    /// Not to who is signed in.
+    NotToThem,
+    /// To nobody: it is not known who asks.
+    ToNobody,
+}
+
+pub(super) async fn lets_in(web: &Web, uid: &str, asked: &Asked<'_>, cookies: &Cookies) -> Result<Opens, StoreError> {
+    let now = web.clock.now();
+    let session = match cookies.get(cookies::WORKSPACE) {
+        Some(shown) => web.sign_in.session(shown, Some(uid), now).await?,
+        None => None,
+    };
+    if let Some(session) = &session
+        && may_open(web, &session.user, uid).await?
+    {
+        return Ok(Opens::To(session.user.clone()));
+    }
+    if let Some(shown) = cookies.get(cookies::SHARE)
+        && web.shares.opens(shown, uid, asked.host, now).await?
+    {
+        return Ok(Opens::ToAnybody);
+    }
+    Ok(if session.is_some() { Opens::NotToThem } else { Opens::ToNobody })
+}
+
+pub(super) fn failed(error: &dyn std::fmt::Display) -> Response {
     tracing::warn!(%error, "the gate could not decide");
     pages::trouble(StatusCode::SERVICE_UNAVAILABLE, "The gate cannot decide now. Try again.")
 }
 
 /// Whether somebody may open the pages of a private workspace.
-pub(super) async fn may_open(web: &Web, user: &str, uid: &str) -> Result<bool, crate::store::StoreError> {
+pub(super) async fn may_open(web: &Web, user: &str, uid: &str) -> Result<bool, StoreError> {
     let at = web.directory.ask(|records| records.workspace(uid).map(|(project, name)| (project.to_owned(), name.to_owned())));
     let Some((project, name)) = at.await? else { return Ok(false) };
     let (namespace, name) = (Some(project.as_str()), Some(name.as_str()));
@@ -104,21 +162,13 @@ pub(super) async fn may_open(web: &Web, user: &str, uid: &str) -> Result<bool, c
     Ok(matches!(web.directory.judge(&Identity::person(user), &action, false).await?, (Decision::Allow(_), _)))
 }
 
-async fn judge(web: &Web, uid: &str, user: &str, cookies: &Cookies) -> Response {
-    match may_open(web, user, uid).await {
-        Ok(true) => pass(user, cookies),
-        Ok(false) => pages::missing(&web.panel),
-        Err(error) => failed(&error),
-    }
-}
-
-/// The proxy takes these headers over, and lets the request through.
-fn pass(user: &str, cookies: &Cookies) -> Response {
+/// The proxy takes these headers over, and lets the request through. Of who comes by a share link there is nothing to say.
+fn pass(user: Option<&str>, cookies: &Cookies) -> Response {
     let mut answer = StatusCode::OK.into_response();
     if let Some(others) = cookies.others() {
         answer.headers_mut().insert(header::COOKIE, others);
     }
-    if let Ok(user) = HeaderValue::from_str(user) {
+    if let Some(Ok(user)) = user.map(HeaderValue::from_str) {
         answer.headers_mut().insert("x-ds-user", user);
     }
     answer
@@ -133,17 +183,18 @@ fn send_away(web: &Web, uid: &str, asked: &Asked<'_>) -> Response {
         let words = "This workspace is private: open it in a browser and sign in.";
         return pages::trouble(StatusCode::UNAUTHORIZED, words);
     }
+    lead_to_panel(web, uid, asked, asked.uri.path_and_query().map_or("/", |path| path.as_str()))
+}
+
+/// Leads to the panel, which knows who is signed in, and back to `to`. Without a uid the panel finds the host's workspace itself.
+pub(super) fn lead_to_panel(web: &Web, uid: &str, asked: &Asked<'_>, to: &str) -> Response {
     let mut nonce = [0; 32];
     if let Err(error) = getrandom::fill(&mut nonce) {
         return failed(&error);
     }
     let nonce = URL_SAFE_NO_PAD.encode(nonce);
-    let query = pages::query(&[
-        ("workspace", uid),
-        ("host", asked.host),
-        ("to", asked.uri.path_and_query().map_or("/", |path| path.as_str())),
-        ("nonce", &URL_SAFE_NO_PAD.encode(digest(&nonce))),
-    ]);
+    let query =
+        pages::query(&[("workspace", uid), ("host", asked.host), ("to", to), ("nonce", &URL_SAFE_NO_PAD.encode(digest(&nonce)))]);
     let mut answer = pages::redirect(&format!("{}/open?{query}", web.panel.origin()));
     answer.headers_mut().append(header::SET_COOKIE, cookies::set(cookies::NONCE, &nonce, NONCE_LASTS));
     answer
@@ -162,18 +213,28 @@ async fn enter(web: &Web, uid: &str, asked: &Asked<'_>, cookies: &Cookies) -> Re
         Ok(false) => return pages::missing(&web.panel),
         Err(error) => return failed(&error),
     }
+    if let Ok(token) = &taken {
+        return let_in(web, asked.host, get("to"), token);
+    }
     // A code that does not work is no reason to stay: they are asked for a new one.
     let mut answer = pages::redirect(&format!("{}{}", web.panel.of_host(asked.host), pages::own_path(get("to"))));
     let mut set = |value| answer.headers_mut().append(header::SET_COOKIE, value);
     match taken {
-        Ok(token) => {
-            set(cookies::set(cookies::WORKSPACE, token.reveal(), COOKIE_LASTS));
-            set(cookies::set(cookies::NONCE, "", 0));
-        }
         Err(Refused::Link) if !nonce.is_empty() && asked.method == "GET" => {
             set(cookies::set(cookies::NONCE, "", 0));
         }
         Err(error) => return pages::trouble(StatusCode::FORBIDDEN, &format!("You could not be let in: {error}.")),
+        Ok(_) => {}
+    }
+    answer
+}
+
+/// Whose code has been taken gets a cookie of this host, and goes on.
+pub(super) fn let_in(web: &Web, host: &str, to: &str, token: &Token) -> Response {
+    let mut answer = pages::redirect(&format!("{}{}", web.panel.of_host(host), pages::own_path(to)));
+    let set = [cookies::set(cookies::WORKSPACE, token.reveal(), COOKIE_LASTS), cookies::set(cookies::NONCE, "", 0)];
+    for cookie in set {
+        answer.headers_mut().append(header::SET_COOKIE, cookie);
     }
     answer
 }

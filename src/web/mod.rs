@@ -2,19 +2,21 @@
 
 mod accounts;
 mod cookies;
+mod elsewhere;
 mod forms;
 pub mod gate;
 mod pages;
 pub mod panel;
 mod providers;
 mod setup;
+mod shares;
 mod signing;
 pub mod sockets;
 mod welcome;
 
 pub use accounts::Accounts;
 
-use crate::access::{Directory, SignIn};
+use crate::access::{Directory, Shares, SignIn};
 use crate::clock::Clock;
 use crate::store::Store;
 use std::sync::Arc;
@@ -24,6 +26,8 @@ use std::sync::Arc;
 pub struct Web {
     /// Signs people in.
     pub sign_in: Arc<SignIn>,
+    /// Share links of workspaces.
+    pub shares: Arc<Shares>,
     /// What decisions are made from.
     pub directory: Arc<Directory>,
     /// The settings, and the secrets that they name.

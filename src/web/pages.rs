@@ -57,6 +57,69 @@ pub fn missing(panel: &PanelUrl) -> Response {
     page(StatusCode::NOT_FOUND, "Not found", true, true, &content)
 }
 
+/// How a workspace is that answers nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// It is to be stopped.
+    Stopped,
+    /// It is to run, and does not yet.
+    Starting,
+    /// It runs, and nothing leads to it yet.
+    Silent,
+}
+
+impl Rest {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Stopped => "This workspace is stopped.",
+            Self::Starting => "This workspace is starting.",
+            Self::Silent => "This workspace runs, and does not answer at this address yet.",
+        }
+    }
+
+    /// When to ask again, in seconds.
+    pub fn again(self) -> u32 {
+        if self == Self::Stopped { 60 } else { 3 }
+    }
+}
+
+/// The page of a workspace that answers nobody. `start` is how it is started, for who may know its name.
+pub fn resting(rest: Rest, start: Option<&str>) -> Response {
+    let title = rest.words().trim_end_matches('.');
+    let content = html! {
+        // Of one that is stopped nothing changes by itself.
+        @if rest != Rest::Stopped { meta http-equiv="refresh" content=(rest.again()); }
+        h1 { (title) }
+        @match (rest, start) {
+            (Rest::Stopped, Some(start)) => p { "Start it with " code { (start) } },
+            (Rest::Stopped, None) => p { "Whoever it belongs to starts it." },
+            _ => p { "This page looks again by itself." },
+        }
+    };
+    page(StatusCode::SERVICE_UNAVAILABLE, title, true, true, &content)
+}
+
+/// An address at which there is nothing for whoever asks: nobody is told whether there is something for others.
+pub fn nothing_here(sign_in: &str) -> Response {
+    let content = html! {
+        h1 { "There is nothing here" }
+        p { "No workspace is at this address, or it is not yours to open." }
+        p { a href=(sign_in) { "Sign in to see whether it is yours" } }
+    };
+    page(StatusCode::NOT_FOUND, "Not found", true, true, &content)
+}
+
+/// A share link that opens nothing here, whatever it may have been.
+pub fn link_ended() -> Response {
+    let content = html! {
+        h1 { "This link does not work" }
+        p { "It has ended, or was never for this address. Ask who gave it to you for a new one." }
+        p { a href="/" { "Sign in, if you have an account" } }
+    };
+    page(StatusCode::FORBIDDEN, "No such link", true, true, &content)
+}
+
 /// Leads elsewhere.
 pub fn redirect(to: &str) -> Response {
     match HeaderValue::from_str(to) {

@@ -3,7 +3,7 @@
 use super::accounts::Accounts;
 use super::cookies::{self, Cookies};
 use super::gate::{may_open, visitor};
-use super::{Web, forms, pages, providers, setup, signing, welcome as arrival};
+use super::{Web, elsewhere, forms, pages, providers, setup, signing, welcome as arrival};
 use crate::access::{Identity, Refused, SignedIn, Visitor};
 use crate::api::{Ledger, Noted, client, finished};
 use crate::resource::Workspace;
@@ -64,6 +64,7 @@ pub fn router(panel: Panel) -> Router {
         .fallback(|| async { pages::trouble(StatusCode::NOT_FOUND, "There is no such page.") })
         .layer(axum::extract::DefaultBodyLimit::max(MAX_FORM))
         .layer(from_fn_with_state(panel.clone(), own_forms_only))
+        .layer(from_fn_with_state(panel.web.clone(), elsewhere::by_host))
         .with_state(panel)
 }
 
@@ -247,6 +248,8 @@ async fn logout(State(panel): State<Panel>, headers: HeaderMap) -> Response {
 
 #[derive(Deserialize)]
 struct Open {
+    /// Its uid; empty where whoever asks has not been told it: then it is the one that the host leads to.
+    #[serde(default)]
     workspace: String,
     host: String,
     to: String,
@@ -259,6 +262,13 @@ async fn open(State(panel): State<Panel>, uri: Uri, Query(asked): Query<Open>, h
         return to_login(uri.path_and_query().map_or("/", |path| path.as_str()));
     };
     let web = &panel.web;
+    let mut asked = asked;
+    if asked.workspace.is_empty() {
+        let of_host = |records: &crate::access::Records| {
+            records.host(&asked.host).and_then(|at| records.workspace_uid(&at.project, &at.workspace)).map(str::to_owned)
+        };
+        asked.workspace = web.directory.ask(of_host).await.ok().flatten().unwrap_or_default();
+    }
     // Only a host that leads to this very workspace is gone back to, whatever the address says.
     let leads = web.directory.ask(|records| records.leads_to(&asked.host, &asked.workspace)).await;
     let may = may_open(web, &session.user, &asked.workspace).await;

@@ -7,14 +7,14 @@
 //!   host leads to another workspace.
 //! - The workspace sees none of our cookies, and no identity but the one that was decided on.
 
-use super::cookies::{self, Cookies};
-use super::gate::may_open;
+use super::cookies::Cookies;
+use super::gate::{Asked, ELSEWHERE, Opens, canonical, failed, from_elsewhere, lets_in};
 use super::{Web, pages};
 use crate::store::StoreError;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use hyper_util::rt::TokioIo;
@@ -58,16 +58,17 @@ pub fn router(web: Web, leads: Leads) -> Router {
 struct Right {
     host: String,
     upstream: Upstream,
-    shown: String,
-    user: String,
+    /// What the browser has shown.
+    shown: HeaderMap,
+    /// Who is signed in; nobody where a share link was followed.
+    user: Option<String>,
 }
 
 impl Sockets {
-    /// Who shows this, if they may open the workspace.
-    async fn admitted(&self, uid: &str, shown: &str) -> Result<Option<String>, StoreError> {
-        let session = self.web.sign_in.session(shown, Some(uid), self.web.clock.now()).await?;
-        let Some(session) = session else { return Ok(None) };
-        Ok(may_open(&self.web, &session.user, uid).await?.then_some(session.user))
+    /// Whom a host is open to that has this upstream, of those who show this.
+    async fn opens(&self, host: &str, upstream: &Upstream, shown: &HeaderMap) -> Result<Opens, StoreError> {
+        let asked = Asked { method: "GET", host, uri: Uri::from_static("/"), headers: shown };
+        lets_in(&self.web, &upstream.workspace_uid, &asked, &Cookies::read(shown)).await
     }
 
     /// Whether a connection may go on. Where that cannot be told, it may for a moment.
@@ -76,10 +77,14 @@ impl Sockets {
         if leads.is_none_or(|leads| leads.workspace_uid != right.upstream.workspace_uid) {
             return false;
         }
-        match self.admitted(&right.upstream.workspace_uid, &right.shown).await {
-            Ok(user) => {
+        match self.opens(&right.host, &right.upstream, &right.shown).await {
+            Ok(opens) => {
                 *doubts = 0;
-                user.as_ref() == Some(&right.user)
+                match opens {
+                    Opens::To(user) => right.user.as_ref() == Some(&user),
+                    Opens::ToAnybody => right.user.is_none(),
+                    Opens::NotToThem | Opens::ToNobody => false,
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection's right could not be looked up");
@@ -102,36 +107,33 @@ impl Sockets {
 }
 
 async fn pass(State(sockets): State<Sockets>, request: Request) -> Response {
-    let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let host = named.split(':').next().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+    let host = canonical(request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default());
     let missing = || pages::missing(&sockets.web.panel);
     let Some(upstream) = (sockets.leads)(&host) else { return missing() };
-    let cookies = Cookies::read(request.headers());
-    let unknown = || pages::trouble(StatusCode::UNAUTHORIZED, "This workspace is private: open it in a browser and sign in.");
-    let Some(shown) = cookies.get(cookies::WORKSPACE).map(str::to_owned) else { return unknown() };
-    match sockets.web.sign_in.session(&shown, Some(&upstream.workspace_uid), sockets.web.clock.now()).await {
-        Ok(Some(_)) => {}
-        Ok(None) => return unknown(),
-        Err(error) => return cannot(&error),
+    match from_elsewhere(&sockets.web, &upstream.workspace_uid, request.headers()).await {
+        Ok(false) => {}
+        Ok(true) => return pages::trouble(StatusCode::FORBIDDEN, ELSEWHERE),
+        Err(error) => return failed(&error),
     }
-    let user = match sockets.admitted(&upstream.workspace_uid, &shown).await {
-        Ok(Some(user)) => user,
-        Ok(None) => return missing(),
-        Err(error) => return cannot(&error),
+    let mut shown = HeaderMap::new();
+    shown.extend(request.headers().get_all(header::COOKIE).iter().map(|cookie| (header::COOKIE, cookie.clone())));
+    let user = match sockets.opens(&host, &upstream, &shown).await {
+        Ok(Opens::To(user)) => Some(user),
+        Ok(Opens::ToAnybody) => None,
+        Ok(Opens::NotToThem) => return missing(),
+        Ok(Opens::ToNobody) => {
+            return pages::trouble(StatusCode::UNAUTHORIZED, "This workspace is private: open it in a browser and sign in.");
+        }
+        Err(error) => return failed(&error),
     };
-    let right = Right { host, upstream, shown, user };
-    match relay(sockets, request, right, &cookies).await {
+    let cookies = Cookies::read(&shown);
+    match relay(sockets, request, Right { host, upstream, shown, user }, &cookies).await {
         Ok(answer) => answer,
         Err(error) => {
             tracing::debug!(%error, "a workspace did not take a connection");
             pages::trouble(StatusCode::BAD_GATEWAY, "The workspace does not answer.")
         }
     }
-}
-
-fn cannot(error: &StoreError) -> Response {
-    tracing::warn!(%error, "the gate could not decide");
-    pages::trouble(StatusCode::SERVICE_UNAVAILABLE, "The gate cannot decide now. Try again.")
 }
 
 type Broken = Box<dyn std::error::Error + Send + Sync>;
@@ -142,7 +144,7 @@ async fn relay(sockets: Sockets, mut request: Request, right: Right, cookies: &C
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection.with_upgrades());
     let browser = hyper::upgrade::on(&mut request);
-    let mut answer = timeout(PATIENCE, sender.send_request(forwarded(request, &right.user, cookies)?)).await??;
+    let mut answer = timeout(PATIENCE, sender.send_request(forwarded(request, right.user.as_deref(), cookies)?)).await??;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(answer.map(Body::new));
     }
@@ -152,14 +154,14 @@ async fn relay(sockets: Sockets, mut request: Request, right: Right, cookies: &C
         let (mut browser, mut workspace) = (TokioIo::new(browser), TokioIo::new(workspace));
         tokio::select! {
             _ = tokio::io::copy_bidirectional(&mut browser, &mut workspace) => {}
-            () = sockets.lost(&right) => tracing::info!(user = right.user, host = right.host, "a connection was cut"),
+            () = sockets.lost(&right) => tracing::info!(user = right.user.as_deref().unwrap_or("anybody"), host = right.host, "a connection was cut"),
         }
     });
     Ok(answer.map(|_| Body::empty()).into_response())
 }
 
 /// The request as the workspace is to see it.
-fn forwarded(request: Request, user: &str, cookies: &Cookies) -> Result<Request, Broken> {
+fn forwarded(request: Request, user: Option<&str>, cookies: &Cookies) -> Result<Request, Broken> {
     let (mut parts, body) = request.into_parts();
     parts.uri = parts.uri.path_and_query().map_or("/", |path| path.as_str()).parse()?;
     parts.version = axum::http::Version::HTTP_11;
@@ -172,6 +174,8 @@ fn forwarded(request: Request, user: &str, cookies: &Cookies) -> Result<Request,
     if let Some(others) = cookies.others() {
         parts.headers.insert(header::COOKIE, others);
     }
-    parts.headers.insert("x-ds-user", HeaderValue::from_str(user)?);
+    if let Some(user) = user {
+        parts.headers.insert("x-ds-user", HeaderValue::from_str(user)?);
+    }
     Ok(Request::from_parts(parts, body))
 }

@@ -190,3 +190,54 @@ pub struct LinkArgs {
     #[arg(value_name = "USER")]
     pub user: String,
 }
+
+/// `share`.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct ShareArgs {
+    /// What to do, where it is not to make one.
+    #[command(subcommand)]
+    pub command: Option<ShareCommand>,
+    /// The link that is wanted.
+    #[command(flatten)]
+    pub new: NewShareArgs,
+}
+
+/// What to do with share links that are there.
+#[derive(Debug, Subcommand)]
+pub enum ShareCommand {
+    /// List a workspace's share links
+    List(ListSharesArgs),
+    /// End share links, and what they have opened
+    End(EndSharesArgs),
+}
+
+/// `share WORKSPACE`.
+#[derive(Args, Debug)]
+pub struct NewShareArgs {
+    /// Workspace, such as ws/web
+    #[arg(required = true, value_name = "WORKSPACE")]
+    pub workspace: Option<String>,
+    /// Service that the link opens [default: the first]
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<String>,
+    /// How long it works, 30 days at most [default: 24h]
+    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub lasts: Option<std::time::Duration>,
+}
+
+/// `share list`.
+#[derive(Args, Debug)]
+pub struct ListSharesArgs {
+    /// Workspace
+    #[arg(value_name = "WORKSPACE")]
+    pub workspace: String,
+}
+
+/// `share end`.
+#[derive(Args, Debug)]
+pub struct EndSharesArgs {
+    /// As `share list` shows them
+    #[arg(required = true, value_name = "ID")]
+    pub ids: Vec<String>,
+}

@@ -119,6 +119,8 @@ pub enum Command {
     Key(KeyArgs),
     /// Look at the keys that secrets are sealed with, and rotate them
     Secrets(SecretsArgs),
+    /// Print a link by which anybody opens a service of a private workspace for a while; list such links, end them
+    Share(ShareArgs),
     /// Let users in
     User(UserArgs),
     /// See whether mail arrives

@@ -136,8 +136,9 @@ impl Table {
         }
     }
 
-    /// The table as records and running containers have it.
+    /// The table as records and running containers have it. The proxy is told the domain beside it, which can change, too.
     fn wanted(&self) -> RouteTable {
+        self.ctx.proxy.serve_below(&self.ctx.settings().domain);
         RouteTable(self.ctx.caches.routes.state().iter().filter_map(|r| Some((r.uid()?, self.entry(r)?))).collect())
     }
 

@@ -26,7 +26,7 @@ pub fn objects(path: &str) -> Vec<(&'static str, &'static str, &'static str)> {
     let in_project = path.contains("{namespace}");
     match (in_project, named, kind) {
         (true, false, _) => vec![("ours", "team", ""), ("others", "else", ""), ("public", "open", ""), ("none", "nowhere", "")],
-        (true, true, "workspaces") => vec![
+        (true, true, kind) if kind == "workspaces" || kind.starts_with("shares?") => vec![
             ("reader's", "team", "of-reader"),
             ("deployer's", "team", "of-deployer"),
             ("owner's", "team", "of-owner"),
@@ -70,7 +70,7 @@ pub fn objects(path: &str) -> Vec<(&'static str, &'static str, &'static str)> {
 }
 
 /// What the documents do not list: streams, reviews, what is no record.
-const BESIDE: [(&str, &str); 21] = [
+const BESIDE: [(&str, &str); 23] = [
     ("get", "/apis/devsanctum.io/v1/namespaces/{namespace}/workspaces/{name}/log"),
     ("get", "/apis/devsanctum.io/v1/namespaces/{namespace}/workspaces/{name}/exec"),
     ("get", "/apis/devsanctum.io/v1/namespaces/{namespace}/workspaces/{name}/terminal"),
@@ -92,6 +92,8 @@ const BESIDE: [(&str, &str); 21] = [
     ("get", "/devsanctum/audit/verify"),
     ("post", "/devsanctum/audit/prune"),
     ("post", "/devsanctum/mail"),
+    ("get", "/devsanctum/shares?project={namespace}&workspace={name}"),
+    ("post", "/devsanctum/shares?project={namespace}&workspace={name}"),
 ];
 
 /// All operations there are, in order: method and address.
@@ -127,6 +129,12 @@ pub async fn body(town: &Town, method: &str, path: &str) -> (String, String) {
             (json!({"spec": {"user": "reader", "resourceAttributes": attributes}}).to_string(), json)
         }
         "post" if path.ends_with("reviews") => (json!({"spec": {}}).to_string(), json),
+        // Who may passes the door, and is then told (422) that the workspace has no address: it has never run.
+        "post" if path.starts_with("/devsanctum/shares?") => {
+            let named = path.split_once('?').map(|(_, query)| query).unwrap_or_default();
+            let pairs = named.split('&').filter_map(|pair| pair.split_once('='));
+            (pairs.map(|(key, value)| (key.to_owned(), Value::from(value))).collect::<Value>().to_string(), json)
+        }
         "post" if path.starts_with("/devsanctum/") => (json!({}).to_string(), json),
         "post" => (sample(path), json),
         _ => (String::new(), json),
@@ -195,7 +203,8 @@ async fn everybody_is_answered_as_the_matrix_says() {
             let shown = shown
                 .replace("/apis/", "")
                 .replace("authorization.k8s.io", "authorization")
-                .replace("authentication.k8s.io", "authn");
+                .replace("authentication.k8s.io", "authn")
+                .replace("?project={namespace}&workspace=N", " of P/N");
             let codes = row(&town, &method, &address).await;
             rows.insert(format!("{shown:<34} {:<6} {what:<17}", method.to_uppercase()), codes);
         }

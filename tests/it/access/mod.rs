@@ -5,6 +5,7 @@ mod keys;
 mod matrix;
 mod panel;
 mod roles;
+mod shares;
 mod sign_in;
 mod watching;
 

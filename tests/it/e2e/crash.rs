@@ -74,7 +74,7 @@ fn a_suspended_workspace_keeps_its_route_and_holds_up_no_start() {
         // A request that was on its way to the dead container hangs for long.
         let page = async || tokio::time::timeout(Duration::from_secs(1), world.page("w0")).await;
         until("its route to go", Duration::from_secs(5), async || match page().await {
-            Ok((404, _)) => Ok(()),
+            Ok((503, _)) => Ok(()),
             other => Err(format!("{other:?}")),
         })
         .await;

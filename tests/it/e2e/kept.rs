@@ -87,7 +87,7 @@ fn an_environment_that_cannot_be_worked_out_stops_nothing_from_being_started_sto
         world.merge("w0", json!({"spec": {"running": false}})).await;
         container_is(&world, "exited").await;
         until("its page to go", SOON, async || match world.page("w0").await {
-            (404, _) => Ok(()),
+            (503, _) => Ok(()),
             other => Err(format!("{other:?}")),
         })
         .await;

@@ -72,7 +72,10 @@ fn a_route_opens_when_its_service_is_ready_and_closes_with_each_start() {
             code => Err(code.to_string()),
         })
         .await;
-        assert_eq!(second(&world).await, 404, "nobody is led to what is not ready");
+        assert_eq!(second(&world).await, 503, "nobody is led to what is not ready");
+        let host = second_host(&world).await.unwrap();
+        let (_, page) = request(world.web, &host, "/", &[("Accept", "text/html")]).await;
+        assert!(page.contains("This workspace is starting") && page.contains("http-equiv=\"refresh\""), "{page}");
         phase(&world, WorkspacePhase::Starting).await;
         let routes = world.routes().list(&Default::default()).await.unwrap().items;
         let api = routes.iter().find(|r| r.name_any() == "w0-api").unwrap().status.clone().unwrap();
@@ -99,7 +102,7 @@ fn a_route_opens_when_its_service_is_ready_and_closes_with_each_start() {
         // Another start is another matter.
         world.daemon.docker(&["kill", &container]);
         until("it to be closed", SOON, async || match second(&world).await {
-            404 => Ok(()),
+            503 => Ok(()),
             code => Err(code.to_string()),
         })
         .await;

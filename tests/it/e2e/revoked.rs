@@ -219,6 +219,23 @@ fn what_is_taken_away_is_taken_at_once() {
         assert_eq!(seen, ["cookie: own=1", "x-ds-user: ada"]);
         assert!(socket.echoes("hello").await && socket.echoes(&"x".repeat(100_000)).await);
 
+        // A page of another host cannot ask with her cookies, whichever way; her own hosts can.
+        let shown = ada.jar[&trial.host].iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
+        let upgrade = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
+        for (origin, codes) in [
+            (format!("http://{}:{}", trial.host, world.web.port()), [200, 101]),
+            ("http://other.localhost".into(), [403, 403]),
+            (panel(&world), [403, 403]),
+            ("null".into(), [403, 403]),
+        ] {
+            let plain = [("Cookie", shown.as_str()), ("Origin", &origin)];
+            let upgraded = [plain.as_slice(), &upgrade].concat();
+            let asked =
+                [plain.as_slice(), &upgraded].map(|headers| timeout(PATIENCE, request(world.web, &trial.host, "/", headers)));
+            let [plain, upgraded] = asked;
+            assert_eq!((plain.await.unwrap().0, upgraded.await.unwrap().0), (codes[0], codes[1]), "{origin}");
+        }
+
         let trials: usize = std::env::var("DEVSANCTUM_TRIALS").map_or(3, |n| n.parse().unwrap());
         for way in ["signed out", "another password", "not active", "out of the group", "a lesser role"] {
             let (mut requests, mut connections) = (Vec::new(), Vec::new());

@@ -104,7 +104,7 @@ pub async fn end(
 }
 
 /// Says in the request's row what it is about.
-fn note(noted: Option<&Noted>, kind: &str, say: impl FnOnce(&mut Entry)) {
+pub(super) fn note(noted: Option<&Noted>, kind: &str, say: impl FnOnce(&mut Entry)) {
     noted.inspect(|noted| {
         noted.about(|entry| {
             entry.kind = kind.into();

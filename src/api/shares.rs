@@ -1,12 +1,15 @@
 //! `/devsanctum/shares`: share links of workspaces, which are no records. What is in a link's address is told once, when it is made.
 
 use super::ApiState;
+use super::audited::Noted;
 use super::door::enter;
+use super::keys::note;
 use super::request::{Params, decode_json, read_body};
 use super::served::{Served, by_kind};
 use super::status::ApiError;
 use super::view::json_response;
 use crate::access::{Action, Identity, IdentityKind, NewShare, SHARES, ShareError};
+use crate::audit::changes;
 use crate::resource::{GROUP, ServiceStatus, Workspace};
 use crate::store::Share;
 use axum::Extension;
@@ -18,6 +21,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+/// What the audit log calls one. Its row names the workspace, and the link by its id.
+const SHARE: &str = "Share";
 /// Where a link is followed, at the service's own host.
 const FOLLOW: &str = "/.devsanctum/share";
 
@@ -72,11 +77,15 @@ fn service<'a>(workspace: &'a Workspace, named: Option<&str>) -> Result<(&'a Ser
 pub async fn create(
     State(state): State<ApiState>,
     Extension(who): Extension<Identity>,
+    noted: Option<Extension<Noted>>,
     body: Body,
 ) -> Result<Response, ApiError> {
     let wanted = decode_json(&read_body(body).await?)?;
     let wanted: Wanted = serde_json::from_value(wanted).map_err(|e| ApiError::bad_request(format!("the body: {e}")))?;
     let place = Place { project: &wanted.project, workspace: &wanted.workspace };
+    note(noted.as_deref(), SHARE, |entry| {
+        (entry.namespace, entry.name) = (wanted.project.clone(), wanted.workspace.clone());
+    });
     let record = place.enter(&state, &who, "create").await?;
     let (service, url) = service(&record, wanted.service.as_deref())?;
     let host = url.parse::<Uri>().ok().and_then(|url| url.host().map(str::to_owned)).unwrap_or_default();
@@ -95,6 +104,7 @@ pub async fn create(
         other => ApiError::unprocessable(other.to_string()),
     })?;
     let mut told = shown(&share, place.project, place.workspace);
+    note(noted.as_deref(), SHARE, |entry| entry.changes = changes(None, Some(&told)));
     told["url"] = json!(format!("{}{FOLLOW}?token={}", url.trim_end_matches('/'), link.reveal()));
     Ok(json_response(StatusCode::CREATED, told.to_string(), &[]))
 }
@@ -118,12 +128,19 @@ pub async fn list(State(state): State<ApiState>, Extension(who): Extension<Ident
 pub async fn end(
     State(state): State<ApiState>,
     Extension(who): Extension<Identity>,
+    noted: Option<Extension<Noted>>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     // Another's and none are the same to who may not see it.
     let missing = || ApiError::not_found_request(format!("there is no share link {id:?} of yours"));
+    note(noted.as_deref(), SHARE, |entry| entry.uid.clone_from(&id));
     let (share, project, workspace) = state.shares().end(&id, &who).await?.ok_or_else(missing)?;
-    Ok(json_response(StatusCode::OK, shown(&share, &project, &workspace).to_string(), &[]))
+    let told = shown(&share, &project, &workspace);
+    note(noted.as_deref(), SHARE, |entry| {
+        (entry.namespace, entry.name) = (project, workspace);
+        entry.changes = changes(Some(&told), None);
+    });
+    Ok(json_response(StatusCode::OK, told.to_string(), &[]))
 }
 
 fn shown(share: &Share, project: &str, workspace: &str) -> Value {

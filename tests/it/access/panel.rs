@@ -3,7 +3,7 @@
 use super::Town;
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use devsanctum::access::{Directory, SignIn, digest};
+use devsanctum::access::{Directory, Shares, SignIn, digest};
 use devsanctum::api::Ledger;
 use devsanctum::audit::{Entry, Row};
 use devsanctum::clock::SystemClock;
@@ -30,7 +30,8 @@ impl Browser {
         let directory = Arc::new(Directory::new(store.clone()));
         let sign_in = Arc::new(SignIn::new(store.clone(), directory.clone()));
         let panel = ORIGIN.parse().unwrap();
-        let web = Web { sign_in, directory: directory.clone(), store: store.clone(), clock: clock.clone(), panel };
+        let shares = Arc::new(Shares::new(store.clone(), directory.clone()));
+        let web = Web { sign_in, directory: directory.clone(), shares, store: store.clone(), clock: clock.clone(), panel };
         let accounts = Arc::new(Accounts::over(town.api.open.clone()));
         let setup = Arc::new(Mutex::new(Some(digest("set-up-token"))));
         let audit = Ledger::new(store, directory, clock);
@@ -42,6 +43,7 @@ impl Browser {
         let encode = |text: &str| text.bytes().map(|b| format!("%{b:02X}")).collect::<String>();
         let body: Vec<String> = form.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
         let request = Request::post(path)
+            .header("host", ORIGIN.trim_start_matches("http://"))
             .header("origin", origin)
             .header("content-type", "application/x-www-form-urlencoded")
             // The proxy adds the last one; what stands before it is what the browser said.

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod cookies;
+mod device;
 mod forms;
 pub mod gate;
 mod pages;
@@ -13,6 +14,7 @@ pub mod sockets;
 mod welcome;
 
 pub use accounts::Accounts;
+pub use device::ApiAddress;
 
 use crate::access::{Directory, SignIn};
 use crate::clock::Clock;

@@ -17,6 +17,7 @@ mod guest_book;
 mod hostile;
 mod isolation;
 mod kept;
+mod login;
 mod looping;
 mod readiness;
 pub mod records;

@@ -6,6 +6,7 @@
 
 mod authenticate;
 mod decide;
+mod device;
 mod directory;
 mod explain;
 mod fields;
@@ -22,6 +23,7 @@ mod welcome;
 
 pub use authenticate::{Authenticator, Unauthenticated};
 pub use decide::{API_KEYS, Decision, Grounds, Lack, decide};
+pub use device::{Asking, DEVICE, DeviceCodes, INTERVAL, Polled};
 pub use directory::Directory;
 pub use explain::explain;
 pub use fields::{Edit, Unsettable, check_fields};

@@ -6,6 +6,7 @@
 //! - A session ends for good: a day after its last use, two weeks after it began, when it is signed out, and when its user's
 //!   password changes. A session that was ended elsewhere is honoured for a second more at most.
 
+use super::device::Polls;
 use super::directory::Directory;
 use super::password::{Busy, Password, Verified};
 use super::throttle::Throttle;
@@ -147,13 +148,14 @@ pub struct SignIn {
     pub(super) store: Store,
     directory: Arc<Directory>,
     pub(super) throttle: Throttle,
+    pub(super) polls: Polls,
     seen: Mutex<HashMap<[u8; 32], (Session, Instant)>>,
 }
 
 impl SignIn {
     /// Over the people in `store`.
     pub fn new(store: Store, directory: Arc<Directory>) -> Self {
-        Self { store, directory, throttle: Throttle::default(), seen: Mutex::default() }
+        Self { store, directory, throttle: Throttle::default(), polls: Polls::default(), seen: Mutex::default() }
     }
 
     /// Signs somebody in by their login address and password.

@@ -80,7 +80,7 @@ pub struct Applicant {
     hash: String,
 }
 
-fn hex(token: &str) -> String {
+pub(super) fn hex(token: &str) -> String {
     URL_SAFE_NO_PAD.encode(digest(token))
 }
 
@@ -325,6 +325,6 @@ impl SignIn {
     }
 }
 
-fn text(what: &impl Serialize) -> Result<String, StoreError> {
+pub(super) fn text(what: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(what).map_err(|e| StoreError::Database(e.to_string()))
 }

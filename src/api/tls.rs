@@ -38,6 +38,13 @@ pub struct Tls {
     names: Vec<String>,
 }
 
+impl Tls {
+    /// Whether the server's certificate has this host name or address.
+    pub fn is_named(&self, host: &str) -> bool {
+        all_names(&self.names).contains(host)
+    }
+}
+
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Tls")

@@ -47,6 +47,9 @@ pub struct Config {
     /// Host names and addresses callers reach the API by, beside the local ones
     #[arg(long, env = "DEVSANCTUM_TLS_NAMES", value_delimiter = ',')]
     pub tls_name: Vec<String>,
+    /// Where terminals reach the API that sign in at the panel, such as https://api.example.com:6443 [default: --listen]
+    #[arg(long, env = "DEVSANCTUM_API_URL", value_name = "URL", value_parser = api_url)]
+    pub api_url: Option<String>,
     /// Database: sqlite:///path/file.db or postgres://… [default: a file in the state folder]
     #[arg(long, env = "DEVSANCTUM_DATABASE", hide_env_values = true)]
     pub database: Option<String>,
@@ -88,9 +91,34 @@ pub struct Config {
     pub log_json: bool,
 }
 
+/// Reads the address of an API: an origin with TLS.
+fn api_url(text: &str) -> Result<String, String> {
+    let origin = text.trim_end_matches('/');
+    let uri = origin.parse::<http::Uri>().ok().filter(|uri| uri.scheme_str() == Some("https") && uri.host().is_some());
+    match uri {
+        Some(uri) if matches!(uri.path(), "" | "/") && uri.query().is_none() && !text.contains('@') => Ok(origin.to_owned()),
+        _ => Err("must be such as https://api.example.com:6443, without a path".into()),
+    }
+}
+
 impl Config {
     /// Whether there may be other replicas on the same database.
     pub fn replicated(&self) -> bool {
         self.database.as_ref().is_some_and(|url| url.starts_with("postgres"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_apis_address_is_an_origin_with_tls() {
+        for good in ["https://api.example.com:6443", "https://[2001:db8::1]/", "https://10.0.0.1"] {
+            assert_eq!(api_url(good).as_deref(), Ok(good.trim_end_matches('/')));
+        }
+        for bad in ["http://x", "api.example.com", "https://x/y", "https://x?y", "https://u@x", "https://"] {
+            assert!(api_url(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -27,6 +27,7 @@ use crate::clock::SystemClock;
 use crate::controllers::{self, Parts, Reports, SecretReader};
 use crate::engine::pool::EnginePool;
 use crate::store::{Store, StoreConfig, StoreError};
+use crate::web::ApiAddress;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use post::Post;
@@ -127,7 +128,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     let builds = Arc::default();
     later.set(EngineStreams::new(&client, connector.clone(), &secrets, &builds));
     door.map(|door| door.serve(client.clone(), later, &api, stop.clone())).transpose()?;
-    panel.serve(api_router.clone(), api.ledger().clone(), stop.clone())?;
+    panel.serve(api_router.clone(), api.ledger().clone(), reached(&config, &listener, &tls_files)?, stop.clone())?;
     announce(&config, &state, &listener, &tls_files.ca_pem, &token)?;
     let serving = serve_api(listener, api_router, &tls_files, stop.clone());
     let run = |stop: CancellationToken| {
@@ -210,13 +211,30 @@ fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, String> {
     TcpListener::bind(address).map_err(|e| format!("cannot listen on {address}: {e}; choose another address with {flag}"))
 }
 
+/// Where the API is for who is on this machine.
+fn local_url(mut address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    format!("https://{address}")
+}
+
+/// Where terminals reach the API that the panel lets in, and a name that its certificate surely has.
+fn reached(config: &Config, listener: &TcpListener, tls: &tls::Tls) -> Result<ApiAddress, String> {
+    let address = listener.local_addr().map_err(|e| e.to_string())?;
+    let server = config.api_url.clone().unwrap_or_else(|| local_url(address));
+    let uri: http::Uri = server.parse().map_err(|e| format!("--api-url {server}: {e}"))?;
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_ascii_lowercase();
+    let tls_server_name = (!tls.is_named(&host)).then(|| "localhost".to_owned());
+    Ok(ApiAddress { server, certificate_authority: tls.ca_pem.clone(), tls_server_name })
+}
+
 fn write_kubeconfig(state: &StateDir, address: SocketAddr, ca: &str, token: &str) -> Result<(), String> {
     use base64::Engine as _;
-    let host = if address.ip().is_unspecified() { "127.0.0.1".to_owned() } else { address.ip().to_string() };
     let ca = base64::engine::general_purpose::STANDARD.encode(ca);
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "devsanctum", "preferences": {},
-        "clusters": [{"name": "devsanctum", "cluster": {"server": format!("https://{host}:{}", address.port()), "certificate-authority-data": ca}}],
+        "clusters": [{"name": "devsanctum", "cluster": {"server": local_url(address), "certificate-authority-data": ca}}],
         "users": [{"name": "devsanctum-admin", "user": {"token": token}}],
         "contexts": [{"name": "devsanctum", "context": {"cluster": "devsanctum", "user": "devsanctum-admin"}}],
     });

@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::proxy::PanelRoute;
 use crate::store::Store;
 use crate::web::panel::{self, Panel};
-use crate::web::{Accounts, PanelUrl, Web};
+use crate::web::{Accounts, ApiAddress, PanelUrl, Web};
 use axum::Router;
 use std::future::IntoFuture;
 use std::net::TcpListener;
@@ -64,12 +64,13 @@ impl Door {
     ///
     /// # Errors
     /// When the address cannot be listened on after all.
-    pub fn serve(self, api: Router, audit: Ledger, stop: CancellationToken) -> Result<(), String> {
+    pub fn serve(self, api: Router, audit: Ledger, reached: ApiAddress, stop: CancellationToken) -> Result<(), String> {
         let failed = |e: std::io::Error| format!("the panel cannot listen: {e}");
         self.listener.set_nonblocking(true).map_err(failed)?;
         let listener = tokio::net::TcpListener::from_std(self.listener).map_err(failed)?;
         let accounts = Arc::new(Accounts::over(api.clone()));
-        let routes = panel::router(Panel { web: self.web, api, accounts, setup: Arc::new(Mutex::new(self.setup)), audit });
+        let setup = Arc::new(Mutex::new(self.setup));
+        let routes = panel::router(Panel { web: self.web, api, accounts, setup, audit, reached });
         tokio::spawn(async move {
             tokio::select! {
                 ended = axum::serve(listener, routes).into_future() => tracing::error!(?ended, "the panel stopped"),

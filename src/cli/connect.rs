@@ -69,18 +69,32 @@ pub async fn config(globals: &Globals) -> Result<Config, Failure> {
 /// # Errors
 /// As [`config`], and when the TLS settings are unusable.
 pub async fn connect(globals: &Globals) -> Result<Context, Failure> {
-    let config = config(globals).await?;
+    over(globals, config(globals).await?)
+}
+
+/// As [`connect`], with a configuration that is there.
+///
+/// # Errors
+/// As [`connect`].
+pub fn over(globals: &Globals, config: Config) -> Result<Context, Failure> {
     let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
     let namespace = globals.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
     super::target::check_name(&namespace)?;
-    let client = Client::try_from(config).map_err(|e| {
-        Failure::new(format!("the connection to {server} cannot be set up: {e}")).hint("check --ca-file and the kubeconfig")
-    })?;
+    let client = Client::try_from(config).map_err(|e| not_set_up(&server, &e))?;
     Ok(Context { client, server, namespace, namespace_given: globals.namespace.is_some(), ui: Ui::new(globals.color) })
 }
 
+fn not_set_up(server: &str, error: &kube::Error) -> Failure {
+    // What the kubeconfig has run to sign in, such as `devsanctum credential`, says best what is wrong.
+    if let kube::Error::Auth(kube::client::AuthError::AuthExecRun { out, .. }) = error {
+        let words = String::from_utf8_lossy(&out.stderr);
+        return Failure::new(words.trim().trim_start_matches("error: "));
+    }
+    Failure::new(format!("the connection to {server} cannot be set up: {error}")).hint("check --ca-file and the kubeconfig")
+}
+
 async fn from_file(path: &std::path::Path) -> Result<Config, Failure> {
-    let hint = "start the control plane with `devsanctum up`, or say where it is with --server, --token-file and --ca-file";
+    let hint = "start the control plane with `devsanctum up`, sign in to one with `devsanctum login PANEL`, or say where it is with --server, --token-file and --ca-file";
     if let Err(e) = std::fs::File::open(path) {
         return Err(Failure::new(format!("{} cannot be read: {e}", path.display())).hint(hint));
     }

@@ -100,7 +100,7 @@ impl Failure {
         let failure = Self::new(format!("the API refused{label}: {}", status.message));
         match status.code {
             401 => failure
-                .hint("the token is missing, expired or revoked; sign in again, or run this on the control plane's own machine"),
+                .hint("the token is missing, expired or revoked; sign in again with `devsanctum login PANEL`, or run this on the control plane's own machine"),
             403 => failure.hint("ask an administrator, or an owner of the project, for the role"),
             409 if status.reason == "Conflict" => {
                 failure.hint("take the fields over with --force-conflicts, or leave them out of the manifest")

@@ -77,7 +77,8 @@ fn ours(globals: &Globals) -> Result<Value, Failure> {
     Ok(shaped(&cluster, &user, namespace))
 }
 
-fn shaped(cluster: &Value, user: &Value, namespace: Option<String>) -> Value {
+/// A kubeconfig of one cluster and user, under our name.
+pub(super) fn shaped(cluster: &Value, user: &Value, namespace: Option<String>) -> Value {
     let mut context = json!({"cluster": NAME, "user": NAME});
     if let Some(namespace) = namespace {
         context["namespace"] = json!(namespace);
@@ -115,7 +116,10 @@ fn merge(before: Value, ours: &Value) -> Result<Value, String> {
 }
 
 /// Writes a file whole or not at all, for this person's eyes only.
-fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::new(format!("{} cannot be written: {e}", path.display()));
     // A link keeps pointing where it does: what it points at is replaced.
     let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());

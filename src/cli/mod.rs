@@ -25,6 +25,7 @@ mod image;
 mod key;
 mod kubeconfig;
 mod library;
+mod login;
 mod logs;
 pub mod manifest;
 mod output;
@@ -136,6 +137,9 @@ async fn ask(globals: &Globals, command: Command) -> Result<(), Failure> {
         Command::User(args) => user::run(&connect::connect(globals).await?, args).await,
         Command::Mail(args) => user::mail(&connect::connect(globals).await?, args).await,
         Command::Audit(args) => audit::run(&connect::connect(globals).await?, args).await,
+        Command::Login(args) => login::run(globals, &args).await,
+        Command::Logout => login::logout(globals).await,
+        Command::Credential => login::credential(globals),
         Command::Key(args) => key::run(&connect::connect(globals).await?, args).await,
         Command::Secrets(args) => secrets::run(&connect::connect(globals).await?, args).await,
         Command::Share(args) => share::run(&connect::connect(globals).await?, args).await,

@@ -13,7 +13,7 @@ pub use error::FetchError;
 use address::special;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Response, Url, header, redirect};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,6 +99,8 @@ impl Fetcher {
         let port = url.port_or_known_default().unwrap_or(443);
         let found: Vec<SocketAddr> = match address::literal(host) {
             Some(address) => vec![(address, port).into()],
+            // As browsers have it: these names lead nowhere else, whatever a resolver says.
+            None if is_localhost(host) => vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()],
             None => {
                 let unknown = |e: std::io::Error| FetchError::UnknownHost(host.to_owned(), e.to_string());
                 tokio::net::lookup_host((host, port)).await.map_err(unknown)?.collect()
@@ -138,6 +140,12 @@ impl Fetcher {
         }
         Ok(bytes)
     }
+}
+
+/// Whether a name is this machine's own (RFC 6761).
+pub fn is_localhost(host: &str) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    host == "localhost" || host.ends_with(".localhost")
 }
 
 /// Gives the addresses that were judged, whatever is asked for.

@@ -128,3 +128,12 @@ fn an_index_names_files_of_its_own_host() {
         assert!(join(base, file).is_err(), "{file}");
     }
 }
+
+#[tokio::test]
+async fn names_of_localhost_are_this_machine_whatever_a_resolver_says() {
+    let url = Url::parse("http://panel.localhost:81/").unwrap();
+    let found = Fetcher::new(true).judged(&url).await.unwrap();
+    assert_eq!(found, [SocketAddr::from((Ipv4Addr::LOCALHOST, 81)), SocketAddr::from((Ipv6Addr::LOCALHOST, 81))]);
+    assert!(matches!(Fetcher::new(false).judged(&url).await, Err(FetchError::NotAsked { .. })));
+    assert!(!is_localhost("localhost.example.com") && is_localhost("LOCALHOST."));
+}

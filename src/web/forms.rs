@@ -1,6 +1,7 @@
 //! The pages of `welcome`.
 
 use super::pages::{complaint, field, page, query};
+use crate::access::Asking;
 use crate::resource::Provider;
 use crate::store::ProviderIdentity;
 use axum::http::StatusCode;
@@ -127,4 +128,48 @@ pub fn forgot(status: StatusCode, email: &str, wrong: Option<&str>) -> Response 
         p.soft { a href="/login" { "Sign in" } }
     };
     page(status, "Forgotten your password?", true, false, &content)
+}
+
+/// Where the code of a terminal is typed.
+pub fn device_code(status: StatusCode, wrong: Option<&str>) -> Response {
+    let content = html! {
+        header { h1 { "Sign in a terminal" } }
+        form.card method="get" action="/device" {
+            (complaint(wrong))
+            (field("code", "Code that the terminal shows", "text", "off", ""))
+            button { "Go on" }
+        }
+    };
+    page(status, "Sign in a terminal", true, false, &content)
+}
+
+/// Where somebody sees which terminal asks to be them, and answers it.
+pub fn device(user: &str, asking: &Asking, code: &str) -> Response {
+    let content = html! {
+        header { h1 { "Sign in a terminal" } }
+        form.card method="post" action="/device/approve" {
+            p { strong { (asking.client) } " at " strong { (asking.address) } " asks to do all that you, " strong { (user) } ", may do, for 30 days." }
+            p { "Its code is " strong { (code) } "." }
+            p.bad { "Allow it only if you have just begun this yourself, and your terminal shows this very code." }
+            input type="hidden" name="code" value=(code);
+            button name="answer" value="allow" { "Allow" }
+            " "
+            button.plain name="answer" value="refuse" { "Refuse" }
+        }
+    };
+    page(StatusCode::OK, "Sign in a terminal", true, false, &content)
+}
+
+/// A terminal was answered.
+pub fn device_answered(allowed: bool, asking: &Asking) -> Response {
+    let content = html! {
+        header { h1 { @if allowed { "Signed in" } @else { "Refused" } } }
+        @if allowed {
+            p { strong { (asking.client) } " goes on by itself. `devsanctum key list` shows its key; `devsanctum logout` there ends it." }
+        } @else {
+            p { strong { (asking.client) } " was refused." }
+        }
+        p { a href="/" { "Your workspaces" } }
+    };
+    page(StatusCode::OK, "Sign in a terminal", true, false, &content)
 }

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod cookies;
+mod device;
 mod elsewhere;
 mod forms;
 pub mod gate;
@@ -15,6 +16,7 @@ pub mod sockets;
 mod welcome;
 
 pub use accounts::Accounts;
+pub use device::ApiAddress;
 
 use crate::access::{Directory, Shares, SignIn};
 use crate::clock::Clock;

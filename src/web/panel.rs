@@ -3,7 +3,7 @@
 use super::accounts::Accounts;
 use super::cookies::{self, Cookies};
 use super::gate::{may_open, visitor};
-use super::{Web, elsewhere, forms, pages, providers, setup, signing, welcome as arrival};
+use super::{ApiAddress, Web, device, elsewhere, forms, pages, providers, setup, signing, welcome as arrival};
 use crate::access::{Identity, Refused, SignedIn, Visitor};
 use crate::api::{Ledger, Noted, client, finished};
 use crate::resource::Workspace;
@@ -38,6 +38,8 @@ pub struct Panel {
     pub setup: Arc<Mutex<Option<[u8; 32]>>>,
     /// Where what people do here is told.
     pub audit: Ledger,
+    /// Where terminals that are let in reach the API.
+    pub reached: ApiAddress,
 }
 
 /// The panel's routes.
@@ -58,6 +60,9 @@ pub fn router(panel: Panel) -> Router {
         .route("/confirm/{token}", get(arrival::confirm_page).post(arrival::confirm))
         .route("/forgot", get(arrival::forgot_page).post(arrival::forgot))
         .route("/password/{token}", get(password_page).post(password))
+        .route("/device", get(device::page).post(device::begin))
+        .route("/device/approve", post(device::answer))
+        .route(device::TOKEN, post(device::token))
         .route("/account", get(account))
         .route("/account/password", post(change_password))
         .route("/account/sessions/{id}/end", post(end_session))
@@ -70,7 +75,9 @@ pub fn router(panel: Panel) -> Router {
 
 /// What changes something comes from a page of the panel's own: SameSite cookies do not tell workspaces' hosts from it.
 async fn own_forms_only(State(panel): State<Panel>, request: Request, next: Next) -> Response {
-    let tells = !is_safe(request.method()) || signing::is_return(request.uri().path());
+    let path = request.uri().path();
+    // A terminal that asks and asks has no row until it is given a key; see there.
+    let tells = (!is_safe(request.method()) && path != device::TOKEN) || signing::is_return(path);
     let mut answer = if tells { form(panel, request, next).await } else { next.run(request).await };
     let headers = answer.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(header::HeaderValue::from_static("no-store"));
@@ -80,12 +87,14 @@ async fn own_forms_only(State(panel): State<Panel>, request: Request, next: Next
 /// Lets a form pass, and has it told in the audit log before it is answered.
 async fn form(panel: Panel, request: Request, next: Next) -> Response {
     let (headers, path) = (request.headers().clone(), request.uri().path().to_owned());
-    let session = panel.session(&headers).await;
+    // Terminals are nobody yet, and come from no page.
+    let terminal = path == "/device";
+    let session = if terminal { None } else { panel.session(&headers).await };
     let Ok(entry) = signing::entry(&panel.audit, &path, session.as_ref(), &by(&headers)).await else {
         return pages::trouble(StatusCode::SERVICE_UNAVAILABLE, "That cannot be done now. Try again.");
     };
     // What a provider sends back is known by the browser that was sent there.
-    let own = is_own(&headers, &panel.web.panel.origin()) || (is_safe(request.method()) && signing::is_return(&path));
+    let own = terminal || is_own(&headers, &panel.web.panel.origin()) || (is_safe(request.method()) && signing::is_return(&path));
     let noted = Noted::new(entry);
     finished(panel.audit, noted.clone(), request, async move |request: Request| {
         if own {

@@ -29,6 +29,8 @@ pub async fn entry(ledger: &Ledger, path: &str, session: Option<&Session>, by: &
         ["forgot"] => ("forgot-password", "User", ""),
         ["sign-in", _, "callback"] => ("sign-in", "Session", ""),
         ["sign-in", _, "connect"] => ("connect", "User", user),
+        ["device"] => ("ask", "DeviceCode", ""),
+        ["device", "approve"] => ("answer", "DeviceCode", ""),
         ["account", "disconnect"] => ("disconnect", "User", user),
         ["account", "password"] => ("change-password", "User", user),
         ["account", "sessions", id, "end"] => ("end-session", "Session", id),
@@ -38,6 +40,13 @@ pub async fn entry(ledger: &Ledger, path: &str, session: Option<&Session>, by: &
     let (how, proof) = session.map_or(("anonymous", ""), |session| ("session", session.id.as_str()));
     let address = if by.address.is_unspecified() { String::new() } else { by.address.to_canonical().to_string() };
     Ok(Entry { how: how.into(), proof: proof.into(), address, verb: verb.into(), kind: kind.into(), name: name.into(), ..begun })
+}
+
+/// The row of a key that a terminal is given, by who has allowed it.
+pub async fn device_key(ledger: &Ledger, user: &str, by: &Visitor) -> Result<Entry, StoreError> {
+    let known = entry(ledger, "", None, by).await?;
+    let role = ledger.standing(user, "").await?;
+    Ok(Entry { actor: user.into(), role, how: "device".into(), verb: "create".into(), kind: "APIKey".into(), ..known })
 }
 
 /// Says who has signed in, and by what.

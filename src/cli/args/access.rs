@@ -2,6 +2,20 @@
 
 use clap::{Args, Subcommand};
 
+/// `login`.
+#[derive(Args, Debug)]
+pub struct LoginArgs {
+    /// Where you sign in in a browser, such as https://panel.example.com
+    #[arg(value_name = "PANEL")]
+    pub panel: String,
+    /// Print the address, and open no browser
+    #[arg(long)]
+    pub no_browser: bool,
+    /// Believe a panel on another machine over plain http: it says how the API is known
+    #[arg(long)]
+    pub insecure_panel: bool,
+}
+
 /// `key`.
 #[derive(Args, Debug)]
 pub struct KeyArgs {

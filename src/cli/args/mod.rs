@@ -115,6 +115,12 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Ask who may do what, and why
     Auth(AuthArgs),
+    /// Sign in at a panel, by a browser, and write a kubeconfig
+    Login(LoginArgs),
+    /// End what `login` has begun
+    Logout,
+    /// Print what kubectl asks for, by the kubeconfig that `login` has written
+    Credential,
     /// Make, list and end API keys
     Key(KeyArgs),
     /// Look at the keys that secrets are sealed with, and rotate them

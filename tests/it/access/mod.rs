@@ -1,6 +1,7 @@
 //! Who may do what, asked of the real API as people with API keys.
 
 mod audit;
+mod device;
 mod keys;
 mod matrix;
 mod panel;

@@ -9,7 +9,7 @@ use devsanctum::audit::{Entry, Row};
 use devsanctum::clock::SystemClock;
 use devsanctum::store::AuditQuery;
 use devsanctum::web::panel::{Panel, router};
-use devsanctum::web::{Accounts, Web};
+use devsanctum::web::{Accounts, ApiAddress, Web};
 use http::Request;
 use serde_json::json;
 use std::sync::{Arc, Mutex};
@@ -19,13 +19,13 @@ const ORIGIN: &str = "http://devsanctum.localhost";
 const WORDS: &str = "correct horse battery";
 
 /// A browser at the panel, without cookies but the one of its session.
-struct Browser {
+pub(super) struct Browser {
     panel: Router,
     session: String,
 }
 
 impl Browser {
-    fn new(town: &Town) -> Self {
+    pub fn new(town: &Town) -> Self {
         let (store, clock) = (town.api.store.clone(), SystemClock::shared());
         let directory = Arc::new(Directory::new(store.clone()));
         let sign_in = Arc::new(SignIn::new(store.clone(), directory.clone()));
@@ -35,11 +35,30 @@ impl Browser {
         let accounts = Arc::new(Accounts::over(town.api.open.clone()));
         let setup = Arc::new(Mutex::new(Some(digest("set-up-token"))));
         let audit = Ledger::new(store, directory, clock);
-        Self { panel: router(Panel { web, api: town.api.open.clone(), accounts, setup, audit }), session: String::new() }
+        let reached = ApiAddress {
+            server: "https://127.0.0.1:6443".into(),
+            certificate_authority: "PEM".into(),
+            tls_server_name: Some("localhost".into()),
+        };
+        Self { panel: router(Panel { web, api: town.api.open.clone(), accounts, setup, audit, reached }), session: String::new() }
+    }
+
+    /// Another browser at the same panel.
+    pub fn another(&self) -> Self {
+        Self { panel: self.panel.clone(), session: String::new() }
+    }
+
+    /// Opens a page: the code, where it leads, and the page.
+    pub async fn get(&mut self, path: &str) -> (u16, String, String) {
+        let request = Request::get(path).header("cookie", format!("__Host-ds_session={}", self.session)).body(Body::empty());
+        let answer = self.panel.clone().oneshot(request.unwrap()).await.unwrap();
+        let to = answer.headers().get("location").map(|to| to.to_str().unwrap().to_owned()).unwrap_or_default();
+        let code = answer.status().as_u16();
+        (code, to, String::from_utf8_lossy(&to_bytes(answer.into_body(), usize::MAX).await.unwrap()).into_owned())
     }
 
     /// Sends a form, from the panel's own page or another; the code, and the page.
-    async fn send(&mut self, path: &str, form: &[(&str, &str)], origin: &str) -> (u16, String) {
+    pub async fn send(&mut self, path: &str, form: &[(&str, &str)], origin: &str) -> (u16, String) {
         let encode = |text: &str| text.bytes().map(|b| format!("%{b:02X}")).collect::<String>();
         let body: Vec<String> = form.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
         let request = Request::post(path)
@@ -60,24 +79,24 @@ impl Browser {
         (code, String::from_utf8_lossy(&to_bytes(answer.into_body(), usize::MAX).await.unwrap()).into_owned())
     }
 
-    async fn form(&mut self, path: &str, form: &[(&str, &str)]) -> u16 {
+    pub async fn form(&mut self, path: &str, form: &[(&str, &str)]) -> u16 {
         self.send(path, form, ORIGIN).await.0
     }
 }
 
-async fn rows(town: &Town) -> Vec<Row> {
+pub async fn rows(town: &Town) -> Vec<Row> {
     town.api.store.audit_rows(AuditQuery { after: Some(0), limit: 1000, ..AuditQuery::default() }).await.unwrap()
 }
 
 /// What the one row says that came of the latest request.
-async fn told(town: &Town, seen: &mut usize) -> Entry {
+pub async fn told(town: &Town, seen: &mut usize) -> Entry {
     let rows = rows(town).await;
     assert_eq!(rows.len(), *seen + 1, "{:?}", &rows[*seen..]);
     *seen += 1;
     rows.into_iter().next_back().unwrap().entry
 }
 
-fn words(it: &Entry) -> (&str, &str, &str, i64) {
+pub fn words(it: &Entry) -> (&str, &str, &str, i64) {
     (&it.verb, &it.actor, &it.name, it.code)
 }
 

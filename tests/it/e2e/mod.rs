@@ -18,6 +18,7 @@ mod hostile;
 mod hung;
 mod isolation;
 mod kept;
+mod login;
 mod looping;
 mod readiness;
 pub mod records;

@@ -50,7 +50,10 @@ impl Browser {
 
     /// Opens a page: the code, where it leads, and the page.
     pub async fn get(&mut self, path: &str) -> (u16, String, String) {
-        let request = Request::get(path).header("cookie", format!("__Host-ds_session={}", self.session)).body(Body::empty());
+        let request = Request::get(path)
+            .header("host", ORIGIN.trim_start_matches("http://"))
+            .header("cookie", format!("__Host-ds_session={}", self.session))
+            .body(Body::empty());
         let answer = self.panel.clone().oneshot(request.unwrap()).await.unwrap();
         let to = answer.headers().get("location").map(|to| to.to_str().unwrap().to_owned()).unwrap_or_default();
         let code = answer.status().as_u16();

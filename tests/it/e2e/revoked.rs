@@ -112,9 +112,9 @@ impl Trial<'_, '_> {
         format!("http://{}:{}/", self.host, self.world.web.port())
     }
 
-    async fn patch<K: Clone + DeserializeOwned + Debug + kube::Resource<DynamicType = ()>>(&self, name: &str, spec: Value)
+    async fn patch<K>(&self, name: &str, spec: Value)
     where
-        K: kube::Resource<Scope = kube::core::ClusterResourceScope>,
+        K: Clone + DeserializeOwned + Debug + kube::Resource<DynamicType = (), Scope = kube::core::ClusterResourceScope>,
     {
         let api: Api<K> = Api::all(self.world.client.clone());
         api.patch(name, &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await.unwrap();

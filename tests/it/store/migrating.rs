@@ -222,7 +222,7 @@ async fn a_migration_cut_off_after_any_statement_is_finished_by_the_next_start_o
             // A cache this small is written out long before the commit.
             let begin = format!("PRAGMA journal_mode = {mode}; PRAGMA cache_size = 1; PRAGMA cache_spill = 1; BEGIN IMMEDIATE");
             conn.execute(AssertSqlSafe(begin)).await.unwrap();
-            for statement in statements(&script) {
+            for statement in statements(script) {
                 conn.execute(AssertSqlSafe(statement)).await.unwrap();
                 let image = Db::sqlite();
                 std::fs::create_dir_all(image.file().parent().unwrap()).unwrap();

@@ -8,7 +8,7 @@ use crate::web::{Web, gate};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
-use axum::http::header::HOST;
+use axum::http::header::UPGRADE;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use std::collections::BTreeMap;
@@ -66,7 +66,7 @@ impl Proxying {
             published.private(host).map(|r| Upstream { workspace_uid: r.workspace_uid, address: r.upstream })
         });
         let own = proxy.feed().router().merge(gate::router(web.clone())).layer(until_stopped);
-        let routes = by_host(own, sockets::router(web, leads));
+        let routes = by_upgrade(own, sockets::router(web, leads));
         feed.set_nonblocking(true).map_err(|e| e.to_string())?;
         let feed = tokio::net::TcpListener::from_std(feed).map_err(|e| e.to_string())?;
         tokio::spawn(async move {
@@ -118,15 +118,16 @@ impl Proxying {
     }
 }
 
-/// What Traefik asks us has an address for a host; what it hands on has the workspace's name.
-fn by_host(own: Router, handed_on: Router) -> Router {
+/// What is to be upgraded was handed on to us. Traefik asks the gate about such a request, too, and says then, as it lets no client
+/// say, where that leads.
+fn by_upgrade(own: Router, handed_on: Router) -> Router {
     own.layer(middleware::from_fn(move |request: Request, next: Next| {
         let handed_on = handed_on.clone();
         async move {
-            let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-            match host.parse::<SocketAddr>().is_ok() {
-                true => next.run(request).await,
-                false => handed_on.oneshot(request).await.into_response(),
+            let headers = request.headers();
+            match headers.contains_key(UPGRADE) && !headers.contains_key("x-forwarded-uri") {
+                true => handed_on.oneshot(request).await.into_response(),
+                false => next.run(request).await,
             }
         }
     }))

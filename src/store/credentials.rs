@@ -28,7 +28,8 @@ pub struct OneTime {
     pub expires_at: i64,
 }
 
-const USER: &str = "kind = 'users.devsanctum.io' AND namespace = ''";
+/// Which rows of `resources` are users.
+pub(super) const USER: &str = "kind = 'users.devsanctum.io' AND namespace = ''";
 
 impl Tx {
     /// Sets a password's hash and ends all sessions of its user but one. `false` when there is no such user.

@@ -1,5 +1,6 @@
 //! Whom providers of sign-in know our users as.
 
+use super::credentials::USER;
 use super::tx::{Tx, run};
 use super::{Store, StoreError};
 use sqlx::any::AnyRow;
@@ -26,7 +27,6 @@ pub struct ProviderIdentity {
 
 const IDENTITY: &str = "SELECT i.issuer, i.subject, r.name, i.provider, i.login, i.created_at, i.used_at \
                         FROM identities i JOIN resources r ON r.uid = i.user_uid";
-const USER: &str = "kind = 'users.devsanctum.io' AND namespace = ''";
 
 fn identity(row: &AnyRow) -> Result<ProviderIdentity, StoreError> {
     Ok(ProviderIdentity {

@@ -52,6 +52,14 @@ unpack() {
   (cd "$work" && { "${download[@]}" || { apt-get update -qq && "${download[@]}"; }; } && dpkg -x "$1"_*.deb "$1")
 }
 
+# The authority that tests order certificates at, and its name server.
+an_authority() {
+  [[ ! -x $bin/pebble ]] || return 0
+  say "unpacking pebble"
+  unpack pebble
+  install "$work/pebble/usr/bin/"pebble* "$bin"
+}
+
 # The oldest kubectl that must work. Debian's package conflicts with newer ones.
 old_kubectl() {
   [[ ! -x $bin/kubectl-1.20 ]] || return 0
@@ -91,6 +99,7 @@ a_traefik
 old_kubectl
 new_kubectl
 registry
+an_authority
 base_packages
 scripts/test-environment.sh
 say "the tests' tools are there"

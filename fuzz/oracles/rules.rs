@@ -51,9 +51,7 @@ pub fn table(table: &RouteTable) {
     let settings = RenderSettings {
         entry_points: vec!["web".into()],
         gate_url: "http://127.0.0.1:8081".into(),
-        tls: None,
-        default_certificate: None,
-        panel: None,
+        ..RenderSettings::default()
     };
     let rendered = render(table, &settings);
     // What Traefik reads is the text.

@@ -5,6 +5,7 @@
 //! run inside one transaction of the store. What is pure stands apart: [`schema`], [`selector`], [`patch`],
 //! [`managed_fields`], [`table`], [`openapi`].
 
+pub mod certificate;
 pub mod jsonpath;
 pub mod managed_fields;
 pub mod openapi;

@@ -1,15 +1,18 @@
 //! The installation's own certificate authority, and serving the API over TLS with it.
 //!
 //! kubectl sends no token over plain HTTP, so the API always speaks TLS. The authority is made at the first
-//! start and kept; the server's certificate is renewed from it before it expires or when its names change.
+//! start and kept; the server's certificate is renewed from it before it expires or when its names change. Whoever calls it by a name
+//! of a certificate that the administrator has given is shown that one.
 
+use super::certificate::Pair;
 use axum::Router;
 use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::RustlsConfig;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::ServerConfig;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -34,14 +37,56 @@ pub struct Tls {
     /// The authority's certificate, PEM; it goes into kubeconfigs.
     pub ca_pem: String,
     config: RustlsConfig,
+    sources: Sources,
+    public: Option<Pair>,
+}
+
+/// Where what is presented comes from.
+#[derive(Clone)]
+struct Sources {
     dir: PathBuf,
     names: Vec<String>,
+    public: Option<Files>,
+}
+
+/// Files of a certificate that others trust already, and of its key; PEM.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// The chain.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// What is presented, by the name that is called.
+struct Presented {
+    own: Arc<CertifiedKey>,
+    public: Option<(Pair, Arc<CertifiedKey>)>,
+}
+
+impl std::fmt::Debug for Presented {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Presented")
+    }
+}
+
+impl ResolvesServerCert for Presented {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let called = |pair: &Pair| hello.server_name().is_some_and(|name| pair.is_for(name));
+        let public = self.public.as_ref().filter(|(pair, _)| called(pair));
+        Some(public.map_or(&self.own, |(_, key)| key).clone())
+    }
 }
 
 impl Tls {
     /// Whether the server's certificate has this host name or address.
     pub fn is_named(&self, host: &str) -> bool {
-        all_names(&self.names).contains(host)
+        all_names(&self.sources.names).contains(host)
+    }
+
+    /// Whether a host is called with a certificate that others trust already.
+    pub fn is_public(&self, host: &str) -> bool {
+        self.public.as_ref().is_some_and(|pair| pair.is_for(host))
     }
 }
 
@@ -59,20 +104,22 @@ struct Issued {
 }
 
 /// Loads the authority and the server's certificate from `dir`, making or renewing what is needed. `names` are
-/// host names and addresses the server is reached by, beside the local ones.
+/// host names and addresses the server is reached by, beside the local ones; `public` is presented to who calls it by its names.
 ///
 /// # Errors
 /// When files cannot be read or written, or a name cannot stand in a certificate.
-pub fn load_or_create(dir: &Path, names: &[String], now: jiff::Timestamp) -> Result<Tls, Error> {
+pub fn load_or_create(dir: &Path, names: &[String], public: Option<Files>, now: jiff::Timestamp) -> Result<Tls, Error> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let (ca_pem, config) = presented(dir, names, now)?;
-    Ok(Tls { ca_pem, config: RustlsConfig::from_config(config), dir: dir.to_owned(), names: names.to_owned() })
+    let sources = Sources { dir: dir.to_owned(), names: names.to_owned(), public };
+    let (ca_pem, public, config) = presented(&sources, now)?;
+    Ok(Tls { ca_pem, config: RustlsConfig::from_config(config), sources, public })
 }
 
 /// What is to be presented at `now`, renewed where it is due.
-fn presented(dir: &Path, names: &[String], now: jiff::Timestamp) -> Result<(String, Arc<rustls::ServerConfig>), Error> {
+fn presented(sources: &Sources, now: jiff::Timestamp) -> Result<(String, Option<Pair>, Arc<ServerConfig>), Error> {
+    let dir = &sources.dir;
     let (ca_pem, issuer) = authority(dir, now)?;
-    let names = all_names(names);
+    let names = all_names(&sources.names);
     let (cert, key, issued) = (dir.join("server.crt"), dir.join("server.key"), dir.join("server.json"));
     let held = std::fs::read(&issued).ok().and_then(|text| serde_json::from_slice::<Issued>(&text).ok());
     let soon = now + jiff::SignedDuration::from_hours(24 * RENEW_WITHIN_DAYS);
@@ -85,8 +132,10 @@ fn presented(dir: &Path, names: &[String], now: jiff::Timestamp) -> Result<(Stri
         write(&cert, cert_pem.as_bytes())?;
         write(&issued, &serde_json::to_vec(&Issued { names, expires })?)?;
     }
-    let config = server_config(&std::fs::read(cert)?, &std::fs::read(key)?)?;
-    Ok((ca_pem, Arc::new(config)))
+    let read = |cert: &Path, key: &Path| Pair::read(cert, key).map_err(Error::other);
+    let public = sources.public.as_ref().map(|files| read(&files.cert, &files.key)).transpose()?;
+    let config = server_config(&read(&cert, &key)?, public.as_ref())?;
+    Ok((ca_pem, public, Arc::new(config)))
 }
 
 /// Renews the certificate of a running server in place, for as long as it is polled: connections made from then on get
@@ -94,11 +143,11 @@ fn presented(dir: &Path, names: &[String], now: jiff::Timestamp) -> Result<(Stri
 async fn keep_renewed(tls: &Tls) -> Infallible {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let (dir, names) = (tls.dir.clone(), tls.names.clone());
-        let found = tokio::task::spawn_blocking(move || presented(&dir, &names, jiff::Timestamp::now())).await;
+        let sources = tls.sources.clone();
+        let found = tokio::task::spawn_blocking(move || presented(&sources, jiff::Timestamp::now())).await;
         match found.map_err(Error::other).flatten() {
-            Ok((_, config)) => tls.config.reload_from_config(config),
-            Err(e) => tracing::error!(error = %e, folder = %tls.dir.display(), "the API's certificate cannot be renewed"),
+            Ok((_, _, config)) => tls.config.reload_from_config(config),
+            Err(e) => tracing::error!(error = %e, folder = %tls.sources.dir.display(), "the API's certificate cannot be renewed"),
         }
     }
 }
@@ -174,12 +223,13 @@ fn all_names(extra: &[String]) -> BTreeSet<String> {
     own.chain(extra.iter().cloned()).filter(|n| !n.is_empty()).collect()
 }
 
-fn server_config(cert: &[u8], key: &[u8]) -> Result<rustls::ServerConfig, Error> {
-    let chain = CertificateDer::pem_slice_iter(cert).collect::<Result<Vec<_>, _>>().map_err(Error::other)?;
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(Error::other)?;
+fn server_config(own: &Pair, public: Option<&Pair>) -> Result<ServerConfig, Error> {
+    let certified = |pair: &Pair| pair.certified().map(Arc::new).map_err(Error::other);
+    let public = public.map(|pair| Ok::<_, Error>((pair.clone(), certified(pair)?))).transpose()?;
+    let presented = Presented { own: certified(own)?, public };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let mut config = builder.map_err(Error::other)?.with_no_client_auth().with_single_cert(chain, key).map_err(Error::other)?;
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let mut config = builder.map_err(Error::other)?.with_no_client_auth().with_cert_resolver(Arc::new(presented));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
@@ -218,12 +268,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tls");
         let now = jiff::Timestamp::now();
-        let first = load_or_create(&path, &["api.example.com".into()], now).unwrap();
+        let first = load_or_create(&path, &["api.example.com".into()], None, now).unwrap();
         assert_eq!(mode(&path), 0o700);
         assert_eq!(mode(&path.join("ca.key")), 0o600);
         assert_eq!(mode(&path.join("server.key")), 0o600);
         let key = std::fs::read(path.join("server.key")).unwrap();
-        let again = load_or_create(&path, &["api.example.com".into()], now).unwrap();
+        let again = load_or_create(&path, &["api.example.com".into()], None, now).unwrap();
         assert_eq!(first.ca_pem, again.ca_pem);
         assert_eq!(key, std::fs::read(path.join("server.key")).unwrap(), "a good certificate is kept");
     }
@@ -233,13 +283,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let now = jiff::Timestamp::now();
         let key = || std::fs::read(dir.path().join("server.key")).unwrap();
-        let first = load_or_create(dir.path(), &[], now).unwrap();
+        let first = load_or_create(dir.path(), &[], None, now).unwrap();
         let one = key();
-        load_or_create(dir.path(), &["new.example.com".into()], now).unwrap();
+        load_or_create(dir.path(), &["new.example.com".into()], None, now).unwrap();
         let two = key();
         assert_ne!(one, two);
         let later = now + jiff::SignedDuration::from_hours(24 * (SERVER_DAYS - RENEW_WITHIN_DAYS + 1));
-        let last = load_or_create(dir.path(), &["new.example.com".into()], later).unwrap();
+        let last = load_or_create(dir.path(), &["new.example.com".into()], None, later).unwrap();
         assert_ne!(two, key());
         assert_eq!(first.ca_pem, last.ca_pem);
     }
@@ -249,7 +299,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let issued = |days: i64| {
             let at = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24 * days);
-            let tls = load_or_create(dir.path(), &[], at).unwrap();
+            let tls = load_or_create(dir.path(), &[], None, at).unwrap();
             (tls, std::fs::read(dir.path().join("server.crt")).unwrap())
         };
         let (tls, due) = issued(SERVER_DAYS - RENEW_WITHIN_DAYS + 1);

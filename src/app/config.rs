@@ -1,5 +1,7 @@
 //! How a control plane is set up: flags of `serve`, each also an environment variable.
 
+use super::front::Front;
+use crate::controllers::Public;
 use crate::web::PanelUrl;
 use clap::Parser;
 use std::fmt;
@@ -47,6 +49,12 @@ pub struct Config {
     /// Host names and addresses callers reach the API by, beside the local ones
     #[arg(long, env = "DEVSANCTUM_TLS_NAMES", value_delimiter = ',')]
     pub tls_name: Vec<String>,
+    /// Certificate chain that others trust already, PEM: shown to who calls the API by one of its names. Read anew once a day
+    #[arg(long, env = "DEVSANCTUM_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, env = "DEVSANCTUM_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// Where terminals reach the API that sign in at the panel, such as https://api.example.com:6443 [default: --listen]
     #[arg(long, env = "DEVSANCTUM_API_URL", value_name = "URL", value_parser = api_url)]
     pub api_url: Option<String>,
@@ -77,6 +85,9 @@ pub struct Config {
     /// Use a Traefik that runs already, whose HTTP provider polls --feed: the address of its API
     #[arg(long, env = "DEVSANCTUM_EXTERNAL_TRAEFIK", value_name = "URL")]
     pub external_traefik: Option<String>,
+    /// How `--web` is reached.
+    #[command(flatten)]
+    pub front: Front,
     /// How long a replica that fell silent keeps the lead
     #[arg(long, env = "DEVSANCTUM_LEASE", default_value = "15s", value_parser = humantime::parse_duration)]
     pub lease: Duration,
@@ -102,6 +113,11 @@ fn api_url(text: &str) -> Result<String, String> {
 }
 
 impl Config {
+    /// Where people reach the proxy, as far as it is known here.
+    pub fn public(&self) -> Public {
+        Public { port: self.external_traefik.is_none().then_some(self.web.port()), tls: self.front.ends_tls() }
+    }
+
     /// Whether there may be other replicas on the same database.
     pub fn replicated(&self) -> bool {
         self.database.as_ref().is_some_and(|url| url.starts_with("postgres"))

@@ -2,6 +2,7 @@
 
 mod backup;
 mod config;
+mod front;
 mod gateway;
 mod keep;
 mod leader;
@@ -21,6 +22,7 @@ pub use state_dir::StateDir;
 pub use telemetry::start_logging;
 
 use crate::access::Identity;
+use crate::api::certificate::Pair;
 use crate::api::{ApiConfig, ApiState, bootstrap, client, guarded, keep_pruning, router, tls};
 use crate::cli::{Hook, Hooks};
 use crate::clock::SystemClock;
@@ -142,7 +144,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
             secrets: secrets.clone(),
             clock: clock.clone(),
             reports: reports.clone(),
-            public_port: config.external_traefik.is_none().then_some(config.web.port()),
+            public: config.public(),
             resync: controllers::RESYNC,
             ready: ready.clone(),
             stop,
@@ -186,7 +188,11 @@ async fn admin_token(state: &StateDir, store: &Store) -> Result<String, String> 
 
 /// The API's certificate, and the authority that made it.
 fn certificates(config: &Config, state: &StateDir) -> Result<tls::Tls, String> {
-    let made = tls::load_or_create(&state.file("tls"), &config.tls_name, k8s_openapi::jiff::Timestamp::now());
+    let public = config.tls_cert.clone().zip(config.tls_key.clone()).map(|(cert, key)| tls::Files { cert, key });
+    if let Some(tls::Files { cert, key }) = &public {
+        Pair::read(cert, key).map_err(|e| format!("--tls-cert: {e}"))?;
+    }
+    let made = tls::load_or_create(&state.file("tls"), &config.tls_name, public, k8s_openapi::jiff::Timestamp::now());
     made.map_err(|e| in_state(state, "tls", &e))
 }
 
@@ -225,6 +231,9 @@ fn reached(config: &Config, listener: &TcpListener, tls: &tls::Tls) -> Result<Ap
     let server = config.api_url.clone().unwrap_or_else(|| local_url(address));
     let uri: http::Uri = server.parse().map_err(|e| format!("--api-url {server}: {e}"))?;
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_ascii_lowercase();
+    if tls.is_public(&host) {
+        return Ok(ApiAddress { server, certificate_authority: String::new(), tls_server_name: None });
+    }
     let tls_server_name = (!tls.is_named(&host)).then(|| "localhost".to_owned());
     Ok(ApiAddress { server, certificate_authority: tls.ca_pem.clone(), tls_server_name })
 }

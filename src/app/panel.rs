@@ -7,8 +7,9 @@ use crate::clock::Clock;
 use crate::proxy::PanelRoute;
 use crate::store::Store;
 use crate::web::panel::{self, Panel};
-use crate::web::{Accounts, ApiAddress, PanelUrl, Web};
+use crate::web::{Accounts, ApiAddress, PanelUrl, Trusted, Web, client_address};
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use std::future::IntoFuture;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
@@ -36,15 +37,23 @@ pub struct Door {
 pub async fn open(config: &Config, state: &StateDir, store: &Store, clock: Arc<dyn Clock>) -> Result<Door, String> {
     let listener = listen(config.panel, "--panel")?;
     let upstream = listener.local_addr().map_err(|e| e.to_string())?;
-    let port = Some(config.web.port()).filter(|port| *port != 80);
-    let local = || PanelUrl { scheme: "http".into(), host: HOST.into(), port };
-    let panel = config.panel_url.clone().unwrap_or_else(local);
+    let panel = config.panel_url.clone().unwrap_or_else(|| local(config));
+    if config.external_traefik.is_none() {
+        config.front.check(config.web, &panel)?;
+    }
     let route = PanelRoute { host: panel.host.clone(), upstream };
     let directory = Arc::new(Directory::new(store.clone()));
     let sign_in = Arc::new(SignIn::new(store.clone(), directory.clone()));
     let shares = Arc::new(Shares::new(store.clone(), directory.clone()));
-    let web = Web { sign_in, shares, directory, store: store.clone(), clock, panel };
+    let trusted = Trusted(config.front.trusted_proxies.clone().into());
+    let web = Web { sign_in, shares, directory, store: store.clone(), clock, panel, trusted };
     Ok(Door { listener, setup: setup_token(state, &web).await?, route, web })
+}
+
+/// Where the panel is, where nothing else is said.
+fn local(config: &Config) -> PanelUrl {
+    let (scheme, usual) = if config.front.ends_tls() { ("https", 443) } else { ("http", 80) };
+    PanelUrl { scheme: scheme.into(), host: HOST.into(), port: Some(config.web.port()).filter(|port| *port != usual) }
 }
 
 /// The token that the first administrator is made with; none once there is one who has a password.
@@ -70,7 +79,8 @@ impl Door {
         let listener = tokio::net::TcpListener::from_std(self.listener).map_err(failed)?;
         let accounts = Arc::new(Accounts::over(api.clone()));
         let setup = Arc::new(Mutex::new(self.setup));
-        let routes = panel::router(Panel { web: self.web, api, accounts, setup, audit, reached });
+        let trusted = from_fn_with_state(self.web.trusted.clone(), client_address);
+        let routes = panel::router(Panel { web: self.web, api, accounts, setup, audit, reached }).layer(trusted);
         tokio::spawn(async move {
             tokio::select! {
                 ended = axum::serve(listener, routes).into_future() => tracing::error!(?ended, "the panel stopped"),

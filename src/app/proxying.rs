@@ -54,7 +54,8 @@ impl Proxying {
         let settings = RenderSettings {
             entry_points: vec![ENTRY_POINT.into()],
             gate_url: format!("http://{address}"),
-            tls: None,
+            tls: config.front.certificate(&web.panel)?,
+            hsts: web.panel.scheme == "https",
             default_certificate: None,
             panel: Some(panel),
         };
@@ -76,20 +77,10 @@ impl Proxying {
                 () = stop.cancelled() => {}
             }
         });
+        tokio::spawn(config.front.clone().keep_presenting(proxy.feed().clone()));
         let mut managed = None;
         if config.external_traefik.is_none() {
-            let settings = ManagedSettings {
-                binary: config.traefik.clone(),
-                state_dir: state.path().to_owned(),
-                entry_points: BTreeMap::from([(ENTRY_POINT.to_owned(), config.web)]),
-                api,
-                feed_url: format!("http://{address}/traefik/config"),
-                token,
-                metrics: false,
-                extra: BTreeMap::new(),
-                env: BTreeMap::new(),
-            };
-            let starting = ManagedTraefik::start(settings, proxy.feed());
+            let starting = ManagedTraefik::start(managed_settings(config, state, (address, api), token)?, proxy.feed());
             proxy.run_by(starting.status());
             managed = Some(starting);
         }
@@ -116,6 +107,28 @@ impl Proxying {
             managed.stop().await;
         }
     }
+}
+
+/// How the Traefik that is run here is set up. It asks for its routes at `feed`, and is asked for them at `api`.
+fn managed_settings(
+    config: &Config,
+    state: &StateDir,
+    (feed, api): (SocketAddr, SocketAddr),
+    token: String,
+) -> Result<ManagedSettings, String> {
+    Ok(ManagedSettings {
+        binary: config.traefik.clone(),
+        state_dir: state.path().to_owned(),
+        entry_points: BTreeMap::from([(ENTRY_POINT.to_owned(), config.web)]),
+        api,
+        feed_url: format!("http://{feed}/traefik/config"),
+        token,
+        metrics: false,
+        extra: config.front.extra()?,
+        env: config.front.env()?,
+        redirect: config.front.redirect(config.web),
+        trusted: config.front.trusted_proxies.clone(),
+    })
 }
 
 /// What is to be upgraded was handed on to us. Traefik asks the gate about such a request, too, and says then, as it lets no client

@@ -262,8 +262,12 @@ fn keep(dir: &Path, panel: &str, given: &Given) -> Result<(), Failure> {
         expires_at: given.expires_at,
     };
     replace(&dir.join(CREDENTIAL), &serde_json::to_string_pretty(&held)?)?;
-    let authority = base64::engine::general_purpose::STANDARD.encode(&given.certificate_authority);
-    let mut cluster = json!({"server": given.server, "certificate-authority-data": authority});
+    let mut cluster = json!({"server": given.server});
+    // None is named where its certificate is one that this machine trusts.
+    if !given.certificate_authority.is_empty() {
+        let authority = base64::engine::general_purpose::STANDARD.encode(&given.certificate_authority);
+        cluster["certificate-authority-data"] = json!(authority);
+    }
     if let Some(name) = &given.tls_server_name {
         cluster["tls-server-name"] = json!(name);
     }

@@ -37,8 +37,8 @@ pub struct Context {
     pub engines: Engines,
     /// Where running workspaces are reached, as seen by this process.
     pub upstreams: Upstreams,
-    /// Port the proxy is reached at where the settings name none.
-    pub public_port: Option<u16>,
+    /// Where the proxy is reached, where the settings do not say.
+    pub public: super::Public,
     /// How often everything on a server is listed although no event said so.
     pub resync: Duration,
     /// Containers as lists have just shown them.
@@ -222,8 +222,8 @@ impl Context {
     /// Where a host is reached.
     pub fn url(&self, host: &str) -> String {
         let settings = self.settings();
-        let (scheme, usual) = if settings.tls { ("https", 443) } else { ("http", 80) };
-        match settings.port.or(self.public_port).filter(|p| *p != usual) {
+        let (scheme, usual) = if settings.tls || self.public.tls { ("https", 443) } else { ("http", 80) };
+        match settings.port.or(self.public.port).filter(|p| *p != usual) {
             Some(port) => format!("{scheme}://{host}:{port}"),
             None => format!("{scheme}://{host}"),
         }

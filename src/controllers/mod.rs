@@ -62,8 +62,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Where passes are noted.
     pub reports: Arc<Reports>,
-    /// Port the proxy is reached at where the settings name none.
-    pub public_port: Option<u16>,
+    /// Where the proxy is reached, where the settings do not say.
+    pub public: Public,
     /// How often everything on a server is listed although no event said so; [`RESYNC`] unless there is a reason.
     pub resync: Duration,
     /// Set to true once every record was seen and the first route table is published.
@@ -76,14 +76,22 @@ pub struct Parts {
     pub builds: Arc<BuildLogs>,
 }
 
+/// How people reach the proxy.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Public {
+    /// Its port, where the settings name none.
+    pub port: Option<u16>,
+    /// It speaks TLS, whatever the settings say.
+    pub tls: bool,
+}
+
 /// Runs all loops until told to stop (`Ok`) or until one of them ends by itself (`Err` names it): a control plane
 /// with a loop missing is worse than one that restarts.
 ///
 /// # Errors
 /// The name of the loop that ended.
 pub async fn run(parts: Parts) -> Result<(), String> {
-    let Parts { client, instance, connector, proxy, secrets, clock, reports, public_port, resync, ready, stop, fence, builds } =
-        parts;
+    let Parts { client, instance, connector, proxy, secrets, clock, reports, public, resync, ready, stop, fence, builds } = parts;
     let (triggers, listening) = triggers::Triggers::new();
     let (caches, mut feeds, listed) = caches::start(&client, &triggers);
     let ctx = Context {
@@ -96,7 +104,7 @@ pub async fn run(parts: Parts) -> Result<(), String> {
         proxy,
         engines: Engines::default(),
         upstreams: Upstreams::default(),
-        public_port,
+        public,
         resync,
         listings: Arc::default(),
         supply: Arc::default(),

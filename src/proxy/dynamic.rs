@@ -5,6 +5,10 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// A whole dynamic configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Configuration {
@@ -147,6 +151,15 @@ pub struct Headers {
     /// Set on the response.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub custom_response_headers: BTreeMap<String, String>,
+    /// `Strict-Transport-Security: max-age`, in seconds; 0 is none.
+    #[serde(skip_serializing_if = "is_default")]
+    pub sts_seconds: i64,
+    /// The same for all hosts below.
+    #[serde(rename = "stsIncludeSubdomains", skip_serializing_if = "is_default")]
+    pub sts_include_subdomains: bool,
+    /// Also where TLS ended before Traefik.
+    #[serde(rename = "forceSTSHeader", skip_serializing_if = "is_default")]
+    pub force_sts_header: bool,
 }
 
 /// `tls`.
@@ -165,11 +178,17 @@ pub struct TlsStore {
 }
 
 /// A certificate and its key: paths on Traefik's machine, or the PEM text itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CertificateFiles {
     /// Certificate chain, PEM.
     pub cert_file: String,
     /// Private key, PEM.
     pub key_file: String,
+}
+
+impl std::fmt::Debug for CertificateFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CertificateFiles")
+    }
 }

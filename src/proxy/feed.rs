@@ -9,7 +9,8 @@
 //! - Traefik rebuilds all routes for each answer, so answers to one connection keep a distance that grows with the
 //!   table ([`Pace`]), and an unchanged table causes none.
 
-use super::render::{RenderSettings, Rendered, render_below};
+use super::dynamic::CertificateFiles;
+use super::render::{Certificate, RenderSettings, Rendered, render_below};
 use super::types::{RouteEntry, RouteTable};
 use axum::Router;
 use axum::body::Bytes;
@@ -70,8 +71,10 @@ pub struct Feed {
 #[derive(Default)]
 struct Desired {
     table: Option<Arc<RouteTable>>,
-    /// The domain that the fallback is for.
+    /// The domain that workspaces are below.
     below: Option<String>,
+    /// A certificate that came after the settings.
+    certificate: Option<CertificateFiles>,
     stale: bool,
     published: Option<Arc<Published>>,
 }
@@ -120,6 +123,18 @@ impl Feed {
             return;
         }
         state.below = Some(domain.to_owned());
+        drop(state);
+        self.settings_changed();
+    }
+
+    /// Shows browsers this certificate from now on, in place of the one of the settings.
+    pub fn present(&self, certificate: CertificateFiles) {
+        lock(&self.state).certificate = Some(certificate);
+        self.settings_changed();
+    }
+
+    fn settings_changed(&self) {
+        let mut state = lock(&self.state);
         // Before the first table there is nothing that could be stale, and nobody to be told.
         if state.table.is_some() {
             state.stale = true;
@@ -132,7 +147,10 @@ impl Feed {
     pub fn current(&self) -> Option<Arc<Published>> {
         let mut state = lock(&self.state);
         if state.stale {
-            let rendered = render_below(state.table.as_deref()?, &self.settings, state.below.as_deref());
+            let newer = state.certificate.clone().map(Certificate::Files);
+            let settings = newer.map(|files| RenderSettings { tls: Some(files), ..self.settings.clone() });
+            let settings = settings.as_ref().unwrap_or(&self.settings);
+            let rendered = render_below(state.table.as_deref()?, settings, state.below.as_deref());
             let same = state.published.as_ref().is_some_and(|p| p.rendered == rendered);
             if !same {
                 let body = serde_json::to_vec(&rendered.configuration).unwrap_or_default().into();

@@ -5,7 +5,7 @@ use crate::resource::common::{Protocol, Visibility};
 fn feed() -> Arc<Feed> {
     let gate_url = "http://127.0.0.1:1".into();
     Feed::new(
-        RenderSettings { entry_points: vec!["web".into()], gate_url, tls: None, default_certificate: None, panel: None },
+        RenderSettings { entry_points: vec!["web".into()], gate_url, ..RenderSettings::default() },
         "secret".into(),
         Pace::default(),
     )

@@ -241,7 +241,8 @@ impl Traefik {
 
     /// Tries the addresses, for an error that names the one that is taken.
     fn check_addresses(&self) -> Result<(), ManagedError> {
-        for address in self.settings.entry_points.values().chain([&self.settings.api]) {
+        let served = self.settings.entry_points.values().chain(&self.settings.redirect);
+        for address in served.chain([&self.settings.api]) {
             if let Err(e) = TcpListener::bind(address) {
                 let mend = match e.kind() {
                     ErrorKind::AddrInUse => "end the program that listens there (see 'ss -ltnp'), or choose another port",

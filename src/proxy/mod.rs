@@ -21,11 +21,12 @@ pub mod traefik;
 mod types;
 
 pub use api::TraefikApi;
+pub use dynamic::CertificateFiles;
 pub use fake::FakeProxy;
 pub use fake_traefik::FakeTraefik;
 pub use feed::{Feed, Pace};
 pub use managed::{ManagedError, ManagedStatus, ManagedTraefik};
-pub use render::{Certificate, PanelRoute, RenderSettings, TlsSettings};
+pub use render::{Certificate, PanelRoute, RenderSettings};
 pub use static_config::{Earlier, ManagedSettings};
 pub use traefik::TraefikProxy;
 pub use types::*;

@@ -37,6 +37,9 @@ pub const IDENTITY_HEADERS: [&str; 1] = ["X-DS-User"];
 /// All `X-DS-*`, as Go spells header names.
 const IDENTITY_PATTERN: &str = "^X-Ds-";
 const PUBLIC_MIDDLEWARE: &str = "ds-public";
+const HSTS: &str = "ds-hsts";
+/// Two years, as browsers want it of who asks to be known to them beforehand.
+const HSTS_SECONDS: i64 = 63_072_000;
 const PANEL: &str = "panel";
 const SOCKETS: &str = "sockets";
 /// What asks to speak otherwise than HTTP on its connection.
@@ -47,14 +50,16 @@ const PRIORITY: i64 = 1_000;
 const GATE_ANSWER_BYTES: i64 = 64 * 1024;
 
 /// What holds for all routes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RenderSettings {
     /// Traefik's entry points that serve workspaces, such as `web`.
     pub entry_points: Vec<String>,
     /// Where Traefik reaches the gate, without a trailing `/`, such as `http://127.0.0.1:8081`.
     pub gate_url: String,
-    /// TLS ends at Traefik.
-    pub tls: Option<TlsSettings>,
+    /// TLS ends at Traefik, with this wildcard certificate.
+    pub tls: Option<Certificate>,
+    /// Browsers are told to come by https alone (RFC 6797): TLS ends at Traefik or before it.
+    pub hsts: bool,
     /// Certificate where no other fits, also without TLS: a Traefik that has none makes an RSA key of its own at every
     /// change, for about 100 ms of CPU. See [`super::certificate::self_signed`].
     pub default_certificate: Option<CertificateFiles>,
@@ -71,22 +76,13 @@ pub struct PanelRoute {
     pub upstream: SocketAddr,
 }
 
-/// How TLS ends at Traefik.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsSettings {
-    /// Domain under which workspaces get their hosts.
-    pub domain: String,
-    /// Where its wildcard certificate comes from.
-    pub certificate: Certificate,
-}
-
 /// Where the wildcard certificate comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Certificate {
-    /// From files on Traefik's machine.
+    /// From files.
     Files(CertificateFiles),
-    /// From one of Traefik's certificate resolvers: one order for `*.<domain>`, never one a workspace. Hosts outside
-    /// the domain get Traefik's default certificate.
+    /// From one of Traefik's certificate resolvers: one order for `*.<domain>`, and one for a panel that is not right below the
+    /// domain; never one a workspace. Other hosts get the default certificate.
     Resolver(String),
 }
 
@@ -106,7 +102,8 @@ pub fn render(table: &RouteTable, settings: &RenderSettings) -> Rendered {
     render_below(table, settings, None)
 }
 
-/// As [`render`], with a fallback for hosts below this domain that no route has, where there is a panel.
+/// As [`render`], for workspaces below this domain: with a certificate for it where one is ordered, and a fallback for hosts that no
+/// route has, where there is a panel.
 pub fn render_below(table: &RouteTable, settings: &RenderSettings, domain: Option<&str>) -> Rendered {
     let mut http = Http::default();
     let mut refused = BTreeMap::new();
@@ -117,7 +114,7 @@ pub fn render_below(table: &RouteTable, settings: &RenderSettings, domain: Optio
                 Err(format!("the host {:?} is the panel's own; choose another", entry.host))
             }
             Some(n) if *n > 1 => Err(format!("{n} routes claim the host {:?}; give each its own", entry.host)),
-            _ => add(&mut http, uid, entry, settings),
+            _ => add(&mut http, uid, entry, settings, domain),
         };
         if let Err(reason) = done {
             refused.insert(uid.clone(), reason);
@@ -125,12 +122,12 @@ pub fn render_below(table: &RouteTable, settings: &RenderSettings, domain: Optio
     }
     add_sockets(&mut http, table, &refused, settings);
     if let Some(panel) = &settings.panel {
-        add_panel(&mut http, panel, settings);
+        add_panel(&mut http, panel, settings, domain);
     }
     if let Some(domain) = domain {
         fallback::add(&mut http, domain, PANEL);
     }
-    let certificate = match settings.tls.as_ref().map(|tls| &tls.certificate) {
+    let certificate = match &settings.tls {
         Some(Certificate::Files(files)) => Some(files),
         _ => settings.default_certificate.as_ref(),
     };
@@ -182,7 +179,7 @@ fn shared_hosts(table: &RouteTable) -> BTreeMap<&str, usize> {
     count
 }
 
-fn add(http: &mut Http, uid: &str, entry: &RouteEntry, settings: &RenderSettings) -> Result<(), String> {
+fn add(http: &mut Http, uid: &str, entry: &RouteEntry, settings: &RenderSettings, domain: Option<&str>) -> Result<(), String> {
     let (name, rule) = (route_name(uid)?, host_rule(&entry.host)?);
     let (scheme, servers_transport) = match entry.protocol {
         Protocol::Http => ("http", None),
@@ -208,8 +205,8 @@ fn add(http: &mut Http, uid: &str, entry: &RouteEntry, settings: &RenderSettings
         rule,
         priority: PRIORITY,
         service: name.clone(),
-        middlewares: vec![middleware],
-        tls: settings.tls.as_ref().map(|tls| router_tls(tls, &entry.host)),
+        middlewares: add_hsts(http, settings).into_iter().chain([middleware]).collect(),
+        tls: settings.tls.as_ref().map(|tls| router_tls(tls, &entry.host, domain)),
     };
     http.services.insert(name.clone(), Service { load_balancer });
     http.routers.insert(name, router);
@@ -234,7 +231,7 @@ fn add_sockets(http: &mut Http, table: &RouteTable, refused: &BTreeMap<String, S
         rule: format!("{UPGRADES} && ({})", hosts.join(" || ")),
         priority: PRIORITY + 1,
         service: SOCKETS.into(),
-        middlewares: vec![add_public(http)],
+        middlewares: add_hsts(http, settings).into_iter().chain([add_public(http)]).collect(),
         tls: settings.tls.as_ref().map(|_| RouterTls::default()),
     };
     http.services.insert(SOCKETS.into(), Service { load_balancer });
@@ -242,7 +239,7 @@ fn add_sockets(http: &mut Http, table: &RouteTable, refused: &BTreeMap<String, S
 }
 
 /// The panel's router, which is no route's. A host that cannot be printed is no panel.
-fn add_panel(http: &mut Http, panel: &PanelRoute, settings: &RenderSettings) {
+fn add_panel(http: &mut Http, panel: &PanelRoute, settings: &RenderSettings, domain: Option<&str>) {
     let Ok(rule) = host_rule(&panel.host) else { return };
     let servers = vec![Server { url: format!("http://{}", panel.upstream) }];
     let load_balancer = LoadBalancer { servers, pass_host_header: true, servers_transport: None };
@@ -251,8 +248,8 @@ fn add_panel(http: &mut Http, panel: &PanelRoute, settings: &RenderSettings) {
         rule,
         priority: PRIORITY,
         service: PANEL.into(),
-        middlewares: vec![add_public(http)],
-        tls: settings.tls.as_ref().map(|tls| router_tls(tls, &panel.host)),
+        middlewares: add_hsts(http, settings).into_iter().chain([add_public(http)]).collect(),
+        tls: settings.tls.as_ref().map(|tls| panel_tls(tls, &panel.host, domain)),
     };
     http.services.insert(PANEL.into(), Service { load_balancer });
     http.routers.insert(PANEL.into(), router);
@@ -281,14 +278,37 @@ fn add_gate(http: &mut Http, workspace_uid: &str, settings: &RenderSettings) -> 
     Ok(name)
 }
 
-fn router_tls(tls: &TlsSettings, host: &str) -> RouterTls {
-    let covered = host.strip_suffix(&tls.domain).and_then(|h| h.strip_suffix('.')).is_some_and(|label| !label.contains('.'));
-    match &tls.certificate {
-        Certificate::Resolver(resolver) if covered => {
-            RouterTls { cert_resolver: Some(resolver.clone()), domains: vec![Domain { main: format!("*.{}", tls.domain) }] }
+/// Where browsers have to be told to come by https alone, the middleware that tells them.
+fn add_hsts(http: &mut Http, settings: &RenderSettings) -> Option<String> {
+    let headers =
+        Headers { sts_seconds: HSTS_SECONDS, sts_include_subdomains: true, force_sts_header: true, ..Headers::default() };
+    settings.hsts.then(|| {
+        http.middlewares.insert(HSTS.into(), Middleware { headers: Some(headers), ..Middleware::default() });
+        HSTS.to_owned()
+    })
+}
+
+/// The wildcard is ordered by the hosts that it covers: those right below the domain.
+fn router_tls(tls: &Certificate, host: &str, domain: Option<&str>) -> RouterTls {
+    let label = domain.and_then(|domain| host.strip_suffix(domain)).and_then(|host| host.strip_suffix('.'));
+    match (tls, domain) {
+        (Certificate::Resolver(resolver), Some(domain)) if label.is_some_and(|label| !label.contains('.')) => {
+            ordered(resolver, format!("*.{domain}"))
         }
         _ => RouterTls::default(),
     }
+}
+
+/// A panel that the wildcard does not cover has a certificate of its own.
+fn panel_tls(tls: &Certificate, host: &str, domain: Option<&str>) -> RouterTls {
+    match (tls, router_tls(tls, host, domain)) {
+        (Certificate::Resolver(resolver), own) if own == RouterTls::default() => ordered(resolver, host.to_owned()),
+        (_, tls) => tls,
+    }
+}
+
+fn ordered(resolver: &str, main: String) -> RouterTls {
+    RouterTls { cert_resolver: Some(resolver.to_owned()), domains: vec![Domain { main }] }
 }
 
 fn digest(configuration: &Configuration) -> String {

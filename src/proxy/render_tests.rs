@@ -3,13 +3,7 @@ use proptest::prelude::*;
 use std::net::SocketAddr;
 
 fn settings() -> RenderSettings {
-    RenderSettings {
-        entry_points: vec!["web".into()],
-        gate_url: "http://127.0.0.1:8081".into(),
-        tls: None,
-        default_certificate: None,
-        panel: None,
-    }
+    RenderSettings { entry_points: vec!["web".into()], gate_url: "http://127.0.0.1:8081".into(), ..RenderSettings::default() }
 }
 
 fn entry(host: &str, visibility: Visibility) -> RouteEntry {
@@ -87,11 +81,13 @@ fn routes_that_claim_one_host_are_all_refused() {
 #[test]
 fn a_resolver_orders_one_wildcard_and_nothing_for_foreign_hosts() {
     let certificate = Certificate::Resolver("dns".into());
-    let tls = Some(TlsSettings { domain: "ws.example.com".into(), certificate });
-    let settings = RenderSettings { tls, ..settings() };
+    let panel = PanelRoute { host: "panel.example.com".into(), upstream: SocketAddr::from(([127, 0, 0, 1], 1)) };
+    let settings = RenderSettings { tls: Some(certificate), panel: Some(panel), ..settings() };
     let routes = ["a.ws.example.com", "b.ws.example.com", "other.example.org", "x.y.ws.example.com", "evilws.example.com"];
     let entries = routes.iter().map(|h| ((*h).replace('.', "-"), entry(h, Visibility::Public)));
-    let http = http(&render(&RouteTable(entries.collect()), &settings));
+    let http = http(&render_below(&RouteTable(entries.collect()), &settings, Some("ws.example.com")));
+    let of_panel = http.routers[PANEL].tls.clone().unwrap();
+    assert_eq!(of_panel.domains, [Domain { main: "panel.example.com".into() }], "it is not below the domain");
     for host in &routes[..2] {
         let tls = http.routers[&format!("ds-{}", host.replace('.', "-"))].tls.clone().unwrap();
         assert_eq!(tls.domains, [Domain { main: "*.ws.example.com".into() }]);
@@ -100,6 +96,22 @@ fn a_resolver_orders_one_wildcard_and_nothing_for_foreign_hosts() {
     for host in &routes[2..] {
         assert_eq!(http.routers[&format!("ds-{}", host.replace('.', "-"))].tls, Some(RouterTls::default()), "{host}");
     }
+}
+
+#[test]
+fn where_tls_ends_browsers_are_told_to_come_by_https_alone() {
+    let panel = PanelRoute { host: "panel.example.com".into(), upstream: SocketAddr::from(([127, 0, 0, 1], 1)) };
+    let table =
+        [("a", Visibility::Public), ("b", Visibility::Private)].map(|(n, v)| (n.to_owned(), entry(&format!("{n}.com"), v)));
+    let told = |hsts| {
+        let settings = RenderSettings { hsts, panel: Some(panel.clone()), ..settings() };
+        http(&render_below(&RouteTable(table.clone().into()), &settings, Some("example.com")))
+    };
+    let with = told(true);
+    assert!(with.routers.values().all(|router| router.middlewares[0] == HSTS), "{:?}", with.routers);
+    let headers = serde_json::to_value(&with.middlewares[HSTS].headers).unwrap();
+    assert_eq!(headers, serde_json::json!({"stsSeconds": 63_072_000, "stsIncludeSubdomains": true, "forceSTSHeader": true}));
+    assert!(told(false).routers.values().all(|router| !router.middlewares.iter().any(|name| name == HSTS)));
 }
 
 fn any_entry() -> impl Strategy<Value = RouteEntry> {

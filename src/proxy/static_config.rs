@@ -1,5 +1,6 @@
 //! The static configuration of a Traefik of our own: what it reads once, at its start.
 
+use ipnet::IpNet;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,6 +27,10 @@ pub struct ManagedSettings {
     pub metrics: bool,
     /// Further static configuration by top-level key, such as `certificatesResolvers`.
     pub extra: BTreeMap<String, Value>,
+    /// Where plain HTTP is sent on to the first entry point, by https.
+    pub redirect: Option<SocketAddr>,
+    /// Proxies before this one, whose `X-Forwarded-*` is believed.
+    pub trusted: Vec<IpNet>,
 }
 
 /// Where the Traefik of an earlier run of ours listened and asked. With these addresses again, one that was left behind
@@ -49,6 +54,8 @@ impl Earlier {
     }
 }
 
+/// Name of the entry point that sends plain HTTP on.
+const REDIRECT: &str = "redirect";
 /// Where the configuration lies in the state folder. YAML by Traefik's reading; JSON is a part of that.
 pub(super) const CONFIG_FILE: &str = "traefik/traefik.yml";
 
@@ -57,8 +64,20 @@ pub(super) const CONFIG_FILE: &str = "traefik/traefik.yml";
 pub(super) fn static_config(settings: &ManagedSettings, aliases: bool) -> Value {
     let strategy = if aliases { "aliasHeadersStrategy" } else { "underscoreHeadersStrategy" };
     let entry_point = |address: &SocketAddr| json!({"address": address.to_string(), "http": {strategy: "delete"}});
-    let mut entry_points: serde_json::Map<String, Value> =
-        settings.entry_points.iter().map(|(name, address)| (name.clone(), entry_point(address))).collect();
+    let mut entry_points = serde_json::Map::new();
+    for (name, address) in &settings.entry_points {
+        let mut serving = entry_point(address);
+        if !settings.trusted.is_empty() {
+            serving["forwardedHeaders"] =
+                json!({"trustedIPs": settings.trusted.iter().map(IpNet::to_string).collect::<Vec<_>>()});
+        }
+        entry_points.insert(name.clone(), serving);
+    }
+    if let (Some(address), Some(to)) = (&settings.redirect, settings.entry_points.keys().next()) {
+        let mut redirecting = entry_point(address);
+        redirecting["http"]["redirections"] = json!({"entryPoint": {"to": to, "scheme": "https", "permanent": true}});
+        entry_points.insert(REDIRECT.into(), redirecting);
+    }
     // Traefik's own name for where `api.insecure`, ping and metrics listen.
     entry_points.insert("traefik".into(), entry_point(&settings.api));
     let mut config = json!({

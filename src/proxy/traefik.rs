@@ -240,9 +240,7 @@ mod tests {
         let settings = RenderSettings {
             entry_points: vec!["web".into()],
             gate_url: "http://127.0.0.1:1".into(),
-            tls: None,
-            default_certificate: None,
-            panel: None,
+            ..RenderSettings::default()
         };
         TraefikProxy::new(api_url, "t".into(), settings).unwrap()
     }

@@ -11,7 +11,7 @@
 
 use super::Web;
 use super::cookies::{self, Cookies};
-use super::{elsewhere, pages, shares};
+use super::{elsewhere, pages, proxies, shares};
 use crate::access::{Action, Decision, Identity, Refused, Token, Visitor, digest};
 use crate::resource::GROUP;
 use crate::store::StoreError;
@@ -66,8 +66,7 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
 
 /// Who asks, by what the proxy itself says of the connection.
 pub(super) fn visitor(headers: &HeaderMap, cookies: &Cookies) -> Visitor {
-    let last = text(headers, "x-forwarded-for").rsplit(',').next().unwrap_or_default().trim();
-    let address = last.parse().unwrap_or(std::net::IpAddr::from([0, 0, 0, 0]));
+    let address = proxies::last(headers).unwrap_or(std::net::IpAddr::from([0, 0, 0, 0]));
     let agent = text(headers, "user-agent").to_owned();
     Visitor { address, agent, known: cookies.get(cookies::BROWSER).map(str::to_owned) }
 }

@@ -9,6 +9,7 @@ pub mod gate;
 mod pages;
 pub mod panel;
 mod providers;
+mod proxies;
 mod setup;
 mod shares;
 mod signing;
@@ -17,6 +18,7 @@ mod welcome;
 
 pub use accounts::Accounts;
 pub use device::ApiAddress;
+pub use proxies::{Trusted, client_address};
 
 use crate::access::{Directory, Shares, SignIn};
 use crate::clock::Clock;
@@ -38,6 +40,8 @@ pub struct Web {
     pub clock: Arc<dyn Clock>,
     /// Where the panel is.
     pub panel: PanelUrl,
+    /// Whose word on addresses is taken.
+    pub trusted: Trusted,
 }
 
 /// Where browsers reach the panel; workspaces are reached by the same scheme and at the same port.

@@ -35,10 +35,14 @@ struct Server {
 
 impl Server {
     async fn tls(api: Api) -> Self {
+        Self::with(api, None).await
+    }
+
+    async fn with(api: Api, public: Option<tls::Files>) -> Self {
         api.store.set_token("admin", sha2::Sha256::digest(TOKEN).into()).await.unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let tls = tls::load_or_create(&api.dir.path().join("tls"), &[], jiff::Timestamp::now()).unwrap();
+        let tls = tls::load_or_create(&api.dir.path().join("tls"), &[], public, jiff::Timestamp::now()).unwrap();
         let (ca, router, stop) = (tls.ca_pem.clone(), api.open.clone(), api.shutdown.clone());
         let task = tokio::spawn(async move { tls::serve(listener, router, &tls, stop.cancelled_owned()).await.unwrap() });
         Self { api, address, ca, task }
@@ -333,6 +337,29 @@ async fn only_our_authority_and_our_token_open_the_door() {
     assert!(matches!(&denied, kube::Error::Api(s) if s.code == 401), "{denied}");
     let foreign = KubeApi::<devsanctum::resource::User>::all(config(Some(TOKEN), false)).list(&Default::default()).await;
     assert!(foreign.is_err(), "without our authority there is no trust");
+    server.api.shutdown.cancel();
+}
+
+/// Who calls it by a name of a certificate that others trust already is shown that one; all others are shown ours.
+#[tokio::test]
+async fn a_certificate_that_others_trust_is_shown_to_who_calls_by_its_name() {
+    let api = Api::new().await;
+    let made = rcgen::generate_simple_self_signed(["api.example.com".into()]).unwrap();
+    let files = tls::Files { cert: api.dir.path().join("public.crt"), key: api.dir.path().join("public.key") };
+    std::fs::write(&files.cert, made.cert.pem()).unwrap();
+    std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+    let server = Server::with(api, Some(files)).await;
+    let asked = async |name: &str, trusted: &str| {
+        let mut config = kube::Config::new(format!("https://{}", server.address).parse().unwrap());
+        config.auth_info.token = Some(TOKEN.to_owned().into());
+        config.root_cert = Some(vec![pem_der(trusted)]);
+        config.tls_server_name = Some(name.into());
+        let users = KubeApi::<devsanctum::resource::User>::all(kube::Client::try_from(config).unwrap());
+        users.list(&Default::default()).await.is_ok()
+    };
+    assert!(asked("api.example.com", &made.cert.pem()).await);
+    assert!(asked("localhost", &server.ca).await);
+    assert!(!asked("api.example.com", &server.ca).await && !asked("localhost", &made.cert.pem()).await);
     server.api.shutdown.cancel();
 }
 

@@ -293,7 +293,7 @@ async fn a_library_behind_tls_is_read_where_its_authority_is_trusted() {
     std::fs::create_dir(folder.path().join("lib")).unwrap();
     std::fs::copy(root().join("manifests/library/index.yaml"), folder.path().join("lib/index.yaml")).unwrap();
     let authority = folder.path().join("tls");
-    let made = devsanctum::api::tls::load_or_create(&authority, &[], jiff::Timestamp::now()).unwrap();
+    let made = devsanctum::api::tls::load_or_create(&authority, &[], None, jiff::Timestamp::now()).unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let site = site(folder.path());

@@ -7,8 +7,7 @@ use crate::support::traefik::{Gate, PATIENCE, Rig, Upstream, find_traefik, priva
 use crate::support::watchdog::Watchdog;
 use axum::routing::get;
 use devsanctum::proxy::{
-    Certificate, ManagedError, ManagedSettings, Proxy, ProxyError, RenderSettings, RouteEntry, RouteTable, TlsSettings,
-    TraefikProxy,
+    Certificate, ManagedError, ManagedSettings, Proxy, ProxyError, RenderSettings, RouteEntry, RouteTable, TraefikProxy,
 };
 use devsanctum::resource::common::Protocol;
 use std::os::unix::fs::PermissionsExt;
@@ -170,7 +169,7 @@ async fn a_workspace_sees_neither_our_cookie_nor_a_pretended_identity() {
 
 #[tokio::test]
 async fn tls_and_https_upstreams_are_held_as_rendered() {
-    let tls = TlsSettings { domain: "ws.localhost".into(), certificate: Certificate::Resolver("dns".into()) };
+    let tls = Certificate::Resolver("dns".into());
     let rig = Rig::start_with(free_address(), Some(tls)).await;
     let https = |host: &str| RouteEntry { protocol: Protocol::Https, ..private(host, free_address(), "w1") };
     rig.route(&table([("r1", https("a.ws.localhost")), ("r2", https("own.example.com"))])).await;
@@ -189,13 +188,8 @@ async fn a_thousand_routes_go_live_together() {
 async fn an_old_traefik_is_refused_with_the_mend() {
     let version = axum::Router::new().route("/api/version", get(|| async { r#"{"Version":"3.7.8"}"# }));
     let (address, task) = spawn(version).await;
-    let settings = RenderSettings {
-        entry_points: vec!["web".into()],
-        gate_url: "http://127.0.0.1:1".into(),
-        tls: None,
-        default_certificate: None,
-        panel: None,
-    };
+    let settings =
+        RenderSettings { entry_points: vec!["web".into()], gate_url: "http://127.0.0.1:1".into(), ..RenderSettings::default() };
     let proxy = TraefikProxy::new(&format!("http://{address}"), "t".into(), settings).unwrap();
     let error = proxy.live().await.unwrap_err();
     assert!(matches!(&error, ProxyError::Unusable(why) if why.contains("3.7.9 or newer")), "{error}");
@@ -230,8 +224,7 @@ async fn a_traefik_taken_over_that_does_not_ask_is_restarted() {
     rig.stop_feed().await;
     let mut left = leave_behind(&rig.settings);
     // A feed that was never asked: this run's own.
-    let settings =
-        RenderSettings { entry_points: vec![], gate_url: String::new(), tls: None, default_certificate: None, panel: None };
+    let settings = RenderSettings::default();
     let unasked = TraefikProxy::new("http://127.0.0.1:1", "t".into(), settings).unwrap();
     let traefik = started(rig.settings.clone(), unasked.feed()).await.unwrap();
     assert_eq!(traefik.status().borrow().pid, left.0.id());
@@ -280,19 +273,16 @@ async fn what_keeps_traefik_from_starting_is_named_with_the_mend() {
         env: [].into(),
         metrics: true,
         extra: [].into(),
+        redirect: None,
+        trusted: Vec::new(),
     };
     let entry_points = [("web".to_owned(), taken.local_addr().unwrap())].into();
     let port = ManagedSettings { entry_points, ..good.clone() };
     let binary = ManagedSettings { binary: Some("/nowhere/traefik".into()), ..good.clone() };
     let open = ManagedSettings { api: "0.0.0.0:9999".parse().unwrap(), ..good.clone() };
     let wrong = ManagedSettings { extra: [("metrics".to_owned(), serde_json::json!({"nonsense": 1}))].into(), ..good.clone() };
-    let settings = RenderSettings {
-        entry_points: vec!["web".into()],
-        gate_url: "http://127.0.0.1:1".into(),
-        tls: None,
-        default_certificate: None,
-        panel: None,
-    };
+    let settings =
+        RenderSettings { entry_points: vec!["web".into()], gate_url: "http://127.0.0.1:1".into(), ..RenderSettings::default() };
     let proxy = TraefikProxy::new("http://127.0.0.1:1", "t".into(), settings).unwrap();
     let start = async |settings| started(settings, proxy.feed()).await.err().unwrap();
     assert!(matches!(start(port).await, ManagedError::Address { .. }));

@@ -31,7 +31,15 @@ impl Browser {
         let sign_in = Arc::new(SignIn::new(store.clone(), directory.clone()));
         let panel = ORIGIN.parse().unwrap();
         let shares = Arc::new(Shares::new(store.clone(), directory.clone()));
-        let web = Web { sign_in, directory: directory.clone(), shares, store: store.clone(), clock: clock.clone(), panel };
+        let web = Web {
+            sign_in,
+            directory: directory.clone(),
+            shares,
+            store: store.clone(),
+            clock: clock.clone(),
+            panel,
+            trusted: Default::default(),
+        };
         let accounts = Arc::new(Accounts::over(town.api.open.clone()));
         let setup = Arc::new(Mutex::new(Some(digest("set-up-token"))));
         let audit = Ledger::new(store, directory, clock);

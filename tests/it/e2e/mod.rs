@@ -11,6 +11,7 @@ mod equality;
 mod faults;
 mod foreign;
 mod forks;
+mod front;
 mod gate;
 mod gate_matrix;
 mod guest_book;

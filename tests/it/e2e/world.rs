@@ -60,7 +60,7 @@ impl<'d> World<'d> {
     async fn start(daemon: &'d Dockerd) -> Self {
         let dir = Watchdog::new("ds-e2e-");
         let (listen, web) = (free_address(), free_address());
-        let child = Some(launch(dir.path(), listen, web, &[]));
+        let child = Some(launch(dir.path(), listen, web, &[], &[]));
         let client = connect(dir.path()).await;
         let (sidecars, foreign, instance) = (0, BTreeMap::new(), String::new());
         let mut world = Self { daemon, client, web, instance, sidecars, listen, dir, child, foreign };
@@ -109,12 +109,17 @@ impl<'d> World<'d> {
 
     /// Starts it again on the same state.
     pub fn launch(&mut self) {
-        self.child = Some(launch(self.dir.path(), self.listen, self.web, &[]));
+        self.child = Some(launch(self.dir.path(), self.listen, self.web, &[], &[]));
     }
 
     /// Starts it again with a watchdog; gives the watchdog's process.
     pub fn launch_watched(&mut self) -> u32 {
-        let child = launch(self.dir.path(), self.listen, self.web, &["--watchdog"]);
+        self.launch_with(&["--watchdog"], &[])
+    }
+
+    /// Starts it again with more flags and variables; gives its process.
+    pub fn launch_with(&mut self, more: &[&str], env: &[(&str, String)]) -> u32 {
+        let child = launch(self.dir.path(), self.listen, self.web, more, env);
         self.child.insert(child).id()
     }
 
@@ -284,12 +289,17 @@ impl Drop for World<'_> {
     }
 }
 
-fn launch(dir: &std::path::Path, listen: SocketAddr, web: SocketAddr, more: &[&str]) -> Child {
+fn launch(dir: &std::path::Path, listen: SocketAddr, web: SocketAddr, more: &[&str], env: &[(&str, String)]) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
     let mut command = devsanctum();
     command.arg("--state-dir").arg(dir).arg("serve").args(more).arg("--traefik").arg(find_traefik());
     command.arg("--listen").arg(listen.to_string()).arg("--web").arg(web.to_string()).args(["--ssh", "127.0.0.1:0"]);
-    command.env("RUST_LOG", "info,devsanctum=debug").stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    command
+        .envs(env.iter().map(|(name, value)| (name, value)))
+        .env("RUST_LOG", "info,devsanctum=debug")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log);
     command.spawn().unwrap()
 }
 

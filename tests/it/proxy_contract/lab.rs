@@ -87,13 +87,7 @@ struct Real {
 }
 
 fn settings() -> RenderSettings {
-    RenderSettings {
-        entry_points: vec!["web".into()],
-        gate_url: "http://127.0.0.1:1".into(),
-        tls: None,
-        default_certificate: None,
-        panel: None,
-    }
+    RenderSettings { entry_points: vec!["web".into()], gate_url: "http://127.0.0.1:1".into(), ..RenderSettings::default() }
 }
 
 impl Provider {
@@ -143,6 +137,8 @@ impl Lab {
             env: BTreeMap::new(),
             metrics: false,
             extra: BTreeMap::new(),
+            redirect: None,
+            trusted: Vec::new(),
         };
         let upstreams = [Upstream::start("one").await, Upstream::start("two").await];
         let servers = BTreeMap::from([("one", upstreams[0].address), ("two", upstreams[1].address)]);

@@ -242,7 +242,7 @@ impl World {
                 None => self.clock.clone() as Arc<dyn Clock>,
             },
             reports: Arc::new(Reports::default()),
-            public_port: None,
+            public: Default::default(),
             resync: self.resync(),
             ready: watch::channel(false).0,
             stop: CancellationToken::new(),

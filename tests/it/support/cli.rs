@@ -29,7 +29,7 @@ impl Served {
     pub async fn new(api: Api) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let state = tempfile::tempdir().unwrap();
-        let made = tls::load_or_create(&state.path().join("tls"), &[], jiff::Timestamp::now()).unwrap();
+        let made = tls::load_or_create(&state.path().join("tls"), &[], None, jiff::Timestamp::now()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("https://{}", listener.local_addr().unwrap());
         api.store.set_token("admin", Sha256::digest(TOKEN).into()).await.unwrap();

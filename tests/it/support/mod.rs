@@ -1,5 +1,6 @@
 //! What tests start and clean up.
 
+pub mod acme;
 pub mod api;
 pub mod apt;
 pub mod browser;

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use devsanctum::proxy::{
-    Feed, ManagedError, ManagedSettings, ManagedTraefik, Proxy, RenderSettings, RouteEntry, RouteTable, TlsSettings, TraefikProxy,
+    Certificate, Feed, ManagedError, ManagedSettings, ManagedTraefik, Proxy, RenderSettings, RouteEntry, RouteTable, TraefikProxy,
 };
 use devsanctum::resource::common::{Protocol, Visibility};
 use std::collections::BTreeMap;
@@ -53,7 +53,7 @@ impl Rig {
         Self::start_with(gate, None).await
     }
 
-    pub async fn start_with(gate: SocketAddr, tls: Option<TlsSettings>) -> Self {
+    pub async fn start_with(gate: SocketAddr, tls: Option<Certificate>) -> Self {
         let dir = Watchdog::new("ds-traefik-");
         let (web, api, feed_address) = (free_address(), free_address(), free_address());
         let listener = TcpListener::bind(feed_address).await.unwrap();
@@ -61,8 +61,7 @@ impl Rig {
             entry_points: vec!["web".into()],
             gate_url: format!("http://{gate}"),
             tls,
-            default_certificate: None,
-            panel: None,
+            ..RenderSettings::default()
         };
         let proxy = Arc::new(TraefikProxy::new(&format!("http://{api}"), TOKEN.into(), render).unwrap());
         let feed_task = serve(proxy.feed(), listener);
@@ -76,6 +75,8 @@ impl Rig {
             env: BTreeMap::new(),
             metrics: false,
             extra: BTreeMap::new(),
+            redirect: None,
+            trusted: Vec::new(),
         };
         let traefik = started(settings.clone(), proxy.feed()).await.unwrap();
         Self { proxy, traefik: Some(traefik), settings, web, feed_address, feed_task, _dir: dir }

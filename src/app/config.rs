@@ -113,9 +113,12 @@ fn api_url(text: &str) -> Result<String, String> {
 }
 
 impl Config {
-    /// Where people reach the proxy, as far as it is known here.
+    /// Where people reach the proxy, as far as it is known here: as they reach the panel.
     pub fn public(&self) -> Public {
-        Public { port: self.external_traefik.is_none().then_some(self.web.port()), tls: self.front.ends_tls() }
+        match &self.panel_url {
+            Some(panel) => Public { port: Some(panel.port()), tls: panel.scheme == "https" },
+            None => Public { port: self.external_traefik.is_none().then_some(self.web.port()), tls: self.front.ends_tls() },
+        }
     }
 
     /// Whether there may be other replicas on the same database.
@@ -127,6 +130,20 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn workspaces_are_reached_as_the_panel_is() {
+        let public = |args: &[&str]| {
+            let Public { port, tls } = Config::parse_from([&["serve"], args].concat()).public();
+            (port, tls)
+        };
+        assert_eq!(public(&[]), (Some(80), false));
+        assert_eq!(public(&["--web", "127.0.0.1:8080"]), (Some(8080), false));
+        assert_eq!(public(&["--web", "10.0.0.1:443", "--web-cert", "a", "--web-key", "b"]), (Some(443), true));
+        assert_eq!(public(&["--web", "127.0.0.1:8080", "--panel-url", "https://x.example.com"]), (Some(443), true));
+        assert_eq!(public(&["--panel-url", "https://x.example.com:8443"]), (Some(8443), true));
+        assert_eq!(public(&["--external-traefik", "http://127.0.0.1:1"]), (None, false));
+    }
 
     #[test]
     fn an_apis_address_is_an_origin_with_tls() {

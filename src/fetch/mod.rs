@@ -48,16 +48,28 @@ impl Fetcher {
         }
     }
 
+    /// The same, but for less: at most so many bytes, in this time.
+    #[must_use]
+    pub fn within(self, most_bytes: usize, longest: Duration) -> Self {
+        Self { most_bytes: most_bytes.min(MOST_BYTES), longest: longest.min(LONGEST), ..self }
+    }
+
     /// The text at an address.
     ///
     /// # Errors
     /// When the address is not to be asked, or what comes is too much, too slow, or no text.
     pub async fn text(&self, address: &str) -> Result<String, FetchError> {
+        String::from_utf8(self.bytes(address).await?).map_err(|_| FetchError::NotText(shown(address)))
+    }
+
+    /// What is at an address.
+    ///
+    /// # Errors
+    /// As [`Fetcher::text`].
+    pub async fn bytes(&self, address: &str) -> Result<Vec<u8>, FetchError> {
         let all = self.follow(address);
-        let bytes = tokio::time::timeout(self.longest, all)
-            .await
-            .map_err(|_| FetchError::TooSlow(shown(address), self.longest.as_secs()))??;
-        String::from_utf8(bytes).map_err(|_| FetchError::NotText(shown(address)))
+        let fetched = tokio::time::timeout(self.longest, all).await;
+        fetched.map_err(|_| FetchError::TooSlow(shown(address), self.longest.as_secs()))?
     }
 
     async fn follow(&self, address: &str) -> Result<Vec<u8>, FetchError> {

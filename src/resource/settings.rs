@@ -107,7 +107,7 @@ pub struct SettingsSpec {
     /// Workspaces are reached at `<slug>.<domain>`.
     #[serde(default = "localhost")]
     pub domain: String,
-    /// Port workspaces are reached at; where left out, the port the managed proxy listens on.
+    /// Port workspaces are reached at; where left out, the one of `--panel-url`, or the port the managed proxy listens on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,

@@ -8,6 +8,7 @@ mod forms;
 pub mod gate;
 mod pages;
 pub mod panel;
+mod picture;
 mod providers;
 mod proxies;
 mod setup;
@@ -56,6 +57,11 @@ pub struct PanelUrl {
 }
 
 impl PanelUrl {
+    /// The port, whether or not it is the scheme's own.
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(if self.scheme == "https" { 443 } else { 80 })
+    }
+
     /// The address of a host reached as the panel is, without a path.
     pub fn of_host(&self, host: &str) -> String {
         let port = self.port.map_or_else(String::new, |port| format!(":{port}"));

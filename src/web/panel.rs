@@ -3,7 +3,7 @@
 use super::accounts::Accounts;
 use super::cookies::{self, Cookies};
 use super::gate::{may_open, visitor};
-use super::{ApiAddress, Web, device, elsewhere, forms, pages, providers, setup, signing, welcome as arrival};
+use super::{ApiAddress, Web, device, elsewhere, forms, pages, picture, providers, setup, signing, welcome as arrival};
 use crate::access::{Identity, Refused, SignedIn, Visitor};
 use crate::api::{Ledger, Noted, client, finished};
 use crate::resource::Workspace;
@@ -65,6 +65,7 @@ pub fn router(panel: Panel) -> Router {
         .route(device::TOKEN, post(device::token))
         .route("/account", get(account))
         .route("/account/password", post(change_password))
+        .route(picture::PATH, get(picture::show))
         .route("/account/sessions/{id}/end", post(end_session))
         .fallback(|| async { pages::trouble(StatusCode::NOT_FOUND, "There is no such page.") })
         .layer(axum::extract::DefaultBodyLimit::max(MAX_FORM))

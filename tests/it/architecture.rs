@@ -19,7 +19,7 @@ const EDGES: [(&str, &[&str]); 19] = [
     ("access", &["resource", "store", "fetch"]),
     ("mail", &["clock", "resource", "store", "access"]),
     ("api", &["audit", "clock", "resource", "store", "access", "mail"]),
-    ("web", &["audit", "clock", "resource", "store", "access", "mail", "api"]),
+    ("web", &["audit", "clock", "fetch", "resource", "store", "access", "mail", "api"]),
     ("ssh", &["audit", "resource", "access", "api"]),
     ("controllers", &["clock", "image", "resource", "plan", "engine", "proxy"]),
     ("cli", &["audit", "resource", "fetch", "library", "devcontainer"]),

@@ -104,7 +104,7 @@ pub async fn list(
     let shown: Vec<Value> = rows.iter().map(Row::json).collect();
     if csv {
         let text = COLUMNS.join(",") + "\r\n" + &shown.iter().map(line).collect::<String>();
-        let kind = [(header::CONTENT_TYPE, "text/csv; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+        let kind = [(header::CONTENT_TYPE, "text/csv; charset=utf-8")];
         return Ok((kind, text).into_response());
     }
     let next = rows.last().filter(|_| rows.len() == limit).map(|row| json!({onward: row.seq}));

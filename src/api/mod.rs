@@ -31,6 +31,7 @@ mod exec;
 mod facts;
 mod fail;
 mod handlers;
+mod headers;
 mod keys;
 mod list;
 mod logs;
@@ -57,6 +58,7 @@ mod write;
 
 pub use audited::{Ledger, Noted, finished};
 pub use bootstrap::{RESERVED, bootstrap};
+pub use headers::closed;
 pub use prune_events::keep_pruning;
 pub use router::{client, guarded, router};
 pub use state::{ApiConfig, ApiState, Health, NoObserver, RequestObserver};

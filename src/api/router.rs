@@ -1,5 +1,6 @@
 //! The routes, and who may use them.
 
+use super::headers::closed;
 use super::status::ApiError;
 use super::view::json_response;
 use super::{ApiState, atomic, audit_log, audited, discovery, handlers, keys, mail, openapi, review, secret_keys, shares};
@@ -7,7 +8,7 @@ use crate::access::{Identity, IdentityKind, Records};
 use axum::Extension;
 use axum::Router;
 use axum::extract::{Path, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use http::{HeaderMap, StatusCode, header};
@@ -49,12 +50,12 @@ pub fn router(state: ApiState) -> Router {
         .route("/devsanctum/shares/{id}", axum::routing::delete(shares::end))
         .fallback(|| async { ApiError::unknown_path() })
         .layer(from_fn_with_state(state.clone(), identify));
-    open.merge(guarded).with_state(state)
+    open.merge(guarded).layer(map_response(closed)).with_state(state)
 }
 
 /// Puts further routes behind the same door: who is calling must be known.
 pub fn guarded<S: Clone + Send + Sync + 'static>(state: &ApiState, router: Router<S>) -> Router<S> {
-    router.layer(from_fn_with_state(state.clone(), identify))
+    router.layer(from_fn_with_state(state.clone(), identify)).layer(map_response(closed))
 }
 
 /// A client inside the process, speaking as `identity`. To be called inside a tokio runtime.

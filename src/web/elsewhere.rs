@@ -11,7 +11,7 @@ use super::{Web, shares};
 use crate::resource::{Workspace, WorkspacePhase};
 use crate::store::{Key, StoreError};
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -40,13 +40,11 @@ pub(super) async fn by_host(State(web): State<Web>, request: Request, next: Next
     // A proxy whose request is not read to its end takes that for a broken connection.
     let _ = axum::body::to_bytes(body, MAX_BODY).await;
     let asked = Asked { method: parts.method.as_str(), host: &host, uri: parts.uri.clone(), headers: &parts.headers };
-    let mut answer = match answer(&web, &asked).await {
+    match answer(&web, &asked).await {
         Ok(Some(answer)) => answer,
         Ok(None) => nothing(&asked),
         Err(error) => gate::failed(&error),
-    };
-    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
+    }
 }
 
 /// What whoever asks may know; `None`: nothing.
@@ -107,8 +105,7 @@ fn reads_pages(asked: &Asked<'_>) -> bool {
 
 /// For programs.
 fn plain(status: StatusCode, words: &str) -> Response {
-    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
-    (status, headers, format!("{words}\n")).into_response()
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], format!("{words}\n")).into_response()
 }
 
 fn resting(asked: &Asked<'_>, rest: Rest, start: Option<&str>) -> Response {

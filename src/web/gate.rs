@@ -13,11 +13,13 @@ use super::Web;
 use super::cookies::{self, Cookies};
 use super::{elsewhere, pages, proxies, shares};
 use crate::access::{Action, Decision, Identity, Refused, Token, Visitor, digest};
+use crate::api::closed;
 use crate::resource::GROUP;
 use crate::store::StoreError;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use base64::Engine;
@@ -35,16 +37,15 @@ const COOKIE_LASTS: i64 = 14 * 24 * 3600;
 
 /// The gate's routes.
 pub fn router(web: Web) -> Router {
-    Router::new().route("/gate/{workspace}", any(check)).with_state(web)
+    // Of an answer that lets pass the proxy takes over what it was told to, and none of these headers.
+    Router::new().route("/gate/{workspace}", any(check)).layer(map_response(closed)).with_state(web)
 }
 
 async fn check(State(web): State<Web>, Path(uid): Path<String>, headers: HeaderMap) -> Response {
-    let mut answer = match tokio::time::timeout(PATIENCE, decide(&web, &uid, &headers)).await {
+    match tokio::time::timeout(PATIENCE, decide(&web, &uid, &headers)).await {
         Ok(answer) => answer,
         Err(_) => pages::trouble(StatusCode::SERVICE_UNAVAILABLE, "The gate could not decide in time. Try again."),
-    };
-    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
+    }
 }
 
 /// A host as routes have it, however it was typed.

@@ -5,12 +5,12 @@ use super::cookies::{self, Cookies};
 use super::gate::{may_open, visitor};
 use super::{ApiAddress, Web, device, elsewhere, forms, pages, picture, providers, setup, signing, welcome as arrival};
 use crate::access::{Identity, Refused, SignedIn, Visitor};
-use crate::api::{Ledger, Noted, client, finished};
+use crate::api::{Ledger, Noted, client, closed, finished};
 use crate::resource::Workspace;
 use crate::store::Session;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Form, Router};
@@ -21,6 +21,9 @@ use std::sync::{Arc, Mutex};
 
 /// How long the panel's cookie is kept, in seconds; its session may end before.
 const COOKIE_LASTS: i64 = 14 * 24 * 3600;
+/// What browsers forget of the panel when somebody signs out. Not `"cookies"`: that would take those of workspaces' hosts, which are
+/// subdomains of ours more often than not, and the one by which a browser that was here before has guesses of its own.
+const CLEARED: &str = "\"cache\", \"storage\"";
 const BROWSER_LASTS: i64 = 365 * 24 * 3600;
 /// Form bodies taken, in bytes.
 const MAX_FORM: usize = 16 * 1024;
@@ -71,6 +74,7 @@ pub fn router(panel: Panel) -> Router {
         .layer(axum::extract::DefaultBodyLimit::max(MAX_FORM))
         .layer(from_fn_with_state(panel.clone(), own_forms_only))
         .layer(from_fn_with_state(panel.web.clone(), elsewhere::by_host))
+        .layer(map_response(closed))
         .with_state(panel)
 }
 
@@ -79,10 +83,7 @@ async fn own_forms_only(State(panel): State<Panel>, request: Request, next: Next
     let path = request.uri().path();
     // A terminal that asks and asks has no row until it is given a key; see there.
     let tells = (!is_safe(request.method()) && path != device::TOKEN) || signing::is_return(path);
-    let mut answer = if tells { form(panel, request, next).await } else { next.run(request).await };
-    let headers = answer.headers_mut();
-    headers.entry(header::CACHE_CONTROL).or_insert(header::HeaderValue::from_static("no-store"));
-    answer
+    if tells { form(panel, request, next).await } else { next.run(request).await }
 }
 
 /// Lets a form pass, and has it told in the audit log before it is answered.
@@ -253,6 +254,7 @@ async fn logout(State(panel): State<Panel>, headers: HeaderMap) -> Response {
     }
     let mut answer = pages::redirect("/login");
     answer.headers_mut().append(header::SET_COOKIE, cookies::set(cookies::SESSION, "", 0));
+    answer.headers_mut().insert("clear-site-data", header::HeaderValue::from_static(CLEARED));
     answer
 }
 

@@ -1,6 +1,7 @@
 //! Who may do what, asked of the real API as people with API keys.
 
 mod audit;
+mod closed;
 mod device;
 mod keys;
 mod matrix;
@@ -12,6 +13,7 @@ mod watching;
 
 use crate::support::api::{Api, GROUP, record};
 use axum::body::{Body, to_bytes};
+use axum::response::Response;
 use devsanctum::access::{NewKey, Scope, issue};
 use http::{Method, Request};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -112,14 +114,19 @@ impl Town {
         &self.keys[called]
     }
 
-    /// A request as somebody; `None` is nobody.
-    pub async fn raw(&self, who: Option<&str>, method: &str, path: &str, media: &str, body: String) -> (u16, String) {
+    /// The whole answer to a request as somebody; `None` is nobody.
+    pub async fn answer(&self, who: Option<&str>, method: &str, path: &str, media: &str, body: String) -> Response {
         let mut request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(path);
         if let Some(who) = who {
             request = request.header("authorization", format!("Bearer {}", self.keys[who]));
         }
         let request = request.header("content-type", media).body(Body::from(body)).unwrap();
-        let response = self.api.open.clone().oneshot(request).await.unwrap();
+        self.api.open.clone().oneshot(request).await.unwrap()
+    }
+
+    /// A request as somebody; `None` is nobody.
+    pub async fn raw(&self, who: Option<&str>, method: &str, path: &str, media: &str, body: String) -> (u16, String) {
+        let response = self.answer(who, method, path, media, body).await;
         let code = response.status().as_u16();
         let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
         (code, String::from_utf8_lossy(&bytes).into_owned())

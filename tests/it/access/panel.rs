@@ -3,10 +3,11 @@
 use super::Town;
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use axum::response::Response;
 use devsanctum::access::{Directory, Shares, SignIn, digest};
 use devsanctum::api::Ledger;
 use devsanctum::audit::{Entry, Row};
-use devsanctum::clock::SystemClock;
+use devsanctum::clock::{Clock, SystemClock};
 use devsanctum::store::AuditQuery;
 use devsanctum::web::panel::{Panel, router};
 use devsanctum::web::{Accounts, ApiAddress, Web};
@@ -15,34 +16,35 @@ use serde_json::json;
 use std::sync::{Arc, Mutex};
 use tower::ServiceExt;
 
-const ORIGIN: &str = "http://devsanctum.localhost";
-const WORDS: &str = "correct horse battery";
+pub(super) const ORIGIN: &str = "http://devsanctum.localhost";
+pub(super) const WORDS: &str = "correct horse battery";
 
 /// A browser at the panel, without cookies but the one of its session.
 pub(super) struct Browser {
     panel: Router,
-    session: String,
+    pub session: String,
+}
+
+/// What panel and gate work with.
+pub(super) fn web(town: &Town, clock: Arc<dyn Clock>) -> Web {
+    let store = town.api.store.clone();
+    let directory = Arc::new(Directory::new(store.clone()));
+    let sign_in = Arc::new(SignIn::new(store.clone(), directory.clone()));
+    let shares = Arc::new(Shares::new(store.clone(), directory.clone()));
+    Web { sign_in, directory, shares, store, clock, panel: ORIGIN.parse().unwrap() }
 }
 
 impl Browser {
     pub fn new(town: &Town) -> Self {
-        let (store, clock) = (town.api.store.clone(), SystemClock::shared());
-        let directory = Arc::new(Directory::new(store.clone()));
-        let sign_in = Arc::new(SignIn::new(store.clone(), directory.clone()));
-        let panel = ORIGIN.parse().unwrap();
-        let shares = Arc::new(Shares::new(store.clone(), directory.clone()));
-        let web = Web {
-            sign_in,
-            directory: directory.clone(),
-            shares,
-            store: store.clone(),
-            clock: clock.clone(),
-            panel,
-            trusted: Default::default(),
-        };
+        Self::by(town, SystemClock::shared())
+    }
+
+    /// At a panel that has this time.
+    pub fn by(town: &Town, clock: Arc<dyn Clock>) -> Self {
+        let web = web(town, clock);
         let accounts = Arc::new(Accounts::over(town.api.open.clone()));
         let setup = Arc::new(Mutex::new(Some(digest("set-up-token"))));
-        let audit = Ledger::new(store, directory, clock);
+        let audit = Ledger::new(web.store.clone(), web.directory.clone(), web.clock.clone());
         let reached = ApiAddress {
             server: "https://127.0.0.1:6443".into(),
             certificate_authority: "PEM".into(),
@@ -56,20 +58,25 @@ impl Browser {
         Self { panel: self.panel.clone(), session: String::new() }
     }
 
-    /// Opens a page: the code, where it leads, and the page.
-    pub async fn get(&mut self, path: &str) -> (u16, String, String) {
+    /// The whole answer to a page that is opened.
+    pub async fn opened(&self, path: &str) -> Response {
         let request = Request::get(path)
             .header("host", ORIGIN.trim_start_matches("http://"))
             .header("cookie", format!("__Host-ds_session={}", self.session))
             .body(Body::empty());
-        let answer = self.panel.clone().oneshot(request.unwrap()).await.unwrap();
+        self.panel.clone().oneshot(request.unwrap()).await.unwrap()
+    }
+
+    /// Opens a page: the code, where it leads, and the page.
+    pub async fn get(&mut self, path: &str) -> (u16, String, String) {
+        let answer = self.opened(path).await;
         let to = answer.headers().get("location").map(|to| to.to_str().unwrap().to_owned()).unwrap_or_default();
         let code = answer.status().as_u16();
         (code, to, String::from_utf8_lossy(&to_bytes(answer.into_body(), usize::MAX).await.unwrap()).into_owned())
     }
 
-    /// Sends a form, from the panel's own page or another; the code, and the page.
-    pub async fn send(&mut self, path: &str, form: &[(&str, &str)], origin: &str) -> (u16, String) {
+    /// The whole answer to a form, from the panel's own page or another.
+    pub async fn sent(&mut self, path: &str, form: &[(&str, &str)], origin: &str) -> Response {
         let encode = |text: &str| text.bytes().map(|b| format!("%{b:02X}")).collect::<String>();
         let body: Vec<String> = form.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
         let request = Request::post(path)
@@ -86,6 +93,12 @@ impl Browser {
                 rest.split(';').next().unwrap().clone_into(&mut self.session);
             }
         }
+        answer
+    }
+
+    /// Sends a form, from the panel's own page or another; the code, and the page.
+    pub async fn send(&mut self, path: &str, form: &[(&str, &str)], origin: &str) -> (u16, String) {
+        let answer = self.sent(path, form, origin).await;
         let code = answer.status().as_u16();
         (code, String::from_utf8_lossy(&to_bytes(answer.into_body(), usize::MAX).await.unwrap()).into_owned())
     }

@@ -123,6 +123,9 @@ fn private_workspaces_open_to_their_people_alone() {
         let own = ada.open(&format!("{base}{page}")).await;
         assert_eq!((own.code, own.url.as_str()), (200, format!("{base}{page}").as_str()), "{}", own.body);
         assert!(own.body.contains("user=ada cookies="), "{}", own.body);
+        for name in ["content-security-policy", "x-content-type-options", "cache-control"] {
+            assert_eq!(own.header(name), None, "what a workspace answers is its own: {}", own.head);
+        }
         ada.jar.get_mut(&host).unwrap().insert("app".into(), "theirs".into());
         let own = ada.send("GET", &format!("{base}{page}"), &[], "").await;
         assert!(own.body.contains("user=ada cookies=app=theirs\n"), "{}", own.body);

@@ -67,6 +67,10 @@ impl Socket {
         let mut socket = Self(stream);
         let head = socket.until("\r\n\r\n").await;
         let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+        if code == 101 {
+            let ours = ["content-security-policy", "x-content-type-options", "cache-control"];
+            assert!(!ours.iter().any(|name| head.to_lowercase().contains(name)), "what a workspace answers is its own: {head}");
+        }
         let first = if code == 101 { socket.until("\n").await } else { String::new() };
         (code, first, socket)
     }

@@ -20,6 +20,7 @@ mod sight;
 mod sign_in;
 mod throttle;
 mod welcome;
+mod words;
 
 pub use authenticate::{Authenticator, Unauthenticated};
 pub use decide::{API_KEYS, Decision, Grounds, Lack, decide};

@@ -1,5 +1,6 @@
 //! Passwords: which are taken, and their hashes (Argon2id with 19 MiB, 2 passes, 1 lane, OWASP's least).
 
+use super::words::OwnWords;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Argon2, Params};
@@ -7,8 +8,10 @@ use std::collections::HashSet;
 use std::sync::LazyLock;
 use tokio::sync::Semaphore;
 
-/// Lengths taken, in bytes; longer ones are refused, never cut.
-const LENGTHS: std::ops::RangeInclusive<usize> = 8..=1024;
+/// The shortest one taken, in characters.
+const SHORTEST: usize = 8;
+/// The longest one taken, in bytes; longer ones are refused, never cut.
+const LONGEST: usize = 1024;
 /// The 3,000 most common ones of at least 8 characters, of zxcvbn-ts's list (MIT).
 static COMMON: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("common_passwords.txt").lines().collect());
 /// Each takes 19 MiB and tens of milliseconds of a processor: not more of them at once.
@@ -38,18 +41,24 @@ impl From<String> for Password {
 }
 
 impl Password {
-    /// Whether it may be set.
+    /// Whether it may be set, where words of one's own count for nothing.
     ///
     /// # Errors
     /// Says what is allowed.
-    pub fn check(&self) -> Result<(), &'static str> {
-        match &self.0 {
-            text if !LENGTHS.contains(&text.len()) => Err("must be 8 to 1,024 bytes long"),
-            text if COMMON.contains(text.to_lowercase().as_str()) => {
-                Err("is one of the 3,000 most common ones: take several words, or what your password manager makes")
-            }
-            _ => Ok(()),
+    pub(super) fn check(&self, own: &OwnWords) -> Result<(), &'static str> {
+        let is_short = |text: &str| text.chars().count() < SHORTEST;
+        if is_short(&self.0) || self.0.len() > LONGEST {
+            return Err("must have 8 characters or more, and 1,024 bytes at most");
         }
+        if COMMON.contains(self.0.to_lowercase().as_str()) {
+            return Err("is one of the 3,000 most common ones: take several words, or what your password manager makes");
+        }
+        let left = own.taken_from(&self.0);
+        if is_short(&left) || COMMON.contains(left.as_str()) {
+            return Err("is little more than names that are known here, of DevSanctum, its host or you: without them 8 characters \
+                        must be left that are no common password");
+        }
+        Ok(())
     }
 
     /// Hashes it, in its turn.
@@ -69,8 +78,8 @@ impl Password {
     pub async fn verify(self, hash: Option<String>) -> Result<Verified, Busy> {
         static NOBODYS: LazyLock<Option<String>> =
             LazyLock::new(|| Argon2::default().hash_password(b"nobody's").ok().map(|hash| hash.to_string()));
-        // One that nobody can have is compared with nobody's.
-        let hash = hash.filter(|_| LENGTHS.contains(&self.0.len()));
+        // One that nobody can have is compared with nobody's. There may be old ones of eight bytes in fewer characters.
+        let hash = hash.filter(|_| (SHORTEST..=LONGEST).contains(&self.0.len()));
         let known = hash.is_some();
         let verified = self.compare(hash.or_else(|| NOBODYS.clone())).await?;
         Ok(if known { verified } else { Verified::No })
@@ -117,14 +126,26 @@ mod tests {
 
     #[test]
     fn short_and_common_ones_are_refused() {
-        for bad in ["", "short", "1234567", "password", "Password", "qwertyuiop", &"x".repeat(1025)] {
-            assert!(password(bad).check().is_err(), "{bad:?}");
+        let own = OwnWords::of([]);
+        for bad in ["", "short", "1234567", "πρόχειρ", "🐴🔋📎", "password", "Password", "qwertyuiop", &"x".repeat(1025)] {
+            assert!(password(bad).check(&own).is_err(), "{bad:?}");
         }
         for good in ["correct horse battery staple", "πρόχειρο", &"x".repeat(1024)] {
-            assert!(password(good).check().is_ok(), "{good:?}");
+            assert!(password(good).check(&own).is_ok(), "{good:?}");
         }
         assert_eq!(COMMON.len(), 3000);
         assert_eq!(format!("{:?}", password("hunter22")), "Password(…)");
+    }
+
+    #[test]
+    fn one_made_of_names_that_are_known_here_is_refused() {
+        let own = OwnWords::of(["panel.example.com", "ada", "ada.lovelace", "Countess Ada"]);
+        for bad in ["DevSanctum", "devsanctum1!", "Ada-Lovelace-1", "example.com-2026", "COUNTESSada12", "adapassword", "adaadaadaada"] {
+            assert!(password(bad).check(&own).is_err(), "{bad:?}");
+        }
+        for good in ["ada likes horses", "correct horse", "devsanctum, of all places"] {
+            assert!(password(good).check(&own).is_ok(), "{good:?}");
+        }
     }
 
     #[tokio::test]

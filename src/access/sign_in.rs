@@ -10,7 +10,9 @@ use super::device::Polls;
 use super::directory::Directory;
 use super::password::{Busy, Password, Verified};
 use super::throttle::Throttle;
-use crate::store::{Credential, OneTime, Session, Store, StoreError};
+use super::words::OwnWords;
+use crate::resource::User;
+use crate::store::{Credential, Key, OneTime, Session, Store, StoreError};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -147,6 +149,8 @@ fn fresh(shown: &Token, by: &Visitor, now: Timestamp) -> Result<Session, StoreEr
 pub struct SignIn {
     pub(super) store: Store,
     directory: Arc<Directory>,
+    /// Where the panel is: what its name says is no password.
+    host: String,
     pub(super) throttle: Throttle,
     pub(super) polls: Polls,
     seen: Mutex<HashMap<[u8; 32], (Session, Instant)>>,
@@ -155,7 +159,15 @@ pub struct SignIn {
 impl SignIn {
     /// Over the people in `store`.
     pub fn new(store: Store, directory: Arc<Directory>) -> Self {
-        Self { store, directory, throttle: Throttle::default(), polls: Polls::default(), seen: Mutex::default() }
+        let host = String::new();
+        Self { store, directory, host, throttle: Throttle::default(), polls: Polls::default(), seen: Mutex::default() }
+    }
+
+    /// At a panel of this host.
+    #[must_use]
+    pub fn at(mut self, host: &str) -> Self {
+        host.clone_into(&mut self.host);
+        self
     }
 
     /// Signs somebody in by their login address and password.
@@ -290,7 +302,7 @@ impl SignIn {
         keep: Option<[u8; 32]>,
         now: Timestamp,
     ) -> Result<(), Refused> {
-        password.check().map_err(Refused::Password)?;
+        self.fits_user(&password, user).await?;
         let hash = password.hash().await?.map_err(StoreError::Database)?;
         let credential = Credential { user: user.to_owned(), hash };
         if !self.store.set_credential(credential, now.as_millisecond(), keep).await? {
@@ -298,6 +310,23 @@ impl SignIn {
         }
         self.forget(|(held, _)| held.user == user && Some(held.sha256) != keep && (keep.is_none() || held.parent != keep));
         Ok(())
+    }
+
+    /// Whether a password may be that of somebody with this name, this e-mail address, and this name shown to others.
+    ///
+    /// # Errors
+    /// [`Refused::Password`].
+    pub fn fits(&self, password: &Password, name: &str, email: &str, shown: Option<&str>) -> Result<(), Refused> {
+        let local = email.rsplit_once('@').map_or(email, |(local, _)| local);
+        let own = OwnWords::of([self.host.as_str(), name, local, shown.unwrap_or_default()]);
+        password.check(&own).map_err(Refused::Password)
+    }
+
+    async fn fits_user(&self, password: &Password, user: &str) -> Result<(), Refused> {
+        let key = Key { kind: "users.devsanctum.io", namespace: String::new(), name: user.to_owned() };
+        let found = self.store.get(&key).await?.and_then(|stored| serde_json::from_slice::<User>(&stored.body).ok());
+        let (email, shown) = found.map(|user| (user.spec.email, user.spec.display_name)).unwrap_or_default();
+        self.fits(password, user, &email, shown.as_deref())
     }
 
     /// Changes the password of who is signed in, who knows the one they had.
@@ -358,9 +387,10 @@ impl SignIn {
     /// # Errors
     /// See [`Refused`]; a password that is not taken leaves the link as it is.
     pub async fn take_link(&self, shown: &str, password: Password, by: &Visitor, now: Timestamp) -> Result<SignedIn, Refused> {
-        password.check().map_err(Refused::Password)?;
-        let taken = self.store.take_one_time(digest(shown), OF_PASSWORD, now.as_millisecond()).await?;
-        let (user, _) = taken.ok_or(Refused::Link)?;
+        let (sha256, at) = (digest(shown), now.as_millisecond());
+        let user = self.store.holder_of_one_time(sha256, OF_PASSWORD, at).await?.ok_or(Refused::Link)?;
+        self.fits_user(&password, &user).await?;
+        let (user, _) = self.store.take_one_time(sha256, OF_PASSWORD, at).await?.ok_or(Refused::Link)?;
         if !self.is_active(&user).await? {
             return Err(Refused::Link);
         }

@@ -231,7 +231,7 @@ impl SignIn {
     /// # Errors
     /// See [`Refused`]: the same whether or not there is an account of this address.
     pub async fn apply(&self, name: &str, email: &str, password: Password, by: &Visitor, now: Timestamp) -> Result<(), Refused> {
-        password.check().map_err(Refused::Password)?;
+        self.fits(&password, name, email, None)?;
         self.may_write_to(email, by)?;
         let hash = password.hash().await?.map_err(StoreError::Database)?;
         let applicant = Applicant { name: name.to_owned(), email: email.to_owned(), hash };

@@ -43,7 +43,7 @@ pub async fn open(config: &Config, state: &StateDir, store: &Store, clock: Arc<d
     }
     let route = PanelRoute { host: panel.host.clone(), upstream };
     let directory = Arc::new(Directory::new(store.clone()));
-    let sign_in = Arc::new(SignIn::new(store.clone(), directory.clone()));
+    let sign_in = Arc::new(SignIn::new(store.clone(), directory.clone()).at(&panel.host));
     let shares = Arc::new(Shares::new(store.clone(), directory.clone()));
     let trusted = Trusted(config.front.trusted_proxies.clone().into());
     let web = Web { sign_in, shares, directory, store: store.clone(), clock, panel, trusted };

@@ -177,6 +177,17 @@ impl Store {
         Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
+    /// Whose something is that works once, without taking it.
+    pub async fn holder_of_one_time(&self, sha256: [u8; 32], purpose: &'static str, now: i64) -> Result<Option<String>, StoreError> {
+        let query = sqlx::query(
+            "SELECT r.name FROM one_time o JOIN resources r ON r.uid = o.user_uid \
+             WHERE o.hash = $1 AND o.purpose = $2 AND o.expires_at > $3",
+        );
+        let (query, pool) = (query.bind(sha256.to_vec()).bind(purpose).bind(now), self.inner.pool.clone());
+        let row = self.aside(async move { query.fetch_optional(&pool).await }).await??;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
     /// Ends what says this and works once, of nobody.
     pub async fn remove_one_time(&self, purpose: &'static str, body: &str) -> Result<(), StoreError> {
         let body = body.to_owned();

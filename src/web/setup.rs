@@ -83,10 +83,11 @@ pub async fn setup(
         return wrong(StatusCode::FORBIDDEN, "That is not the set-up token. `devsanctum up` says where it is.");
     }
     let (name, password) = (form.name.trim(), Password::from(form.password.clone()));
-    if let Err(why) = password.check() {
-        return wrong(StatusCode::UNPROCESSABLE_ENTITY, &format!("The password {why}."));
+    let email = form.email.trim();
+    if let Err(error) = panel.web.sign_in.fits(&password, name, email, None) {
+        return wrong(StatusCode::UNPROCESSABLE_ENTITY, &refused(&error).1);
     }
-    if let Err(words) = panel.administrator(name, form.email.trim()).await {
+    if let Err(words) = panel.administrator(name, email).await {
         return wrong(StatusCode::UNPROCESSABLE_ENTITY, &words);
     }
     let web = &panel.web;

@@ -87,8 +87,8 @@ pub async fn accept(
         forms::invitation(status, &found.spec.email, &form.name, &token, &offered(&panel).await, Some(words))
     };
     let (name, password) = (form.name.trim(), Password::from(form.password.clone()));
-    if let Err(why) = password.check() {
-        return wrong(StatusCode::UNPROCESSABLE_ENTITY, &format!("The password {why}.")).await;
+    if let Err(error) = panel.web.sign_in.fits(&password, name, &found.spec.email, None) {
+        return wrong(StatusCode::UNPROCESSABLE_ENTITY, &refused(&error).1).await;
     }
     if let Err(why) = names::dns_label(name) {
         return wrong(StatusCode::UNPROCESSABLE_ENTITY, &format!("The user name {why}.")).await;

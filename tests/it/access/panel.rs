@@ -133,6 +133,9 @@ async fn signing_in_and_all_that_is_done_there_has_its_row() {
     assert_eq!(admin.form("/setup", &set_up("guessed")).await, 403);
     let it = told(&town, &mut seen).await;
     assert_eq!((words(&it), it.how.as_str(), it.address.as_str()), (("set-up", "", "", 403), "anonymous", "192.0.2.7"));
+    let named = [&set_up("set-up-token")[..3], &[("password", "admin-2026")]].concat();
+    assert_eq!(admin.form("/setup", &named).await, 422, "a password made of their name");
+    assert_eq!(words(&told(&town, &mut seen).await), ("set-up", "", "", 422));
     assert_eq!(admin.form("/setup", &set_up("set-up-token")).await, 200);
     let it = told(&town, &mut seen).await;
     assert_eq!((words(&it), it.how.as_str(), it.role.as_str()), (("set-up", "admin", "admin", 200), "setup-token", "ADMIN"));

@@ -148,6 +148,29 @@ async fn a_link_sets_one_password_once() {
     assert!(matches!(people.take_link(link.reveal(), words(WORDS), &by, now).await, Err(Refused::Link)));
 }
 
+/// Whichever way it is set: at once, by a link, in the place of another, by who asks for an account.
+#[tokio::test]
+async fn no_password_is_made_of_names_that_are_known_here() {
+    let (town, now, by) = (Town::new().await, Timestamp::now(), at("192.0.2.1"));
+    let people = over(&town).at("panel.acme.example");
+    let shown = serde_json::json!({"spec": {"displayName": "Grace Hopper"}});
+    town.api.merge(&format!("{}/users/reader", crate::support::api::GROUP), &shown).await;
+    let link = people.link("reader", LINK, now).await.unwrap();
+    for bad in ["reader-2026", "Hopper, Grace", "acme.panel-1", "DevSanctum-1", "gracepassword"] {
+        assert!(matches!(people.set_password("reader", words(bad), None, now).await, Err(Refused::Password(_))), "{bad}");
+        assert!(matches!(people.take_link(link.reveal(), words(bad), &by, now).await, Err(Refused::Password(_))), "{bad}");
+        // Names of others are no words of theirs.
+        let fits = people.fits(&words(bad), "carol", "carol@example.com", None).is_ok();
+        assert_eq!(fits, !bad.to_lowercase().contains("acme") && !bad.contains("Dev"), "{bad}");
+    }
+    let eve = people.apply("eve", "mallory@example.com", words("mallory-eve-1"), &by, now).await;
+    assert!(matches!(eve, Err(Refused::Password(_))), "{eve:?}");
+    let signed_in = people.take_link(link.reveal(), words(WORDS), &by, now).await.unwrap();
+    let session = people.session(signed_in.session.reveal(), None, now).await.unwrap().unwrap();
+    let changed = people.change_password(&session, words(WORDS), words("reader-2026"), &by, now).await;
+    assert!(matches!(changed, Err(Refused::Password(_))), "{changed:?}");
+}
+
 #[tokio::test]
 async fn a_code_is_for_one_browser_one_workspace_and_one_time() {
     use base64::Engine;

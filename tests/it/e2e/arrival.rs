@@ -106,6 +106,7 @@ fn people_come_by_mail() {
         let form = |name: &'static str, password: &'static str| [("name", name), ("password", password)];
         assert_eq!(browser.submit(&second, &form("Not A Name", PASSWORD)).await.code, 422);
         assert_eq!(browser.submit(&second, &form("ada", "password")).await.code, 422, "a common password");
+        assert_eq!(browser.submit(&second, &form("ada", "Ada-localhost")).await.code, 422, "a name that is known here");
         assert_eq!(browser.submit(&second, &form("root", PASSWORD)).await.code, 409, "somebody else's name");
         assert_eq!(browser.submit(&second, &form("ada", PASSWORD)).await.code, 200);
         signed_in_as(&browser.open(&home).await, "ada");

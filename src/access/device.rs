@@ -20,7 +20,7 @@ pub const INTERVAL: SignedDuration = SignedDuration::from_secs(2);
 
 const OF_DEVICE: &str = "device";
 const OF_USER_CODE: &str = "user-code";
-const OF_ANSWER: &str = "device-answer";
+pub(super) const OF_ANSWER: &str = "device-answer";
 const ALLOWED: &str = "allowed";
 const REFUSED: &str = "refused";
 /// Letters of a user code: no vowels, which make words, and so none that look like a digit.

@@ -55,8 +55,10 @@ impl Password {
         }
         let left = own.taken_from(&self.0);
         if is_short(&left) || COMMON.contains(left.as_str()) {
-            return Err("is little more than names that are known here, of DevSanctum, its host or you: without them 8 characters \
-                        must be left that are no common password");
+            return Err(
+                "is little more than names that are known here, of DevSanctum, its host or you: without them 8 characters \
+                        must be left that are no common password",
+            );
         }
         Ok(())
     }
@@ -127,7 +129,8 @@ mod tests {
     #[test]
     fn short_and_common_ones_are_refused() {
         let own = OwnWords::of([]);
-        for bad in ["", "short", "1234567", "πρόχειρ", "🐴🔋📎", "password", "Password", "qwertyuiop", &"x".repeat(1025)] {
+        for bad in ["", "short", "1234567", "πρόχειρ", "🐴🔋📎", "password", "Password", "qwertyuiop", &"x".repeat(1025)]
+        {
             assert!(password(bad).check(&own).is_err(), "{bad:?}");
         }
         for good in ["correct horse battery staple", "πρόχειρο", &"x".repeat(1024)] {
@@ -140,7 +143,9 @@ mod tests {
     #[test]
     fn one_made_of_names_that_are_known_here_is_refused() {
         let own = OwnWords::of(["panel.example.com", "ada", "ada.lovelace", "Countess Ada"]);
-        for bad in ["DevSanctum", "devsanctum1!", "Ada-Lovelace-1", "example.com-2026", "COUNTESSada12", "adapassword", "adaadaadaada"] {
+        for bad in
+            ["DevSanctum", "devsanctum1!", "Ada-Lovelace-1", "example.com-2026", "COUNTESSada12", "adapassword", "adaadaadaada"]
+        {
             assert!(password(bad).check(&own).is_err(), "{bad:?}");
         }
         for good in ["ada likes horses", "correct horse", "devsanctum, of all places"] {

@@ -5,14 +5,15 @@
 //! - Somebody unknown, a wrong password and somebody who was shut out get the same answer, after the same work.
 //! - A session ends for good: a day after its last use, two weeks after it began, when it is signed out, and when its user's
 //!   password changes. A session that was ended elsewhere is honoured for a second more at most.
+//! - Whoever signs in in a browser ends the session it had; a new password gives the session it was set in a new token.
 
-use super::device::Polls;
+use super::device::{OF_ANSWER, Polls};
 use super::directory::Directory;
 use super::password::{Busy, Password, Verified};
 use super::throttle::Throttle;
 use super::words::OwnWords;
 use crate::resource::User;
-use crate::store::{Credential, Key, OneTime, Session, Store, StoreError};
+use crate::store::{Credential, Key, OneTime, Renewed, Session, Store, StoreError};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -86,6 +87,8 @@ pub struct Visitor {
     pub agent: String,
     /// What it shows if it has signed in here before.
     pub known: Option<String>,
+    /// What it shows of a session, which is over when another one begins there.
+    pub session: Option<String>,
 }
 
 /// Why somebody is not signed in.
@@ -212,9 +215,11 @@ impl SignIn {
             body: String::new(),
             expires_at: (now + KNOWN).as_millisecond(),
         };
-        if !self.store.add_session(begun).await? || !self.store.add_one_time(known, at).await? {
+        let replaced = by.session.as_deref().map(digest);
+        if !self.store.add_session(begun, replaced).await? || !self.store.add_one_time(known, at).await? {
             return Err(Refused::Wrong);
         }
+        self.forget(|(held, _)| replaced.is_some() && (Some(held.sha256) == replaced || held.parent == replaced));
         tracing::info!(user, from = %by.address, "signed in");
         Ok(SignedIn { user, session, browser })
     }
@@ -291,6 +296,17 @@ impl SignIn {
         self.store.sessions_of(user).await
     }
 
+    /// Ends all sessions of somebody, what was opened by them, and what they have allowed to terminals that have not come for it
+    /// yet. Keys stay, and how they sign in. How many there were at the panel.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn sign_out_everywhere(&self, user: &str) -> Result<u64, StoreError> {
+        let ended = self.store.end_sessions_of(user, OF_ANSWER).await?;
+        self.forget(|(held, _)| held.user == user);
+        Ok(ended)
+    }
+
     /// Sets somebody's password and ends all their sessions but `keep`.
     ///
     /// # Errors
@@ -299,7 +315,7 @@ impl SignIn {
         &self,
         user: &str,
         password: Password,
-        keep: Option<[u8; 32]>,
+        keep: Option<Renewed>,
         now: Timestamp,
     ) -> Result<(), Refused> {
         self.fits_user(&password, user).await?;
@@ -308,7 +324,7 @@ impl SignIn {
         if !self.store.set_credential(credential, now.as_millisecond(), keep).await? {
             return Err(Refused::Link);
         }
-        self.forget(|(held, _)| held.user == user && Some(held.sha256) != keep && (keep.is_none() || held.parent != keep));
+        self.forget(|(held, _)| held.user == user);
         Ok(())
     }
 
@@ -329,7 +345,7 @@ impl SignIn {
         self.fits(password, user, &email, shown.as_deref())
     }
 
-    /// Changes the password of who is signed in, who knows the one they had.
+    /// Changes the password of who is signed in, who knows the one they had: what their browser shows from then on.
     ///
     /// # Errors
     /// See [`Refused`].
@@ -340,13 +356,16 @@ impl SignIn {
         new: Password,
         by: &Visitor,
         now: Timestamp,
-    ) -> Result<(), Refused> {
+    ) -> Result<Token, Refused> {
         self.throttle.guess(&session.user, by.address, Some(&session.id), Instant::now()).map_err(Refused::TooMany)?;
         let credential = self.store.credential_of(&session.user).await?;
-        match old.verify(credential.map(|c| c.hash)).await? {
-            Verified::No => Err(Refused::Wrong),
-            _ => self.set_password(&session.user, new, Some(session.sha256), now).await,
+        if old.verify(credential.map(|c| c.hash)).await? == Verified::No {
+            return Err(Refused::Wrong);
         }
+        let token = Token::new()?;
+        let kept = Renewed { from: session.sha256, to: digest(token.reveal()) };
+        self.set_password(&session.user, new, Some(kept), now).await?;
+        Ok(token)
     }
 
     /// Sets the first password of somebody who has none, and signs them in.
@@ -436,6 +455,6 @@ impl SignIn {
         let token = Token::new()?;
         let workspace_uid = Some(workspace_uid.to_owned());
         let session = Session { parent: Some(parent), user, workspace_uid, ..fresh(&token, by, now)? };
-        if self.store.add_session(session).await? { Ok(token) } else { Err(Refused::Link) }
+        if self.store.add_session(session, None).await? { Ok(token) } else { Err(Refused::Link) }
     }
 }

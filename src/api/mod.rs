@@ -45,6 +45,7 @@ mod review;
 mod router;
 mod select;
 mod served;
+mod sessions;
 mod shares;
 mod state;
 pub mod streams;

@@ -3,7 +3,9 @@
 use super::headers::closed;
 use super::status::ApiError;
 use super::view::json_response;
-use super::{ApiState, atomic, audit_log, audited, discovery, handlers, keys, mail, openapi, review, secret_keys, shares};
+use super::{
+    ApiState, atomic, audit_log, audited, discovery, handlers, keys, mail, openapi, review, secret_keys, sessions, shares,
+};
 use crate::access::{Identity, IdentityKind, Records};
 use axum::Extension;
 use axum::Router;
@@ -43,6 +45,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/devsanctum/secrets", get(secret_keys::show))
         .route("/devsanctum/secrets/rotate", post(secret_keys::rotate))
         .route("/devsanctum/keys/{id}", axum::routing::delete(keys::end))
+        .route("/devsanctum/users/{name}/sessions", axum::routing::delete(sessions::end))
         .route("/devsanctum/audit", get(audit_log::list))
         .route("/devsanctum/audit/verify", get(audit_log::verify))
         .route("/devsanctum/audit/prune", post(audit_log::prune))

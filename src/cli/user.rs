@@ -1,8 +1,9 @@
 //! `user`: letting people in; `mail`: whether they can be written to.
 
-use super::args::{InviteArgs, LinkArgs, MailArgs, MailCommand, ResendArgs, UserArgs, UserCommand};
+use super::args::{InviteArgs, LinkArgs, MailArgs, MailCommand, ResendArgs, SignOutArgs, UserArgs, UserCommand};
 use super::connect::Context;
 use super::failure::Failure;
+use super::target::check_name;
 use super::ui::{self, clean};
 use crate::resource::{Invitation, InvitationSpec, UserRole, labels};
 use k8s_openapi::jiff::Timestamp;
@@ -19,6 +20,7 @@ pub async fn run(context: &Context, args: UserArgs) -> Result<(), Failure> {
         UserCommand::Link(args) => link(context, args).await,
         UserCommand::Invite(args) => invite(context, args).await,
         UserCommand::Resend(args) => resend(context, args).await,
+        UserCommand::SignOut(args) => sign_out(context, args).await,
     }
 }
 
@@ -38,6 +40,22 @@ async fn link(context: &Context, args: LinkArgs) -> Result<(), Failure> {
     let text = |value: &Value, field: &str| clean(value[field].as_str().unwrap_or_default());
     ui::note(&format!("give this to {} alone; it works once, until {}", text(&made, "user"), text(&made, "expiresAt")));
     ui::say(&format!("{}{}", text(&status, "panel"), text(&made, "path")))
+}
+
+async fn sign_out(context: &Context, args: SignOutArgs) -> Result<(), Failure> {
+    check_name(&args.user)?;
+    let ended: Value = context.remove(&format!("/devsanctum/users/{}/sessions", args.user)).await?;
+    let keys: Value = context.ask(&format!("/devsanctum/keys?user={}", args.user)).await?;
+    let (count, left) = (ended["sessions"].as_u64().unwrap_or_default(), keys["keys"].as_array().map_or(0, Vec::len));
+    ui::say(&format!("{} is signed out, of {count} browsers", args.user))?;
+    if left > 0 {
+        // Terminals that have signed in have one.
+        ui::note(&format!(
+            "{left} API keys go on: `devsanctum key list --user {}` shows them, `key delete` ends them",
+            args.user
+        ));
+    }
+    Ok(())
 }
 
 async fn invite(context: &Context, args: InviteArgs) -> Result<(), Failure> {

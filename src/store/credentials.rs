@@ -1,7 +1,7 @@
 //! Passwords' hashes, and what works once: links to set a password, codes between hosts.
 
 use super::tx::{Tx, run};
-use super::{Store, StoreError};
+use super::{Renewed, Store, StoreError};
 use sqlx::Row;
 
 /// What somebody proves themselves by.
@@ -33,7 +33,7 @@ pub(super) const USER: &str = "kind = 'users.devsanctum.io' AND namespace = ''";
 
 impl Tx {
     /// Sets a password's hash and ends all sessions of its user but one. `false` when there is no such user.
-    async fn set_credential(&mut self, of: &Credential, now: i64, keep: Option<[u8; 32]>) -> Result<bool, StoreError> {
+    async fn set_credential(&mut self, of: &Credential, now: i64, keep: Option<Renewed>) -> Result<bool, StoreError> {
         self.flush().await?;
         self.begin_writing().await?;
         let sql = format!(
@@ -48,8 +48,11 @@ impl Tx {
             "DELETE FROM sessions WHERE user_uid IN (SELECT uid FROM resources WHERE {USER} AND name = $1) AND hash <> $2 \
              AND (parent IS NULL OR parent <> $2)"
         );
-        let keep = keep.map_or_else(Vec::new, |hash| hash.to_vec());
-        run!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(of.user.clone()).bind(keep), execute)?;
+        let kept = keep.map_or_else(Vec::new, |kept| kept.from.to_vec());
+        run!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(of.user.clone()).bind(kept), execute)?;
+        if let Some(kept) = keep {
+            self.renew_session(kept).await?;
+        }
         // A link to set a password is worth nothing once one is set.
         let sql = format!("DELETE FROM one_time WHERE user_uid IN (SELECT uid FROM resources WHERE {USER} AND name = $1)");
         run!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(of.user.clone()), execute)?;
@@ -143,9 +146,9 @@ impl Store {
         row.map(|row| Ok(Credential { user: row.try_get(0)?, hash: row.try_get(1)? })).transpose()
     }
 
-    /// Sets a password's hash and ends all sessions of its user but one, and all links to set it. `false` when there is no
-    /// such user.
-    pub async fn set_credential(&self, of: Credential, now: i64, keep: Option<[u8; 32]>) -> Result<bool, StoreError> {
+    /// Sets a password's hash and ends all sessions of its user but one, which gets another token, and all links to set it.
+    /// `false` when there is no such user.
+    pub async fn set_credential(&self, of: Credential, now: i64, keep: Option<Renewed>) -> Result<bool, StoreError> {
         self.write(Box::new(move |tx| Box::pin(async move { tx.set_credential(&of, now, keep).await }))).await
     }
 
@@ -178,7 +181,12 @@ impl Store {
     }
 
     /// Whose something is that works once, without taking it.
-    pub async fn holder_of_one_time(&self, sha256: [u8; 32], purpose: &'static str, now: i64) -> Result<Option<String>, StoreError> {
+    pub async fn holder_of_one_time(
+        &self,
+        sha256: [u8; 32],
+        purpose: &'static str,
+        now: i64,
+    ) -> Result<Option<String>, StoreError> {
         let query = sqlx::query(
             "SELECT r.name FROM one_time o JOIN resources r ON r.uid = o.user_uid \
              WHERE o.hash = $1 AND o.purpose = $2 AND o.expires_at > $3",

@@ -54,7 +54,7 @@ pub use keys::ApiKey;
 pub use outbox::Outgoing;
 pub use restore::{replace, unpack};
 pub use rotate::{KeyReport, KeyUse, Progress, Rotate, Rotation, Step};
-pub use sessions::Session;
+pub use sessions::{Renewed, Session};
 pub use shares::{Share, ShareHashes};
 pub use tx::Tx;
 pub use types::*;

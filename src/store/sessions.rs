@@ -1,5 +1,6 @@
 //! Who is signed in.
 
+use super::credentials::USER;
 use super::tx::{Tx, run};
 use super::{Store, StoreError};
 use sqlx::any::AnyRow;
@@ -30,6 +31,15 @@ pub struct Session {
     pub agent: String,
 }
 
+/// A session that goes on under another token; by their SHA-256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// The one it had.
+    pub from: [u8; 32],
+    /// The one it has from now on.
+    pub to: [u8; 32],
+}
+
 const SESSION: &str = "SELECT s.hash, s.id, s.parent, r.name, s.workspace_uid, s.created_at, s.seen_at, s.expires_at, s.address, \
                        s.agent FROM sessions s JOIN resources r ON r.uid = s.user_uid";
 
@@ -53,7 +63,7 @@ fn session(row: &AnyRow) -> Result<Session, StoreError> {
 }
 
 impl Tx {
-    async fn add_session(&mut self, it: &Session) -> Result<bool, StoreError> {
+    async fn add_session(&mut self, it: &Session, replaced: Option<[u8; 32]>) -> Result<bool, StoreError> {
         self.flush().await?;
         self.begin_writing().await?;
         run!(self, sqlx::query("DELETE FROM sessions WHERE expires_at <= $1").bind(it.created_at), execute)?;
@@ -67,7 +77,32 @@ impl Tx {
         let query = query.bind(it.sha256.to_vec()).bind(it.id.clone()).bind(it.parent.map(|hash| hash.to_vec()));
         let query = query.bind(it.workspace_uid.clone()).bind(it.created_at).bind(it.expires_at).bind(it.address.clone());
         let query = query.bind(it.agent.clone()).bind(it.user.clone()).bind(i64::from(it.parent.is_some()));
-        Ok(run!(self, query, execute)?.rows_affected() == 1)
+        let added = run!(self, query, execute)?.rows_affected() == 1;
+        if let Some(replaced) = replaced.filter(|_| added) {
+            self.end_session(replaced).await?;
+        }
+        Ok(added)
+    }
+
+    /// Gives a session, and what was opened by it, another token.
+    pub(super) async fn renew_session(&mut self, Renewed { from, to }: Renewed) -> Result<(), StoreError> {
+        for sql in ["UPDATE sessions SET hash = $2 WHERE hash = $1", "UPDATE sessions SET parent = $2 WHERE parent = $1"] {
+            run!(self, sqlx::query(sql).bind(from.to_vec()).bind(to.to_vec()), execute)?;
+        }
+        Ok(())
+    }
+
+    async fn end_sessions_of(&mut self, user: &str, answers: &'static str) -> Result<u64, StoreError> {
+        self.flush().await?;
+        self.begin_writing().await?;
+        let of = format!("user_uid IN (SELECT uid FROM resources WHERE {USER} AND name = $1)");
+        let sql = format!("DELETE FROM sessions WHERE {of} AND workspace_uid IS NULL");
+        let ended = run!(self, sqlx::query(AssertSqlSafe(sql)).bind(user.to_owned()), execute)?.rows_affected();
+        let sql = format!("DELETE FROM sessions WHERE {of}");
+        run!(self, sqlx::query(AssertSqlSafe(sql)).bind(user.to_owned()), execute)?;
+        let sql = format!("DELETE FROM one_time WHERE {of} AND purpose = $2");
+        run!(self, sqlx::query(AssertSqlSafe(sql)).bind(user.to_owned()).bind(answers), execute)?;
+        Ok(ended)
     }
 
     async fn end_session(&mut self, sha256: [u8; 32]) -> Result<(), StoreError> {
@@ -93,9 +128,16 @@ impl Tx {
 }
 
 impl Store {
-    /// Stores a session; `false` when its user, or the session it is a child of, is not there.
-    pub async fn add_session(&self, it: Session) -> Result<bool, StoreError> {
-        self.write(Box::new(move |tx| Box::pin(async move { tx.add_session(&it).await }))).await
+    /// Stores a session, and ends the one in whose place it comes, with its children; `false` when its user, or the session it
+    /// is a child of, is not there.
+    pub async fn add_session(&self, it: Session, replaced: Option<[u8; 32]>) -> Result<bool, StoreError> {
+        self.write(Box::new(move |tx| Box::pin(async move { tx.add_session(&it, replaced).await }))).await
+    }
+
+    /// Ends all sessions of a user, and what works once, is theirs and is for `answers`: how many of the panel's there were.
+    pub async fn end_sessions_of(&self, user: &str, answers: &'static str) -> Result<u64, StoreError> {
+        let user = user.to_owned();
+        self.write(Box::new(move |tx| Box::pin(async move { tx.end_sessions_of(&user, answers).await }))).await
     }
 
     /// The session of this hash, whether or not it is over.

@@ -69,7 +69,8 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
 pub(super) fn visitor(headers: &HeaderMap, cookies: &Cookies) -> Visitor {
     let address = proxies::last(headers).unwrap_or(std::net::IpAddr::from([0, 0, 0, 0]));
     let agent = text(headers, "user-agent").to_owned();
-    Visitor { address, agent, known: cookies.get(cookies::BROWSER).map(str::to_owned) }
+    let shown = |name| cookies.get(name).map(str::to_owned);
+    Visitor { address, agent, known: shown(cookies::BROWSER), session: shown(cookies::SESSION) }
 }
 
 async fn decide(web: &Web, uid: &str, headers: &HeaderMap) -> Response {

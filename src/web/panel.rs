@@ -327,11 +327,11 @@ async fn password(
 }
 
 async fn account(State(panel): State<Panel>, headers: HeaderMap) -> Response {
-    shown(&panel, &headers, None, None).await
+    let Some(session) = panel.session(&headers).await else { return to_login("/account") };
+    shown(&panel, &session, None, None).await
 }
 
-async fn shown(panel: &Panel, headers: &HeaderMap, told: Option<&str>, wrong: Option<&str>) -> Response {
-    let Some(session) = panel.session(headers).await else { return to_login("/account") };
+async fn shown(panel: &Panel, session: &Session, told: Option<&str>, wrong: Option<&str>) -> Response {
     let sign_in = &panel.web.sign_in;
     let known = async { Ok((sign_in.sessions_of(&session.user).await?, sign_in.identities_of(&session.user).await?)) };
     let known: Result<_, crate::store::StoreError> = known.await;
@@ -360,11 +360,16 @@ async fn change_password(
     let Web { sign_in, clock, .. } = &panel.web;
     let (old, new, by) = (form.old.into(), form.password.into(), by(&headers));
     match sign_in.change_password(&session, old, new, &by, clock.now()).await {
-        Ok(()) => shown(&panel, &headers, Some("Your password was changed."), None).await,
+        Ok(token) => {
+            let mut answer = shown(&panel, &session, Some("Your password was changed."), None).await;
+            let cookie = cookies::set(cookies::SESSION, token.reveal(), COOKIE_LASTS);
+            answer.headers_mut().append(header::SET_COOKIE, cookie);
+            answer
+        }
         Err(error) => {
             let (status, words) = refused(&error);
             signing::refused(&noted, status, &error.to_string(), Some(&session.user));
-            shown(&panel, &headers, None, Some(&words)).await
+            shown(&panel, &session, None, Some(&words)).await
         }
     }
 }

@@ -150,6 +150,16 @@ pub enum UserCommand {
     Invite(InviteArgs),
     /// Send an invitation anew; the link of the mail before works no more
     Resend(ResendArgs),
+    /// End all of a user's sessions, at the panel and at workspaces; the account and its API keys stay
+    SignOut(SignOutArgs),
+}
+
+/// `user sign-out`.
+#[derive(Args, Debug)]
+pub struct SignOutArgs {
+    /// User
+    #[arg(value_name = "USER")]
+    pub user: String,
 }
 
 /// `user invite`.

@@ -99,7 +99,7 @@ async fn every_operation_has_its_row_and_reads_have_none() {
                     assert!(refused != it.reason.is_empty(), "{at}");
                     assert!(path.starts_with("/devsanctum/") || !it.kind.is_empty(), "{at}");
                     // What nobody sent is not read.
-                    let unread = anonymous && path.starts_with("/devsanctum/shares");
+                    let unread = (anonymous || gone) && path.starts_with("/devsanctum/");
                     assert!(it.namespace == project || project.is_empty() || unread, "{at}");
                     assert!(name.is_empty() || it.name == name || unread, "{at}");
                     // What is about no record, for there was none, says nothing of one.

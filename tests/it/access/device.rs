@@ -10,7 +10,7 @@ use std::sync::Arc;
 const WORDS: &str = "correct horse battery";
 
 fn at(address: &str) -> Visitor {
-    Visitor { address: address.parse().unwrap(), agent: "devsanctum".into(), known: None }
+    Visitor { address: address.parse().unwrap(), agent: "devsanctum".into(), known: None, session: None }
 }
 
 fn over(town: &Town) -> SignIn {

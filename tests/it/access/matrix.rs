@@ -70,7 +70,7 @@ pub fn objects(path: &str) -> Vec<(&'static str, &'static str, &'static str)> {
 }
 
 /// What the documents do not list: streams, reviews, what is no record.
-const BESIDE: [(&str, &str); 23] = [
+const BESIDE: [(&str, &str); 24] = [
     ("get", "/apis/devsanctum.io/v1/namespaces/{namespace}/workspaces/{name}/log"),
     ("get", "/apis/devsanctum.io/v1/namespaces/{namespace}/workspaces/{name}/exec"),
     ("get", "/apis/devsanctum.io/v1/namespaces/{namespace}/workspaces/{name}/terminal"),
@@ -92,6 +92,7 @@ const BESIDE: [(&str, &str); 23] = [
     ("get", "/devsanctum/audit/verify"),
     ("post", "/devsanctum/audit/prune"),
     ("post", "/devsanctum/mail"),
+    ("delete", "/devsanctum/users/{name}/sessions"),
     ("get", "/devsanctum/shares?project={namespace}&workspace={name}"),
     ("post", "/devsanctum/shares?project={namespace}&workspace={name}"),
 ];

@@ -181,7 +181,11 @@ async fn signing_in_and_all_that_is_done_there_has_its_row() {
     assert_eq!((words(&it), it.how.as_str()), (("change-password", "reader", "reader", 403), "session"));
     assert_eq!(it.proof, signed_in.proof, "by the session that began there");
     let better = "a better battery staple";
+    let mut before = other.another();
+    before.session.clone_from(&other.session);
     assert_eq!(other.form("/account/password", &[("old", WORDS), ("password", better)]).await, 200);
+    assert!(before.session != other.session && before.get("/account").await.0 == 302, "the browser has another token");
+    assert_eq!(other.get("/account").await.0, 200);
     assert_eq!(words(&told(&town, &mut seen).await), ("change-password", "reader", "reader", 200));
     let end = format!("/account/sessions/{}/end", signed_in.proof);
     assert_eq!(other.send(&end, &[], "http://evil.example.com").await.0, 403);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const WORDS: &str = "correct horse battery";
 
 fn at(address: &str) -> Visitor {
-    Visitor { address: address.parse::<IpAddr>().unwrap(), agent: "a browser\r\nof sorts".into(), known: None }
+    Visitor { address: address.parse::<IpAddr>().unwrap(), agent: "a browser\r\nof sorts".into(), known: None, session: None }
 }
 
 fn words(text: &str) -> Password {
@@ -117,15 +117,105 @@ async fn sessions_end_in_all_the_ways_there_are() {
     assert!(matches!(wrong, Err(Refused::Wrong)));
     let common = people.change_password(&own, words(WORDS), words("password"), &at("192.0.2.1"), now).await;
     assert!(matches!(common, Err(Refused::Password(_))));
-    people.change_password(&own, words(WORDS), words("another horse"), &at("192.0.2.1"), now).await.unwrap();
-    assert!(session(&five, now).await.is_some());
+    let renewed = people.change_password(&own, words(WORDS), words("another horse"), &at("192.0.2.1"), now).await.unwrap();
+    assert!(session(&five, now).await.is_none(), "its token was changed");
+    let session_now = async || people.session(renewed.reveal(), None, now).await.unwrap();
+    assert_eq!(session_now().await.unwrap().id, own.id, "and the session goes on");
     assert!(session(&one, now).await.is_none(), "signed out elsewhere");
     assert!(sign(&people, "reader@example.com", WORDS, &at("192.0.2.2"), now).await.is_err());
     assert_eq!(people.sessions_of("reader").await.unwrap().len(), 1);
     // A user who goes takes theirs along.
     town.api.delete(&format!("{}/users/reader", crate::support::api::GROUP)).await;
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    assert!(session(&five, now).await.is_none());
+    assert!(session_now().await.is_none());
+}
+
+/// With what was opened by it; and whose session it was does not matter.
+#[tokio::test]
+async fn signing_in_ends_the_session_that_the_browser_had() {
+    use base64::Engine;
+    let (town, now) = (Town::new().await, Timestamp::now());
+    let people = over(&town);
+    people.set_password("reader", words(WORDS), None, now).await.unwrap();
+    people.set_password("owner", words(WORDS), None, now).await.unwrap();
+    let by = |session: Option<&SignedIn>| {
+        let session = session.map(|signed_in| signed_in.session.reveal().to_owned());
+        Visitor { session, ..at("192.0.2.1") }
+    };
+    let is_there = async |shown: &SignedIn| people.session(shown.session.reveal(), None, now).await.unwrap().is_some();
+    let (first, elsewhere) = (
+        sign(&people, "reader@example.com", WORDS, &by(None), now).await.unwrap(),
+        sign(&people, "reader@example.com", WORDS, &by(None), now).await.unwrap(),
+    );
+    let session = people.session(first.session.reveal(), None, now).await.unwrap().unwrap();
+    let nonce = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest("a nonce"));
+    let code = people.code(&session, "w-1", &nonce, now).await.unwrap();
+    let host = people.take_code(code.reveal(), "w-1", "a nonce", &by(None), now).await.unwrap();
+    assert!(people.session(host.reveal(), Some("w-1"), now).await.unwrap().is_some());
+    assert!(sign(&people, "reader@example.com", "not it at all", &by(Some(&first)), now).await.is_err());
+    assert!(is_there(&first).await, "who does not get in ends nothing");
+    let second = sign(&people, "owner@example.com", WORDS, &by(Some(&first)), now).await.unwrap();
+    assert!(!is_there(&first).await && is_there(&second).await && is_there(&elsewhere).await);
+    assert!(people.session(host.reveal(), Some("w-1"), now).await.unwrap().is_none());
+    // By a link, and by what else leads in.
+    let link = people.link("reader", LINK, now).await.unwrap();
+    let third = people.take_link(link.reveal(), words(WORDS), &by(Some(&second)), now).await.unwrap();
+    assert!(!is_there(&second).await && is_there(&third).await);
+    let fourth = people.welcome("reader", &by(Some(&third)), now).await.unwrap();
+    assert!(!is_there(&third).await && is_there(&fourth).await);
+    // A new password keeps what was opened by the session that it was set in.
+    let session = people.session(fourth.session.reveal(), None, now).await.unwrap().unwrap();
+    let code = people.code(&session, "w-1", &nonce, now).await.unwrap();
+    let host = people.take_code(code.reveal(), "w-1", "a nonce", &by(None), now).await.unwrap();
+    let renewed = people.change_password(&session, words(WORDS), words("another horse"), &by(None), now).await.unwrap();
+    assert!(!is_there(&fourth).await);
+    assert!(people.session(host.reveal(), Some("w-1"), now).await.unwrap().is_some());
+    let session = people.session(renewed.reveal(), None, now).await.unwrap().unwrap();
+    people.sign_out(&session).await.unwrap();
+    assert!(people.session(host.reveal(), Some("w-1"), now).await.unwrap().is_none(), "it hangs on the new token");
+}
+
+#[tokio::test]
+async fn administrators_end_somebodys_sessions_and_leave_the_account() {
+    use base64::Engine;
+    let (town, now) = (Town::new().await, Timestamp::now());
+    let people = over(&town);
+    for user in ["reader", "owner"] {
+        people.set_password(user, words(WORDS), None, now).await.unwrap();
+    }
+    let begin = async |user: &str| sign(&people, &format!("{user}@example.com"), WORDS, &at("192.0.2.1"), now).await.unwrap();
+    let (one, two, owners) = (begin("reader").await, begin("reader").await, begin("owner").await);
+    // Another process: what is remembered here of a session is so for a second.
+    let there = async |shown: &str, of: Option<&str>| over(&town).session(shown, of, now).await.unwrap().is_some();
+    let session = people.session(one.session.reveal(), None, now).await.unwrap().unwrap();
+    let nonce = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest("a nonce"));
+    let code = async || people.code(&session, "w-1", &nonce, now).await.unwrap();
+    let host = people.take_code(code().await.reveal(), "w-1", "a nonce", &at("192.0.2.1"), now).await.unwrap();
+    let late = code().await;
+    let terminal = people.begin_device("a terminal", &at("192.0.2.1"), now).await.unwrap();
+    people.answer_device(&terminal.user, "reader", true, &at("192.0.2.1"), now).await.unwrap();
+    let ask = async |who: &str, user: &str| {
+        town.raw(Some(who), "DELETE", &format!("/devsanctum/users/{user}/sessions"), "", String::new()).await
+    };
+    assert_eq!(ask("reader", "reader").await.0, 403, "an administrator does");
+    assert_eq!(ask("owner", "reader").await.0, 404, "whom they may not see");
+    assert_eq!(ask("admin", "nobody").await.0, 404);
+    assert!(there(one.session.reveal(), None).await);
+    let (code, told) = ask("admin", "reader").await;
+    assert_eq!((code, told.as_str()), (200, r#"{"sessions":2,"user":"reader"}"#));
+    for shown in [&one, &two] {
+        assert!(!there(shown.session.reveal(), None).await);
+    }
+    assert!(!there(host.reveal(), Some("w-1")).await && there(owners.session.reveal(), None).await);
+    assert!(people.take_code(late.reveal(), "w-1", "a nonce", &at("192.0.2.1"), now).await.is_err());
+    let polled = people.poll_device(terminal.device.reveal(), now).await.unwrap();
+    assert!(matches!(polled, devsanctum::access::Polled::Pending), "what was allowed is taken back: {polled:?}");
+    // The account is as it was.
+    begin("reader").await;
+    assert_eq!(town.get("reader", "projects/team").await.0, 200, "API keys go on");
+    let rows = super::panel::rows(&town).await;
+    let row = rows.iter().rev().find(|row| row.entry.kind == "Session" && row.entry.code == 200).unwrap();
+    assert_eq!((row.entry.verb.as_str(), row.entry.actor.as_str(), row.entry.name.as_str()), ("delete", "admin", "reader"));
 }
 
 #[tokio::test]

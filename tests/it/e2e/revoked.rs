@@ -165,6 +165,11 @@ impl Trial<'_, '_> {
                 assert_eq!(elsewhere.submit(&url, &[("password", PASSWORDS[self.password])]).await.code, 200);
                 self.elsewhere = Some(elsewhere);
             }
+            "signed out by an administrator" => {
+                let asked = http::Request::delete("/devsanctum/users/ada/sessions").body(Vec::new()).unwrap();
+                let told: Value = self.world.client.request(asked).await.unwrap();
+                assert_eq!(told["user"], "ada");
+            }
             "not active" => self.patch::<User>("ada", json!({"active": false})).await,
             "out of the group" => self.patch::<Group>("leads", json!({"members": []})).await,
             "a lesser role" => self.patch::<Project>("team", json!({"groups": [{"group": "leads", "role": "DEPLOY"}]})).await,
@@ -241,7 +246,14 @@ fn what_is_taken_away_is_taken_at_once() {
         }
 
         let trials: usize = std::env::var("DEVSANCTUM_TRIALS").map_or(3, |n| n.parse().unwrap());
-        for way in ["signed out", "another password", "not active", "out of the group", "a lesser role"] {
+        for way in [
+            "signed out",
+            "signed out by an administrator",
+            "another password",
+            "not active",
+            "out of the group",
+            "a lesser role",
+        ] {
             let (mut requests, mut connections) = (Vec::new(), Vec::new());
             for _ in 0..trials {
                 let (request, connection) = trial.measure(way, &mut ada).await;
@@ -249,7 +261,7 @@ fn what_is_taken_away_is_taken_at_once() {
                 connections.push(connection);
                 match (trial.elsewhere.take(), way) {
                     (Some(elsewhere), _) => ada = elsewhere,
-                    (None, "signed out") => ada = trial.signed_in_known(&ada).await,
+                    (None, "signed out" | "signed out by an administrator") => ada = trial.signed_in_known(&ada).await,
                     _ => {}
                 }
             }

@@ -1,6 +1,6 @@
 //! The pages of `welcome`.
 
-use super::pages::{complaint, field, page, query};
+use super::pages::{complaint, field, page};
 use crate::access::Asking;
 use crate::resource::Provider;
 use crate::store::ProviderIdentity;
@@ -8,14 +8,15 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
 
-/// A way to each provider.
+/// A way to each provider: a form, since no link from elsewhere is to begin a session.
 pub fn ways(providers: &[Provider], parameters: &[(&str, &str)]) -> Markup {
     html! {
         @if !providers.is_empty() {
             ul.ways {
                 @for provider in providers {
-                    li { a.button href=(format!("/sign-in/{}?{}", provider.name, query(parameters))) {
-                        "Go on with " (provider.label.as_deref().unwrap_or(&provider.name))
+                    li { form method="post" action=(format!("/sign-in/{}", provider.name)) {
+                        @for (name, value) in parameters { input type="hidden" name=(name) value=(value); }
+                        button { "Go on with " (provider.label.as_deref().unwrap_or(&provider.name)) }
                     } }
                 }
             }

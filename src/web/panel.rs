@@ -54,7 +54,7 @@ pub fn router(panel: Panel) -> Router {
         .route("/logout", post(logout))
         .route("/open", get(open))
         .route("/setup", get(setup::setup_page).post(setup::setup))
-        .route("/sign-in/{provider}", get(providers::begin))
+        .route("/sign-in/{provider}", get(providers::way).post(providers::begin))
         .route("/sign-in/{provider}/callback", get(providers::callback))
         .route("/sign-in/{provider}/connect", post(providers::connect))
         .route("/account/disconnect", post(providers::disconnect))

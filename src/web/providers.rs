@@ -13,7 +13,7 @@ use crate::mail;
 use crate::resource::Provider;
 use crate::store::Session;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::{Extension, Form};
 use serde::Deserialize;
@@ -44,17 +44,36 @@ pub struct Onward {
     invitation: String,
 }
 
+/// Where a link to a provider leads: to the page whose form goes there. A link alone begins nothing, wherever it is followed.
+pub async fn way(State(panel): State<Panel>, Path(name): Path<String>, Query(asked): Query<Onward>) -> Response {
+    if let Err(answer) = found(&panel, &name).await {
+        return answer;
+    }
+    match asked.invitation.as_str() {
+        "" => to_login(pages::own_path(&asked.next)),
+        token => pages::redirect(pages::own_path(&format!("/invitation/{token}"))),
+    }
+}
+
 /// Somebody goes to a provider: to sign in, or to take up an invitation by it.
 pub async fn begin(
     State(panel): State<Panel>,
     Path(name): Path<String>,
-    Query(asked): Query<Onward>,
+    Extension(noted): Extension<Noted>,
     headers: HeaderMap,
+    Form(asked): Form<Onward>,
 ) -> Response {
+    // What comes of it has a row, when they are back.
+    noted.leave_out();
     let intent = if asked.invitation.is_empty() { Intent::SignIn } else { Intent::Accept(asked.invitation) };
-    match leave(&panel, &name, &headers, asked.next, intent).await {
+    led(leave(&panel, &name, &headers, asked.next, intent).await)
+}
+
+/// To the provider, with a page between: what a form leads to is held to this panel.
+fn led(left: Result<(String, HeaderValue), Response>) -> Response {
+    match left {
         Ok((url, cookie)) => {
-            let mut answer = pages::redirect(&url);
+            let mut answer = pages::go_on("On to the provider", &url);
             answer.headers_mut().append(header::SET_COOKIE, cookie);
             answer
         }
@@ -65,15 +84,7 @@ pub async fn begin(
 /// Somebody who is signed in goes to a provider that is to know them.
 pub async fn connect(State(panel): State<Panel>, Path(name): Path<String>, headers: HeaderMap) -> Response {
     let Some(session) = panel.session(&headers).await else { return to_login("/account") };
-    match leave(&panel, &name, &headers, "/account".into(), Intent::Connect(session.user)).await {
-        Ok((url, cookie)) => {
-            // What a form leads to is held to this panel, so there is a page between.
-            let mut answer = pages::go_on("On to the provider", &url);
-            answer.headers_mut().append(header::SET_COOKIE, cookie);
-            answer
-        }
-        Err(answer) => answer,
-    }
+    led(leave(&panel, &name, &headers, "/account".into(), Intent::Connect(session.user)).await)
 }
 
 #[derive(Deserialize)]
@@ -131,7 +142,7 @@ async fn leave(
     headers: &HeaderMap,
     next: String,
     intent: Intent,
-) -> Result<(String, axum::http::HeaderValue), Response> {
+) -> Result<(String, HeaderValue), Response> {
     let web = &panel.web;
     let said = |error| {
         let (status, words) = refused(&error);

@@ -27,6 +27,7 @@ pub async fn entry(ledger: &Ledger, path: &str, session: Option<&Session>, by: &
         ["register"] => ("register", "User", ""),
         ["confirm", _] => ("confirm", "User", ""),
         ["forgot"] => ("forgot-password", "User", ""),
+        ["sign-in", _] => ("set-out", "Session", ""),
         ["sign-in", _, "callback"] => ("sign-in", "Session", ""),
         ["sign-in", _, "connect"] => ("connect", "User", user),
         ["device"] => ("ask", "DeviceCode", ""),

@@ -231,11 +231,23 @@ async fn providers(world: &World<'_>) -> Town {
     Town { hub, oidc, panel }
 }
 
+/// Where the page leads that comes after a form.
+fn led_to(page: &Answer) -> String {
+    let at = page.body.find("url=").unwrap_or_else(|| panic!("{} {}", page.head, page.body)) + 4;
+    page.body[at..].split('"').next().unwrap().replace("&amp;", "&")
+}
+
 impl Town {
+    /// Sends the form that leads to a provider, and gives the address there. `way` is written as an address.
+    async fn set_out(&self, browser: &mut Browser, way: &str) -> String {
+        let (path, fields) = way.split_once('?').unwrap_or((way, ""));
+        let fields: Vec<_> = fields.split('&').filter_map(|pair| pair.split_once('=')).collect();
+        led_to(&browser.submit(&format!("{}{path}", self.panel), &fields).await)
+    }
+
     /// Goes to GitHub as somebody, and gives the address that leads back.
     async fn to_hub(&self, browser: &mut Browser, way: &str, login: &str) -> String {
-        let there = browser.send("GET", &format!("{}{way}", self.panel), &[("Accept", "text/html")], "").await;
-        let url = there.header("location").unwrap_or_else(|| panic!("{} {}", there.head, there.body));
+        let url = self.set_out(browser, way).await;
         let asked = browser.send("GET", &format!("{url}&login={login}"), &[], "").await;
         asked.header("location").unwrap_or_else(|| panic!("{} {}", asked.head, asked.body)).to_owned()
     }
@@ -254,7 +266,8 @@ impl Town {
     /// The address that leads back. The provider asks who it is, and whether they agree, unless it knows.
     async fn back_from_oidc(&self, browser: &mut Browser, way: &str, login: &str) -> String {
         let callback = format!("{}/sign-in/work/callback", self.panel);
-        let mut answer = browser.send("GET", &format!("{}{way}", self.panel), &[("Accept", "text/html")], "").await;
+        let there = self.set_out(browser, way).await;
+        let mut answer = browser.send("GET", &there, &[("Accept", "text/html")], "").await;
         for _ in 0..20 {
             if let Some(to) = answer.header("location").map(str::to_owned) {
                 if to.starts_with(&callback) {
@@ -298,6 +311,7 @@ fn people_come_by_providers() {
         assert_eq!(town.by_oidc(&mut stranger, "/sign-in/work?next=/", "ivy").await.code, 403);
         assert_eq!(stranger.open(&format!("{}/sign-in/nothing", town.panel)).await.code, 404);
         assert!(user(&world, "octo").await.is_none() && user(&world, "ivy").await.is_none());
+        nobody_is_sent_out_by_others(&world, &town).await;
 
         // Invited: their account is of the address of the invitation, whatever the provider says.
         world.create(record("Invitation", "octo", json!({"email": "octavia@example.com", "role": "ADMIN"}))).await;
@@ -332,6 +346,36 @@ fn people_come_by_providers() {
     });
 }
 
+/// No link and no form of others begins a session: an address of ours leads to the sign-in page, and no further.
+async fn nobody_is_sent_out_by_others(world: &World<'_>, town: &Town) {
+    let mut browser = Browser::new(world.web);
+    let attempts =
+        |browser: &Browser| browser.jar.get("devsanctum.localhost").is_some_and(|jar| jar.contains_key("__Host-ds_attempt"));
+    let hub = format!("{}/sign-in/hub", town.panel);
+    for (asked, leads) in [
+        ("?next=/account", "/login?next=%2Faccount"),
+        ("", "/login?next=%2F"),
+        ("?next=https://evil.example.com", "/login?next=%2F"),
+        ("?invitation=abc", "/invitation/abc"),
+    ] {
+        let answer = browser.send("GET", &format!("{hub}{asked}"), &[("Accept", "text/html")], "").await;
+        assert_eq!((answer.code, answer.header("location")), (302, Some(leads)), "{asked}");
+    }
+    let page = browser.open(&format!("{hub}?next=/account")).await;
+    assert!(
+        page.body.contains("<form method=\"post\" action=\"/sign-in/hub\">") && page.body.contains("/account"),
+        "{}",
+        page.body
+    );
+    for origin in ["http://evil.example.com", "null", "http://w.devsanctum.localhost"] {
+        let headers = [("Origin", origin), ("Content-Type", "application/x-www-form-urlencoded")];
+        assert_eq!(browser.send("POST", &hub, &headers, "next=%2F").await.code, 403, "{origin}");
+    }
+    assert!(!attempts(&browser));
+    town.set_out(&mut browser, "/sign-in/hub?next=/").await;
+    assert!(attempts(&browser));
+}
+
 /// Where anybody may make an account, a provider's word for an address is enough for a new one, and never for an old one.
 async fn open_to_all(world: &World<'_>, town: &Town) {
     set(world, json!({"registration": "OPEN"})).await;
@@ -358,16 +402,12 @@ async fn open_to_all(world: &World<'_>, town: &Town) {
 async fn connected(world: &World<'_>, town: &Town, root: &mut Browser) {
     town.hub.person("the-root", 6, address("root", true));
     let connect = format!("{}/sign-in/hub/connect", town.panel);
-    let led = root.submit(&connect, &[]).await;
-    let at = led.body.find("url=").unwrap_or_else(|| panic!("{}", led.body)) + 4;
-    let url = led.body[at..].split('"').next().unwrap().replace("&amp;", "&");
+    let url = led_to(&root.submit(&connect, &[]).await);
     let asked = root.send("GET", &format!("{url}&login=the-root"), &[], "").await;
     let back = asked.header("location").unwrap().to_owned();
     // It is only for whom it was begun.
     assert_eq!(Browser::new(world.web).open(&back).await.code, 403);
-    let led = root.submit(&connect, &[]).await;
-    let at = led.body.find("url=").unwrap() + 4;
-    let url = led.body[at..].split('"').next().unwrap().replace("&amp;", "&");
+    let url = led_to(&root.submit(&connect, &[]).await);
     let asked = root.send("GET", &format!("{url}&login=the-root"), &[], "").await;
     let account = root.open(asked.header("location").unwrap()).await;
     assert!(account.code == 200 && account.body.contains("the-root"), "{} {}", account.url, account.body);

@@ -31,7 +31,7 @@ pub(super) fn web(town: &Town, clock: Arc<dyn Clock>) -> Web {
     let directory = Arc::new(Directory::new(store.clone()));
     let sign_in = Arc::new(SignIn::new(store.clone(), directory.clone()));
     let shares = Arc::new(Shares::new(store.clone(), directory.clone()));
-    Web { sign_in, directory, shares, store, clock, panel: ORIGIN.parse().unwrap() }
+    Web { sign_in, directory, shares, store, clock, panel: ORIGIN.parse().unwrap(), trusted: Default::default() }
 }
 
 impl Browser {

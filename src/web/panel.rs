@@ -14,6 +14,7 @@ use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Form, Router};
+use k8s_openapi::jiff::SignedDuration;
 use kube::Api;
 use kube::api::ListParams;
 use serde::Deserialize;
@@ -24,6 +25,8 @@ const COOKIE_LASTS: i64 = 14 * 24 * 3600;
 /// What browsers forget of the panel when somebody signs out. Not `"cookies"`: that would take those of workspaces' hosts, which are
 /// subdomains of ours more often than not, and the one by which a browser that was here before has guesses of its own.
 const CLEARED: &str = "\"cache\", \"storage\"";
+/// How long after it began a session is proof enough to change how somebody signs in.
+const FRESH: SignedDuration = SignedDuration::from_mins(15);
 const BROWSER_LASTS: i64 = 365 * 24 * 3600;
 /// Form bodies taken, in bytes.
 const MAX_FORM: usize = 16 * 1024;
@@ -131,6 +134,23 @@ impl Panel {
         let shown = cookies.get(cookies::SESSION)?;
         let session = self.web.sign_in.session(shown, None, self.web.clock.now()).await;
         session.inspect_err(|error| tracing::warn!(%error, "a session could not be looked up")).ok()?
+    }
+}
+
+impl Panel {
+    /// Lets go on who has proved who they are a short while ago. A session alone may be a browser that somebody has left open.
+    ///
+    /// # Errors
+    /// The page where they sign in again, which says why and leads to their account.
+    pub(super) async fn proved(&self, noted: &Noted, session: &Session) -> Result<(), Response> {
+        let age = self.web.clock.now().as_millisecond() - session.created_at;
+        if age <= FRESH.as_millis() as i64 {
+            return Ok(());
+        }
+        let status = StatusCode::FORBIDDEN;
+        signing::refused(noted, status, "the session began more than 15 minutes ago: a new proof is needed", None);
+        let words = "You signed in here more than 15 minutes ago. Sign in again, and then change it.";
+        Err(login_form(self, status, "", "/account", Some(words)).await)
     }
 }
 
@@ -374,8 +394,16 @@ async fn change_password(
     }
 }
 
-async fn end_session(State(panel): State<Panel>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+async fn end_session(
+    State(panel): State<Panel>,
+    Path(id): Path<String>,
+    Extension(noted): Extension<Noted>,
+    headers: HeaderMap,
+) -> Response {
     let Some(session) = panel.session(&headers).await else { return to_login("/account") };
+    if let Err(answer) = panel.proved(&noted, &session).await {
+        return answer;
+    }
     let sign_in = &panel.web.sign_in;
     let ended = async {
         match sign_in.sessions_of(&session.user).await?.into_iter().find(|other| other.id == id) {

@@ -82,8 +82,16 @@ fn led(left: Result<(String, HeaderValue), Response>) -> Response {
 }
 
 /// Somebody who is signed in goes to a provider that is to know them.
-pub async fn connect(State(panel): State<Panel>, Path(name): Path<String>, headers: HeaderMap) -> Response {
+pub async fn connect(
+    State(panel): State<Panel>,
+    Path(name): Path<String>,
+    Extension(noted): Extension<Noted>,
+    headers: HeaderMap,
+) -> Response {
     let Some(session) = panel.session(&headers).await else { return to_login("/account") };
+    if let Err(answer) = panel.proved(&noted, &session).await {
+        return answer;
+    }
     led(leave(&panel, &name, &headers, "/account".into(), Intent::Connect(session.user)).await)
 }
 
@@ -93,8 +101,16 @@ pub struct Forget {
 }
 
 /// Somebody is not to be known by a provider any more.
-pub async fn disconnect(State(panel): State<Panel>, headers: HeaderMap, Form(form): Form<Forget>) -> Response {
+pub async fn disconnect(
+    State(panel): State<Panel>,
+    Extension(noted): Extension<Noted>,
+    headers: HeaderMap,
+    Form(form): Form<Forget>,
+) -> Response {
     let Some(session) = panel.session(&headers).await else { return to_login("/account") };
+    if let Err(answer) = panel.proved(&noted, &session).await {
+        return answer;
+    }
     match panel.web.sign_in.disconnect(&session.user, &form.issuer).await {
         Ok(()) => pages::redirect("/account"),
         Err(error) => {

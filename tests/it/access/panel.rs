@@ -12,7 +12,9 @@ use devsanctum::store::AuditQuery;
 use devsanctum::web::panel::{Panel, router};
 use devsanctum::web::{Accounts, ApiAddress, Web};
 use http::Request;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use tower::ServiceExt;
 
@@ -207,6 +209,69 @@ async fn signing_in_and_all_that_is_done_there_has_its_row() {
         }
     }
     assert_eq!(town.api.store.verify_audit(None).await.unwrap().wrong, 0);
+}
+
+/// A clock that goes as the system's, and is put on by hand.
+struct Later(AtomicI64);
+
+impl Later {
+    fn by_minutes(&self, minutes: i64) {
+        self.0.fetch_add(minutes * 60, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Later {
+    fn now(&self) -> Timestamp {
+        Timestamp::now() + SignedDuration::from_secs(self.0.load(Ordering::SeqCst))
+    }
+
+    fn draw(&self) -> Result<[u8; 16], getrandom::Error> {
+        SystemClock.draw()
+    }
+}
+
+/// Whoever finds a browser that somebody has left does not change how they sign in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_signs_somebody_in_is_changed_after_a_new_proof_alone() {
+    let town = Town::new().await;
+    let clock = Arc::new(Later(AtomicI64::new(0)));
+    let mut admin = Browser::by(&town, clock.clone());
+    let form = [("token", "set-up-token"), ("name", "admin"), ("email", "admin@example.com"), ("password", WORDS)];
+    assert_eq!(admin.form("/setup", &form).await, 200);
+    let sign_in = [("email", "admin@example.com"), ("password", WORDS), ("next", "/account")];
+    let mut other = admin.another();
+    assert_eq!(other.form("/login", &sign_in).await, 200);
+    let sessions = async || town.api.store.sessions_of("admin").await.unwrap();
+    let all = sessions().await;
+    assert_eq!(all.len(), 2);
+    let end = all.iter().map(|session| format!("/account/sessions/{}/end", session.id)).collect::<Vec<_>>();
+    clock.by_minutes(16);
+    let mut seen = rows(&town).await.len();
+    let disconnect = [("issuer", "https://github.com")];
+    for (path, form) in
+        [(end[0].as_str(), &[][..]), (&end[1], &[]), ("/sign-in/hub/connect", &[]), ("/account/disconnect", &disconnect)]
+    {
+        let (code, page) = admin.send(path, form, ORIGIN).await;
+        assert!(code == 403 && page.contains("more than 15 minutes ago"), "{path}: {code} {page}");
+        assert!(page.contains("action=\"/login\"") && page.contains("value=\"/account\""), "it leads back: {page}");
+        let it = told(&town, &mut seen).await;
+        assert!((it.actor.as_str(), it.code) == ("admin", 403) && it.reason.contains("new proof"), "{it:?}");
+    }
+    assert_eq!(sessions().await.len(), 2);
+    // The old password is a proof, and nobody needs one to see or to leave.
+    assert_eq!(admin.get("/account").await.0, 200);
+    assert_eq!(admin.form("/account/password", &[("old", "not it"), ("password", "another horse")]).await, 200);
+    // Signed in anew, in the place of the session that was.
+    let before = admin.session.clone();
+    let (code, page) = admin.send("/login", &sign_in, ORIGIN).await;
+    assert!(code == 200 && page.contains("url=/account") && admin.session != before, "{code} {page}");
+    assert_eq!(sessions().await.len(), 2);
+    let others = digest(&other.session);
+    let others = sessions().await.into_iter().find(|session| session.sha256 == others).unwrap();
+    assert_eq!(admin.form(&format!("/account/sessions/{}/end", others.id), &[]).await, 302);
+    assert_eq!(sessions().await.len(), 1);
+    assert_eq!(admin.form("/sign-in/hub/connect", &[]).await, 404, "there is no such provider, and no other objection");
+    assert_eq!(admin.form("/account/disconnect", &disconnect).await, 302);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

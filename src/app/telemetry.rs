@@ -11,19 +11,46 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::SubscriberBuilder;
+use tracing_subscriber::fmt::format::{DefaultFields, Format, FormatFields, Writer};
 
 /// Starts logging to standard error; `RUST_LOG` chooses what.
 pub fn start_logging(json: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn,kube_client=warn"));
     // Colours are for a person at a terminal: in a file they are noise.
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    let builder = lines().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // A second start in one process (as in tests) keeps the first.
     let _ = if json { builder.json().try_init() } else { builder.try_init() };
+}
+
+fn lines() -> SubscriberBuilder<OneLine, Format> {
+    tracing_subscriber::fmt().fmt_fields(OneLine)
+}
+
+/// What is told of an event, as text on its own line: words of others, such as an error's, end no line and move no cursor.
+struct OneLine;
+
+impl<'writer> FormatFields<'writer> for OneLine {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut text = String::new();
+        DefaultFields::new().format_fields(Writer::new(&mut text), fields)?;
+        for c in text.chars() {
+            // With the two line ends that Unicode has besides.
+            if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+                write!(writer, "{}", c.escape_default())?;
+            } else {
+                writer.write_char(c)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -116,5 +143,43 @@ impl RequestObserver for Told {
     fn observe(&self, verb: &str, resource: &str, code: u16, took: Duration) {
         let labels = RequestLabels { verb: verb.to_owned(), resource: resource.to_owned(), code };
         self.0.requests.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+    use tracing::subscriber::with_default;
+
+    #[test]
+    fn what_others_have_said_stays_on_its_line() {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let log = lines().with_ansi(false).with_writer(Mutex::new(Shared(written.clone()))).finish();
+        with_default(log, || {
+            let words = "gone\r\n2026-01-01T00:00:00Z  INFO forged \u{1b}[2J\u{9b}1A\u{2028}\u{7f}";
+            tracing::error!(error = %words, name = "two\nlines", "it failed\n{words}");
+            let _span = tracing::info_span!("span", error = %words).entered();
+            tracing::info!("inside");
+        });
+        let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 2, "{text:?}");
+        let odd = |c: char| (c.is_control() && c != '\n') || c == '\u{2028}';
+        assert!(!text.contains(odd), "{text:?}");
+        assert!(text.contains("it failed\\ngone\\r\\n2026-01-01T00:00:00Z  INFO forged ") && text.contains("[2J"), "{text:?}");
+        assert!(text.contains(r#"name="two\nlines""#) && text.ends_with("inside\n"), "{text:?}");
+    }
+
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
     }
 }

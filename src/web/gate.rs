@@ -224,7 +224,10 @@ async fn enter(web: &Web, uid: &str, asked: &Asked<'_>, cookies: &Cookies) -> Re
         Err(Refused::Link) if !nonce.is_empty() && asked.method == "GET" => {
             set(cookies::set(cookies::NONCE, "", 0));
         }
-        Err(error) => return pages::trouble(StatusCode::FORBIDDEN, &format!("You could not be let in: {error}.")),
+        Err(error) => {
+            let (status, words) = super::panel::refused(&error);
+            return pages::trouble(status, &words);
+        }
         Ok(_) => {}
     }
     answer

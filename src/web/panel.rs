@@ -7,7 +7,7 @@ use super::{ApiAddress, Web, device, elsewhere, forms, pages, picture, providers
 use crate::access::{Identity, Refused, SignedIn, Visitor};
 use crate::api::{Ledger, Noted, client, closed, finished};
 use crate::resource::Workspace;
-use crate::store::Session;
+use crate::store::{Session, StoreError};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state, map_response};
@@ -159,7 +159,7 @@ pub(super) fn refused(error: &Refused) -> (StatusCode, String) {
     let status = match error {
         Refused::TooMany(_) | Refused::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
         Refused::Store(cause) => {
-            tracing::error!(%cause, "signing in failed");
+            tracing::error!(%cause, "the panel could not do what it was asked for");
             return (StatusCode::SERVICE_UNAVAILABLE, "That cannot be done now. Try again.".into());
         }
         _ => StatusCode::FORBIDDEN,
@@ -168,6 +168,12 @@ pub(super) fn refused(error: &Refused) -> (StatusCode, String) {
     let mut letters = words.chars();
     let first = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
     (status, format!("{first}{}.", letters.as_str()))
+}
+
+/// What the store could not do. Its words are for the log.
+fn failed(error: StoreError) -> Response {
+    let (status, words) = refused(&error.into());
+    pages::trouble(status, &words)
 }
 
 impl Panel {
@@ -270,7 +276,7 @@ async fn logout(State(panel): State<Panel>, headers: HeaderMap) -> Response {
     if let Some(session) = panel.session(&headers).await
         && let Err(error) = panel.web.sign_in.sign_out(&session).await
     {
-        return pages::trouble(StatusCode::SERVICE_UNAVAILABLE, &format!("You could not be signed out: {error}."));
+        return failed(error);
     }
     let mut answer = pages::redirect("/login");
     answer.headers_mut().append(header::SET_COOKIE, cookies::set(cookies::SESSION, "", 0));
@@ -354,13 +360,13 @@ async fn account(State(panel): State<Panel>, headers: HeaderMap) -> Response {
 async fn shown(panel: &Panel, session: &Session, told: Option<&str>, wrong: Option<&str>) -> Response {
     let sign_in = &panel.web.sign_in;
     let known = async { Ok((sign_in.sessions_of(&session.user).await?, sign_in.identities_of(&session.user).await?)) };
-    let known: Result<_, crate::store::StoreError> = known.await;
+    let known: Result<_, StoreError> = known.await;
     match known {
         Ok((all, identities)) => {
             let ways = forms::identities(&identities, &providers::offered(panel).await);
             pages::account(&session.user, &all, &session.id, &ways, told, wrong)
         }
-        Err(error) => pages::trouble(StatusCode::SERVICE_UNAVAILABLE, &format!("Your sessions cannot be listed: {error}.")),
+        Err(error) => failed(error),
     }
 }
 
@@ -413,6 +419,6 @@ async fn end_session(
     };
     match ended.await {
         Ok(()) => pages::redirect("/account"),
-        Err(error) => pages::trouble(StatusCode::SERVICE_UNAVAILABLE, &format!("It could not be ended: {error}.")),
+        Err(error) => failed(error),
     }
 }

@@ -5,6 +5,7 @@ use super::{pages, signing};
 use crate::access::{Identity, Password, digest};
 use crate::api::{Noted, client};
 use crate::resource::User;
+use crate::store::StoreError;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -35,19 +36,26 @@ impl Panel {
 
 impl Panel {
     /// Makes an administrator, unless there is one of this name who has no password yet.
-    async fn administrator(&self, name: &str, email: &str) -> Result<(), String> {
+    async fn administrator(&self, name: &str, email: &str) -> Result<(), (StatusCode, String)> {
+        let said = |error: StoreError| refused(&error.into());
         let waits = self.web.directory.ask(|records| records.administrators().iter().any(|admin| admin == name));
-        if waits.await.map_err(|e| e.to_string())? && !self.web.sign_in.has_password(name).await.map_err(|e| e.to_string())? {
+        if waits.await.map_err(said)? && !self.web.sign_in.has_password(name).await.map_err(said)? {
             return Ok(());
         }
         let users: Api<User> = Api::all(client(self.api.clone(), Identity::system("devsanctum-setup")));
         let spec = json!({"email": email, "role": "ADMIN"});
         let body = json!({"apiVersion": "devsanctum.io/v1", "kind": "User", "metadata": {"name": name}, "spec": spec});
-        let user: User = serde_json::from_value(body).map_err(|e| e.to_string())?;
+        let user: User = serde_json::from_value(body).map_err(|e| (StatusCode::UNPROCESSABLE_ENTITY, e.to_string()))?;
         match users.create(&PostParams::default(), &user).await {
             Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) => Err(status.message),
-            Err(other) => Err(other.to_string()),
+            // What is wrong with what they have chosen.
+            Err(kube::Error::Api(status)) if matches!(status.code, 409 | 422) => {
+                Err((StatusCode::UNPROCESSABLE_ENTITY, status.message))
+            }
+            Err(error) => {
+                tracing::error!(%error, "the first administrator could not be made");
+                Err((StatusCode::SERVICE_UNAVAILABLE, "That cannot be done now. Try again.".into()))
+            }
         }
     }
 }
@@ -87,8 +95,8 @@ pub async fn setup(
     if let Err(error) = panel.web.sign_in.fits(&password, name, email, None) {
         return wrong(StatusCode::UNPROCESSABLE_ENTITY, &refused(&error).1);
     }
-    if let Err(words) = panel.administrator(name, email).await {
-        return wrong(StatusCode::UNPROCESSABLE_ENTITY, &words);
+    if let Err((status, words)) = panel.administrator(name, email).await {
+        return wrong(status, &words);
     }
     let web = &panel.web;
     match web.sign_in.first(name, password, &by(&headers), web.clock.now()).await {

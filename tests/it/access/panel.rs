@@ -10,12 +10,13 @@ use devsanctum::audit::{Entry, Row};
 use devsanctum::clock::{Clock, SystemClock};
 use devsanctum::store::AuditQuery;
 use devsanctum::web::panel::{Panel, router};
-use devsanctum::web::{Accounts, ApiAddress, Web};
+use devsanctum::web::{Accounts, ApiAddress, Web, gate};
 use http::Request;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tower::ServiceExt;
 
 pub(super) const ORIGIN: &str = "http://devsanctum.localhost";
@@ -272,6 +273,76 @@ async fn what_signs_somebody_in_is_changed_after_a_new_proof_alone() {
     assert_eq!(sessions().await.len(), 1);
     assert_eq!(admin.form("/sign-in/hub/connect", &[]).await, 404, "there is no such provider, and no other objection");
     assert_eq!(admin.form("/account/disconnect", &disconnect).await, 302);
+}
+
+/// What the database says is for the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_page_shows_the_databases_words() {
+    let town = Town::new().await;
+    let mut admin = Browser::new(&town);
+    let form = [("token", "set-up-token"), ("name", "admin"), ("email", "admin@example.com"), ("password", WORDS)];
+    // What everything is done with is not there, but the audit log and the records.
+    let tables = ["sessions", "one_time", "credentials"];
+    let away = async |away: bool| {
+        for table in tables {
+            let (from, to) =
+                if away { (table.to_owned(), format!("{table}_x")) } else { (format!("{table}_x"), table.to_owned()) };
+            town.api.sql(&format!("ALTER TABLE {from} RENAME TO {to}")).await;
+        }
+    };
+    let plain = |what: &str, code: u16, page: &str| {
+        let lower = page.to_lowercase();
+        let inside = ["no such table", "sqlite", "does not exist", "relation", "database", "one_time", "error returned"];
+        assert!(code >= 400 && !inside.iter().any(|word| lower.contains(word)), "{what}: {code} {page}");
+        assert!(code != 503 || page.contains("That cannot be done now."), "{what}: {code} {page}");
+    };
+    away(true).await;
+    let (code, page) = admin.send("/setup", &form, ORIGIN).await;
+    plain("/setup", code, &page);
+    away(false).await;
+    let mut code = 500;
+    // The store's connection is made anew after a failure.
+    while code >= 500 {
+        code = admin.form("/setup", &form).await;
+    }
+    assert_eq!(code, 200);
+    let id = town.api.store.sessions_of("admin").await.unwrap()[0].id.clone();
+    let gate = gate::router(web(&town, SystemClock::shared()));
+    for path in
+        ["/account", "/logout", "/login", "/account/password", "/account/disconnect", "/account/sessions/ID/end", "/password/x"]
+    {
+        let path = path.replace("ID", &id);
+        let form = [("email", "admin@example.com"), ("password", WORDS), ("old", WORDS), ("issuer", "x")];
+        let mut answer = (302, String::new());
+        // Who is signed in is remembered for a second, which lets them come so far; a slow machine gets another try.
+        for _ in 0..10 {
+            for _ in 0..100 {
+                if admin.get("/").await.0 == 200 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            away(true).await;
+            answer = if path == "/account" {
+                let (code, _, page) = admin.get(&path).await;
+                (code, page)
+            } else {
+                admin.send(&path, &form, ORIGIN).await
+            };
+            away(false).await;
+            if answer.0 != 302 {
+                break;
+            }
+        }
+        plain(&path, answer.0, &answer.1);
+    }
+    away(true).await;
+    let asked =
+        Request::get("/gate/none").header("x-forwarded-uri", "/.devsanctum/enter?code=x").header("x-forwarded-method", "GET");
+    let answer = gate.oneshot(asked.body(Body::empty()).unwrap()).await.unwrap();
+    let code = answer.status().as_u16();
+    plain("the gate", code, &String::from_utf8_lossy(&to_bytes(answer.into_body(), usize::MAX).await.unwrap()));
+    away(false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -62,3 +62,61 @@ fn up_and_down_can_be_repeated_and_leave_nothing_open() {
     assert!(installation.ok(&["down"]).contains("does not run"));
     assert!(installation.up().contains("the control plane runs (pid "));
 }
+
+/// As docs/OPERATIONS.md says of each: stopped, its file removed, started.
+#[test]
+fn every_key_of_the_state_folder_can_be_made_anew() {
+    let installation = Installation::new();
+    installation.up();
+    let file = |name: &str| installation.state.path().join(name);
+    let read = |name: &str| std::fs::read_to_string(file(name)).unwrap();
+    let host_key = || {
+        let status: serde_json::Value = serde_json::from_str(&installation.ok(&["status", "-o", "json"])).unwrap();
+        status["ssh"]["hostKey"].as_str().unwrap().to_owned()
+    };
+    let kept = tempfile::tempdir().unwrap();
+    let old = |name: &str| kept.path().join(name.replace('/', "-")).display().to_string();
+    let all = [
+        "admin.token",
+        "feed.token",
+        "setup.token",
+        "ssh_host.key",
+        "tls/ca.crt",
+        "tls/ca.key",
+        "tls/server.crt",
+        "tls/server.key",
+    ];
+    let keep = || all.iter().for_each(|name| drop(std::fs::copy(file(name), old(name)).unwrap()));
+    let is_old = |name: &str| read(name) == std::fs::read_to_string(old(name)).unwrap();
+
+    // The server's certificate alone: who trusts the authority sees no difference.
+    keep();
+    assert!(installation.ok(&["down"]).contains("has stopped"));
+    ["tls/server.crt", "tls/server.key"].iter().for_each(|name| std::fs::remove_file(file(name)).unwrap());
+    installation.up();
+    assert!(!is_old("tls/server.crt") && !is_old("tls/server.key") && is_old("tls/ca.crt"));
+    let ca = old("tls/ca.crt");
+    installation.ok(&["get", "projects", "--ca-file", &ca]);
+
+    keep();
+    let before = host_key();
+    assert!(installation.ok(&["down"]).contains("has stopped"));
+    for name in ["admin.token", "feed.token", "setup.token", "ssh_host.key"] {
+        std::fs::remove_file(file(name)).unwrap();
+    }
+    std::fs::remove_dir_all(file("tls")).unwrap();
+    installation.up();
+    for name in all {
+        assert!(!is_old(name), "{name}");
+    }
+    assert_eq!(open_to_others(installation.state.path()), Vec::<String>::new());
+    assert_ne!(host_key(), before);
+    installation.ok(&["get", "projects"]);
+    let refused = |flag: &str, value: &str, words: &str| {
+        let done = installation.run(&["get", "projects", flag, value]);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(!done.status.success() && said.contains(words), "{flag}: {said}");
+    };
+    refused("--token-file", &old("admin.token"), "not known here");
+    refused("--ca-file", &ca, "certificate");
+}

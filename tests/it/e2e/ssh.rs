@@ -112,6 +112,16 @@ fn openssh_works_in_a_workspace_as_on_any_host() {
 
         let said = ran(ssh(&[there, "pwd; echo $HOME >&2; exit 3"]), b"").await;
         assert_eq!((said.0, said.1.as_str()), (3, "/data\n"), "{said:?}");
+        // Keys are agreed on by nothing that has less than 128 bits of security.
+        let by = async |exchange: &str| {
+            let option = format!("KexAlgorithms={exchange}");
+            ran(ssh(&["-o", option.as_str(), there, "true"]), b"").await
+        };
+        for weak in ["diffie-hellman-group14-sha256", "diffie-hellman-group-exchange-sha256"] {
+            let refused = by(weak).await;
+            assert!(refused.0 == 255 && refused.2.contains("no matching key exchange method"), "{weak}: {refused:?}");
+        }
+        assert_eq!(by("diffie-hellman-group16-sha512").await.0, 0);
         let all: Vec<u8> = (0..300_000u32).flat_map(|n| format!("{n}\n").into_bytes()).collect();
         let back = ran(ssh(&[there, "cat"]), &all).await;
         assert!(back.0 == 0 && back.1.as_bytes() == all, "{} of {} bytes came back", back.1.len(), all.len());

@@ -2,6 +2,7 @@
 
 use super::PanelUrl;
 use super::forms::ways;
+use super::picture;
 use crate::resource::{Provider, Workspace, WorkspacePhase};
 use crate::store::Session;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
@@ -14,7 +15,7 @@ use maud::{DOCTYPE, Markup, html};
 pub const STYLE: &str = include_str!("style.css");
 
 /// Scripts are nowhere needed, and so nowhere allowed. Where forms may lead is left open by none.
-const POLICY: &str = "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src data:; form-action 'self'; frame-ancestors 'none'; \
+const POLICY: &str = "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; \
                       base-uri 'none'";
 
 /// Makes an answer of a page. `alone` puts the style into it, for pages at workspaces' hosts.
@@ -257,9 +258,18 @@ fn row(workspace: &Workspace) -> Markup {
 }
 
 /// Somebody's sessions and password.
-pub fn account(user: &str, sessions: &[Session], own: &str, ways: &Markup, told: Option<&str>, wrong: Option<&str>) -> Response {
+pub fn account(
+    user: &str,
+    picture: bool,
+    sessions: &[Session],
+    own: &str,
+    ways: &Markup,
+    told: Option<&str>,
+    wrong: Option<&str>,
+) -> Response {
     let content = html! {
         (top(user))
+        @if picture { img.picture src=(picture::PATH) alt="Your picture" width="64" height="64"; }
         @if let Some(told) = told { p role="status" { (told) } }
         h2 { "Where you are signed in" }
         ul.rows.card {

@@ -364,7 +364,8 @@ async fn shown(panel: &Panel, session: &Session, told: Option<&str>, wrong: Opti
     match known {
         Ok((all, identities)) => {
             let ways = forms::identities(&identities, &providers::offered(panel).await);
-            pages::account(&session.user, &all, &session.id, &ways, told, wrong)
+            let picture = picture::address_of(panel, &session.user).await.is_some();
+            pages::account(&session.user, picture, &all, &session.id, &ways, told, wrong)
         }
         Err(error) => failed(error),
     }

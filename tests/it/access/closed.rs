@@ -32,7 +32,7 @@ fn is_page(answer: &Response, what: &str) {
     let wanted = [
         "default-src 'none'",
         "style-src 'self' 'unsafe-inline'",
-        "img-src data:",
+        "img-src 'self'",
         "form-action 'self'",
         "frame-ancestors 'none'",
         "base-uri 'none'",

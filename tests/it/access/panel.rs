@@ -1,6 +1,7 @@
 //! What the audit log says of signing in and of all else that is done at the panel.
 
 use super::Town;
+use crate::support::api::GROUP;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::response::Response;
@@ -360,4 +361,31 @@ async fn nobody_is_signed_in_whose_row_cannot_be_written() {
         code = browser.form("/login", &[("email", "admin@example.com"), ("password", WORDS)]).await;
     }
     assert!(code == 200 && !browser.session.is_empty(), "{code}");
+}
+
+/// The picture's address is a person's to choose, and this program would ask it from where it stands.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_picture_is_fetched_from_nowhere_that_only_this_machine_reaches() {
+    let town = Town::new().await;
+    let mut reader = Browser::new(&town);
+    let asked = json!({"user": "reader"}).to_string();
+    let (_, link) = town.raw(Some("admin"), "POST", "/devsanctum/links", "application/json", asked).await;
+    let path = serde_json::from_str::<serde_json::Value>(&link).unwrap()["path"].as_str().unwrap().to_owned();
+    assert_eq!(reader.form(&path, &[("password", WORDS)]).await, 200);
+    assert_eq!(reader.get("/account/picture").await.0, 404, "there is none");
+    assert!(!reader.get("/account").await.2.contains("<img"));
+    let neighbour = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    neighbour.set_nonblocking(true).unwrap();
+    let port = neighbour.local_addr().unwrap().port();
+    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0x7f.1", "2130706433"] {
+        let patch = json!({"spec": {"avatarUrl": format!("https://{host}:{port}/me.png")}}).to_string();
+        let (code, said) =
+            town.raw(Some("reader"), "PATCH", &format!("{GROUP}/users/reader"), "application/merge-patch+json", patch).await;
+        assert_eq!(code, 200, "{said}");
+        assert_eq!(reader.get("/account/picture").await.0, 404, "{host}");
+        assert!(neighbour.accept().is_err(), "{host} was asked");
+    }
+    assert!(reader.get("/account").await.2.contains("<img class=\"picture\" src=\"/account/picture\""));
+    let stranger = reader.another();
+    assert_eq!(stranger.opened("/account/picture").await.status(), 404);
 }

@@ -17,12 +17,28 @@ use tokio::net::TcpStream;
 
 const GROUPS: usize = 1_000;
 const PASSWORD: &str = "correct horse battery";
+/// Who signs in with the right password.
+const PEOPLE: usize = 40;
+/// Times that the load changes.
+const TURNS: usize = 9;
 
 pub async fn run(flags: Flags) {
-    deciding();
-    listing(flags.count.unwrap_or(10_000), flags.runs.unwrap_or(15)).await;
-    gate(flags.seconds.min(20)).await;
-    signing_in(flags.seconds.min(20)).await;
+    let wanted = |part| flags.only.is_none_or(|only| only == part);
+    if wanted("decide") {
+        deciding();
+    }
+    if wanted("list") {
+        listing(flags.count.unwrap_or(10_000), flags.runs.unwrap_or(15)).await;
+    }
+    if wanted("gate") {
+        gate(flags.seconds.min(20)).await;
+    }
+    if wanted("hidden") {
+        hidden(flags.count.unwrap_or(3_000)).await;
+    }
+    if wanted("sign-in") {
+        signing_in(flags.seconds.min(30)).await;
+    }
 }
 
 /// Somebody in a thousand groups, all of which have a role in the project.
@@ -72,12 +88,7 @@ async fn listing(count: usize, runs: usize) {
     let role = json!({"spec": {"groups": [{"group": "readers", "role": "READ"}]}});
     let projects: kube::Api<devsanctum::resource::Project> = kube::Api::all(system.client.clone());
     projects.patch("bench", &PatchParams::default(), &Patch::Merge(role)).await.unwrap();
-    let asked = json!({"name": "bench", "user": "reader"}).to_string();
-    let (_, answer) = wire.call("POST", "/devsanctum/keys", &asked).await.unwrap();
-    let key: Value = serde_json::from_slice(&answer).unwrap();
-    let mut as_reader = system.target.clone();
-    as_reader.token = key["key"].as_str().unwrap().to_owned();
-    let mut reader = as_reader.connect().await.unwrap();
+    let mut reader = person(&system, "reader").await;
     let (mut all, mut seen) = (Vec::new(), Vec::new());
     for _ in 0..runs {
         all.push(list(&mut wire, count).await);
@@ -86,6 +97,56 @@ async fn listing(count: usize, runs: usize) {
     let ratio = format!("× {:.2}", median(&seen) / median(&all));
     let what = format!("list of {count} workspaces, each judged");
     row(&what, &spread(&seen, "ms"), &format!("administrator {}", spread(&all, "ms")), &ratio, "≤ × 1.1");
+}
+
+/// A connection of somebody's own, by an API key.
+async fn person(system: &System, user: &str) -> Wire<impl AsyncRead + AsyncWrite + Unpin + use<>> {
+    let mut wire = system.target.connect().await.unwrap();
+    let asked = json!({"name": "bench", "user": user}).to_string();
+    let (_, answer) = wire.call("POST", "/devsanctum/keys", &asked).await.unwrap();
+    let key: Value = serde_json::from_slice(&answer).unwrap();
+    let mut theirs = system.target.clone();
+    theirs.token = key["key"].as_str().unwrap().to_owned();
+    theirs.connect().await.unwrap()
+}
+
+/// What is asked for by who may not see it, there and not there, by turns: how long each takes, in milliseconds.
+async fn hidden(count: usize) {
+    let dir = system::state();
+    let system = System::start(dir.path()).await;
+    system.apply(&records::ground(false));
+    let stranger = record("User", "stranger", json!({"email": "stranger@example.com"}));
+    let mut private = record("Project", "private", json!({"owner": "admin", "template": "plain"}));
+    private["spec"]["visibility"] = json!("PRIVATE");
+    system.apply(&[stranger, private]);
+    let mut wire = system.target.connect().await.unwrap();
+    let at = "/apis/devsanctum.io/v1/namespaces";
+    let mut workspace = records::workspace("there");
+    workspace["metadata"]["namespace"] = json!("private");
+    let (code, answer) = wire.call("POST", &format!("{at}/private/workspaces"), &workspace.to_string()).await.unwrap();
+    assert_eq!(code, 201, "{}", String::from_utf8_lossy(&answer));
+    let mut stranger = person(&system, "stranger").await;
+    let asked = [
+        ("a workspace of a project", format!("{at}/private/workspaces/there"), format!("{at}/privatf/workspaces/there")),
+        ("a project", "/apis/devsanctum.io/v1/projects/private".into(), "/apis/devsanctum.io/v1/projects/privatf".into()),
+        ("a secret", format!("{at}/private/secrets/there"), format!("{at}/privatf/secrets/there")),
+    ];
+    for (what, there, missing) in asked {
+        let (mut hidden, mut none) = (Vec::new(), Vec::new());
+        for turn in 0..count {
+            for second in [turn % 2 == 0, turn % 2 != 0] {
+                let (path, took) = if second { (&missing, &mut none) } else { (&there, &mut hidden) };
+                let begun = Instant::now();
+                let (code, _) = stranger.call("GET", path, "").await.unwrap();
+                took.push(ms(begun.elapsed()));
+                assert_eq!(code, 404, "{path}");
+            }
+        }
+        let measured = format!("p50 {:.4} ms (n={count})", median(&hidden));
+        let beside = format!("none there p50 {:.4} ms", median(&none));
+        let ratio = format!("× {:.3}", median(&hidden) / median(&none));
+        row(&format!("{what} that is hidden"), &measured, &beside, &ratio, "× 0.9 to 1.1");
+    }
 }
 
 async fn list<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>, count: usize) -> f64 {
@@ -116,10 +177,10 @@ fn location(head: &str) -> (String, String) {
     (authority.to_owned(), path.to_owned())
 }
 
-/// The cookie of a workspace's host, got as a browser gets it.
-async fn cookie(system: &System, host: &str) -> String {
+/// Sets somebody's password by a link; the cookies they have then.
+async fn with_password(system: &System, user: &str) -> Vec<String> {
     let mut wire = system.target.connect().await.unwrap();
-    let (_, answer) = wire.call("POST", "/devsanctum/links", &json!({"user": "ada"}).to_string()).await.unwrap();
+    let (_, answer) = wire.call("POST", "/devsanctum/links", &json!({"user": user}).to_string()).await.unwrap();
     let link: Value = serde_json::from_slice(&answer).unwrap();
     let panel = system.status().await["panel"].as_str().unwrap().to_owned();
     let authority = panel.trim_start_matches("http://");
@@ -128,8 +189,14 @@ async fn cookie(system: &System, host: &str) -> String {
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: {authority}\r\nOrigin: {panel}\r\nContent-Type: application/x-www-form-urlencoded"
     );
-    let (head, session) = ask(system.web, &head, &form).await;
+    let (head, session) = ask(system.panel, &head, &form).await;
     assert!(head.contains(" 200 "), "{head}");
+    session
+}
+
+/// The cookie of a workspace's host, got as a browser gets it.
+async fn cookie(system: &System, host: &str) -> String {
+    let session = with_password(system, "ada").await;
     let page = "Accept: text/html\r\nSec-Fetch-Mode: navigate";
     let port = system.web.port();
     let (head, nonce) = ask(system.web, &format!("GET / HTTP/1.1\r\nHost: {host}:{port}\r\n{page}"), "").await;
@@ -211,32 +278,57 @@ async fn in_process(system: &System, uid: &str, host: &str, cookie: &str, second
     row("the gate in process, 1,000/s", &measured, "", "", "p99 ≤ 5 ms");
 }
 
-/// How long a loop takes to see to a change of a record, with and without two hundred attempts to sign in a second.
+/// What two hundred times a second is asked of the panel meanwhile.
+#[derive(Clone, Copy, PartialEq)]
+enum Load {
+    Nothing,
+    /// Its form: what so many connections and pages cost by themselves, here and there.
+    Pages,
+    SignIns,
+}
+
+/// How long a loop takes to see to a change of a record: by itself, beside two hundred pages a second, and beside as many attempts to
+/// sign in, every tenth with the right password.
 async fn signing_in(seconds: u64) {
     let dir = system::state();
     let system = System::start(dir.path()).await;
     system.apply(&records::ground(false));
+    let people: Vec<String> = (0..PEOPLE).map(|n| format!("right{n}")).collect();
+    let accounts: Vec<Value> =
+        people.iter().map(|name| record("User", name, json!({"email": format!("{name}@example.com")}))).collect();
+    system.apply(&accounts);
+    for name in &people {
+        with_password(&system, name).await;
+    }
     let templates: kube::Api<devsanctum::resource::Template> = kube::Api::all(system.client.clone());
     let origin = system.status().await["panel"].as_str().unwrap().to_owned();
-    let (mut quiet, mut busy, mut answers) = (Vec::new(), Vec::new(), Vec::new());
-    for turn in 0..6u64 {
-        let stop = Instant::now() + Duration::from_secs(seconds.div_ceil(3));
-        let attempts = (turn % 2 == 1).then(|| tokio::spawn(attempts(system.panel, origin.clone(), stop)));
-        let took = if turn % 2 == 1 { &mut busy } else { &mut quiet };
+    let mut took = [Load::Nothing, Load::Pages, Load::SignIns].map(|load| (load, Vec::new(), Vec::new()));
+    for turn in 0..TURNS {
+        let (load, took, answers) = &mut took[turn % 3];
+        let stop = Instant::now() + Duration::from_millis(seconds * 3_000 / TURNS as u64);
+        let attempts = tokio::spawn(attempts(*load, turn, system.panel, origin.clone(), stop));
         while Instant::now() < stop {
             took.push(seen_to(&templates).await);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        if let Some(attempts) = attempts {
-            answers.extend(attempts.await.unwrap());
-        }
+        answers.extend(attempts.await.unwrap());
     }
+    let [(_, quiet, _), (_, pages, _), (_, busy, answers)] = took;
     let p99 = |all: &[f64]| quantile(all, 0.99);
-    let heard = answers.iter().filter(|code| **code == 403).count();
-    note(&format!("sign-ins: {} attempts, {heard} looked at, the others told to wait", answers.len()));
-    let measured = format!("p99 {:.1} ms, p50 {:.1} ms (n={})", p99(&busy), median(&busy), busy.len());
-    let beside = format!("none p99 {:.1} ms, p50 {:.1} ms", p99(&quiet), median(&quiet));
-    row("a change seen to, 200 sign-ins/s", &measured, &beside, &format!("× {:.2}", p99(&busy) / p99(&quiet)), "≤ × 1.2");
+    let count = |wanted: u16| answers.iter().filter(|code| **code == wanted).count();
+    note(&format!(
+        "sign-ins: {} attempts, {} wrong, {} signed in, {} told to wait",
+        answers.len(),
+        count(403),
+        count(200),
+        count(429)
+    ));
+    let beside = |what: &str, all: &[f64]| format!("{what} p99 {:.1} ms, p50 {:.1} ms", p99(all), median(all));
+    for (what, all) in [("nothing", &quiet), ("200 pages/s", &pages)] {
+        let measured = format!("p99 {:.1} ms, p50 {:.1} ms (n={})", p99(&busy), median(&busy), busy.len());
+        let ratio = format!("× {:.2}", p99(&busy) / p99(all));
+        row("a change seen to, 200 sign-ins/s", &measured, &beside(what, all), &ratio, "≤ × 1.2");
+    }
 }
 
 async fn seen_to(templates: &kube::Api<devsanctum::resource::Template>) -> f64 {
@@ -252,19 +344,26 @@ async fn seen_to(templates: &kube::Api<devsanctum::resource::Template>) -> f64 {
     }
 }
 
-/// Wrong passwords from many networks, at the panel as the proxy would bring them; the codes they are answered with.
-async fn attempts(panel: std::net::SocketAddr, origin: String, stop: Instant) -> Vec<u16> {
+/// Passwords from many networks, or asking for the form, at the panel as the proxy would bring them; the codes they are answered with.
+async fn attempts(load: Load, turn: usize, panel: std::net::SocketAddr, origin: String, stop: Instant) -> Vec<u16> {
     let mut every = tokio::time::interval(Duration::from_millis(5));
-    let (mut asked, mut n) = (Vec::new(), 0u32);
-    while Instant::now() < stop {
+    let (mut asked, mut n) = (Vec::new(), u32::try_from(turn).unwrap() << 16);
+    while load != Load::Nothing && Instant::now() < stop {
         every.tick().await;
         n += 1;
         let [_, a, b, c] = n.to_be_bytes();
+        let (what, form) = match load {
+            Load::SignIns if n.is_multiple_of(10) => {
+                let person = n as usize / 10 % PEOPLE;
+                ("POST", format!("email=right{person}%40example.com&password={}", PASSWORD.replace(' ', "+")))
+            }
+            Load::SignIns => ("POST", format!("email=person{n}%40example.com&password=a+guess+of+{n}")),
+            _ => ("GET", String::new()),
+        };
         let head = format!(
-            "POST /login HTTP/1.1\r\nHost: devsanctum.localhost\r\nOrigin: {origin}\r\n\
+            "{what} /login HTTP/1.1\r\nHost: devsanctum.localhost\r\nOrigin: {origin}\r\n\
              Content-Type: application/x-www-form-urlencoded\r\nX-Forwarded-For: 10.{a}.{b}.{c}"
         );
-        let form = format!("email=person{n}%40example.com&password=a+guess+of+{n}");
         asked.push(tokio::spawn(async move { ask(panel, &head, &form).await.0 }));
     }
     let mut codes = Vec::new();

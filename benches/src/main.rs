@@ -24,7 +24,7 @@ mod wire;
 use std::process::{Command, ExitCode};
 
 const INSIDE: &str = "DEVSANCTUM_BENCH_INSIDE";
-const USAGE: &str = "usage: devsanctum-bench rollout|repair|route|idle|many|inside|environments|api|access [--count N] [--runs N] [--seconds N] [--no-compose] [--in-flight N]";
+const USAGE: &str = "usage: devsanctum-bench rollout|repair|route|idle|many|inside|environments|api|access [--count N] [--runs N] [--seconds N] [--no-compose] [--in-flight N] [--only PART]";
 
 /// Flags of all benches.
 #[derive(Clone, Copy, Debug)]
@@ -39,10 +39,15 @@ pub struct Flags {
     pub no_compose: bool,
     /// Bare calls in flight.
     pub in_flight: Option<usize>,
+    /// One part of `access`: `decide`, `list`, `gate`, `hidden` or `sign-in`.
+    pub only: Option<&'static str>,
 }
 
+/// Parts of a bench that can be run alone.
+pub const PARTS: [&str; 5] = ["decide", "list", "gate", "hidden", "sign-in"];
+
 fn flags(args: &[String]) -> Option<Flags> {
-    let mut flags = Flags { count: None, runs: None, seconds: 60, no_compose: false, in_flight: None };
+    let mut flags = Flags { count: None, runs: None, seconds: 60, no_compose: false, in_flight: None, only: None };
     let mut rest = args.iter();
     while let Some(flag) = rest.next() {
         match flag.as_str() {
@@ -50,6 +55,10 @@ fn flags(args: &[String]) -> Option<Flags> {
             "--runs" => flags.runs = Some(rest.next()?.parse().ok()?),
             "--seconds" => flags.seconds = rest.next()?.parse().ok()?,
             "--in-flight" => flags.in_flight = Some(rest.next()?.parse().ok()?),
+            "--only" => {
+                let part = rest.next()?;
+                flags.only = Some(PARTS.into_iter().find(|known| known == part)?);
+            }
             "--no-compose" => flags.no_compose = true,
             _ => return None,
         }

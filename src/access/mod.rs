@@ -29,7 +29,7 @@ pub use directory::Directory;
 pub use explain::explain;
 pub use fields::{Edit, Unsettable, check_fields};
 pub use keys::{KeyError, NewKey, issue};
-pub use password::Password;
+pub use password::{Password, Place};
 pub use records::{HostFacts, Records, Role};
 pub use scope::Scope;
 pub use shares::{NewShare, SHARES, ShareError, Shares};

@@ -1,4 +1,9 @@
 //! Passwords: which are taken, and their hashes (Argon2id with 19 MiB, 2 passes, 1 lane, OWASP's least).
+//!
+//! # Guarantees
+//! - Hashes are made on threads of their own that give way to every other one: at most two at once, and one where there are no more
+//!   than two cores.
+//! - Who finds no place in the queue is told so before anything is looked up or worked out.
 
 use super::words::OwnWords;
 use argon2::password_hash::phc::PasswordHash;
@@ -6,7 +11,7 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Argon2, Params};
 use std::collections::HashSet;
 use std::sync::LazyLock;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 /// The shortest one taken, in characters.
 const SHORTEST: usize = 8;
@@ -15,14 +20,37 @@ const LONGEST: usize = 1024;
 /// The 3,000 most common ones of at least 8 characters, of zxcvbn-ts's list (MIT).
 static COMMON: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("common_passwords.txt").lines().collect());
 /// Each takes 19 MiB and tens of milliseconds of a processor: not more of them at once.
-static AT_ONCE: Semaphore = Semaphore::const_new(2);
+static AT_ONCE: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(at_once(std::thread::available_parallelism().map_or(1, |n| n.get()))));
 /// So many wait for their turn; more are sent away, so that a flood of them holds nobody up for long.
 static WAITING: Semaphore = Semaphore::const_new(50);
+/// How far the threads that hash stand behind all others: as far as there is.
+const NICENESS: i32 = 19;
+
+/// Hashes made at once on so many cores. One of two is for everything else.
+fn at_once(cores: usize) -> usize {
+    if cores > 2 { 2 } else { 1 }
+}
 
 /// Too many passwords are being looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many people are signing in at this moment")]
 pub struct Busy;
+
+/// A place among those that wait for their turn.
+pub struct Place {
+    _held: SemaphorePermit<'static>,
+}
+
+impl Place {
+    /// Takes one, before anything is asked about whose password it is.
+    ///
+    /// # Errors
+    /// [`Busy`] when there is none.
+    pub fn take() -> Result<Self, Busy> {
+        WAITING.try_acquire().map(|_held| Self { _held }).map_err(|_| Busy)
+    }
+}
 
 /// A password, which is never printed.
 #[derive(Clone)]
@@ -67,9 +95,10 @@ impl Password {
     ///
     /// # Errors
     /// [`Busy`]; words when there are no random bytes.
-    pub async fn hash(self) -> Result<Result<String, String>, Busy> {
-        aside(move || Argon2::default().hash_password(self.0.as_bytes()).map(|hash| hash.to_string()).map_err(|e| e.to_string()))
-            .await
+    pub async fn hash(self, place: Place) -> Result<Result<String, String>, Busy> {
+        let work =
+            move || Argon2::default().hash_password(self.0.as_bytes()).map(|hash| hash.to_string()).map_err(|e| e.to_string());
+        aside(place, work).await
     }
 
     /// Compares it with a hash, in its turn; without one it takes as long. A hash of weaker parameters than today's is told
@@ -77,19 +106,19 @@ impl Password {
     ///
     /// # Errors
     /// [`Busy`].
-    pub async fn verify(self, hash: Option<String>) -> Result<Verified, Busy> {
-        static NOBODYS: LazyLock<Option<String>> =
-            LazyLock::new(|| Argon2::default().hash_password(b"nobody's").ok().map(|hash| hash.to_string()));
+    pub async fn verify(self, hash: Option<String>, place: Place) -> Result<Verified, Busy> {
         // One that nobody can have is compared with nobody's. There may be old ones of eight bytes in fewer characters.
         let hash = hash.filter(|_| (SHORTEST..=LONGEST).contains(&self.0.len()));
         let known = hash.is_some();
-        let verified = self.compare(hash.or_else(|| NOBODYS.clone())).await?;
+        let verified = self.compare(hash, place).await?;
         Ok(if known { verified } else { Verified::No })
     }
 
-    async fn compare(self, hash: Option<String>) -> Result<Verified, Busy> {
-        let compared = aside(move || {
-            let hash = hash?;
+    async fn compare(self, hash: Option<String>, place: Place) -> Result<Verified, Busy> {
+        static NOBODYS: LazyLock<Option<String>> =
+            LazyLock::new(|| Argon2::default().hash_password(b"nobody's").ok().map(|hash| hash.to_string()));
+        let compared = aside(place, move || {
+            let hash = hash.or_else(|| NOBODYS.clone())?;
             let parsed = PasswordHash::new(&hash).ok()?;
             Argon2::default().verify_password(self.0.as_bytes(), &parsed).ok()?;
             let params = Params::try_from(&parsed).ok()?;
@@ -111,11 +140,20 @@ pub enum Verified {
     No,
 }
 
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
-    let place = WAITING.try_acquire().map_err(|_| Busy)?;
-    let _turn = AT_ONCE.acquire().await.map_err(|_| Busy)?;
+/// Has something worked out in its turn, by a thread that gives way.
+async fn aside<T: Send + 'static>(place: Place, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
+    let turn = AT_ONCE.acquire().await.map_err(|_| Busy)?;
     drop(place);
-    tokio::task::spawn_blocking(work).await.map_err(|_| Busy)
+    let (told, done) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("password".into()).spawn(move || {
+        // Of the calling thread alone. Where it may not be, hashes are made as anything else is.
+        let _ = rustix::process::setpriority_process(None, NICENESS);
+        // Until it is done, also when nobody waits for it any more: that is what takes the processor.
+        let _turn = turn;
+        let _ = told.send(work());
+    });
+    thread.map_err(|_| Busy)?;
+    done.await.map_err(|_| Busy)
 }
 
 #[cfg(test)]
@@ -153,16 +191,46 @@ mod tests {
         }
     }
 
+    fn place() -> Place {
+        Place::take().unwrap()
+    }
+
+    /// The niceness of a thread of this process; `None` when it has ended.
+    fn niceness(thread: &std::path::Path) -> Option<i32> {
+        let stat = std::fs::read_to_string(thread.join("stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(16)?.parse().ok()
+    }
+
+    #[tokio::test]
+    async fn hashes_are_made_by_threads_that_give_way_and_no_more_at_once_than_allowed() {
+        assert_eq!([1, 2, 3, 64].map(at_once), [1, 1, 2, 2]);
+        let allowed = at_once(std::thread::available_parallelism().unwrap().get());
+        static RUNNING: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let work = || {
+            aside(place(), || {
+                let now = RUNNING.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                RUNNING.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                (now, niceness(std::path::Path::new("/proc/thread-self")))
+            })
+        };
+        for done in futures::future::join_all((0..8).map(|_| work())).await {
+            let (running, nice) = done.unwrap();
+            assert!(running <= allowed && nice == Some(NICENESS), "{running} {nice:?}");
+        }
+        assert!(niceness(std::path::Path::new("/proc/thread-self")).unwrap() < NICENESS, "whoever waits for it does not");
+    }
+
     #[tokio::test]
     async fn a_hash_is_of_one_password_alone() {
-        let hash = password("correct horse").hash().await.unwrap().unwrap();
+        let hash = password("correct horse").hash(place()).await.unwrap().unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        assert_ne!(hash, password("correct horse").hash().await.unwrap().unwrap(), "salted");
-        assert_eq!(password("correct horse").verify(Some(hash.clone())).await.unwrap(), Verified::Yes);
-        assert_eq!(password("correct horsf").verify(Some(hash.clone())).await.unwrap(), Verified::No);
-        assert_eq!(password("correct horse ").verify(Some(hash)).await.unwrap(), Verified::No);
-        assert_eq!(password("nobody's").verify(None).await.unwrap(), Verified::No);
-        assert_eq!(password("correct horse").verify(Some("nonsense".into())).await.unwrap(), Verified::No);
+        assert_ne!(hash, password("correct horse").hash(place()).await.unwrap().unwrap(), "salted");
+        assert_eq!(password("correct horse").verify(Some(hash.clone()), place()).await.unwrap(), Verified::Yes);
+        assert_eq!(password("correct horsf").verify(Some(hash.clone()), place()).await.unwrap(), Verified::No);
+        assert_eq!(password("correct horse ").verify(Some(hash), place()).await.unwrap(), Verified::No);
+        assert_eq!(password("nobody's").verify(None, place()).await.unwrap(), Verified::No);
+        assert_eq!(password("correct horse").verify(Some("nonsense".into()), place()).await.unwrap(), Verified::No);
     }
 
     #[tokio::test]
@@ -170,7 +238,7 @@ mod tests {
         let params = Params::new(8192, 1, 1, None).unwrap();
         let weak = Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
         let hash = weak.hash_password(b"correct horse").unwrap().to_string();
-        assert_eq!(password("correct horse").verify(Some(hash.clone())).await.unwrap(), Verified::Weak);
-        assert_eq!(password("another horse").verify(Some(hash)).await.unwrap(), Verified::No);
+        assert_eq!(password("correct horse").verify(Some(hash.clone()), place()).await.unwrap(), Verified::Weak);
+        assert_eq!(password("another horse").verify(Some(hash), place()).await.unwrap(), Verified::No);
     }
 }

@@ -9,7 +9,7 @@
 
 use super::device::{OF_ANSWER, Polls};
 use super::directory::Directory;
-use super::password::{Busy, Password, Verified};
+use super::password::{Busy, Password, Place, Verified};
 use super::throttle::Throttle;
 use super::words::OwnWords;
 use crate::resource::User;
@@ -178,6 +178,7 @@ impl SignIn {
     /// # Errors
     /// See [`Refused`].
     pub async fn sign_in(&self, email: &str, password: Password, by: &Visitor, now: Timestamp) -> Result<SignedIn, Refused> {
+        let place = Place::take()?;
         let email: String = email.trim().chars().take(254).collect::<String>().to_lowercase();
         let credential = self.store.credential_by_email(&email).await?;
         let user = credential.as_ref().map(|c| c.user.clone()).unwrap_or_default();
@@ -187,12 +188,13 @@ impl SignIn {
         };
         let browser = by.known.as_deref().filter(|_| known);
         self.throttle.guess(&email, by.address, browser, Instant::now()).map_err(Refused::TooMany)?;
-        let verified = password.clone().verify(credential.map(|c| c.hash)).await?;
+        let verified = password.clone().verify(credential.map(|c| c.hash), place).await?;
         if verified == Verified::No || !self.is_active(&user).await? {
             return Err(Refused::Wrong);
         }
         if verified == Verified::Weak
-            && let Ok(Ok(hash)) = password.hash().await
+            && let Ok(place) = Place::take()
+            && let Ok(Ok(hash)) = password.hash(place).await
         {
             // Not as a new password: nobody is signed out by it.
             self.store.renew_hash(Credential { user: user.clone(), hash }).await?;
@@ -318,8 +320,19 @@ impl SignIn {
         keep: Option<Renewed>,
         now: Timestamp,
     ) -> Result<(), Refused> {
+        self.set_in_turn(user, password, keep, Place::take()?, now).await
+    }
+
+    async fn set_in_turn(
+        &self,
+        user: &str,
+        password: Password,
+        keep: Option<Renewed>,
+        place: Place,
+        now: Timestamp,
+    ) -> Result<(), Refused> {
         self.fits_user(&password, user).await?;
-        let hash = password.hash().await?.map_err(StoreError::Database)?;
+        let hash = password.hash(place).await?.map_err(StoreError::Database)?;
         let credential = Credential { user: user.to_owned(), hash };
         if !self.store.set_credential(credential, now.as_millisecond(), keep).await? {
             return Err(Refused::Link);
@@ -357,9 +370,10 @@ impl SignIn {
         by: &Visitor,
         now: Timestamp,
     ) -> Result<Token, Refused> {
+        let place = Place::take()?;
         self.throttle.guess(&session.user, by.address, Some(&session.id), Instant::now()).map_err(Refused::TooMany)?;
         let credential = self.store.credential_of(&session.user).await?;
-        if old.verify(credential.map(|c| c.hash)).await? == Verified::No {
+        if old.verify(credential.map(|c| c.hash), place).await? == Verified::No {
             return Err(Refused::Wrong);
         }
         let token = Token::new()?;
@@ -368,12 +382,20 @@ impl SignIn {
         Ok(token)
     }
 
-    /// Sets the first password of somebody who has none, and signs them in.
+    /// Sets the first password of somebody who has none, and signs them in. The place is to be taken before anything is ended by which
+    /// they have come.
     ///
     /// # Errors
     /// See [`Refused`].
-    pub async fn first(&self, user: &str, password: Password, by: &Visitor, now: Timestamp) -> Result<SignedIn, Refused> {
-        self.set_password(user, password, None, now).await?;
+    pub async fn first(
+        &self,
+        user: &str,
+        password: Password,
+        place: Place,
+        by: &Visitor,
+        now: Timestamp,
+    ) -> Result<SignedIn, Refused> {
+        self.set_in_turn(user, password, None, place, now).await?;
         self.begin(user.to_owned(), by, now).await
     }
 
@@ -404,16 +426,16 @@ impl SignIn {
     /// Takes a link: sets the password and signs in.
     ///
     /// # Errors
-    /// See [`Refused`]; a password that is not taken leaves the link as it is.
+    /// See [`Refused`]; a password that is not taken leaves the link as it is, and so does [`Refused::Busy`].
     pub async fn take_link(&self, shown: &str, password: Password, by: &Visitor, now: Timestamp) -> Result<SignedIn, Refused> {
-        let (sha256, at) = (digest(shown), now.as_millisecond());
+        let (sha256, at, place) = (digest(shown), now.as_millisecond(), Place::take()?);
         let user = self.store.holder_of_one_time(sha256, OF_PASSWORD, at).await?.ok_or(Refused::Link)?;
         self.fits_user(&password, &user).await?;
         let (user, _) = self.store.take_one_time(sha256, OF_PASSWORD, at).await?.ok_or(Refused::Link)?;
         if !self.is_active(&user).await? {
             return Err(Refused::Link);
         }
-        self.set_password(&user, password, None, now).await?;
+        self.set_in_turn(&user, password, None, place, now).await?;
         self.begin(user, by, now).await
     }
 
@@ -422,13 +444,17 @@ impl SignIn {
     /// # Errors
     /// When the store fails.
     pub async fn code(&self, session: &Session, workspace_uid: &str, nonce: &str, now: Timestamp) -> Result<Token, Refused> {
+        // It stands among the words of what the code is for, and comes from an address: it is to be one of them.
+        if !URL_SAFE_NO_PAD.decode(nonce).is_ok_and(|hash| hash.len() == 32) {
+            return Err(Refused::Link);
+        }
         let token = Token::new()?;
         let parent = URL_SAFE_NO_PAD.encode(session.sha256);
         let code = OneTime {
             sha256: digest(token.reveal()),
             purpose: OF_HOST,
             user: session.user.clone(),
-            body: format!("{workspace_uid} {nonce} {parent}"),
+            body: format!("{workspace_uid} {nonce} {parent} {}", session.address),
             expires_at: (now + CODE).as_millisecond(),
         };
         if self.store.add_one_time(code, now.as_millisecond()).await? { Ok(token) } else { Err(Refused::Wrong) }
@@ -454,7 +480,11 @@ impl SignIn {
         let parent: [u8; 32] = parent.filter(|_| fits).ok_or(Refused::Link)?;
         let token = Token::new()?;
         let workspace_uid = Some(workspace_uid.to_owned());
-        let session = Session { parent: Some(parent), user, workspace_uid, ..fresh(&token, by, now)? };
+        let mut session = Session { parent: Some(parent), user, workspace_uid, ..fresh(&token, by, now)? };
+        // At a workspace's host the proxy tells its own neighbour's address, and no client's past it.
+        if let Some(address) = words.next().filter(|address| !address.is_empty()) {
+            address.clone_into(&mut session.address);
+        }
         if self.store.add_session(session, None).await? { Ok(token) } else { Err(Refused::Link) }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::oauth::{Attempt, Person};
 use super::sign_in::{Refused, SignIn, SignedIn, Token, Visitor, digest};
-use super::{Password, throttle};
+use super::{Password, Place, throttle};
 use crate::store::{Credential, OneTime, Outgoing, ProviderIdentity, StoreError};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -232,8 +232,9 @@ impl SignIn {
     /// See [`Refused`]: the same whether or not there is an account of this address.
     pub async fn apply(&self, name: &str, email: &str, password: Password, by: &Visitor, now: Timestamp) -> Result<(), Refused> {
         self.fits(&password, name, email, None)?;
+        let place = Place::take()?;
         self.may_write_to(email, by)?;
-        let hash = password.hash().await?.map_err(StoreError::Database)?;
+        let hash = password.hash(place).await?.map_err(StoreError::Database)?;
         let applicant = Applicant { name: name.to_owned(), email: email.to_owned(), hash };
         self.post(purpose::CONFIRM, email, text(&applicant)?, now).await
     }

@@ -263,6 +263,12 @@ async fn login(
     let Web { sign_in, clock, .. } = &panel.web;
     match sign_in.sign_in(&form.email, form.password.into(), &by(&headers), clock.now()).await {
         Ok(signed_in) => panel.welcome(&noted, "password", &signed_in, &form.next).await,
+        // A flood is answered without a look at anything.
+        Err(error @ Refused::Busy(_)) => {
+            let (status, words) = refused(&error);
+            signing::refused(&noted, status, &error.to_string(), None);
+            pages::trouble(status, &words)
+        }
         Err(error) => {
             let (status, words) = refused(&error);
             let whose = panel.audit.holder_of(&form.email).await.ok().flatten();

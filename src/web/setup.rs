@@ -2,7 +2,7 @@
 
 use super::panel::{Panel, by, refused};
 use super::{pages, signing};
-use crate::access::{Identity, Password, digest};
+use crate::access::{Identity, Password, Place, digest};
 use crate::api::{Noted, client};
 use crate::resource::User;
 use crate::store::StoreError;
@@ -95,11 +95,18 @@ pub async fn setup(
     if let Err(error) = panel.web.sign_in.fits(&password, name, email, None) {
         return wrong(StatusCode::UNPROCESSABLE_ENTITY, &refused(&error).1);
     }
+    let place = match Place::take() {
+        Ok(place) => place,
+        Err(busy) => {
+            let (status, words) = refused(&busy.into());
+            return wrong(status, &words);
+        }
+    };
     if let Err((status, words)) = panel.administrator(name, email).await {
         return wrong(status, &words);
     }
     let web = &panel.web;
-    match web.sign_in.first(name, password, &by(&headers), web.clock.now()).await {
+    match web.sign_in.first(name, password, place, &by(&headers), web.clock.now()).await {
         Ok(signed_in) => {
             *panel.setup.lock().unwrap_or_else(PoisonError::into_inner) = None;
             tracing::info!(user = %name, "the first administrator was made");

@@ -5,7 +5,7 @@ use super::panel::{Panel, by, refused};
 use super::providers::{known_as, offered};
 use super::{forms, pages, signing};
 use crate::access::oauth::Person;
-use crate::access::{Password, Refused};
+use crate::access::{Password, Place, Refused};
 use crate::api::Noted;
 use crate::resource::{Invitation, names};
 use axum::extract::{Path, State};
@@ -18,7 +18,7 @@ use serde::Deserialize;
 /// How somebody will come in who takes up an invitation.
 pub enum Way<'a> {
     /// By a user name and a password of their choice.
-    Password(&'a str, Password),
+    Password(&'a str, Password, Place),
     /// By a provider that knows them.
     By(&'a str, &'a Person),
 }
@@ -93,7 +93,15 @@ pub async fn accept(
     if let Err(why) = names::dns_label(name) {
         return wrong(StatusCode::UNPROCESSABLE_ENTITY, &format!("The user name {why}.")).await;
     }
-    take_up(&panel, &token, Way::Password(name, password), &noted, &headers).await.unwrap_or_else(|answer| answer)
+    // The invitation is not to be ended by who has no turn then.
+    let place = match Place::take() {
+        Ok(place) => place,
+        Err(busy) => {
+            let (status, words) = refused(&busy.into());
+            return wrong(status, &words).await;
+        }
+    };
+    take_up(&panel, &token, Way::Password(name, password, place), &noted, &headers).await.unwrap_or_else(|answer| answer)
 }
 
 /// Makes the account of an invitation and signs in to it. What was begun before and not ended is gone on with.
@@ -103,7 +111,7 @@ pub async fn take_up(panel: &Panel, token: &str, way: Way<'_>, noted: &Noted, he
     let found = invitation(panel, token).await?;
     let email = found.spec.email.as_str();
     let made = match &way {
-        Way::Password(name, _) => accounts.make(&NewAccount { name, email, display_name: None, invitation: Some(&found) }).await,
+        Way::Password(name, ..) => accounts.make(&NewAccount { name, email, display_name: None, invitation: Some(&found) }).await,
         Way::By(_, person) => {
             let new = NewAccount { name: "", email, display_name: person.name.as_deref(), invitation: Some(&found) };
             accounts.make_called(&person.login, &new).await
@@ -116,8 +124,8 @@ pub async fn take_up(panel: &Panel, token: &str, way: Way<'_>, noted: &Noted, he
         return Err(link_is_over());
     }
     let (signed_in, by_what) = match way {
-        Way::Password(_, password) => {
-            let first = web.sign_in.first(&user, password, &by(headers), now).await;
+        Way::Password(_, password, place) => {
+            let first = web.sign_in.first(&user, password, place, &by(headers), now).await;
             let first = first.map_err(|error| {
                 let (status, words) = refused(&error);
                 pages::trouble(status, &words)

@@ -273,7 +273,7 @@ async fn a_code_is_for_one_browser_one_workspace_and_one_time() {
     let nonce = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest("a nonce"));
     let code = async || people.code(&session, "w-1", &nonce, now).await.unwrap();
     let take = async |code: &str, workspace: &str, nonce: &str, later: i64| {
-        people.take_code(code, workspace, nonce, &by, now + SignedDuration::from_secs(later)).await
+        people.take_code(code, workspace, nonce, &at("198.51.100.9"), now + SignedDuration::from_secs(later)).await
     };
     for (workspace, nonce, later) in [("w-2", "a nonce", 0), ("w-1", "another", 0), ("w-1", "", 0), ("w-1", "a nonce", 31)] {
         let code = code().await;
@@ -288,6 +288,10 @@ async fn a_code_is_for_one_browser_one_workspace_and_one_time() {
     let at_workspace = async |uid: &str| people.session(token.reveal(), Some(uid), now).await.unwrap();
     assert_eq!(at_workspace("w-1").await.unwrap().user, "reader");
     assert!(at_workspace("w-2").await.is_none());
+    assert_eq!(at_workspace("w-1").await.unwrap().address, "192.0.2.1", "from where they signed in, whoever brings the code");
+    for bad in ["", "x", &format!("{nonce} {nonce}"), &format!("{nonce} "), &nonce[1..]] {
+        assert!(people.code(&session, "w-1", bad, now).await.is_err(), "{bad:?}");
+    }
     assert!(people.session(token.reveal(), None, now).await.unwrap().is_none(), "it is no session of the panel's");
     // It ends with the one it came of, and is not made after that.
     let late = code().await;

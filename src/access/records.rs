@@ -7,6 +7,7 @@ use crate::resource::{DockerServer, Group, MemberRole, Project, ProjectRole, Use
 use crate::store::{Key, KindId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -70,12 +71,17 @@ pub struct Person {
     pub active: bool,
 }
 
+/// Of a group's name: a thousand are compared with a thousand others in a few microseconds. Each keeps its own for as long as these
+/// records are held, whether or not there is such a group.
+type Number = u32;
+
 #[derive(Debug, Default)]
 struct ProjectFacts {
     owner: String,
     public: bool,
-    /// By name, as the groups of people are.
     groups: BTreeMap<String, Role>,
+    /// The same, in the order of their numbers, as the groups of people are.
+    by_number: Vec<(Number, Role)>,
     /// Times that one of its workspaces became public or private.
     turns: u64,
 }
@@ -106,7 +112,8 @@ pub struct Records {
     people: HashMap<String, Person>,
     groups: HashMap<String, BTreeMap<String, MemberRole>>,
     /// The groups of each person, the other way round.
-    member_of: HashMap<String, BTreeSet<String>>,
+    member_of: HashMap<String, Groups>,
+    numbers: HashMap<String, Number>,
     projects: BTreeMap<String, ProjectFacts>,
     /// By project, then name.
     workspaces: HashMap<String, HashMap<String, WorkspaceFacts>>,
@@ -153,23 +160,42 @@ fn read<K: DeserializeOwned>(body: &[u8]) -> Option<K> {
     serde_json::from_slice(body).inspect_err(|cause| tracing::error!(%cause, "a stored record cannot be read")).ok()
 }
 
-/// The roles of those groups that are in both: each is gone through once, for there may be a thousand.
-fn common<'a>(own: &'a BTreeSet<String>, given: &'a BTreeMap<String, Role>) -> impl Iterator<Item = Role> + 'a {
-    let (mut own, mut given) = (own.iter().peekable(), given.iter());
-    std::iter::from_fn(move || {
-        for (group, role) in given.by_ref() {
-            while own.next_if(|mine| *mine < group).is_some() {}
-            match own.peek() {
-                Some(mine) if *mine == group => return Some(*role),
-                Some(_) => {}
-                None => return None,
-            }
+/// The groups of a person, by name and by number, both in order.
+#[derive(Debug, Default)]
+struct Groups {
+    names: BTreeSet<String>,
+    numbers: Vec<Number>,
+}
+
+impl Groups {
+    fn insert(&mut self, name: &str, number: Number) {
+        self.names.insert(name.to_owned());
+        if let Err(at) = self.numbers.binary_search(&number) {
+            self.numbers.insert(at, number);
         }
-        None
+    }
+
+    fn remove(&mut self, name: &str, number: Number) {
+        self.names.remove(name);
+        self.numbers.retain(|own| *own != number);
+    }
+}
+
+/// What is in both, each in order: each is gone through once, for there may be a thousand.
+fn common<'a, T>(own: &'a [Number], given: &'a [(Number, T)]) -> impl Iterator<Item = &'a T> {
+    let mut own = own.iter().peekable();
+    given.iter().filter_map(move |(group, what)| {
+        while own.next_if(|mine| *mine < group).is_some() {}
+        own.next_if_eq(&group).map(|_| what)
     })
 }
 
 impl Records {
+    fn number(&mut self, group: &str) -> Number {
+        let next = Number::try_from(self.numbers.len()).unwrap_or(Number::MAX);
+        *self.numbers.entry(group.to_owned()).or_insert(next)
+    }
+
     /// Takes a record as it is now. One that cannot be read is none: nobody gets a right from it.
     pub fn put(&mut self, key: &Key, body: &[u8]) {
         let turns = self.projects.get(&key.name).map_or(0, |facts| facts.turns);
@@ -184,8 +210,9 @@ impl Records {
             }
             "groups.devsanctum.io" => {
                 let Some(group) = read::<Group>(body) else { return };
+                let number = self.number(&name);
                 for member in &group.spec.members {
-                    self.member_of.entry(member.user.clone()).or_default().insert(name.clone());
+                    self.member_of.entry(member.user.clone()).or_default().insert(&name, number);
                 }
                 self.groups.insert(name, group.spec.members.into_iter().map(|m| (m.user, m.role)).collect());
             }
@@ -196,8 +223,10 @@ impl Records {
                     let role = groups.entry(given.group).or_insert(Role::None);
                     *role = (*role).max(given.role.into());
                 }
+                let mut by_number: Vec<_> = groups.iter().map(|(group, role)| (self.number(group), *role)).collect();
+                by_number.sort_unstable();
                 let public = project.spec.visibility == Visibility::Public;
-                self.projects.insert(name, ProjectFacts { owner: project.spec.owner, public, groups, turns });
+                self.projects.insert(name, ProjectFacts { owner: project.spec.owner, public, groups, by_number, turns });
             }
             "workspaces.devsanctum.io" => {
                 let Some(workspace) = read::<Part<PartOfWorkspace>>(body) else { return };
@@ -230,12 +259,15 @@ impl Records {
         match key.kind {
             "users.devsanctum.io" => drop(self.people.remove(&key.name)),
             "groups.devsanctum.io" => {
+                let number = self.number(&key.name);
                 for user in self.groups.remove(&key.name).unwrap_or_default().into_keys() {
                     if let Some(groups) = self.member_of.get_mut(&user) {
-                        groups.remove(&key.name);
+                        groups.remove(&key.name, number);
+                        if groups.names.is_empty() {
+                            self.member_of.remove(&user);
+                        }
                     }
                 }
-                self.member_of.retain(|_, groups| !groups.is_empty());
             }
             "projects.devsanctum.io" => drop(self.projects.remove(&key.name)),
             "workspaces.devsanctum.io" => {
@@ -258,7 +290,7 @@ impl Records {
 
     /// The groups somebody belongs to, in order.
     pub fn groups_of(&self, person: &str) -> impl Iterator<Item = &str> {
-        self.member_of.get(person).into_iter().flatten().map(String::as_str)
+        self.member_of.get(person).into_iter().flat_map(|groups| &groups.names).map(String::as_str)
     }
 
     /// What somebody is in a group.
@@ -268,8 +300,16 @@ impl Records {
 
     /// Whether two people belong to a group together.
     pub fn share_a_group(&self, one: &str, other: &str) -> bool {
-        let Some(groups) = self.member_of.get(one) else { return false };
-        groups.iter().any(|group| self.membership(other, group).is_some())
+        let (Some(one), Some(other)) = (self.member_of.get(one), self.member_of.get(other)) else { return false };
+        let (mut one, mut other) = (one.numbers.iter().peekable(), other.numbers.iter().peekable());
+        while let (Some(mine), Some(theirs)) = (one.peek(), other.peek()) {
+            match mine.cmp(theirs) {
+                Ordering::Less => drop(one.next()),
+                Ordering::Greater => drop(other.next()),
+                Ordering::Equal => return true,
+            }
+        }
+        false
     }
 
     /// What somebody is, and in a project, in a few words: for who reads later what they did.
@@ -296,7 +336,7 @@ impl Records {
         }
         let least = if facts.public { Role::Visitor } else { Role::None };
         let Some(own) = self.member_of.get(person) else { return least };
-        common(own, &facts.groups).max().unwrap_or(least)
+        common(&own.numbers, &facts.by_number).copied().max().unwrap_or(least)
     }
 
     /// The groups that give somebody their role in a project.
@@ -369,5 +409,64 @@ impl Records {
     pub fn is_open(&self, server: &str, person: &str) -> bool {
         let Some(groups) = self.servers.get(server) else { return false };
         groups.is_empty() || groups.iter().any(|group| self.membership(person, group).is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn put(records: &mut Records, kind: KindId, name: &str, spec: Value) {
+        let kinds = if kind.starts_with("groups") { "Group" } else { "Project" };
+        let body = json!({"apiVersion": "devsanctum.io/v1", "kind": kinds, "metadata": {"name": name}, "spec": spec});
+        records.put(&Key { kind, namespace: String::new(), name: name.into() }, body.to_string().as_bytes());
+    }
+
+    /// Groups and projects come, change and go in any order; whoever is asked about is what a look at every group says.
+    #[test]
+    fn a_role_is_what_a_look_at_every_group_says() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let (mut records, roles) = (Records::default(), ["READ", "DEPLOY", "MANAGE"]);
+        let (mut found, mut together) = (HashMap::new(), 0);
+        for step in 0..2_000 {
+            let group = format!("g{}", random.u32(0..40));
+            let project = format!("p{}", random.u32(0..4));
+            match random.u32(0..4) {
+                0 => records.remove(&Key { kind: "groups.devsanctum.io", namespace: String::new(), name: group }),
+                1 => {
+                    let given: Vec<Value> = (0..random.usize(0..6))
+                        .map(|_| json!({"group": format!("g{}", random.u32(0..50)), "role": roles[random.usize(0..3)]}))
+                        .collect();
+                    let visibility = if random.bool() { "PUBLIC" } else { "PRIVATE" };
+                    let spec = json!({"owner": "u0", "template": "t", "visibility": visibility, "groups": given});
+                    put(&mut records, "projects.devsanctum.io", &project, spec);
+                }
+                _ => {
+                    let members: BTreeSet<u32> = (0..random.usize(0..4)).map(|_| random.u32(0..12)).collect();
+                    let members: Vec<Value> = members.iter().map(|n| json!({"user": format!("u{n}")})).collect();
+                    put(&mut records, "groups.devsanctum.io", &group, json!({"members": members}));
+                }
+            }
+            let (one, other) = (format!("u{}", random.u32(0..12)), format!("u{}", random.u32(0..12)));
+            let mine = |who: &str| {
+                records.groups.iter().filter(|(_, m)| m.contains_key(who)).map(|(g, _)| g.clone()).collect::<BTreeSet<_>>()
+            };
+            let wanted = match records.projects.get(&project) {
+                None => Role::None,
+                Some(facts) if facts.owner == one => Role::Owner,
+                Some(facts) => {
+                    let least = if facts.public { Role::Visitor } else { Role::None };
+                    mine(&one).iter().filter_map(|group| facts.groups.get(group).copied()).max().unwrap_or(least)
+                }
+            };
+            assert_eq!(records.role(&one, &project), wanted, "step {step}: {one} in {project}");
+            assert_eq!(records.groups_of(&one).map(str::to_owned).collect::<BTreeSet<_>>(), mine(&one));
+            let shared = !mine(&one).is_disjoint(&mine(&other));
+            assert_eq!(records.share_a_group(&one, &other), shared, "step {step}: {one} and {other}");
+            *found.entry(wanted.name()).or_insert(0) += 1;
+            together += usize::from(shared);
+        }
+        assert!(found.len() == 6 && found.values().all(|n| *n > 20) && together > 100, "{found:?} {together}");
     }
 }

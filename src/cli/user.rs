@@ -47,11 +47,11 @@ async fn sign_out(context: &Context, args: SignOutArgs) -> Result<(), Failure> {
     let ended: Value = context.remove(&format!("/devsanctum/users/{}/sessions", args.user)).await?;
     let keys: Value = context.ask(&format!("/devsanctum/keys?user={}", args.user)).await?;
     let (count, left) = (ended["sessions"].as_u64().unwrap_or_default(), keys["keys"].as_array().map_or(0, Vec::len));
-    ui::say(&format!("{} is signed out, of {count} browsers", args.user))?;
+    ui::say(&format!("{} is signed out; sessions ended: {count}", args.user))?;
     if left > 0 {
         // Terminals that have signed in have one.
         ui::note(&format!(
-            "{left} API keys go on: `devsanctum key list --user {}` shows them, `key delete` ends them",
+            "API keys go on ({left}): `devsanctum key list --user {}` shows them, `key delete` ends them",
             args.user
         ));
     }

@@ -5,6 +5,7 @@ use crate::support::cli::{Cli, Served};
 use crate::support::{bare, kubectl};
 use async_trait::async_trait;
 use bytes::Bytes;
+use devsanctum::access::{Directory, SignIn, Visitor};
 use devsanctum::api::streams::{
     ExecInput, ExecOutput, ExecRequest, ExecSession, LogRequest, Run, StreamError, StreamTarget, WorkspaceStreams,
 };
@@ -423,4 +424,24 @@ async fn the_audit_log_is_listed_verified_and_pruned() {
     served.api.sql("UPDATE audit SET actor = 'eve' WHERE seq = 2").await;
     let verified = cli.run(&["audit", "verify"]).await;
     assert!(verified.code == 1 && verified.out.starts_with("row 2 does not say"), "{verified:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_is_signed_out_and_the_keys_that_go_on_are_told() {
+    let (served, cli) = served().await;
+    cli.run(&["apply", "-f", &cli.file("team.yaml", TEAM)]).await.ok();
+    let (store, now) = (served.api.store.clone(), jiff::Timestamp::now());
+    let people = SignIn::new(store.clone(), Arc::new(Directory::new(store.clone())));
+    let by = Visitor { address: [192, 0, 2, 1].into(), agent: String::new(), known: None, session: None };
+    for _ in 0..2 {
+        people.welcome("ada", &by, now).await.unwrap();
+    }
+    let run = cli.run(&["user", "sign-out", "ada"]).await;
+    assert!(run.ok() == "ada is signed out; sessions ended: 2\n" && run.err.is_empty(), "{run:?}");
+    assert!(store.sessions_of("ada").await.unwrap().is_empty());
+    cli.run(&["key", "create", "laptop", "--user", "ada"]).await.ok();
+    let run = cli.run(&["user", "sign-out", "ada"]).await;
+    assert!(run.ok() == "ada is signed out; sessions ended: 0\n" && run.err.contains("API keys go on (1)"), "{run:?}");
+    let run = cli.run(&["user", "sign-out", "nobody"]).await;
+    assert!(run.code != 0 && run.err.contains("not found"), "{run:?}");
 }

@@ -1,6 +1,7 @@
 //! Bearer tokens: the administrator's, and API keys.
 
 use super::keys::PREFIX;
+use super::throttle::Throttle;
 use super::{Identity, Scope};
 use crate::store::{ApiKey, Store, StoreError};
 use k8s_openapi::jiff::Timestamp;
@@ -43,12 +44,13 @@ struct Remembered {
 pub struct Authenticator {
     store: Store,
     seen: Mutex<Vec<Remembered>>,
+    throttle: Throttle,
 }
 
 impl Authenticator {
     /// An authenticator over the tokens in `store`.
     pub fn new(store: Store) -> Self {
-        Self { store, seen: Mutex::default() }
+        Self { store, seen: Mutex::default(), throttle: Throttle::default() }
     }
 
     /// Reads the `Authorization` header's value.
@@ -68,6 +70,14 @@ impl Authenticator {
         };
         self.remember(sha256, holder.clone());
         Ok(holder)
+    }
+
+    /// Counts a request of somebody who is known. This process alone counts.
+    ///
+    /// # Errors
+    /// How long to wait, where there were too many.
+    pub fn may_ask(&self, who: &Identity) -> Result<(), Duration> {
+        self.throttle.request(who, Instant::now())
     }
 
     async fn key_holder(&self, sha256: [u8; 32], now: i64) -> Result<Identity, Unauthenticated> {

@@ -1,7 +1,9 @@
-//! How often somebody may guess: by account and by network, without shutting anybody out of their own account.
+//! How often somebody may guess: by account and by network, without shutting anybody out of their own account. And how often
+//! somebody who is known may ask the API.
 //!
 //! A browser that has signed in to an account before has guesses of its own there, which nobody else can use up.
 
+use super::{Identity, IdentityKind};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -14,6 +16,12 @@ const ACCOUNT: Rate = Rate { burst: 10.0, every: Duration::from_secs(40) };
 const NETWORK: Rate = Rate { burst: 50.0, every: Duration::from_secs(6) };
 /// By one browser that was here before.
 const KNOWN: Rate = Rate { burst: 10.0, every: Duration::from_secs(60) };
+/// Requests to the API by one key.
+const KEY: Rate = Rate { burst: 2_000.0, every: Duration::from_millis(5) };
+/// By one user, whatever their keys: making more of them gives no more.
+const USER: Rate = Rate { burst: 4_000.0, every: Duration::from_micros(2_500) };
+/// By the administrator's token, which is for the tools of the machine itself.
+const ADMINISTRATOR: Rate = Rate { burst: 20_000.0, every: Duration::from_micros(200) };
 /// Accounts and networks remembered; those that have all their guesses are forgotten first.
 const REMEMBERED: usize = 100_000;
 
@@ -29,6 +37,9 @@ enum Of {
     Account(String),
     Network([u8; 8]),
     Known(String, String),
+    Key(String),
+    User(String),
+    Administrator(String),
 }
 
 struct Left {
@@ -62,6 +73,9 @@ impl Of {
             Self::Account(_) => ACCOUNT,
             Self::Network(_) => NETWORK,
             Self::Known(..) => KNOWN,
+            Self::Key(_) => KEY,
+            Self::User(_) => USER,
+            Self::Administrator(_) => ADMINISTRATOR,
         }
     }
 }
@@ -91,6 +105,19 @@ impl Throttle {
     /// How long to wait.
     pub fn knock(&self, from: IpAddr, now: Instant) -> Result<(), Duration> {
         self.take(&[Of::Network(network(from))], now)
+    }
+
+    /// Takes one of the requests that a caller has; the parts of this program have as many as they like.
+    ///
+    /// # Errors
+    /// How long to wait.
+    pub fn request(&self, who: &Identity, now: Instant) -> Result<(), Duration> {
+        match (who.kind, &who.key) {
+            (IdentityKind::System, _) => Ok(()),
+            (IdentityKind::Administrator, _) => self.take(&[Of::Administrator(who.name.clone())], now),
+            (IdentityKind::User, None) => self.take(&[Of::User(who.name.clone())], now),
+            (IdentityKind::User, Some(key)) => self.take(&[Of::User(who.name.clone()), Of::Key(key.clone())], now),
+        }
     }
 
     /// One of each, or none of any.
@@ -141,6 +168,26 @@ mod tests {
         let end = begun + Duration::from_secs(3600);
         assert!(throttle.guess("ada@example.com", at("192.0.2.1"), Some("her browser"), end).is_ok());
         assert!(throttle.guess("bob@example.com", at("192.0.2.1"), None, end).is_ok());
+    }
+
+    #[test]
+    fn a_caller_has_its_requests_by_key_by_user_and_by_the_administrators_token() {
+        let (throttle, begun) = (Throttle::default(), Instant::now());
+        let ask = |who: &Identity, count: u32, seconds: u64| {
+            let now = begun + Duration::from_secs(seconds);
+            (0..count).filter(|_| throttle.request(who, now).is_ok()).count()
+        };
+        let by = |user: &str, key: &str| Identity { key: Some(key.into()), ..Identity::person(user) };
+        assert_eq!(ask(&by("ada", "one"), 5_000, 0), 2_000);
+        assert_eq!(ask(&by("ada", "one"), 5_000, 1), 200);
+        // Another key goes on, and a third finds what its user has left.
+        assert_eq!(ask(&by("ada", "two"), 5_000, 1), 2_000);
+        assert_eq!(ask(&by("ada", "three"), 5_000, 1), 200);
+        assert_eq!(ask(&by("bob", "four"), 5_000, 1), 2_000);
+        assert_eq!(ask(&Identity::administrator("admin"), 30_000, 1), 20_000);
+        assert_eq!(ask(&Identity::system("a loop"), 30_000, 1), 30_000);
+        let wait = throttle.request(&by("ada", "one"), begun + Duration::from_secs(1)).unwrap_err();
+        assert!(wait > Duration::ZERO && wait <= Duration::from_millis(5), "{wait:?}");
     }
 
     #[test]

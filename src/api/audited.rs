@@ -8,8 +8,8 @@
 //!   bring inside the process, and a dry run by the same reading that keeps it from changing anything.
 //!
 //! # Caveats
-//! - Requests of nobody (no token, a wrong one) are many where somebody wants them to be: of them so many are written in a
-//!   minute, and how many were not is told in the next row.
+//! - Requests of nobody (no token, a wrong one), and those of somebody who asks too often, are many where somebody wants them to
+//!   be: of them so many are written in a minute, and how many were not is told in the next row.
 
 use super::ApiState;
 use super::fail::Refusal;
@@ -95,7 +95,8 @@ impl Ledger {
     pub async fn write(&self, mut entry: Entry) -> Result<(), StoreError> {
         // The throttle bounds the guesses on accounts that were looked at: none of them is lost among others.
         let guess = entry.verb == "sign-in" && !entry.name.is_empty() && entry.code != 429;
-        if entry.how == "anonymous" && !guess && !self.has_room(&mut entry) {
+        let of_many = entry.how == "anonymous" || entry.code == 429;
+        if of_many && !guess && !self.has_room(&mut entry) {
             return Ok(());
         }
         self.store.write_audit(entry).await.inspect_err(|cause| tracing::error!(%cause, "the audit log cannot be written"))

@@ -75,6 +75,9 @@ async fn identify(State(state): State<ApiState>, mut request: Request, next: Nex
             Ok(identity) => identity,
             Err(error) => return audited::refused(&state, asked, None, error.into()).await,
         };
+        if let Err(wait) = state.authenticator().may_ask(&identity) {
+            return audited::refused(&state, asked, Some(&identity), ApiError::too_many_requests(wait)).await;
+        }
         if let Err(error) = must_be_active(&state, &identity).await {
             return audited::refused(&state, asked, Some(&identity), error).await;
         }

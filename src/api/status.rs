@@ -4,6 +4,7 @@ use super::managed_fields::{self, Conflict};
 use super::schema::MAX_TOLD;
 use crate::resource::{FieldError, KindDef, Problem};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// What a refused request is told. [`ApiError::to_status`] is the body, [`ApiError::code`] the HTTP code.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -69,6 +70,13 @@ impl ApiError {
     /// 401: nobody is signed in, or the credential is not known.
     pub fn unauthorized(message: impl Into<String>) -> Self {
         Self::new(401, "Unauthorized", message)
+    }
+
+    /// 429: the caller has asked too often.
+    pub fn too_many_requests(wait: Duration) -> Self {
+        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+        Self::new(429, "TooManyRequests", "too many requests by this caller: try again later, and list less or watch instead")
+            .retry_in(seconds)
     }
 
     /// 403 about a record: `workspaces.devsanctum.io "x" is forbidden: <why>`. `name` may be empty (lists, creates).

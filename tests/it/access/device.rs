@@ -6,6 +6,7 @@ use devsanctum::access::{DEVICE, Directory, INTERVAL, Polled, Refused, SignIn, V
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 
 const WORDS: &str = "correct horse battery";
 
@@ -174,6 +175,7 @@ async fn a_terminal_is_let_in_by_whoever_is_signed_in_at_the_panel() {
     let mut code = 200;
     // What was asked of it a moment ago may be remembered for a second.
     while code == 200 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
         code = town.raw(Some("laptop"), "GET", "/devsanctum/keys", "application/json", String::new()).await.0;
     }
     assert_eq!(code, 401);

@@ -114,6 +114,45 @@ async fn a_scope_takes_away_and_gives_nothing() {
     assert_eq!(keys(&town, "wide", "POST", "", json!({"name": "more"})).await.0, 403);
 }
 
+/// As Kubernetes answers; others, and the platform's own parts, go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_who_asks_too_often_is_told_to_wait() {
+    let town = Town::new().await;
+    let ask = async |who: &str, method: &str| {
+        let path = if method == "GET" { "/api" } else { KEYS };
+        town.answer(Some(who), method, path, "application/json", "{}".into()).await
+    };
+    let mut asked = 0;
+    let answer = loop {
+        let all = (0..50).map(|_| ask("reader", "GET"));
+        let refused = futures::future::join_all(all).await.into_iter().find(|answer| answer.status() != 200);
+        asked += 50;
+        if let Some(refused) = refused {
+            break refused;
+        }
+        assert!(asked < 20_000, "no end to it");
+    };
+    assert!(asked >= 2_000, "{asked}");
+    assert_eq!((answer.status().as_u16(), answer.headers()["retry-after"].to_str().unwrap()), (429, "1"));
+    let told: Value = serde_json::from_slice(&axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap()).unwrap();
+    assert_eq!(
+        (&told["kind"], &told["reason"], &told["details"]["retryAfterSeconds"]),
+        (&json!("Status"), &json!("TooManyRequests"), &json!(1))
+    );
+    assert_eq!(ask("owner", "GET").await.status(), 200, "others go on");
+    // What would change something has a row, of which so many are written in a minute.
+    let rows = async || super::panel::rows(&town).await.into_iter().filter(|row| row.entry.code == 429).count();
+    assert_eq!(rows().await, 0, "reads have none");
+    let mut refused = 0;
+    while refused < 200 {
+        let all = (0..50).map(|_| ask("reader", "POST"));
+        refused += futures::future::join_all(all).await.into_iter().filter(|answer| answer.status() == 429).count();
+    }
+    assert!((1..=240).contains(&rows().await), "{}", rows().await);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(ask("reader", "GET").await.status(), 200, "and they go on, too");
+}
+
 #[tokio::test]
 async fn keys_end_with_their_time_their_user_and_their_users_leave() {
     let mut town = Town::new().await;

@@ -3,6 +3,7 @@
 use super::{Config, StateDir, in_state, listen};
 use crate::proxy::feed::Connection;
 use crate::proxy::{Earlier, ManagedSettings, ManagedStatus, ManagedTraefik, PanelRoute, RenderSettings, TraefikProxy};
+use crate::resource::common::Protocol;
 use crate::web::sockets::{self, Leads, Upstream};
 use crate::web::{Web, gate};
 use axum::Router;
@@ -64,7 +65,9 @@ impl Proxying {
         let until_stopped = middleware::from_fn(move |request, next| until_stopped(held.clone(), request, next));
         let published = proxy.feed().clone();
         let leads: Leads = Arc::new(move |host: &str| {
-            published.private(host).map(|r| Upstream { workspace_uid: r.workspace_uid, address: r.upstream })
+            let route = published.private(host)?;
+            let tls = route.protocol == Protocol::Https;
+            Some(Upstream { workspace_uid: route.workspace_uid, address: route.upstream, tls })
         });
         let own = proxy.feed().router().merge(gate::router(web.clone())).layer(until_stopped);
         let routes = by_upgrade(own, sockets::router(web, leads));

@@ -12,6 +12,7 @@
 use super::dynamic::CertificateFiles;
 use super::render::{Certificate, RenderSettings, Rendered, render_below};
 use super::types::{RouteEntry, RouteTable};
+use crate::resource::common::Visibility;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::connect_info::{ConnectInfo, Connected};
@@ -21,6 +22,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::IncomingStream;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
@@ -114,6 +116,13 @@ impl Feed {
         let mut of_host = table.0.values().filter(|entry| entry.host == host);
         let (only, another) = (of_host.next()?, of_host.next());
         (another.is_none() && only.is_carried()).then(|| only.clone())
+    }
+
+    /// Whether a public route leads to an address, as it was published last.
+    pub fn is_public(&self, upstream: SocketAddr) -> bool {
+        let table = lock(&self.state).table.clone();
+        let is_it = |entry: &RouteEntry| entry.upstream == upstream && entry.visibility == Visibility::Public;
+        table.is_some_and(|table| table.0.values().any(is_it))
     }
 
     /// Sets the domain below which hosts without a route lead to the control plane. The same one changes nothing.

@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod certificate;
+mod cut;
 pub mod dynamic;
 pub mod fake;
 pub mod fake_traefik;
@@ -49,6 +50,14 @@ pub trait Proxy: Send + Sync + 'static {
     async fn live(&self) -> Result<LiveRoutes, ProxyError>;
     /// Waits until the proxy holds what was published last, at most `patience`, then answers as [`Proxy::live`].
     async fn wait_live(&self, patience: Duration) -> Result<LiveRoutes, ProxyError>;
+    /// Ends connections that stand open to these addresses, for what was public there is not any more. Where nothing is open there is
+    /// nothing to do.
+    ///
+    /// # Errors
+    /// Says which go on, why, and what can be done.
+    async fn end_connections(&self, _upstreams: &[SocketAddr]) -> Result<(), String> {
+        Ok(())
+    }
     /// Whether an address takes connections from where the proxy is: on this machine.
     async fn reaches(&self, upstream: SocketAddr) -> io::Result<()> {
         tokio::net::TcpStream::connect(upstream).await.map(drop)

@@ -234,7 +234,10 @@ fn what_is_to_be_upgraded_on_private_hosts_goes_through_the_control_plane() {
     let rendered = render(&RouteTable(routes.into_iter().chain([open.clone(), secure]).collect()), &settings());
     let http = rendered.configuration.http.unwrap();
     let router = &http.routers[SOCKETS];
-    assert_eq!(router.rule, "HeaderRegexp(`Upgrade`, `.`) && (Host(`a.example.com`) || Host(`b.example.com`))");
+    assert_eq!(
+        router.rule,
+        "HeaderRegexp(`Upgrade`, `.`) && (Host(`a.example.com`) || Host(`b.example.com`) || Host(`d.example.com`))"
+    );
     assert!(router.priority > PRIORITY);
     assert_eq!(http.services[SOCKETS].load_balancer.servers[0].url, "http://127.0.0.1:8081");
     let rendered = render(&RouteTable([open].into()), &settings());

@@ -7,6 +7,7 @@
 
 use super::api::{HttpApi, TraefikApi};
 use super::certificate::self_signed;
+use super::cut;
 use super::dynamic::Middleware;
 use super::feed::{Feed, Pace};
 use super::live::{RawData, compare};
@@ -32,6 +33,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 /// After this long it is not about to, and the pauses grow.
 const SOON: Duration = Duration::from_millis(250);
 const LONGEST_LATE_PAUSE: Duration = Duration::from_secs(1);
+
+/// After this long, connections are looked for once more that began while Traefik took up a change.
+const STRAGGLERS: Duration = Duration::from_secs(1);
 
 /// A Traefik, ours or not, whose HTTP provider polls our feed.
 pub struct TraefikProxy {
@@ -177,6 +181,17 @@ impl Proxy for TraefikProxy {
 
     fn serve_below(&self, domain: &str) {
         self.feed.serve_below(domain);
+    }
+
+    async fn end_connections(&self, upstreams: &[SocketAddr]) -> Result<(), String> {
+        let (feed, mut again) = (Arc::clone(&self.feed), upstreams.to_vec());
+        tokio::spawn(async move {
+            // A request that was let through before may have been on its way; what goes on has been told of.
+            sleep(STRAGGLERS).await;
+            again.retain(|upstream| !feed.is_public(*upstream));
+            let _ = cut::end(&again).await;
+        });
+        cut::end(upstreams).await
     }
 
     async fn reaches(&self, upstream: SocketAddr) -> io::Result<()> {

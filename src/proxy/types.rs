@@ -22,7 +22,7 @@ pub struct RouteEntry {
 impl RouteEntry {
     /// Whether its upgraded connections go through the control plane, which ends them when the right to them ends.
     pub fn is_carried(&self) -> bool {
-        self.visibility == Visibility::Private && self.protocol == Protocol::Http
+        self.visibility == Visibility::Private && self.protocol != Protocol::Tcp
     }
 }
 

@@ -157,10 +157,12 @@ pub(super) fn failed(error: &dyn std::fmt::Display) -> Response {
 /// Whether somebody may open the pages of a private workspace.
 pub(super) async fn may_open(web: &Web, user: &str, uid: &str) -> Result<bool, StoreError> {
     let at = web.directory.ask(|records| records.workspace(uid).map(|(project, name)| (project.to_owned(), name.to_owned())));
-    let Some((project, name)) = at.await? else { return Ok(false) };
+    let at = at.await?;
+    // One that is not there is judged, too, so that nobody tells by the time which it is.
+    let (is_there, (project, name)) = (at.is_some(), at.unwrap_or_default());
     let (namespace, name) = (Some(project.as_str()), Some(name.as_str()));
     let action = Action { verb: "get", group: GROUP, resource: "workspaces", subresource: "web", namespace, name };
-    Ok(matches!(web.directory.judge(&Identity::person(user), &action, false).await?, (Decision::Allow(_), _)))
+    Ok(is_there & matches!(web.directory.judge(&Identity::person(user), &action, false).await?, (Decision::Allow(_), _)))
 }
 
 /// The proxy takes these headers over, and lets the request through. Of who comes by a share link there is nothing to say.

@@ -15,6 +15,7 @@ mod setup;
 mod shares;
 mod signing;
 pub mod sockets;
+mod unverified;
 mod welcome;
 
 pub use accounts::Accounts;

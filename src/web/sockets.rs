@@ -9,7 +9,7 @@
 
 use super::cookies::Cookies;
 use super::gate::{Asked, ELSEWHERE, Opens, canonical, failed, from_elsewhere, lets_in};
-use super::{Web, pages};
+use super::{Web, pages, unverified};
 use crate::store::StoreError;
 use axum::Router;
 use axum::body::Body;
@@ -21,8 +21,8 @@ use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
+use tower::Service;
 
 /// How often it is looked whether the session is still there; changes of records are heard of at once.
 const LOOK: Duration = Duration::from_secs(2);
@@ -38,6 +38,8 @@ pub struct Upstream {
     pub workspace_uid: String,
     /// Address of the service.
     pub address: SocketAddr,
+    /// It speaks TLS, by a certificate of its own.
+    pub tls: bool,
 }
 
 /// Says where a private host leads, as the proxy was told.
@@ -140,8 +142,10 @@ type Broken = Box<dyn std::error::Error + Send + Sync>;
 
 /// Asks the workspace as the browser did; where both agree to speak otherwise, carries what they say.
 async fn relay(sockets: Sockets, mut request: Request, right: Right, cookies: &Cookies) -> Result<Response, Broken> {
-    let stream = timeout(PATIENCE, TcpStream::connect(right.upstream.address)).await??;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let scheme = if right.upstream.tls { "https" } else { "http" };
+    let stream =
+        timeout(PATIENCE, unverified::connector().call(format!("{scheme}://{}", right.upstream.address).parse()?)).await??;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
     tokio::spawn(connection.with_upgrades());
     let browser = hyper::upgrade::on(&mut request);
     let mut answer = timeout(PATIENCE, sender.send_request(forwarded(request, right.user.as_deref(), cookies)?)).await??;

@@ -1,6 +1,7 @@
 //! The route loop: says of each route whether the proxy really serves it. The table itself is kept in one place,
 //! [`Table`], since a proxy takes all routes at once.
 
+mod closing;
 mod table;
 
 pub use table::Table;

@@ -1,8 +1,10 @@
 //! The one route table: made from the records and from what was seen running, told to the proxy as a whole, and
 //! compared with what the proxy says it holds.
 
+use super::closing::Closing;
 use crate::controllers::caches::InOrder;
 use crate::controllers::context::Context;
+use crate::controllers::events;
 use crate::proxy::{LiveRoutes, ProxyError, RouteEntry, RouteTable};
 use crate::resource::{Route, Workspace};
 use kube::ResourceExt;
@@ -97,10 +99,13 @@ impl Table {
     async fn follow(&self) {
         let mut told = self.wanted();
         self.ctx.proxy.publish(&told);
-        let mut look = FIRST_LOOK;
+        let (mut look, mut closing) = (FIRST_LOOK, Closing::default());
         loop {
-            let (live, woken) = self.ask(&mut told, look.min(SLOWEST)).await;
+            let (live, woken) = self.ask(&mut told, &mut closing, look.min(SLOWEST)).await;
             let settled = self.compare(&told, &live);
+            if let Ok(live) = &live {
+                self.close(closing.taken(&told, live));
+            }
             look = if settled { AT_REST } else { (look * 2).min(SLOWEST) };
             if !woken && tokio::time::timeout(look, self.ctx.triggers.route_table.notified()).await.is_ok() {
                 tokio::time::sleep(GATHER).await;
@@ -108,6 +113,7 @@ impl Table {
             let wanted = self.wanted();
             if told != wanted {
                 self.ctx.proxy.publish(&wanted);
+                closing.note(&told, &wanted);
                 look = FIRST_LOOK;
                 told = wanted;
             }
@@ -117,7 +123,12 @@ impl Table {
     /// Asks the proxy what it serves, as soon as it serves what it was told. What was told and is no longer true is
     /// taken back meanwhile: the address may be another container's any moment, and the proxy may take its time. What is
     /// only new waits (`true`: there may be some), so that changes without end do not put off the answer without end.
-    async fn ask(&self, told: &mut RouteTable, patience: Duration) -> (Result<LiveRoutes, ProxyError>, bool) {
+    async fn ask(
+        &self,
+        told: &mut RouteTable,
+        closing: &mut Closing,
+        patience: Duration,
+    ) -> (Result<LiveRoutes, ProxyError>, bool) {
         let mut answer = self.ctx.proxy.wait_live(patience);
         let mut woken = false;
         loop {
@@ -129,11 +140,29 @@ impl Table {
                     let wanted = self.wanted();
                     if takes_back(told, &wanted) {
                         self.ctx.proxy.publish(&wanted);
+                        closing.note(told, &wanted);
                         *told = wanted;
                     }
                 }
             }
         }
+    }
+
+    /// Ends what was opened at addresses that are public no more, now that the proxy lets nobody through unasked. Where that cannot
+    /// be done, it is said of the route.
+    fn close(&self, closed: BTreeMap<SocketAddr, String>) {
+        if closed.is_empty() {
+            return;
+        }
+        let ctx = self.ctx.clone();
+        tokio::spawn(async move {
+            let upstreams: Vec<SocketAddr> = closed.keys().copied().collect();
+            let Err(why) = ctx.proxy.end_connections(&upstreams).await else { return };
+            tracing::warn!(why, "connections that were opened while a workspace was public may go on");
+            for route in ctx.caches.routes.in_order(|route| closed.values().any(|uid| route.uid().as_deref() == Some(uid))) {
+                events::tell(&ctx.frame, &*route, true, "ConnectionsGoOn", format!("opened while it was public: {why}"));
+            }
+        });
     }
 
     /// The table as records and running containers have it. The proxy is told the domain beside it, which can change, too.

@@ -9,6 +9,7 @@ mod panel;
 mod roles;
 mod shares;
 mod sign_in;
+mod times;
 mod watching;
 
 use crate::support::api::{Api, GROUP, record};

@@ -18,10 +18,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 const PASSWORDS: [&str; 2] = ["correct horse battery", "another horse battery"];
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A service that says what it was sent, and then everything again that it is told.
-async fn ground(world: &World<'_>) {
+pub async fn ground(world: &World<'_>) {
     world.create(records::settings(crate::support::dockerd::TINY)).await;
     world.create(records::server("local", &world.daemon.socket())).await;
     let mut template = records::template("echo");
@@ -45,11 +45,11 @@ nc -ll -p 8080 -e sh /tmp/echo & wait"#;
 }
 
 /// A connection that was upgraded, as its browser has it.
-struct Socket(TcpStream);
+pub struct Socket(TcpStream);
 
 impl Socket {
     /// What it is answered with, and the connection where that is 101.
-    async fn open(world: &World<'_>, browser: &Browser, host: &str) -> (u16, String, Self) {
+    pub async fn open(world: &World<'_>, browser: &Browser, host: &str) -> (u16, String, Self) {
         Self::open_from(world, browser, host, "").await
     }
 
@@ -76,7 +76,7 @@ impl Socket {
     }
 
     /// What is said up to and with this ending.
-    async fn until(&mut self, ending: &str) -> String {
+    pub async fn until(&mut self, ending: &str) -> String {
         let mut said = Vec::new();
         let read = async {
             while !said.ends_with(ending.as_bytes()) {
@@ -90,12 +90,12 @@ impl Socket {
         String::from_utf8_lossy(&said).into_owned()
     }
 
-    async fn echoes(&mut self, word: &str) -> bool {
+    pub async fn echoes(&mut self, word: &str) -> bool {
         self.0.write_all(format!("{word}\n").as_bytes()).await.is_ok() && self.until("\n").await == format!("{word}\n")
     }
 
     /// Waits until it is cut.
-    async fn end(&mut self) {
+    pub async fn end(&mut self) {
         let mut rest = [0; 64];
         let ended = async { while self.0.read(&mut rest).await.is_ok_and(|n| n > 0) {} };
         timeout(PATIENCE, ended).await.expect("the connection is cut");
@@ -187,10 +187,22 @@ impl Trial<'_, '_> {
     }
 }
 
-async fn request_as(world: &World<'_>, browser: &Browser, host: &str) -> u16 {
+pub async fn request_as(world: &World<'_>, browser: &Browser, host: &str) -> u16 {
     let jar = browser.jar.get(host).into_iter().flatten();
     let cookies: Vec<String> = jar.map(|(name, value)| format!("{name}={value}")).collect();
     request(world.web, host, "/", &[("Cookie", &cookies.join("; "))]).await.0
+}
+
+/// How often each way is tried.
+pub fn trials() -> usize {
+    std::env::var("DEVSANCTUM_TRIALS").map_or(3, |n| n.parse().unwrap())
+}
+
+/// Tells the slowest.
+pub fn told(way: &str, requests: &[Duration], connections: &[Duration]) {
+    let slowest = |all: &[Duration]| all.iter().max().copied().unwrap_or_default();
+    let (trials, requests, connections) = (requests.len(), slowest(requests), slowest(connections));
+    println!("revoked: {way}: {trials} trials, requests {requests:?}, connections {connections:?}");
 }
 
 #[test]
@@ -245,7 +257,7 @@ fn what_is_taken_away_is_taken_at_once() {
             assert_eq!((plain, upgraded), codes, "{origin}");
         }
 
-        let trials: usize = std::env::var("DEVSANCTUM_TRIALS").map_or(3, |n| n.parse().unwrap());
+        let trials = trials();
         for way in [
             "signed out",
             "signed out by an administrator",
@@ -265,12 +277,7 @@ fn what_is_taken_away_is_taken_at_once() {
                     _ => {}
                 }
             }
-            let slowest = |all: &[Duration]| all.iter().max().copied().unwrap_or_default();
-            println!(
-                "revoked: {way}: {trials} trials, requests {:?}, connections {:?}",
-                slowest(&requests),
-                slowest(&connections)
-            );
+            told(way, &requests, &connections);
         }
         // One that is not of this workspace any more: it is gone.
         assert_eq!(ada.open(&trial.url()).await.code, 200);

@@ -1,0 +1,88 @@
+//! Addresses that were public and are not any more: what was opened there is to end. Pure.
+
+use crate::proxy::{LiveRoutes, RouteTable};
+use crate::resource::common::Visibility;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// Those whose end the proxy has not taken up yet, with the uid of the route that led there.
+#[derive(Debug, Default)]
+pub struct Closing(BTreeMap<SocketAddr, String>);
+
+fn public(table: &RouteTable) -> impl Iterator<Item = (SocketAddr, &String)> {
+    table.0.iter().filter(|(_, entry)| entry.visibility == Visibility::Public).map(|(uid, entry)| (entry.upstream, uid))
+}
+
+impl Closing {
+    /// Notes what is closed by another table. What is public again is not.
+    pub fn note(&mut self, before: &RouteTable, now: &RouteTable) {
+        self.0.extend(public(before).map(|(upstream, uid)| (upstream, uid.clone())));
+        for (upstream, _) in public(now) {
+            self.0.remove(&upstream);
+        }
+    }
+
+    /// Takes those whose route the proxy holds as it was told now, or no longer holds.
+    pub fn taken(&mut self, told: &RouteTable, live: &LiveRoutes) -> BTreeMap<SocketAddr, String> {
+        let is_taken = |uid: &String| match (told.0.get(uid), live.0.get(uid)) {
+            (Some(_), Some(held)) => held.current,
+            // Refused ones are in the answer and not held.
+            (_, held) => held.is_none_or(|held| !held.error.is_empty()),
+        };
+        self.0.extract_if(.., |_, uid| is_taken(uid)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::{LiveRoute, RouteEntry};
+    use crate::resource::common::Protocol;
+
+    fn table(entries: &[(&str, u8, Visibility)]) -> RouteTable {
+        let entry = |(uid, last, visibility): &(&str, u8, Visibility)| {
+            let (host, upstream) = (format!("{uid}.localhost"), ([10, 0, 0, *last], 80).into());
+            let entry =
+                RouteEntry { host, upstream, protocol: Protocol::Http, visibility: *visibility, workspace_uid: "w".into() };
+            ((*uid).to_owned(), entry)
+        };
+        RouteTable(entries.iter().map(entry).collect())
+    }
+
+    fn live(all: &[(&str, bool)]) -> LiveRoutes {
+        LiveRoutes(
+            all.iter().map(|(uid, current)| ((*uid).to_owned(), LiveRoute { current: *current, error: String::new() })).collect(),
+        )
+    }
+
+    #[test]
+    fn what_was_public_closes_once_the_proxy_has_taken_up_that_it_is_not() {
+        use Visibility::{Private, Public};
+        let open = table(&[("a", 1, Public), ("b", 2, Public), ("c", 3, Private)]);
+        let one = |last: u8, uid: &str| BTreeMap::from([(SocketAddr::from(([10, 0, 0, last], 80)), uid.to_owned())]);
+        for (now, held, closed) in [
+            (
+                table(&[("a", 1, Private), ("b", 2, Public), ("c", 3, Private)]),
+                live(&[("a", true), ("b", true), ("c", true)]),
+                one(1, "a"),
+            ),
+            // It leads elsewhere.
+            (table(&[("a", 9, Public), ("b", 2, Public)]), live(&[("a", true), ("b", true)]), one(1, "a")),
+            // It is gone.
+            (table(&[("b", 2, Public)]), live(&[("b", true)]), one(1, "a")),
+            // Another public route leads there.
+            (table(&[("a", 1, Private), ("b", 2, Public), ("d", 1, Public)]), live(&[("a", true), ("b", true)]), BTreeMap::new()),
+        ] {
+            let mut closing = Closing::default();
+            closing.note(&open, &now);
+            assert_eq!(closing.taken(&now, &live(&[("a", false), ("b", true)])), BTreeMap::new(), "not yet");
+            assert_eq!(closing.taken(&now, &held), closed);
+            assert_eq!(closing.taken(&now, &held), BTreeMap::new(), "once");
+        }
+        let mut closing = Closing::default();
+        let shut = table(&[("a", 1, Private), ("b", 2, Public)]);
+        closing.note(&open, &shut);
+        closing.note(&shut, &open);
+        assert_eq!(closing.taken(&open, &live(&[("a", true), ("b", true)])), BTreeMap::new(), "it is public again");
+    }
+}

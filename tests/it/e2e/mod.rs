@@ -30,6 +30,7 @@ mod repositories;
 mod resting;
 mod restored;
 mod revoked;
+mod revoked_open;
 mod services;
 mod shares;
 mod sidecars;

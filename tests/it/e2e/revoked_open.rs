@@ -40,6 +40,20 @@ async fn answers(world: &World<'_>, host: &str, wanted: u16) {
     .await;
 }
 
+/// A connection to what is public, as soon as it is.
+async fn opened(world: &World<'_>, browser: &Browser, host: &str) -> Socket {
+    let mut socket = None;
+    until("a connection", PATIENCE, async || match Socket::open(world, browser, host).await {
+        (101, _, open) => {
+            socket = Some(open);
+            Ok(())
+        }
+        (code, ..) => Err(code.to_string()),
+    })
+    .await;
+    socket.unwrap()
+}
+
 /// How long requests, and a connection that stands open, go on from now.
 async fn goes_on(world: &World<'_>, browser: &Browser, host: &str, socket: &mut Socket, begun: Instant) -> (Duration, Duration) {
     let requests = async {
@@ -88,8 +102,8 @@ fn what_was_opened_while_a_workspace_was_public_ends_when_it_turns_private() {
         let anybody = Browser::new(world.web);
         let (mut requests, mut connections) = (Vec::new(), Vec::new());
         for _ in 0..trials() {
-            let (code, _, mut socket) = Socket::open(&world, &anybody, &host).await;
-            assert!(code == 101 && socket.echoes("hello").await, "{code}");
+            let mut socket = opened(&world, &anybody, &host).await;
+            assert!(socket.echoes("hello").await);
             let begun = Instant::now();
             world.merge("w0", json!({"spec": {"visibility": "PRIVATE"}})).await;
             let (request, connection) = goes_on(&world, &anybody, &host, &mut socket, begun).await;
@@ -100,7 +114,7 @@ fn what_was_opened_while_a_workspace_was_public_ends_when_it_turns_private() {
         }
         told("turned private", &requests, &connections);
         // Nobody had to be told that something could not be done; and what stays public is not touched.
-        let (_, _, mut socket) = Socket::open(&world, &anybody, &host).await;
+        let mut socket = opened(&world, &anybody, &host).await;
         world.merge("w0", json!({"metadata": {"labels": {"some": "thing"}}})).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert!(socket.echoes("still there").await);
@@ -201,8 +215,8 @@ fn connections_of_a_service_with_tls_go_through_the_gate_and_are_cut() {
 
         let (code, _, _) = Socket::open(&world, &Browser::new(world.web), &host).await;
         assert_eq!(code, 401, "nobody is let through");
-        let opened = ada.open(&url).await;
-        assert_eq!((opened.code, opened.body.as_str()), (200, "yes"));
+        let page = ada.open(&url).await;
+        assert_eq!((page.code, page.body.as_str()), (200, "yes"));
         let (code, seen, mut socket) = Socket::open(&world, &ada, &host).await;
         assert_eq!((code, seen.as_str()), (101, "cookie: own=1|x-ds-user: ada\n"));
         assert!(socket.echoes("hello").await && socket.echoes(&"x".repeat(100_000)).await);
@@ -214,8 +228,8 @@ fn connections_of_a_service_with_tls_go_through_the_gate_and_are_cut() {
         // And what was opened while it was public ends as with any other.
         world.merge("w0", json!({"spec": {"visibility": "PUBLIC"}})).await;
         answers(&world, &host, 200).await;
-        let (code, _, mut socket) = Socket::open(&world, &Browser::new(world.web), &host).await;
-        assert!(code == 101 && socket.echoes("hello").await, "{code}");
+        let mut socket = opened(&world, &Browser::new(world.web), &host).await;
+        assert!(socket.echoes("hello").await);
         world.merge("w0", json!({"spec": {"visibility": "PRIVATE"}})).await;
         socket.end().await;
     });

@@ -1,6 +1,6 @@
 //! The way to Traefik's API.
 
-use super::async_trait;
+use super::{async_trait, cut};
 use bytes::Bytes;
 use std::io;
 use std::net::SocketAddr;
@@ -19,6 +19,10 @@ pub trait TraefikApi: Send + Sync + 'static {
     /// Whether an address takes connections from where Traefik is.
     async fn reaches(&self, upstream: SocketAddr) -> io::Result<()> {
         tokio::net::TcpStream::connect(upstream).await.map(drop)
+    }
+    /// Ends what stands open from where Traefik is to these addresses; an error says what goes on, why, and what can be done.
+    async fn end_connections(&self, upstreams: &[SocketAddr]) -> Result<(), String> {
+        cut::end(upstreams).await
     }
 }
 

@@ -7,7 +7,6 @@
 
 use super::api::{HttpApi, TraefikApi};
 use super::certificate::self_signed;
-use super::cut;
 use super::dynamic::Middleware;
 use super::feed::{Feed, Pace};
 use super::live::{RawData, compare};
@@ -184,14 +183,14 @@ impl Proxy for TraefikProxy {
     }
 
     async fn end_connections(&self, upstreams: &[SocketAddr]) -> Result<(), String> {
-        let (feed, mut again) = (Arc::clone(&self.feed), upstreams.to_vec());
+        let (feed, api, mut again) = (Arc::clone(&self.feed), Arc::clone(&self.api), upstreams.to_vec());
         tokio::spawn(async move {
             // A request that was let through before may have been on its way; what goes on has been told of.
             sleep(STRAGGLERS).await;
             again.retain(|upstream| !feed.is_public(*upstream));
-            let _ = cut::end(&again).await;
+            let _ = api.end_connections(&again).await;
         });
-        cut::end(upstreams).await
+        self.api.end_connections(upstreams).await
     }
 
     async fn reaches(&self, upstream: SocketAddr) -> io::Result<()> {

@@ -226,6 +226,10 @@ impl TraefikApi for FakeTraefik {
     async fn reaches(&self, _: SocketAddr) -> io::Result<()> {
         Ok(())
     }
+
+    async fn end_connections(&self, _: &[SocketAddr]) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Where polling stands.

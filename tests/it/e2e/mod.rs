@@ -3,6 +3,7 @@
 mod arrival;
 mod built;
 mod canary;
+mod canary_all;
 mod crash;
 mod daemons;
 mod deletion;

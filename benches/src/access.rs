@@ -116,7 +116,7 @@ async fn hidden(count: usize) {
     let system = System::start(dir.path()).await;
     system.apply(&records::ground(false));
     let stranger = record("User", "stranger", json!({"email": "stranger@example.com"}));
-    let mut private = record("Project", "private", json!({"owner": "admin", "template": "plain"}));
+    let mut private = record("Project", "private", json!({"owner": "ada", "template": "plain"}));
     private["spec"]["visibility"] = json!("PRIVATE");
     system.apply(&[stranger, private]);
     let mut wire = system.target.connect().await.unwrap();

@@ -23,8 +23,7 @@ fn compare(what: &str, hidden: Vec<Duration>, missing: Vec<Duration>) {
 
 #[tokio::test]
 async fn what_is_hidden_takes_no_longer_than_what_is_not_there() {
-    let town = Town::new().await;
-    for (what, hidden, missing) in [
+    let kinds = [
         ("a workspace", "namespaces/team/workspaces/of-owner", "namespaces/teax/workspaces/of-owner"),
         ("a private one in a public project", "namespaces/open/workspaces/hidden", "namespaces/open/workspaces/hiddex"),
         ("a project", "projects/team", "projects/teax"),
@@ -33,7 +32,13 @@ async fn what_is_hidden_takes_no_longer_than_what_is_not_there() {
         ("a group", "groups/devs", "groups/devx"),
         ("a user", "users/owner", "users/ownex"),
         ("a server", "dockerservers/for-others", "dockerservers/for-otherx"),
-    ] {
+    ];
+    let mut town = Town::new().await;
+    for (number, (what, hidden, missing)) in kinds.into_iter().enumerate() {
+        // More than two thousand requests at once nobody has.
+        if number % 2 == 1 {
+            town = Town::new().await;
+        }
         let (mut of_hidden, mut of_missing) = (Vec::new(), Vec::new());
         for turn in 0..PAIRS * 2 {
             // By turns which is first: whoever is second may find things warm.

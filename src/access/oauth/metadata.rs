@@ -140,3 +140,64 @@ impl Discovered {
         keys.verify(token, expected)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Asking, GOOGLE};
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// As https://accounts.google.com/.well-known/openid-configuration has it, as far as it is read here.
+    fn googles() -> Metadata {
+        let says = json!({
+            "issuer": GOOGLE,
+            "authorization_endpoint": "https://accounts.google.com/o/oauth2/v2/auth",
+            "token_endpoint": "https://oauth2.googleapis.com/token",
+            "userinfo_endpoint": "https://openidconnect.googleapis.com/v1/userinfo",
+            "jwks_uri": "https://www.googleapis.com/oauth2/v3/certs",
+            "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
+        });
+        serde_json::from_value(says).unwrap()
+    }
+
+    #[tokio::test]
+    async fn google_is_asked_at_its_own_issuer_as_any_provider_of_openid_connect() {
+        let discovered = Discovered::default();
+        let known = Known { metadata: googles(), keys: None, at: Instant::now() };
+        discovered.known(|all| all.insert(GOOGLE.to_owned(), known));
+        let google = json!({"name": "google", "type": "GOOGLE", "clientId": "ds.apps.googleusercontent.com", "clientSecret": {"name": "google"}});
+        let provider = serde_json::from_value(google).unwrap();
+        let redirect = "https://panel.example.com/sign-in/google/callback".to_owned();
+        let asking = Asking { provider: &provider, secret: "hush".into(), redirect: redirect.clone(), discovered: &discovered };
+        let (url, attempt) = asking.begin("the-state").await.unwrap();
+        let (at, query) = url.split_once('?').unwrap();
+        assert_eq!(at, "https://accounts.google.com/o/oauth2/v2/auth");
+        let asked: HashMap<String, String> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let said = |name: &str| asked.get(name).map_or("", String::as_str);
+        assert_eq!((said("client_id"), said("redirect_uri")), ("ds.apps.googleusercontent.com", redirect.as_str()));
+        assert_eq!((said("response_type"), said("state")), ("code", "the-state"));
+        assert_eq!((said("scope"), said("code_challenge_method")), ("openid email profile", "S256"));
+        assert_eq!(said("nonce"), attempt.nonce);
+        assert!(said("code_challenge").len() == 43 && asked.len() == 8, "nothing else is asked, no hosted domain either: {url}");
+        assert!(!url.contains("hush") && !url.contains(&attempt.verifier));
+    }
+
+    #[tokio::test]
+    async fn who_google_says_it_is_is_known_by_its_subject_and_has_an_address_only_if_that_is_verified() {
+        let claims = |verified: Value| {
+            let claims = json!({"sub": "110169484474386276334", "aud": "ds.apps.googleusercontent.com", "hd": "example.com",
+                "email": "ada@example.com", "email_verified": verified, "name": "Ada"});
+            serde_json::from_value::<Claims>(claims).unwrap()
+        };
+        // Google's ID tokens have the address: nobody is asked about it.
+        let fetcher = Fetcher::new(false);
+        for (verified, email) in [(json!(true), Some("ada@example.com")), (json!(false), None), (Value::Null, None)] {
+            let person = googles().person(&fetcher, claims(verified), "token").await.unwrap();
+            assert_eq!((person.issuer.as_str(), person.subject.as_str()), (GOOGLE, "110169484474386276334"));
+            assert_eq!((person.email.as_deref(), person.name.as_deref()), (email, Some("Ada")));
+        }
+        // An answer that is another's is not taken; Google does not say whose its are.
+        assert!(googles().check_issuer(None).is_ok() && googles().check_issuer(Some(GOOGLE)).is_ok());
+        assert!(googles().check_issuer(Some("https://accounts.example.com")).is_err());
+    }
+}

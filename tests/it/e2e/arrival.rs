@@ -74,7 +74,7 @@ fn signed_in_as(answer: &Answer, name: &str) {
 
 #[test]
 fn people_come_by_mail() {
-    in_world(async |world| {
+    in_world(async |mut world| {
         world.create(record("Template", "plain", json!({"base": "node:22"}))).await;
         let _root = ground(&world).await;
         let (server, home) = (MailServer::start(), format!("{}/", panel(&world)));
@@ -122,6 +122,7 @@ fn people_come_by_mail() {
         forgotten(&world, &server).await;
         asked_for(&world, &server).await;
         refused_at_once(&world).await;
+        trusted(&mut world, &server).await;
     });
 }
 
@@ -194,13 +195,34 @@ async fn asked_for(world: &World<'_>, server: &MailServer) {
     set(world, json!({"registration": "INVITATION"})).await;
 }
 
+/// Has a mail sent to see what comes of it.
+async fn test_mail(world: &World<'_>, to: &str) -> kube::Result<Value> {
+    let body = json!({"to": to}).to_string().into_bytes();
+    let asked = http::Request::post("/devsanctum/mail").header("content-type", "application/json").body(body).unwrap();
+    world.client.request::<Value>(asked).await
+}
+
+/// Where the machine trusts mail servers' certificates, mail goes over STARTTLS to the one that is whose it says, and to no other.
+async fn trusted(world: &mut World<'_>, other: &MailServer) {
+    let own = MailServer::known_as("127.0.0.1");
+    let both = tempfile::NamedTempFile::new().unwrap();
+    let certificates = [own.certificate(), other.certificate()].map(|file| std::fs::read_to_string(file).unwrap());
+    std::fs::write(both.path(), certificates.concat()).unwrap();
+    world.kill();
+    world.launch_with(&[], &[("SSL_CERT_FILE", both.path().display().to_string())]);
+    world.ready().await;
+    let before = other.mails("ada@example.com").len();
+    let refused = test_mail(world, "ada@example.com").await.unwrap_err().to_string();
+    assert!(refused.contains("certificate"), "localhost's is not 127.0.0.1's: {refused}");
+    assert_eq!(other.mails("ada@example.com").len(), before);
+    set(world, json!({"mail": {"port": own.port, "security": "STARTTLS"}})).await;
+    assert_eq!(test_mail(world, "ada@example.com").await.unwrap()["to"], "ada@example.com");
+    assert_eq!(own.mails("ada@example.com").len(), 1);
+}
+
 /// A mail server that cannot be believed is not given a password.
 async fn refused_at_once(world: &World<'_>) {
-    let ask = async |to: &str| {
-        let body = json!({"to": to}).to_string().into_bytes();
-        let asked = http::Request::post("/devsanctum/mail").header("content-type", "application/json").body(body).unwrap();
-        world.client.request::<Value>(asked).await
-    };
+    let ask = async |to: &str| test_mail(world, to).await;
     assert_eq!(ask("ada@example.com").await.unwrap()["to"], "ada@example.com");
     assert!(ask("refused@example.com").await.unwrap_err().to_string().contains("there is nobody of that name"));
     set(world, json!({"mail": {"security": "STARTTLS"}})).await;

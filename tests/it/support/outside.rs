@@ -44,8 +44,13 @@ pub struct MailServer {
 
 impl MailServer {
     pub fn start() -> Self {
+        Self::known_as("localhost")
+    }
+
+    /// With a certificate of this name or address.
+    pub fn known_as(name: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let certificate = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+        let certificate = rcgen::generate_simple_self_signed([name.into()]).unwrap();
         let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
         std::fs::write(&cert, certificate.cert.pem()).unwrap();
         std::fs::write(&key, certificate.signing_key.serialize_pem()).unwrap();
@@ -54,6 +59,11 @@ impl MailServer {
         command.env("PYTHONPATH", root().join("target/tools/smtp"));
         let (running, port) = start(command);
         Self { _running: running, folder, port: port.parse().unwrap() }
+    }
+
+    /// Its certificate.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.path().join("cert.pem")
     }
 
     fn files(folder: &Path, to: &str) -> Vec<PathBuf> {

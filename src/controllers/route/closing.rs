@@ -22,13 +22,9 @@ impl Closing {
         }
     }
 
-    /// Takes those whose route the proxy holds as it was told now, or no longer holds.
-    pub fn taken(&mut self, told: &RouteTable, live: &LiveRoutes) -> BTreeMap<SocketAddr, String> {
-        let is_taken = |uid: &String| match (told.0.get(uid), live.0.get(uid)) {
-            (Some(_), Some(held)) => held.current,
-            // Refused ones are in the answer and not held.
-            (_, held) => held.is_none_or(|held| !held.error.is_empty()),
-        };
+    /// Takes those whose route the proxy holds as it was told last, or does not serve: it holds none, or says what is wrong with it.
+    pub fn taken(&mut self, live: &LiveRoutes) -> BTreeMap<SocketAddr, String> {
+        let is_taken = |uid: &String| live.0.get(uid).is_none_or(|held| held.current || !held.error.is_empty());
         self.0.extract_if(.., |_, uid| is_taken(uid)).collect()
     }
 }
@@ -75,14 +71,19 @@ mod tests {
         ] {
             let mut closing = Closing::default();
             closing.note(&open, &now);
-            assert_eq!(closing.taken(&now, &live(&[("a", false), ("b", true)])), BTreeMap::new(), "not yet");
-            assert_eq!(closing.taken(&now, &held), closed);
-            assert_eq!(closing.taken(&now, &held), BTreeMap::new(), "once");
+            assert_eq!(closing.taken(&live(&[("a", false), ("b", true)])), BTreeMap::new(), "not yet");
+            assert_eq!(closing.taken(&held), closed);
+            assert_eq!(closing.taken(&held), BTreeMap::new(), "once");
         }
+        // It is refused, and not served.
+        let mut closing = Closing::default();
+        closing.note(&open, &table(&[("a", 1, Private), ("b", 2, Public)]));
+        let refused = LiveRoute { current: false, error: "two routes claim the host".into() };
+        assert_eq!(closing.taken(&LiveRoutes([("a".to_owned(), refused)].into())), one(1, "a"));
         let mut closing = Closing::default();
         let shut = table(&[("a", 1, Private), ("b", 2, Public)]);
         closing.note(&open, &shut);
         closing.note(&shut, &open);
-        assert_eq!(closing.taken(&open, &live(&[("a", true), ("b", true)])), BTreeMap::new(), "it is public again");
+        assert_eq!(closing.taken(&live(&[("a", true), ("b", true)])), BTreeMap::new(), "it is public again");
     }
 }

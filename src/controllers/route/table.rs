@@ -104,7 +104,7 @@ impl Table {
             let (live, woken) = self.ask(&mut told, &mut closing, look.min(SLOWEST)).await;
             let settled = self.compare(&told, &live);
             if let Ok(live) = &live {
-                self.close(closing.taken(&told, live));
+                self.close(closing.taken(live));
             }
             look = if settled { AT_REST } else { (look * 2).min(SLOWEST) };
             if !woken && tokio::time::timeout(look, self.ctx.triggers.route_table.notified()).await.is_ok() {

@@ -124,8 +124,7 @@ mod tests {
             workspace_uid: "w".into(),
         };
         let gate_url = "http://127.0.0.1:1".into();
-        let settings =
-            RenderSettings { entry_points: vec!["web".into()], gate_url, tls: None, default_certificate: None, panel: None };
+        let settings = RenderSettings { entry_points: vec!["web".into()], gate_url, ..RenderSettings::default() };
         render(&RouteTable([("r".to_owned(), entry)].into()), &settings)
     }
 

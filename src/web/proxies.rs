@@ -65,7 +65,9 @@ mod tests {
 
     fn client(trusted: &[&str], lines: &[&str]) -> String {
         let mut headers = HeaderMap::new();
-        lines.iter().for_each(|line| drop(headers.append(FORWARDED_FOR, HeaderValue::from_str(line).unwrap())));
+        for line in lines {
+            headers.append(FORWARDED_FOR, HeaderValue::from_str(line).unwrap());
+        }
         let trusted = Trusted(trusted.iter().map(|net| net.parse().unwrap()).collect());
         trusted.client(&headers).map_or_else(String::new, |address| address.to_string())
     }

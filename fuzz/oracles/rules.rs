@@ -96,9 +96,9 @@ fn leads_to(http: &Http, name: &str, entry: &RouteEntry) {
     assert_eq!(gates, if entry.visibility == Visibility::Private { vec![due.as_str()] } else { vec![] });
 }
 
-/// What is to be upgraded goes through the control plane where the route is private and speaks HTTP, and nowhere else.
+/// What is to be upgraded goes through the control plane where the route is private, and nowhere else.
 fn upgraded(http: &Http, rules: &BTreeMap<&String, Rule>, entry: &RouteEntry) {
-    let carried = entry.visibility == Visibility::Private && entry.protocol == Protocol::Http;
+    let carried = entry.visibility == Visibility::Private;
     let takers: Vec<&String> = rules.iter().filter(|(_, rule)| rule.takes_upgrade(&entry.host, "/")).map(|(n, _)| *n).collect();
     let first = takers.iter().max_by_key(|name| http.routers[name.as_str()].priority).expect("its own router takes it");
     assert_eq!(*first == "sockets", carried, "{:?}: {takers:?}", entry.host);

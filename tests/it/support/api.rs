@@ -118,7 +118,7 @@ impl Api {
         let file = format!("sqlite://{}", self.dir.path().join("api.db").display());
         let url = self.database.as_ref().map_or(file, |database| database.url.clone());
         let mut conn = sqlx::AnyConnection::connect(&url).await.unwrap();
-        sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut conn).await.unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut conn).await.unwrap();
         conn.close().await.unwrap();
     }
 

@@ -34,7 +34,7 @@ pub async fn run(flags: Flags) {
         gate(flags.seconds.min(20)).await;
     }
     if wanted("hidden") {
-        hidden(flags.count.unwrap_or(3_000)).await;
+        hidden(flags.count.unwrap_or(1_000)).await;
     }
     if wanted("sign-in") {
         signing_in(flags.seconds.min(30)).await;
@@ -136,9 +136,15 @@ async fn hidden(count: usize) {
         for turn in 0..count {
             for second in [turn % 2 == 0, turn % 2 != 0] {
                 let (path, took) = if second { (&missing, &mut none) } else { (&there, &mut hidden) };
-                let begun = Instant::now();
-                let (code, _) = stranger.call("GET", path, "").await.unwrap();
-                took.push(ms(begun.elapsed()));
+                let (code, lasted) = loop {
+                    let begun = Instant::now();
+                    match stranger.call("GET", path, "").await.unwrap() {
+                        // Nobody may ask more often; who waits is not measured.
+                        (429, _) => tokio::time::sleep(Duration::from_millis(20)).await,
+                        (code, _) => break (code, begun.elapsed()),
+                    }
+                };
+                took.push(ms(lasted));
                 assert_eq!(code, 404, "{path}");
             }
         }

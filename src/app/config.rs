@@ -10,16 +10,16 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Where SSH listens, if it does.
+/// Where something listens, if it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ssh {
+pub enum Listen {
     /// Nowhere.
     Off,
     /// There.
     At(SocketAddr),
 }
 
-impl fmt::Display for Ssh {
+impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Off => f.write_str("off"),
@@ -28,7 +28,7 @@ impl fmt::Display for Ssh {
     }
 }
 
-impl FromStr for Ssh {
+impl FromStr for Listen {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -72,7 +72,7 @@ pub struct Config {
     pub panel: SocketAddr,
     /// Where SSH listens (`ssh WORKSPACE.PROJECT@HOST`); port 0 takes a free one, `off` leaves it out
     #[arg(long, env = "DEVSANCTUM_SSH", default_value = "127.0.0.1:2222", value_name = "ADDRESS|off")]
-    pub ssh: Ssh,
+    pub ssh: Listen,
     /// Where the managed Traefik's API listens, on loopback; port 0 takes the one used before, or a free one
     #[arg(long, env = "DEVSANCTUM_TRAEFIK_API", default_value = "127.0.0.1:0")]
     pub traefik_api: SocketAddr,

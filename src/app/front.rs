@@ -1,5 +1,6 @@
 //! How `--web` is reached: with which certificate, by which networks' proxies, and what else the managed Traefik is told.
 
+use super::config::Listen;
 use crate::api::certificate::Pair;
 use crate::proxy::{Certificate, CertificateFiles, Feed};
 use crate::web::PanelUrl;
@@ -9,7 +10,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,26 +18,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// What `--traefik-config` may set. All else is decided here: another entry point or provider could pass by the gate.
 const EXTRA: [&str; 5] = ["accessLog", "certificatesResolvers", "log", "metrics", "tracing"];
 const RESOLVERS: &str = "certificatesResolvers";
-
-/// Where plain HTTP is sent on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Redirect {
-    /// Nowhere.
-    Off,
-    /// What comes here.
-    At(SocketAddr),
-}
-
-impl FromStr for Redirect {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "off" => Ok(Self::Off),
-            address => address.parse().map(Self::At).map_err(|e| format!("{e}: must be ADDRESS:PORT or 'off'")),
-        }
-    }
-}
 
 /// Flags about the managed Traefik.
 #[derive(Args, Clone, Debug, Default)]
@@ -53,7 +33,7 @@ pub struct Front {
     pub web_resolver: Option<String>,
     /// Where plain HTTP is sent on to --web when that speaks TLS [default: port 80, when --web has port 443]
     #[arg(long, env = "DEVSANCTUM_WEB_REDIRECT", value_name = "ADDRESS|off", conflicts_with = "external_traefik")]
-    pub web_redirect: Option<Redirect>,
+    pub web_redirect: Option<Listen>,
     /// Proxies before --web whose X-Forwarded-* headers are believed, as networks: 10.0.0.0/8
     #[arg(long, env = "DEVSANCTUM_TRUSTED_PROXIES", value_name = "CIDR", value_delimiter = ',')]
     pub trusted_proxies: Vec<IpNet>,
@@ -112,8 +92,8 @@ impl Front {
     pub fn redirect(&self, web: SocketAddr) -> Option<SocketAddr> {
         match self.web_redirect {
             _ if !self.ends_tls() => None,
-            Some(Redirect::Off) => None,
-            Some(Redirect::At(address)) => Some(address),
+            Some(Listen::Off) => None,
+            Some(Listen::At(address)) => Some(address),
             None => (web.port() == 443).then_some(SocketAddr::new(web.ip(), 80)),
         }
     }
@@ -217,7 +197,7 @@ mod tests {
         assert_eq!(tls.redirect(other), None);
         assert_eq!(Front::default().redirect(usual), None);
         let with = |redirect| Front { web_redirect: Some(redirect), ..tls.clone() }.redirect(usual);
-        assert_eq!((with(Redirect::Off), with(Redirect::At(other))), (None, Some(other)));
+        assert_eq!((with(Listen::Off), with(Listen::At(other))), (None, Some(other)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The SSH gateway's place in this program: its address, its key, its API.
 
-use super::config::Ssh;
+use super::config::Listen;
 use super::{StateDir, in_state, listen};
 use crate::api::ApiState;
 use crate::api::streams::WorkspaceStreams;
@@ -37,8 +37,8 @@ pub struct Door {
 ///
 /// # Errors
 /// In words for people: what could not be had.
-pub fn open(at: Ssh, state: &StateDir) -> Result<Option<Door>, String> {
-    let Ssh::At(address) = at else { return Ok(None) };
+pub fn open(at: Listen, state: &StateDir) -> Result<Option<Door>, String> {
+    let Listen::At(address) = at else { return Ok(None) };
     let listener = listen(address, "--ssh (or --ssh off)")?;
     let seed = state.token(SEED).map_err(|e| in_state(state, SEED, &e))?;
     let seed: Option<[u8; 32]> = URL_SAFE_NO_PAD.decode(seed).ok().and_then(|bytes| bytes.try_into().ok());

@@ -4,8 +4,9 @@
 use super::gate::{host_of, panel, set_up};
 use super::records;
 use super::repositories::{condition, ground};
-use super::world::{World, in_world, until};
+use super::world::{World, on, until};
 use crate::support::browser::Browser;
+use crate::support::dockerd::{Dockerd, Options, TINY};
 use crate::support::git::GitHost;
 use crate::support::outside::{MailServer, link};
 use crate::support::{bare, devsanctum};
@@ -135,7 +136,7 @@ async fn secrets(world: &World<'_>, planted: &mut Planted, mail: &MailServer, gi
     world.create(secret("ops", "engine", json!({"ca": "none", "cert": "none", "key": key}))).await;
     let of = |name: &str| json!({"namespace": "ops", "name": name});
     let spec = json!({
-        "images": {"probe": crate::support::dockerd::TINY},
+        "images": {"probe": TINY},
         "registries": [{"host": "127.0.0.1:5000", "credentials": of("registry")}],
         "mail": {"host": "127.0.0.1", "port": mail.port, "security": "NONE", "from": "ds@example.com", "credentials": of("smtp")},
         "providers": [
@@ -301,7 +302,9 @@ async fn of_docker(world: &World<'_>) -> Vec<(&'static str, Vec<u8>)> {
 
 #[test]
 fn what_nobody_may_read_back_is_in_nothing_that_is_kept_or_told() {
-    in_world(async |world| {
+    // All that is on an engine is looked at: on one that others use, things come and go meanwhile.
+    let daemon = Dockerd::start(&Options::default());
+    on(&daemon, async |world| {
         let mut planted = Planted { folder: Some(tempfile::tempdir().unwrap()), ..Planted::default() };
         let setup = std::fs::read_to_string(world.state_dir().join("setup.token")).unwrap();
         planted.note("set-up token", setup.trim());

@@ -143,8 +143,9 @@ pub async fn prune(
     if let Some(Extension(noted)) = &noted {
         noted.about(|entry| (entry.verb, entry.kind) = (crate::audit::PRUNE.into(), "AuditLog".into()));
     }
+    let body = read_body(body).await?;
     may(&state, &who, "deletecollection").await?;
-    let cut = decode_json(&read_body(body).await?)?;
+    let cut = decode_json(&body)?;
     let cut: Cut = serde_json::from_value(cut).map_err(|e| ApiError::bad_request(format!("the body: {e}")))?;
     let before = moment("before", &cut.before)?;
     let told = noted.as_ref().map(|noted| noted.entry());

@@ -1,7 +1,9 @@
 //! `/devsanctum/mail`: whether mail arrives.
 
 use super::ApiState;
+use super::audited::Noted;
 use super::door::refusal;
+use super::keys::note;
 use super::request::{decode_json, read_body};
 use super::status::ApiError;
 use super::view::json_response;
@@ -23,9 +25,16 @@ struct ToWhom {
 }
 
 /// Sends a mail that says who has asked for it, and answers what the mail server said.
-pub async fn test(State(state): State<ApiState>, Extension(who): Extension<Identity>, body: Body) -> Result<Response, ApiError> {
+pub async fn test(
+    State(state): State<ApiState>,
+    Extension(who): Extension<Identity>,
+    noted: Option<Extension<Noted>>,
+    body: Body,
+) -> Result<Response, ApiError> {
+    note(noted.as_deref(), "Mail", |_| {});
     let asked = decode_json(&read_body(body).await?)?;
     let asked: ToWhom = serde_json::from_value(asked).map_err(|e| ApiError::bad_request(format!("the body: {e}")))?;
+    note(noted.as_deref(), "Mail", |entry| entry.name = asked.to.chars().take(253).collect());
     let action = Action { verb: "create", group: GROUP, resource: "mails", subresource: "", namespace: None, name: None };
     match state.directory().judge(&who, &action, false).await? {
         (Decision::Allow(_), _) => {}

@@ -1,7 +1,9 @@
 //! `/devsanctum/secrets`: the keys that secrets are sealed with, by their ids. An administrator's to see and to rotate.
 
 use super::ApiState;
+use super::audited::Noted;
 use super::door::refusal;
+use super::keys::note;
 use super::request::{decode_json, read_body};
 use super::status::ApiError;
 use super::view::json_response;
@@ -15,6 +17,9 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+/// What the audit log calls one.
+const KEY: &str = "SecretKey";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -44,10 +49,13 @@ pub async fn show(State(state): State<ApiState>, Extension(who): Extension<Ident
 pub async fn rotate(
     State(state): State<ApiState>,
     Extension(who): Extension<Identity>,
+    noted: Option<Extension<Noted>>,
     body: Body,
 ) -> Result<Response, ApiError> {
+    note(noted.as_deref(), KEY, |_| {});
+    let body = read_body(body).await?;
     may(&state, &who, "update").await?;
-    let wanted = decode_json(&read_body(body).await?)?;
+    let wanted = decode_json(&body)?;
     let wanted: Wanted = serde_json::from_value(wanted).map_err(|e| ApiError::bad_request(format!("the body: {e}")))?;
     let how = Rotate { keep_old: wanted.keep_old, only_replica: wanted.only_replica };
     let step = state.store().rotate(how).await.map_err(|error| match error {
@@ -55,10 +63,14 @@ pub async fn rotate(
         other => other.into(),
     })?;
     let mut told = shown(&state.store().key_report().await?);
-    match step {
-        Step::Made(id) => told["made"] = json!(id),
-        Step::Found(id) => told["goesOnTo"] = json!(id),
-        _ => {}
+    let to = match step {
+        Step::Made(id) => Some(("made", id)),
+        Step::Found(id) => Some(("goesOnTo", id)),
+        _ => None,
+    };
+    if let Some((how, id)) = to {
+        note(noted.as_deref(), KEY, |entry| entry.name.clone_from(&id));
+        told[how] = json!(id);
     }
     Ok(json_response(StatusCode::ACCEPTED, told.to_string(), &[]))
 }

@@ -70,6 +70,8 @@ pub enum Finding {
     Foreign(i64),
     /// Rows up to this one are gone, and no row of the log says that they were cut there.
     Cut(i64),
+    /// The head that was noted elsewhere is the row up to which the log was pruned: nothing that is there hangs on it.
+    PrunedHead(String),
     /// The head that was noted elsewhere is nowhere in the log.
     UnknownHead(String),
 }
@@ -79,7 +81,7 @@ impl Finding {
     pub fn seq(&self) -> Option<i64> {
         match self {
             Self::Altered(seq) | Self::Replaced(seq) | Self::Missing(seq, _) | Self::Foreign(seq) | Self::Cut(seq) => Some(*seq),
-            Self::UnknownHead(_) => None,
+            Self::PrunedHead(_) | Self::UnknownHead(_) => None,
         }
     }
 }
@@ -93,6 +95,10 @@ impl std::fmt::Display for Finding {
             Self::Missing(from, to) => write!(f, "rows {from} to {to} are missing"),
             Self::Foreign(seq) => write!(f, "row {seq} was not written by the control plane"),
             Self::Cut(seq) => write!(f, "rows up to {seq} are gone, and no row says that they were pruned there"),
+            Self::PrunedHead(hash) => write!(
+                f,
+                "the log was pruned up to the very row with the hash {hash}: whether all after it was written anew cannot be told by it"
+            ),
             Self::UnknownHead(hash) => write!(
                 f,
                 "no row has the hash {hash}: the log was cut or written anew since that was noted, or an older backup was restored"
@@ -130,9 +136,12 @@ pub struct Verifier {
 impl Verifier {
     /// For a log that is kept from after `anchor` to `head`; `wanted` is a head that was noted elsewhere.
     pub fn new(anchor: Place, head: Place, wanted: Option<Hash>) -> Self {
-        let wanted = wanted.filter(|wanted| *wanted != anchor.hash);
+        let pruned = wanted.filter(|wanted| *wanted == anchor.hash);
         let result = Verified { anchor, head, ..Verified::default() };
-        Self { result, last: anchor, wanted, suspect: BTreeSet::new(), told_anchor: Place::default() }
+        let wanted = wanted.filter(|wanted| *wanted != anchor.hash);
+        let mut verifier = Self { result, last: anchor, wanted, suspect: BTreeSet::new(), told_anchor: Place::default() };
+        pruned.into_iter().for_each(|hash| verifier.find(Finding::PrunedHead(hex(&hash))));
+        verifier
     }
 
     fn find(&mut self, finding: Finding) {

@@ -241,7 +241,10 @@ async fn the_rest_of_a_pruned_log_verifies(db: &Db) {
     }
     let (gone, anchor) = store.prune_audit(1_750_000_000_000, at(1_800_000_000_001)).await.unwrap();
     assert_eq!((gone, anchor.seq), (21, 21));
-    let found = verify(&store, Some(anchor.hash)).await;
+    // Whoever can make it anew can make that its beginning.
+    let pruned_there = [Finding::PrunedHead(hex(&anchor.hash))];
+    assert_eq!(verify(&store, Some(anchor.hash)).await.findings, pruned_there);
+    let found = verify(&store, None).await;
     intact(&found);
     assert_eq!((found.rows, found.anchor, found.head.seq), (6, anchor, 27));
     assert_eq!(verify(&store, Some(rows[3].hash)).await.findings, [Finding::UnknownHead(hex(&rows[3].hash))], "that one was cut");

@@ -7,7 +7,11 @@ use std::net::SocketAddr;
 
 /// Those whose end the proxy has not taken up yet, with the uid of the route that led there.
 #[derive(Debug, Default)]
-pub struct Closing(BTreeMap<SocketAddr, String>);
+pub struct Closing {
+    due: BTreeMap<SocketAddr, String>,
+    /// Closed since the proxy was asked last: its answer may be about the table before.
+    since: BTreeMap<SocketAddr, String>,
+}
 
 fn public(table: &RouteTable) -> impl Iterator<Item = (SocketAddr, &String)> {
     table.0.iter().filter(|(_, entry)| entry.visibility == Visibility::Public).map(|(uid, entry)| (entry.upstream, uid))
@@ -16,16 +20,23 @@ fn public(table: &RouteTable) -> impl Iterator<Item = (SocketAddr, &String)> {
 impl Closing {
     /// Notes what is closed by another table. What is public again is not.
     pub fn note(&mut self, before: &RouteTable, now: &RouteTable) {
-        self.0.extend(public(before).map(|(upstream, uid)| (upstream, uid.clone())));
+        self.since.extend(public(before).map(|(upstream, uid)| (upstream, uid.clone())));
         for (upstream, _) in public(now) {
-            self.0.remove(&upstream);
+            self.due.remove(&upstream);
+            self.since.remove(&upstream);
         }
     }
 
-    /// Takes those whose route the proxy holds as it was told last, or does not serve: it holds none, or says what is wrong with it.
+    /// The proxy is asked now: what it says is about all that was told until now.
+    pub fn asks(&mut self) {
+        self.due.append(&mut self.since);
+    }
+
+    /// Takes those, closed before the proxy was asked, whose route it holds as it was told last, or does not serve: it holds none, or
+    /// says what is wrong with it.
     pub fn taken(&mut self, live: &LiveRoutes) -> BTreeMap<SocketAddr, String> {
         let is_taken = |uid: &String| live.0.get(uid).is_none_or(|held| held.current || !held.error.is_empty());
-        self.0.extract_if(.., |_, uid| is_taken(uid)).collect()
+        self.due.extract_if(.., |_, uid| is_taken(uid)).collect()
     }
 }
 
@@ -71,6 +82,8 @@ mod tests {
         ] {
             let mut closing = Closing::default();
             closing.note(&open, &now);
+            assert_eq!(closing.taken(&held), BTreeMap::new(), "the answer may be about the table before");
+            closing.asks();
             assert_eq!(closing.taken(&live(&[("a", false), ("b", true)])), BTreeMap::new(), "not yet");
             assert_eq!(closing.taken(&held), closed);
             assert_eq!(closing.taken(&held), BTreeMap::new(), "once");
@@ -78,11 +91,13 @@ mod tests {
         // It is refused, and not served.
         let mut closing = Closing::default();
         closing.note(&open, &table(&[("a", 1, Private), ("b", 2, Public)]));
+        closing.asks();
         let refused = LiveRoute { current: false, error: "two routes claim the host".into() };
         assert_eq!(closing.taken(&LiveRoutes([("a".to_owned(), refused)].into())), one(1, "a"));
         let mut closing = Closing::default();
         let shut = table(&[("a", 1, Private), ("b", 2, Public)]);
         closing.note(&open, &shut);
+        closing.asks();
         closing.note(&shut, &open);
         assert_eq!(closing.taken(&live(&[("a", true), ("b", true)])), BTreeMap::new(), "it is public again");
     }

@@ -129,6 +129,7 @@ impl Table {
         closing: &mut Closing,
         patience: Duration,
     ) -> (Result<LiveRoutes, ProxyError>, bool) {
+        closing.asks();
         let mut answer = self.ctx.proxy.wait_live(patience);
         let mut woken = false;
         loop {

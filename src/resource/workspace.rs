@@ -179,6 +179,9 @@ pub struct WorkspaceStatus {
     /// Digest of the environment its records describe now, where that is another: see [`super::labels::RECREATE`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latest_environment: Option<String>,
+    /// Uid of the workspace that `spec.from` named when it was written: that one is copied, and no other of its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// Uid of the workspace that its folders were filled from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forked_from: Option<String>,

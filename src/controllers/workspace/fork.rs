@@ -55,11 +55,21 @@ pub fn server(ctx: &Context, record: &Workspace) -> Result<Option<String>, PassE
 
 fn source(ctx: &Context, record: &Workspace, from: &str) -> Result<Arc<Workspace>, PassError> {
     let found = ctx.caches.workspaces.get(&ObjectRef::new(from).within(&record.namespace().unwrap_or_default()));
-    found.filter(|w| w.uid() != record.uid() && w.metadata.deletion_timestamp.is_none()).ok_or_else(|| {
+    let found = found.filter(|w| w.uid() != record.uid() && w.metadata.deletion_timestamp.is_none()).ok_or_else(|| {
         let message =
             format!("there is no other workspace {from:?} in its project, which it is to be a copy of: correct spec.from");
         PassError::stalled(KIND, "SourceNotFound", message)
-    })
+    })?;
+    // Who may copy it was judged when the record was written, and of the one that had the name then.
+    let named = record.status.as_ref().and_then(|status| status.source.clone());
+    let is_it = named.map_or(found.spec.owner == record.spec.owner, |named| found.uid() == Some(named));
+    if !is_it {
+        let message = format!(
+            "workspace {from:?} is not the one that it was to be a copy of, which is gone: take spec.from off, or delete it and make it anew"
+        );
+        return Err(PassError::stalled(KIND, "SourceIsAnother", message));
+    }
+    Ok(found)
 }
 
 /// Fills the folders of a workspace that is to run and whose container was not made yet. Until that is done, this is the error

@@ -69,6 +69,30 @@ fn a_fork_of_what_is_not_there_says_so_and_one_killed_while_it_copies_goes_on() 
         world.delete("w1").await;
         world.gone("w1").await;
 
+        // Another one that has the name by then is not copied.
+        world.create(records::workspace("w3")).await;
+        until("a page", SOON, async || if world.page("w3").await.0 == 200 { Ok(()) } else { Err("none".into()) }).await;
+        let mut stopped = from("w4", "w3");
+        stopped["spec"]["running"] = json!(false);
+        world.create(stopped).await;
+        world.delete("w3").await;
+        world.gone("w3").await;
+        world.create(records::workspace("w3")).await;
+        until("a page", SOON, async || if world.page("w3").await.0 == 200 { Ok(()) } else { Err("none".into()) }).await;
+        world.merge("w4", json!({"spec": {"running": true}})).await;
+        until("word of it", SOON, async || {
+            let all = world.workspace("w4").await.status.unwrap_or_default().conditions;
+            match find(&all, "FoldersCopied").filter(|c| c.reason == "SourceIsAnother") {
+                Some(c) if c.message.contains("workspace \"w3\" is not the one") => Ok(()),
+                _ => Err(format!("{all:?}")),
+            }
+        })
+        .await;
+        for name in ["w3", "w4"] {
+            world.delete(name).await;
+            world.gone(name).await;
+        }
+
         // Enough to be met at it.
         inside(&world, "w0", "cd /data && mkdir many && cd many && for i in $(seq 3000); do echo $i > $i; done").await;
         world.create(from("w2", "w0")).await;

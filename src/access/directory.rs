@@ -3,11 +3,15 @@
 use super::records::{KINDS, Records};
 use super::{Action, Decision, Identity, IdentityKind, decide, explain};
 use crate::store::{Change, ChangeType, ListQuery, Observed, Store, StoreError, Stored};
+use k8s_openapi::jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, sleep_until};
 
+/// How often it is looked whether an API key is still there that something lasting hangs on: nothing tells of its end.
+pub(super) const LOOK_AT_KEY: Duration = Duration::from_secs(2);
 /// How long a question waits for records that are being read anew.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -119,15 +123,37 @@ impl Directory {
         ask(&self.known.read().records)
     }
 
-    /// Waits until `who` may no longer do `action`.
+    /// Waits until `who` may no longer do `action`, or the API key they came by is there no more.
     pub async fn lost(&self, who: &Identity, action: &Action<'_>) {
         if who.kind != IdentityKind::User {
             return std::future::pending().await;
         }
-        let mut moved = self.moved();
+        let (mut moved, mut look) = (self.moved(), Instant::now() + LOOK_AT_KEY);
         while self.judge(who, action, false).await.is_ok_and(|(decision, _)| decision.is_allowed()) {
-            if moved.changed().await.is_err() {
-                return;
+            tokio::select! {
+                moved = moved.changed() => {
+                    if moved.is_err() {
+                        return;
+                    }
+                }
+                () = sleep_until(look), if who.key.is_some() => {
+                    look = Instant::now() + LOOK_AT_KEY;
+                    if !self.has_key(who).await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the API key is still good that `who` came by; where that cannot be read, it was.
+    pub async fn has_key(&self, who: &Identity) -> bool {
+        let Some(key) = &who.key else { return true };
+        match self.store.api_key(key).await {
+            Ok(found) => found.is_some_and(|key| key.expires_at.is_none_or(|at| at > Timestamp::now().as_millisecond())),
+            Err(error) => {
+                tracing::warn!(%error, key, "an API key that something hangs on could not be looked up");
+                true
             }
         }
     }

@@ -129,6 +129,13 @@ fn check_workspace(who: &Identity, edit: &Edit<'_>, records: &Records) -> Result
     if role >= Role::Deploy {
         return Ok(());
     }
+    let switch = |key: &str| {
+        let switch = |of: &Value| of.get(key).cloned();
+        switch(edit.before("/metadata/annotations")) != switch(edit.after("/metadata/annotations"))
+    };
+    if let Some(switch) = SWITCHES.iter().find(|key| switch(key)) {
+        return refuse(format!("metadata.annotations[{switch}]"), "takes DEPLOY in the project");
+    }
     only(edit, &["pinned"], "whose it is may pin it; the rest takes DEPLOY in the project")
 }
 

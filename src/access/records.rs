@@ -384,6 +384,11 @@ impl Records {
         self.hosts.get(host)
     }
 
+    /// Whether a host leads to a workspace, and is not open to anybody.
+    pub fn is_private_host(&self, host: &str, uid: &str) -> bool {
+        self.leads_to(host, uid) && self.host(host).is_some_and(|facts| !facts.public)
+    }
+
     /// The uid of a workspace; `None` for one that is not there.
     pub fn workspace_uid(&self, project: &str, name: &str) -> Option<&str> {
         Some(self.workspaces.get(project)?.get(name)?.uid.as_str())

@@ -1,6 +1,6 @@
 //! What somebody sees of a kind, record by record, and when that changes.
 
-use super::directory::Directory;
+use super::directory::{Directory, LOOK_AT_KEY};
 use super::records::{Records, Role};
 use super::{Action, Identity, decide};
 use crate::resource::common::Visibility;
@@ -8,6 +8,7 @@ use crate::resource::{GROUP, Workspace};
 use crate::store::{Key, Stored};
 use std::sync::Arc;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 /// One person's view of one kind.
 #[derive(Clone)]
@@ -19,6 +20,8 @@ pub struct Sight {
     moved: watch::Receiver<(u64, bool)>,
     /// What they were entitled to when they began to look.
     began_with: u64,
+    /// When it is looked again whether the API key they came by is still there.
+    look: Instant,
 }
 
 impl std::fmt::Debug for Sight {
@@ -32,7 +35,8 @@ impl Sight {
     pub fn new(who: &Identity, directory: &Arc<Directory>, group: &'static str, resource: &'static str) -> Self {
         let moved = directory.moved();
         let began_with = directory.now(|records| records.entitlement(&who.name));
-        Self { who: who.clone(), directory: directory.clone(), group, resource, moved, began_with }
+        let look = Instant::now() + LOOK_AT_KEY;
+        Self { who: who.clone(), directory: directory.clone(), group, resource, moved, began_with, look }
     }
 
     /// Whether they may see this record.
@@ -61,15 +65,25 @@ impl Sight {
             && was_public()
     }
 
-    /// Waits until they are entitled to other things than when they began to look.
+    /// Waits until they are entitled to other things than when they began to look, or came by an API key that is there no more.
     pub async fn changed(&mut self) {
         loop {
-            if self.moved.changed().await.is_err() {
-                return std::future::pending().await;
-            }
-            let (_, complete) = *self.moved.borrow_and_update();
-            if !complete || self.directory.now(|records| records.entitlement(&self.who.name)) != self.began_with {
-                return;
+            tokio::select! {
+                moved = self.moved.changed() => {
+                    if moved.is_err() {
+                        return std::future::pending().await;
+                    }
+                    let (_, complete) = *self.moved.borrow_and_update();
+                    if !complete || self.directory.now(|records| records.entitlement(&self.who.name)) != self.began_with {
+                        return;
+                    }
+                }
+                () = sleep_until(self.look), if self.who.key.is_some() => {
+                    self.look = Instant::now() + LOOK_AT_KEY;
+                    if !self.directory.has_key(&self.who).await {
+                        return;
+                    }
+                }
             }
         }
     }

@@ -439,11 +439,17 @@ impl SignIn {
         self.begin(user, by, now).await
     }
 
-    /// Makes a code by which a browser that shows `nonce` at a workspace's host gets a session there, as a child of this one.
+    /// Makes a code by which a browser that shows `nonce` at this host of this workspace gets a session there, as a child of this one.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn code(&self, session: &Session, workspace_uid: &str, nonce: &str, now: Timestamp) -> Result<Token, Refused> {
+    pub async fn code(
+        &self,
+        session: &Session,
+        (workspace_uid, host): (&str, &str),
+        nonce: &str,
+        now: Timestamp,
+    ) -> Result<Token, Refused> {
         // It stands among the words of what the code is for, and comes from an address: it is to be one of them.
         if !URL_SAFE_NO_PAD.decode(nonce).is_ok_and(|hash| hash.len() == 32) {
             return Err(Refused::Link);
@@ -454,20 +460,20 @@ impl SignIn {
             sha256: digest(token.reveal()),
             purpose: OF_HOST,
             user: session.user.clone(),
-            body: format!("{workspace_uid} {nonce} {parent} {}", session.address),
+            body: format!("{workspace_uid}@{host} {nonce} {parent} {}", session.address),
             expires_at: (now + CODE).as_millisecond(),
         };
         if self.store.add_one_time(code, now.as_millisecond()).await? { Ok(token) } else { Err(Refused::Wrong) }
     }
 
-    /// Takes a code at a workspace's host. It is gone then, whether or not it was for this workspace and this browser.
+    /// Takes a code at a workspace's host. It is gone then, whether or not it was for this host and this browser.
     ///
     /// # Errors
     /// [`Refused::Link`] when it was not.
     pub async fn take_code(
         &self,
         shown: &str,
-        workspace_uid: &str,
+        (workspace_uid, host): (&str, &str),
         nonce: &str,
         by: &Visitor,
         now: Timestamp,
@@ -475,7 +481,8 @@ impl SignIn {
         let at = now.as_millisecond();
         let (user, body) = self.store.take_one_time(digest(shown), OF_HOST, at).await?.ok_or(Refused::Link)?;
         let mut words = body.split(' ');
-        let fits = words.next() == Some(workspace_uid) && words.next() == Some(&*URL_SAFE_NO_PAD.encode(digest(nonce)));
+        let fits = words.next() == Some(&*format!("{workspace_uid}@{host}"))
+            && words.next() == Some(&*URL_SAFE_NO_PAD.encode(digest(nonce)));
         let parent = words.next().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok()).and_then(|bytes| bytes.try_into().ok());
         let parent: [u8; 32] = parent.filter(|_| fits).ok_or(Refused::Link)?;
         let token = Token::new()?;

@@ -133,8 +133,9 @@ async fn place(state: &ApiState, caller: &Caller, manager: &str, config: Value) 
         namespace: served.def.namespaced.then_some(namespace.as_str()),
         name: Some(&name),
     };
-    door::enter(state, &caller.who, served, &action).await?;
+    door::enter(state.directory(), &caller.who, served, &action).await?;
     let request = WriteRequest {
+        verb: "patch",
         served,
         asked: served,
         namespace,

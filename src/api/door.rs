@@ -4,7 +4,7 @@ use super::ApiState;
 use super::request::Target;
 use super::served::{Served, by_kind};
 use super::status::ApiError;
-use crate::access::{Action, Decision, Identity, IdentityKind, Lack, Sight};
+use crate::access::{Action, Decision, Directory, Identity, IdentityKind, Lack, Sight};
 use futures::future::BoxFuture;
 
 /// What a request wants to do to its target.
@@ -23,8 +23,8 @@ pub fn action<'a>(target: &'a Target, verb: &'a str) -> Action<'a> {
 ///
 /// # Errors
 /// 403 with the reason; 404 for what does not exist for the caller; 401 for one who is no longer active.
-pub async fn enter(state: &ApiState, who: &Identity, served: &Served, action: &Action<'_>) -> Result<(), ApiError> {
-    let (decision, why) = state.directory().judge(who, action, false).await?;
+pub async fn enter(directory: &Directory, who: &Identity, served: &Served, action: &Action<'_>) -> Result<(), ApiError> {
+    let (decision, why) = directory.judge(who, action, false).await?;
     match decision {
         Decision::Allow(_) => Ok(()),
         Decision::Deny(Lack::Inactive) => Err(ApiError::unauthorized(format!("Unauthorized: {why}"))),

@@ -11,7 +11,7 @@ use super::select::Selection;
 use super::status::ApiError;
 use super::view::{Form, View, json_response, negotiate};
 use super::write::{Caller, Change, Draft, SecretData, WriteRequest, Written, create, modify, transact};
-use super::{ApiState, door, events, exec, fail, list, logs, portforward, terminal, watch};
+use super::{ApiState, admission, door, events, exec, fail, list, logs, portforward, terminal, watch};
 use crate::access::{Identity, Sight};
 use crate::store::{Key, Stored, Tx, Wants};
 use axum::Extension;
@@ -22,15 +22,19 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Records deleted in one transaction when a whole collection is.
 const DELETE_BATCH: usize = 100;
+
+/// A body that takes no longer comes by an API key that was there a moment ago.
+const LONG: Duration = Duration::from_secs(1);
 
 /// A request that has been understood.
 struct Call {
     state: ApiState,
     identity: Identity,
+    verb: &'static str,
     target: Target,
     params: Params,
     view: View,
@@ -62,10 +66,10 @@ async fn understand(
 ) -> Result<(Call, &'static str), ApiError> {
     let params = Params::parse(&parts.uri)?;
     let verb = verb(&target, &parts.method, &params)?;
-    door::enter(state, &identity, target.served, &door::action(&target, verb)).await?;
+    door::enter(state.directory(), &identity, target.served, &door::action(&target, verb)).await?;
     let form = if target.subresource == Subresource::Log { Form::Whole } else { negotiate(&parts.headers, &params)? };
     let view = View { served: target.served, form };
-    Ok((Call { state: state.clone(), identity, target, params, view, parts }, verb))
+    Ok((Call { state: state.clone(), identity, verb, target, params, view, parts }, verb))
 }
 
 fn verb(target: &Target, method: &Method, params: &Params) -> Result<&'static str, ApiError> {
@@ -109,11 +113,11 @@ async fn answer(mut call: Call, verb: &'static str, body: Body) -> Result<Respon
         (_, "get") => get(&call).await,
         (_, "list") => list::list(call.state.store(), &call.target, &call.params, &call.view, call.sight()).await,
         (_, "watch") => watch::watch(&call.state, &call.target, &call.params, call.view, call.sight()).await,
-        (_, "create") => post(&call, read_body(body).await?).await,
-        (_, "update") => put(&call, read_body(body).await?).await,
-        (_, "patch") => patch(&call, read_body(body).await?).await,
-        (_, "deletecollection") => delete_collection(&call, read_body(body).await?).await,
-        _ => delete(&call, read_body(body).await?).await,
+        (_, "create") => post(&call, call.read(body).await?).await,
+        (_, "update") => put(&call, call.read(body).await?).await,
+        (_, "patch") => patch(&call, call.read(body).await?).await,
+        (_, "deletecollection") => delete_collection(&call, call.read(body).await?).await,
+        _ => delete(&call, call.read(body).await?).await,
     }
 }
 
@@ -173,6 +177,16 @@ fn object(body: Value) -> Result<Value, ApiError> {
 }
 
 impl Call {
+    /// The body. Whose API key has ended while it came is as nobody; what they may is asked in the write itself.
+    async fn read(&self, body: Body) -> Result<Bytes, ApiError> {
+        let begun = Instant::now();
+        let bytes = read_body(body).await?;
+        if begun.elapsed() >= LONG && !self.state.directory().has_key(&self.identity).await {
+            return Err(ApiError::unauthorized("Unauthorized: the API key has ended meanwhile"));
+        }
+        Ok(bytes)
+    }
+
     fn name(&self) -> &str {
         self.target.name.as_deref().unwrap_or("")
     }
@@ -209,6 +223,7 @@ impl Call {
         // Both spellings of an event are stored, and so checked, in the core one.
         let stored_as = super::served::by_id(self.target.served.id).unwrap_or(self.target.served);
         Ok(WriteRequest {
+            verb: self.verb,
             served: stored_as,
             asked: self.target.served,
             namespace: self.target.namespace.clone().unwrap_or_default(),
@@ -299,7 +314,9 @@ async fn delete(call: &Call, body: Bytes) -> Result<Response, ApiError> {
 
 async fn delete_in(tx: &mut Tx, request: &WriteRequest, key: &Key, options: &DeleteOptions) -> Result<Written, ApiError> {
     let def = request.served.def;
+    request.still_may().await?;
     let stored = tx.get(key).await?.ok_or_else(|| ApiError::not_found(def, &key.name))?;
+    admission::may_go(request, &stored)?;
     let failed = |what: &str, asked: &str, held: &str| {
         ApiError::conflict(
             def,
@@ -347,6 +364,7 @@ async fn delete_batch(
     noted.as_ref().inspect(|noted| noted.set_written(false));
     transact(call.state.store(), options.dry_run, wants, move |tx| {
         Box::pin(async move {
+            request.still_may().await?;
             let mut sweep = Sweep::new(tx, &request.time());
             for stored in &batch {
                 sweep = sweep.delete(stored, options.propagation);

@@ -12,9 +12,12 @@ use http::{HeaderMap, Uri, header};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Largest body taken, in bytes, as in Kubernetes.
 pub const MAX_BODY: usize = 3 * 1024 * 1024;
+/// How long a body may take to come.
+const BODY_PATIENCE: Duration = Duration::from_secs(60);
 /// Deepest nesting taken.
 const MAX_DEPTH: usize = 64;
 
@@ -224,9 +227,12 @@ pub fn content_type(headers: &HeaderMap) -> &str {
 /// Reads a whole body.
 ///
 /// # Errors
-/// 413 above [`MAX_BODY`].
+/// 413 above [`MAX_BODY`]; 408 for one that does not come to its end within [`BODY_PATIENCE`].
 pub async fn read_body(body: Body) -> Result<Bytes, ApiError> {
-    to_bytes(body, MAX_BODY).await.map_err(|e| {
+    let read = tokio::time::timeout(BODY_PATIENCE, to_bytes(body, MAX_BODY)).await;
+    let read =
+        read.map_err(|_| ApiError::request_timeout(format!("the body was not there within {BODY_PATIENCE:?}: send it again")))?;
+    read.map_err(|e| {
         let source = std::error::Error::source(&e);
         if source.is_some_and(|s| s.is::<http_body_util::LengthLimitError>()) {
             return ApiError::too_large(format!("Request entity too large: limit is {MAX_BODY} bytes"));

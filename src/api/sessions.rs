@@ -27,7 +27,7 @@ pub async fn end(
     let kind: &'static Served = by_kind("User").ok_or_else(|| ApiError::internal("there are no users"))?;
     let name = Some(user.as_str());
     let action = Action { verb: "delete", group: GROUP, resource: "users", subresource: "sessions", namespace: None, name };
-    enter(&state, &who, kind, &action).await?;
+    enter(state.directory(), &who, kind, &action).await?;
     if state.store().get(&kind.key("", &user)).await?.is_none() {
         return Err(ApiError::not_found(kind.def, &user));
     }

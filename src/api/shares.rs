@@ -49,7 +49,7 @@ impl Place<'_> {
         let kind: &'static Served = by_kind("Workspace").ok_or_else(|| ApiError::internal("there are no workspaces"))?;
         let (namespace, name) = (Some(self.project), Some(self.workspace));
         let action = Action { verb, group: GROUP, resource: "workspaces", subresource: SHARES, namespace, name };
-        enter(state, who, kind, &action).await?;
+        enter(state.directory(), who, kind, &action).await?;
         let found = state.store().get(&kind.key(self.project, self.workspace)).await?;
         let found = found.ok_or_else(|| ApiError::not_found(kind.def, self.workspace))?;
         serde_json::from_slice(&found.body).map_err(|e| ApiError::internal(format!("a stored workspace cannot be read: {e}")))

@@ -203,6 +203,11 @@ impl ApiError {
         Self::bad_request(undecodable(def, why.as_ref()))
     }
 
+    /// 408: the body did not come in time.
+    pub fn request_timeout(message: impl Into<String>) -> Self {
+        Self::new(408, "Timeout", message)
+    }
+
     /// 413: the body is larger than the server takes.
     pub fn too_large(message: impl Into<String>) -> Self {
         Self::new(413, "RequestEntityTooLarge", message)

@@ -71,6 +71,16 @@ impl Tx {
         Ok(run!(self, query, execute)?.rows_affected() == 1)
     }
 
+    /// Ends what browsers hold of a workspace: its sessions, and the share links that open this host.
+    pub async fn end_visits(&mut self, workspace_uid: &str, host: &str) -> Result<(), StoreError> {
+        self.begin_writing().await?;
+        let sessions = sqlx::query("DELETE FROM sessions WHERE workspace_uid = $1").bind(workspace_uid.to_owned());
+        run!(self, sessions, execute)?;
+        let shares = sqlx::query("DELETE FROM shares WHERE workspace_uid = $1 AND host = $2");
+        run!(self, shares.bind(workspace_uid.to_owned()).bind(host.to_owned()), execute)?;
+        Ok(())
+    }
+
     async fn remove_share(&mut self, id: &str) -> Result<bool, StoreError> {
         self.begin_writing().await?;
         Ok(run!(self, sqlx::query("DELETE FROM shares WHERE id = $1").bind(id), execute)?.rows_affected() == 1)

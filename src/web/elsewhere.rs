@@ -60,8 +60,9 @@ async fn answer(web: &Web, asked: &Asked<'_>) -> Result<Option<Response>, StoreE
     match asked.uri.path() {
         gate::ENTER if safe => {
             let (nonce, by) = (cookies.get(cookies::NONCE).unwrap_or_default(), visitor(asked.headers, &cookies));
-            let taken = web.sign_in.take_code(get("code"), &place.uid, nonce, &by, web.clock.now()).await;
-            return Ok(taken.ok().map(|token| gate::let_in(web, asked.host, get("to"), &token)));
+            let taken = web.sign_in.take_code(get("code"), (&place.uid, asked.host), nonce, &by, web.clock.now()).await;
+            let private = web.directory.ask(|records| records.is_private_host(asked.host, &place.uid)).await?;
+            return Ok(taken.ok().filter(|_| private).map(|token| gate::let_in(web, asked.host, get("to"), &token)));
         }
         shares::FOLLOW if safe => {
             return Ok(Some(shares::follow(web, &place.uid, asked).await).filter(|answer| answer.status().is_redirection()));

@@ -111,9 +111,17 @@ pub(super) const ELSEWHERE: &str = "A page of another host has asked for this. O
 
 /// Whether a page of another host has made the browser ask. SameSite cookies do not tell workspaces' hosts from each other: one could
 /// ask another with the cookies of whoever reads it. The hosts of one workspace may ask each other.
+///
+/// What a page only has shown, a picture or a script, brings no `Origin`; browsers say then from how far it was asked, and by which
+/// page. To open a page leads away from the one that asks, which learns nothing.
 pub(super) async fn from_elsewhere(web: &Web, uid: &str, headers: &HeaderMap) -> Result<bool, StoreError> {
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(false) };
-    let host = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok()).and_then(|uri| uri.host().map(canonical));
+    let far = matches!(text(headers, "sec-fetch-site"), "same-site" | "cross-site");
+    let by = match headers.get(header::ORIGIN) {
+        Some(origin) => Some(origin),
+        None if far && text(headers, "sec-fetch-mode") != "navigate" => headers.get(header::REFERER),
+        None => return Ok(false),
+    };
+    let host = by.and_then(|by| by.to_str().ok()?.parse::<Uri>().ok()).and_then(|uri| uri.host().map(canonical));
     let Some(host) = host else { return Ok(true) };
     web.directory.ask(|records| !records.leads_to(&host, uid)).await
 }
@@ -209,9 +217,10 @@ async fn enter(web: &Web, uid: &str, asked: &Asked<'_>, cookies: &Cookies) -> Re
     let get = |name: &str| parameters.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
     let nonce = cookies.get(cookies::NONCE).unwrap_or_default();
     let by = visitor(asked.headers, cookies);
-    let taken = web.sign_in.take_code(get("code"), uid, nonce, &by, web.clock.now()).await;
-    // The proxy would take a way without a host for one to us. This host is the workspace's: its router has been matched.
-    match web.directory.ask(|records| records.leads_to(asked.host, uid)).await {
+    let taken = web.sign_in.take_code(get("code"), (uid, asked.host), nonce, &by, web.clock.now()).await;
+    // The proxy would take a way without a host for one to us. This host is the workspace's: its router has been matched. One that
+    // has opened to anybody meanwhile gets no cookie any more: its container would read it.
+    match web.directory.ask(|records| records.is_private_host(asked.host, uid)).await {
         Ok(true) => {}
         Ok(false) => return pages::missing(&web.panel),
         Err(error) => return failed(&error),

@@ -313,13 +313,14 @@ async fn open(State(panel): State<Panel>, uri: Uri, Query(asked): Query<Open>, h
         };
         asked.workspace = web.directory.ask(of_host).await.ok().flatten().unwrap_or_default();
     }
-    // Only a host that leads to this very workspace is gone back to, whatever the address says.
-    let leads = web.directory.ask(|records| records.leads_to(&asked.host, &asked.workspace)).await;
+    // Only a host that leads to this very workspace is gone back to, whatever the address says. What is brought to one that is open
+    // to anybody is read by its container.
+    let leads = web.directory.ask(|records| records.is_private_host(&asked.host, &asked.workspace)).await;
     let may = may_open(web, &session.user, &asked.workspace).await;
     if !matches!((leads, may), (Ok(true), Ok(true))) {
         return pages::missing(&web.panel);
     }
-    match web.sign_in.code(&session, &asked.workspace, &asked.nonce, web.clock.now()).await {
+    match web.sign_in.code(&session, (&asked.workspace, &asked.host), &asked.nonce, web.clock.now()).await {
         Ok(code) => {
             let query = pages::query(&[("code", code.reveal()), ("to", pages::own_path(&asked.to))]);
             pages::redirect(&format!("{}/.devsanctum/enter?{query}", web.panel.of_host(&asked.host)))

@@ -1,19 +1,24 @@
 //! Admission: what a write must hold against the other records, inside its own transaction.
 
 mod kinds;
+mod opened;
 mod project;
 mod references;
+mod source;
 
+pub use opened::forget_visitors;
 pub use project::namespace_of;
+pub use source::name_source;
 
 use super::bootstrap::RESERVED;
 use super::facts::Facts;
 use super::served::Served;
 use super::status::ApiError;
 use super::write::WriteRequest;
+use super::{fail, record};
 use crate::access::{Edit, IdentityKind, check_fields};
 use crate::resource::{FieldErrors, GROUP, Problem, SETTINGS_NAME};
-use crate::store::{Key, Tx};
+use crate::store::{Key, Stored, Tx};
 use serde_json::Value;
 
 /// A write, as admission sees it.
@@ -52,7 +57,7 @@ pub fn check_name(served: &Served, name: &str, errors: &mut FieldErrors) {
 /// # Errors
 /// 422 naming every field that does not fit the other records; 403 and 404 about its project.
 pub async fn admit(tx: &mut Tx, subject: &Subject<'_>) -> Result<(), ApiError> {
-    settable(subject)?;
+    settable(subject.request, &subject.key.name, subject.old, subject.new)?;
     project::check_namespace(tx, subject).await?;
     let mut errors = FieldErrors::default();
     references::check(tx, subject, &mut errors).await?;
@@ -67,12 +72,24 @@ pub async fn admit(tx: &mut Tx, subject: &Subject<'_>) -> Result<(), ApiError> {
 }
 
 /// Fields that the caller may not set, though they may write the record.
-fn settable(subject: &Subject<'_>) -> Result<(), ApiError> {
-    let WriteRequest { served, namespace, caller, .. } = subject.request;
+fn settable(request: &WriteRequest, name: &str, old: Option<&Value>, new: &Value) -> Result<(), ApiError> {
+    let WriteRequest { served, namespace, caller, .. } = request;
     if served.def.group != GROUP || caller.who.kind != IdentityKind::User {
         return Ok(());
     }
-    let edit = Edit { kind: &served.def.kind, namespace, old: subject.old, new: subject.new };
+    let edit = Edit { kind: &served.def.kind, namespace, old, new };
     let judged = caller.directory.now(|records| check_fields(&caller.who, &edit, records));
-    judged.map_err(|e| ApiError::forbidden(served.def, &subject.key.name, format!("{}: {}", e.path, e.why)))
+    judged.map_err(|e| ApiError::forbidden(served.def, name, format!("{}: {}", e.path, e.why)))
+}
+
+/// Whether the caller may delete the very record that lies there: who was let in was asked by its name alone.
+///
+/// # Errors
+/// 403 where it is somebody else's.
+pub fn may_go(request: &WriteRequest, stored: &Stored) -> Result<(), ApiError> {
+    if request.caller.who.kind != IdentityKind::User {
+        return Ok(());
+    }
+    let record = record::parse(&stored.body).map_err(fail::damaged)?;
+    settable(request, &stored.key.name, Some(&record), &record)
 }

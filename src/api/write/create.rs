@@ -146,6 +146,7 @@ pub fn check_identity(request: &WriteRequest, record: &Value) -> Result<(), ApiE
 /// # Errors
 /// 409 when it exists, and whatever admission says.
 pub async fn create(tx: &mut Tx, request: &WriteRequest, draft: Draft) -> Result<Written, ApiError> {
+    request.still_may().await?;
     let Draft { mut record, facts, secrets, warnings, generated } = draft;
     let served = request.served;
     let mut key = served.key(&request.namespace, meta_str(&record, "name"));
@@ -164,6 +165,8 @@ pub async fn create(tx: &mut Tx, request: &WriteRequest, draft: Draft) -> Result
         meta_mut(&mut record).insert("name".into(), key.name.as_str().into());
     }
     admission::admit(tx, &Subject { request, key: &key, old: None, new: &record, before: None, facts: &facts }).await?;
+    admission::forget_visitors(tx, request, None, &record).await?;
+    admission::name_source(tx, request, None, &mut record).await?;
     let uid = meta_str(&record, "uid").to_owned();
     let owners = moved_owners(&Value::Null, &record);
     let namespace = admission::namespace_of(served, &record, request)?;

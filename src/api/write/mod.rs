@@ -9,10 +9,11 @@ pub use create::{Draft, create};
 pub use modify::{Change, modify};
 pub use secret::SecretData;
 
+use super::door::enter;
 use super::schema::FieldValidation;
 use super::served::Served;
 use super::status::ApiError;
-use crate::access::{Directory, Identity};
+use crate::access::{Action, Directory, Identity};
 use crate::clock::Clock;
 use crate::store::{Store, StoreError, Stored, Tx, Wants};
 use futures::future::BoxFuture;
@@ -31,6 +32,8 @@ pub struct Caller {
 /// How a write was asked for.
 #[derive(Clone)]
 pub struct WriteRequest {
+    /// What it was let in for: `create`, `update`, `patch`, `delete` or `deletecollection`.
+    pub verb: &'static str,
     /// Kind written, in the spelling it is stored in.
     pub served: &'static Served,
     /// Kind written, in the spelling the caller uses: another one for events only.
@@ -54,6 +57,20 @@ pub struct WriteRequest {
 }
 
 impl WriteRequest {
+    /// Asks once more whether they may, by the records as they are now: a body may take its time, and so may its turn.
+    ///
+    /// # Errors
+    /// As those of [`enter`].
+    pub async fn still_may(&self) -> Result<(), ApiError> {
+        let Self { verb, asked, subresource, namespace, name, caller, .. } = self;
+        fn given(text: &str) -> Option<&str> {
+            Some(text).filter(|text| !text.is_empty())
+        }
+        let (group, resource) = (asked.def.group, asked.def.plural.as_str());
+        let action = Action { verb, group, resource, subresource, namespace: given(namespace), name: given(name) };
+        enter(&caller.directory, &caller.who, asked, &action).await
+    }
+
     /// The time as records carry it: RFC 3339 with whole seconds.
     pub fn time(&self) -> String {
         self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()

@@ -48,6 +48,7 @@ struct Next {
 /// # Errors
 /// 404, 409 for a stale version or an apply conflict, 422 for what is wrong with the result.
 pub async fn modify(tx: &mut Tx, request: &WriteRequest, change: Change) -> Result<Written, ApiError> {
+    request.still_may().await?;
     let served = request.served;
     let key = served.key(&request.namespace, &request.name);
     let Some(stored) = tx.get(&key).await? else {
@@ -87,13 +88,15 @@ async fn commit(
     request: &WriteRequest,
     key: &Key,
     old: &Value,
-    next: Next,
+    mut next: Next,
     facts: Facts,
 ) -> Result<Written, ApiError> {
     let served = request.served;
     let before = self::facts(served, &request.namespace, old, &mut FieldErrors::default());
     admission::admit(tx, &Subject { request, key, old: Some(old), new: &next.record, before: Some(&before), facts: &facts })
         .await?;
+    admission::forget_visitors(tx, request, Some(old), &next.record).await?;
+    admission::name_source(tx, request, Some(old), &mut next.record).await?;
     let tell_previous = selection_changed(served, old, &next.record);
     let deleting = is_deleting(old);
     let uid = meta_str(old, "uid");

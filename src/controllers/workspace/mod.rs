@@ -109,6 +109,9 @@ impl Loop for Workspaces {
     }
 
     async fn observe(&self, record: &Workspace) -> Result<(), PassError> {
+        if let Ok((_, env)) = self.environment(record) {
+            routes::close(&self.0, record, &env).await?;
+        }
         match record.server() {
             Some(server) => kept::look(&self.0, record, &site(&self.0, server)?).await,
             None => Ok(()),

@@ -57,6 +57,26 @@ pub async fn publish(
     Ok(())
 }
 
+/// Closes those of a suspended workspace's own routes that are to be private, and changes nothing else.
+pub async fn close(ctx: &Context, record: &Workspace, env: &Environment) -> Result<(), PassError> {
+    let api = Route::api(&ctx.frame.client, record.namespace().as_deref());
+    for port in env.ports.iter().filter(|port| visibility(record, port) == Visibility::Private) {
+        let name = record_name(&record.name_any(), &port.name);
+        let own = |route: &Route| route.name_any() == name && route.spec.visibility == Visibility::Public;
+        let Some(open) = own_routes(ctx, record).into_iter().find(|route| own(route)) else { continue };
+        still_so(&ctx.frame.client, record).await?;
+        let spec = RouteSpec { visibility: Visibility::Private, ..open.spec.clone() };
+        let closed = Route { metadata: open.metadata.clone(), spec, status: None };
+        let params = PostParams { field_manager: Some("devsanctum-workspace".into()), ..PostParams::default() };
+        api.replace(&name, &params, &closed).await.map_err(|e| refused(&e, &closed))?;
+    }
+    Ok(())
+}
+
+fn visibility(record: &Workspace, port: &Port) -> Visibility {
+    if port.public { Visibility::Public } else { record.spec.visibility }
+}
+
 fn host(record: &Workspace, slug: &str, other: Option<&Port>, domain: &str) -> String {
     match (other, &record.spec.route_domain) {
         (None, Some(own)) => own.clone(),
@@ -66,7 +86,7 @@ fn host(record: &Workspace, slug: &str, other: Option<&Port>, domain: &str) -> S
 }
 
 fn route(record: &Workspace, port: &Port, host: String) -> Route {
-    let visibility = if port.public { Visibility::Public } else { record.spec.visibility };
+    let visibility = visibility(record, port);
     let spec = RouteSpec { host, workspace: record.name_any(), port: port.port, protocol: port.protocol, visibility };
     let owner = OwnerReference {
         api_version: Workspace::api_version(&()).into_owned(),

@@ -3,6 +3,7 @@
 mod audit;
 mod closed;
 mod device;
+mod held;
 mod keys;
 mod matrix;
 mod panel;

@@ -79,7 +79,10 @@ async fn somebody_who_deploys_manages_their_own() {
         let (code, why) = town.ask("deployer", "POST", TEAM, &fork(from)).await;
         assert!(code == 403 && why["message"].as_str().unwrap().contains("spec.from"), "{from}: {why}");
     }
-    assert_eq!(town.ask("deployer", "POST", TEAM, &fork("of-deployer")).await.0, 201);
+    let (code, copy) = town.ask("deployer", "POST", TEAM, &fork("of-deployer")).await;
+    assert_eq!(code, 201, "{copy}");
+    let (_, source) = town.get("deployer", &own).await;
+    assert_eq!(copy["status"]["source"], source["metadata"]["uid"], "it is a copy of this one, whoever has its name later");
     assert_eq!(town.ask("deployer", "POST", TEAM, &record("Workspace", "new", json!({"owner": "deployer"}))).await.0, 201);
     assert_eq!(town.ask("deployer", "DELETE", &format!("{TEAM}/new"), &Value::Null).await.0, 200);
 }
@@ -92,6 +95,14 @@ async fn a_member_may_pin_their_own_and_no_more() {
     let (code, why) = town.ask("reader", "PATCH", &own, &json!({"spec": {"pinned": false, "visibility": "PUBLIC"}})).await;
     assert_eq!(code, 403);
     assert!(why["message"].as_str().unwrap().contains("spec.visibility"), "{why}");
+    // Who suspends one takes it from those who may stop and close it.
+    for switch in ["suspend", "recreate"] {
+        let patch = json!({"metadata": {"annotations": {(format!("devsanctum.io/{switch}")): "true"}}});
+        let (code, why) = town.ask("reader", "PATCH", &own, &patch).await;
+        assert!(code == 403 && why["message"].as_str().unwrap().contains(switch), "{why}");
+    }
+    let label = json!({"metadata": {"annotations": {"example.com/mine": "yes"}}});
+    assert_eq!(town.ask("reader", "PATCH", &own, &label).await.0, 200);
     assert_eq!(town.ask("reader", "PATCH", &format!("{TEAM}/of-owner"), &json!({"spec": {"pinned": true}})).await.0, 403);
     assert_eq!(town.ask("reader", "DELETE", &own, &Value::Null).await.0, 403);
 }

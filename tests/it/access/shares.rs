@@ -3,6 +3,7 @@
 use super::Town;
 use crate::support::api::GROUP;
 use devsanctum::access::{Directory, Shares};
+use devsanctum::store::Session;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -269,6 +270,56 @@ async fn a_link_ends_with_its_makers_right_its_workspace_and_its_service() {
         assert!(!shares.opens(shown, &own, host, now).await.unwrap() && !shares.opens(shown, &new, host, now).await.unwrap());
     }
     assert!(town.api.store.check().await.unwrap().findings.is_empty());
+}
+
+/// What a browser holds of a host reaches the container behind it once the host is open to anybody.
+#[tokio::test]
+async fn a_host_that_opens_to_anybody_ends_what_browsers_hold_of_it() {
+    let (town, now) = (Town::new().await, Timestamp::now());
+    serve(&town, "of-deployer").await;
+    let (shares, own) = (shares(&town), uid(&town, "of-deployer").await);
+    let route = |port: &str| format!("{GROUP}/namespaces/team/routes/of-deployer-{port}");
+    let visibility = async |port: &str, visibility: &str| {
+        let (code, said) = town.api.merge(&route(port), &json!({"spec": {"visibility": visibility}})).await;
+        assert_eq!(code, 200, "{said}");
+    };
+    let session = async |uid: &str, hash: u8| {
+        let session = Session {
+            sha256: [hash; 32],
+            id: format!("s-{hash}"),
+            parent: None,
+            user: "reader".into(),
+            workspace_uid: Some(uid.to_owned()),
+            created_at: now.as_millisecond(),
+            seen_at: now.as_millisecond(),
+            expires_at: now.as_millisecond() + 60_000,
+            address: String::new(),
+            agent: String::new(),
+        };
+        assert!(town.api.store.add_session(session, None).await.unwrap());
+    };
+    let there = async |hash: u8| town.api.store.session([hash; 32]).await.unwrap().is_some();
+    session(&own, 1).await;
+    session(&uid(&town, "of-owner").await, 2).await;
+    let admin = json!({"project": "team", "workspace": "of-deployer", "service": "admin"});
+    let ((_, web), (_, admin)) = (link(&town, "deployer", of("of-deployer")).await, link(&town, "deployer", admin).await);
+    let opens = async |token: &str, host: &str| shares.follow(token, &own, host, now).await.unwrap().is_some();
+    // Another port, and what stays as it is, end nothing.
+    town.api.merge(&route("web"), &json!({"metadata": {"labels": {"a": "b"}}})).await;
+    visibility("web", "PRIVATE").await;
+    assert!(there(1).await && opens(&web, "of-deployer.example.com").await);
+    visibility("web", "PUBLIC").await;
+    assert!(!there(1).await, "it could be shown at the other port, which is private");
+    assert!(there(2).await, "of another workspace");
+    visibility("web", "PRIVATE").await;
+    assert!(!opens(&web, "of-deployer.example.com").await && opens(&admin, "of-deployer-admin.example.com").await);
+    // One that is made anew, open.
+    session(&own, 3).await;
+    town.api.delete(&route("web")).await;
+    assert!(there(3).await);
+    let spec = json!({"host": "of-deployer.example.com", "workspace": "of-deployer", "port": 3000, "visibility": "PUBLIC"});
+    town.put("team", "routes", "Route", "of-deployer-web", spec).await;
+    assert!(!there(3).await);
 }
 
 #[tokio::test]

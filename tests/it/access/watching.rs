@@ -3,8 +3,10 @@
 use super::Town;
 use crate::support::api::GROUP;
 use axum::body::Body;
+use devsanctum::access::Scope;
 use futures::StreamExt;
 use http::Request;
+use k8s_openapi::jiff::SignedDuration;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tower::ServiceExt;
@@ -69,6 +71,36 @@ async fn who_loses_a_role_begins_anew_with_what_is_left() {
     town.api.merge(&format!("{GROUP}/groups/readers"), &json!({"spec": {"members": [{"user": "stranger"}]}})).await;
     assert_eq!(stranger.next().await, told("ERROR", "410"));
     assert!(town.names("stranger", "workspaces").await.contains(&"later".to_owned()));
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_the_key_it_was_begun_by_however_much_it_has_to_tell() {
+    let mut town = Town::new().await;
+    town.key("stolen", "reader", Scope::default(), None).await;
+    town.key("short", "reader", Scope::default(), Some(SignedDuration::from_secs(1))).await;
+    let from = format!("workspaces?watch=true&timeoutSeconds=99999999&resourceVersion={}", town.api.store.revision());
+    let mut watches = [Watch::begin(&town, "stolen", &from).await, Watch::begin(&town, "short", &from).await];
+    let keys = town.api.store.api_keys(Some("reader")).await.unwrap();
+    let stolen = keys.iter().find(|key| key.label == "stolen").unwrap();
+    assert!(town.api.store.remove_api_key(&stolen.id).await.unwrap());
+    let until = std::time::Instant::now() + Duration::from_secs(5);
+    let mut ended = 0;
+    while ended < watches.len() && std::time::Instant::now() < until {
+        town.api
+            .merge(
+                &format!("{GROUP}/namespaces/team/workspaces/of-owner"),
+                &json!({"metadata": {"labels": {"n": format!("{:?}", until.elapsed())}}}),
+            )
+            .await;
+        ended = 0;
+        for watch in &mut watches {
+            ended +=
+                usize::from(watch.next().await.is_none_or(|(kind, what)| (kind.as_str(), what.as_str()) == ("ERROR", "410")));
+        }
+    }
+    assert_eq!(ended, 2, "they go on");
+    let mut own = Watch::begin(&town, "reader", &from).await;
+    assert_eq!(own.next().await.unwrap().1, "of-owner", "by another key");
 }
 
 #[tokio::test]

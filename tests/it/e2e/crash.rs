@@ -5,6 +5,7 @@ use super::records;
 use super::world::{annotation, in_world, until};
 use crate::support::traefik::request;
 use devsanctum::resource::labels;
+use serde_json::json;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -68,13 +69,23 @@ fn a_suspended_workspace_keeps_its_route_and_holds_up_no_start() {
         // The first table is told at once, and taken up soon after.
         tokio::time::sleep(Duration::from_secs(5)).await;
         world.at_rest().await;
-        // It is looked at, not looked after.
+        // It is looked at, not looked after; but nobody is let in who should not be.
+        world.merge("w0", json!({"spec": {"visibility": "PRIVATE"}})).await;
+        until("its gate", Duration::from_secs(5), async || match world.page("w0").await.0 {
+            401 => Ok(()),
+            code => Err(code.to_string()),
+        })
+        .await;
+        world.merge("w0", json!({"spec": {"visibility": "PUBLIC"}})).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.page("w0").await.0, 401, "opened by nobody while it is suspended");
         let container = world.container("w0").await;
         world.docker(&["kill", &container]);
         // A request that was on its way to the dead container hangs for long.
         let page = async || tokio::time::timeout(Duration::from_secs(1), world.page("w0")).await;
         until("its route to go", Duration::from_secs(5), async || match page().await {
-            Ok((503, _)) => Ok(()),
+            // It is private now, and so as if it were not there.
+            Ok((404, _)) => Ok(()),
             other => Err(format!("{other:?}")),
         })
         .await;

@@ -132,6 +132,44 @@ fn private_workspaces_open_to_their_people_alone() {
         let spoofed = ada.send("GET", &format!("{base}{page}"), &[("X-DS-User", "root"), ("X_DS_User", "root")], "").await;
         assert!(spoofed.body.contains("user=ada "), "{}", spoofed.body);
 
+        // What a page of another workspace shows, a picture or a script, browsers ask for without an Origin.
+        let referer = format!("{base}/");
+        for (site, mode, referer, code) in [
+            ("same-site", "no-cors", None, 403),
+            ("cross-site", "no-cors", None, 403),
+            ("same-site", "no-cors", Some("http://other.localhost/"), 403),
+            ("same-site", "no-cors", Some(referer.as_str()), 200),
+            ("same-site", "navigate", None, 200),
+            ("same-origin", "no-cors", None, 200),
+            ("none", "navigate", None, 200),
+        ] {
+            let mut headers = vec![("Sec-Fetch-Site", site), ("Sec-Fetch-Mode", mode)];
+            headers.extend(referer.map(|referer| ("Referer", referer)));
+            let asked = ada.send("GET", &format!("{base}{page}"), &headers, "").await;
+            assert_eq!(asked.code, code, "{headers:?}: {}", asked.body);
+        }
+
+        // While it is open to anybody its container reads what browsers hold: that is worth nothing when it is private again.
+        let held = format!("__Host-ds_ws={}", ada.jar[&host]["__Host-ds_ws"]);
+        assert_eq!(request(world.web, &host, page, &[("Cookie", &held)]).await.0, 200);
+        for (visibility, answer) in [("PUBLIC", 200), ("PRIVATE", 401)] {
+            world.merge("w0", json!({"spec": {"visibility": visibility}})).await;
+            until("its visibility", Duration::from_secs(30), async || match request(world.web, &host, page, &[]).await.0 {
+                code if code == answer => Ok(()),
+                code => Err(code.to_string()),
+            })
+            .await;
+            if visibility == "PUBLIC" {
+                let query = format!("workspace=&host={host}&to=/&nonce={}", "A".repeat(43));
+                let code = ada.open(&format!("{}/open?{query}", panel(&world))).await;
+                assert_eq!(code.code, 404, "no code is brought to it: {}", code.url);
+            }
+        }
+        // Sessions are remembered for a second.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        assert_eq!(request(world.web, &host, page, &[("Cookie", &held)]).await.0, 401);
+        assert_eq!(ada.open(&format!("{base}{page}")).await.code, 200, "she is let in anew");
+
         // Somebody else with an account is not, nor is who has stolen a cookie of another host.
         let before = seen(&world, &container);
         let other = bob.open(&format!("{base}{page}")).await;

@@ -3,7 +3,7 @@
 use super::oauth::{Attempt, Person};
 use super::sign_in::{Refused, SignIn, SignedIn, Token, Visitor, digest};
 use super::{Password, Place, throttle};
-use crate::store::{Credential, OneTime, Outgoing, ProviderIdentity, StoreError};
+use crate::store::{OneTime, Outgoing, ProviderIdentity, StoreError};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -69,15 +69,14 @@ pub struct Invited {
     pub email: String,
 }
 
-/// Somebody who asks for an account, until their address is confirmed.
+/// Somebody who asks for an account, until their address is confirmed. Whoever filled in the form may be another: it brings nothing
+/// by which somebody could sign in.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Applicant {
-    /// User name.
+    /// User name that is proposed.
     pub name: String,
     /// E-mail address.
     pub email: String,
-    /// Argon2id hash of their password.
-    hash: String,
 }
 
 pub(super) fn hex(token: &str) -> String {
@@ -230,12 +229,9 @@ impl SignIn {
     ///
     /// # Errors
     /// See [`Refused`]: the same whether or not there is an account of this address.
-    pub async fn apply(&self, name: &str, email: &str, password: Password, by: &Visitor, now: Timestamp) -> Result<(), Refused> {
-        self.fits(&password, name, email, None)?;
-        let place = Place::take()?;
+    pub async fn apply(&self, name: &str, email: &str, by: &Visitor, now: Timestamp) -> Result<(), Refused> {
         self.may_write_to(email, by)?;
-        let hash = password.hash(place).await?.map_err(StoreError::Database)?;
-        let applicant = Applicant { name: name.to_owned(), email: email.to_owned(), hash };
+        let applicant = Applicant { name: name.to_owned(), email: email.to_owned() };
         self.post(purpose::CONFIRM, email, text(&applicant)?, now).await
     }
 
@@ -286,20 +282,23 @@ impl SignIn {
         body.and_then(|body| serde_json::from_str(&body).ok()).ok_or(Refused::Link)
     }
 
-    /// Ends a confirmation and gives the new user their password.
+    /// Ends a confirmation and gives the new user, of whom it is, the password that they have chosen with it.
     ///
     /// # Errors
     /// [`Refused::Link`] when somebody was quicker, or there is no such user.
-    pub async fn admit(&self, shown: &str, applicant: Applicant, by: &Visitor, now: Timestamp) -> Result<SignedIn, Refused> {
-        let at = now.as_millisecond();
-        if self.store.take_one_time(digest(shown), OF_ADDRESS, at).await?.is_none() {
+    pub async fn admit(
+        &self,
+        shown: &str,
+        user: &str,
+        password: Password,
+        place: Place,
+        by: &Visitor,
+        now: Timestamp,
+    ) -> Result<SignedIn, Refused> {
+        if self.store.take_one_time(digest(shown), OF_ADDRESS, now.as_millisecond()).await?.is_none() {
             return Err(Refused::Link);
         }
-        let credential = Credential { user: applicant.name.clone(), hash: applicant.hash };
-        if !self.store.set_credential(credential, at, None).await? {
-            return Err(Refused::Link);
-        }
-        self.begin(applicant.name, by, now).await
+        self.first(user, password, place, by, now).await
     }
 
     async fn keep(

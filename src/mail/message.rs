@@ -59,7 +59,7 @@ impl Message {
     /// Somebody has asked for an account.
     pub fn confirmation(url: &str) -> Self {
         let before =
-            vec!["An account was asked for with this address. Confirm that it is yours; the link works for an hour.".into()];
+            vec!["An account was asked for with this address. Confirm that it is yours, and choose a password; the link works for an hour.".into()];
         Letter { subject: "Confirm your address", before, link: Some(("Confirm and sign in", url)), after: NOT_YOU }.written()
     }
 

@@ -85,7 +85,6 @@ pub fn register(status: StatusCode, name: &str, email: &str, providers: &[Provid
             (complaint(wrong))
             (field("name", "User name, such as ada", "text", "username", name))
             (field("email", "E-mail address", "email", "email", email))
-            (field("password", "Password", "password", "new-password", ""))
             button { "Ask for an account" }
         }
         p.soft { a href="/login" { "Sign in" } }
@@ -103,7 +102,7 @@ pub fn mail_is_on_its_way(email: &str) -> Response {
     page(StatusCode::OK, "Look into your mail", true, false, &content)
 }
 
-/// Where an address is confirmed.
+/// Where an address is confirmed, and whoever it is of chooses a password.
 pub fn confirm(status: StatusCode, email: &str, name: &str, wrong: Option<&str>) -> Response {
     let content = html! {
         header { h1 { "Confirm your address" } }
@@ -111,6 +110,7 @@ pub fn confirm(status: StatusCode, email: &str, name: &str, wrong: Option<&str>)
         form.card method="post" {
             (complaint(wrong))
             (field("name", "User name", "text", "username", name))
+            (field("password", "Password", "password", "new-password", ""))
             button { "Confirm and sign in" }
         }
     };

@@ -161,7 +161,6 @@ pub async fn register_page(State(panel): State<Panel>) -> Response {
 pub struct Application {
     name: String,
     email: String,
-    password: String,
 }
 
 /// Somebody asks for an account. The answer is the same whether or not there is one of this address.
@@ -178,7 +177,7 @@ pub async fn register(State(panel): State<Panel>, headers: HeaderMap, Form(form)
         return wrong(StatusCode::UNPROCESSABLE_ENTITY, "That is no e-mail address.").await;
     }
     let web = &panel.web;
-    match web.sign_in.apply(name, email, form.password.into(), &by(&headers), web.clock.now()).await {
+    match web.sign_in.apply(name, email, &by(&headers), web.clock.now()).await {
         Ok(()) => forms::mail_is_on_its_way(email),
         Err(error) => {
             let (status, words) = refused(&error);
@@ -195,32 +194,40 @@ pub async fn confirm_page(State(panel): State<Panel>, Path(token): Path<String>)
     }
 }
 
-#[derive(Deserialize)]
-pub struct Name {
-    name: String,
-}
-
-/// Somebody confirms their address, and has an account.
+/// Somebody confirms their address, chooses a password, and has an account. The password is asked for here: whoever asked for the
+/// account may be another than whose address it is.
 pub async fn confirm(
     State(panel): State<Panel>,
     Path(token): Path<String>,
     Extension(noted): Extension<Noted>,
     headers: HeaderMap,
-    Form(form): Form<Name>,
+    Form(form): Form<Chosen>,
 ) -> Response {
     let web = &panel.web;
     let now = web.clock.now();
-    let Ok(mut applicant) = web.sign_in.applicant(&token, now).await else { return link_is_over() };
+    let Ok(applicant) = web.sign_in.applicant(&token, now).await else { return link_is_over() };
     if let Err(answer) = are_open(&panel).await {
         return answer;
     }
-    applicant.name = form.name.trim().to_owned();
-    let new = NewAccount { name: &applicant.name, email: &applicant.email, display_name: None, invitation: None };
+    let (name, email, password) = (form.name.trim(), applicant.email.as_str(), Password::from(form.password));
+    let wrong = |status, words: &str| forms::confirm(status, email, name, Some(words));
+    if let Err(error) = web.sign_in.fits(&password, name, email, None) {
+        return wrong(StatusCode::UNPROCESSABLE_ENTITY, &refused(&error).1);
+    }
+    // No user is to be made who then has no turn to set a password.
+    let place = match Place::take() {
+        Ok(place) => place,
+        Err(busy) => {
+            let (status, words) = refused(&busy.into());
+            return wrong(status, &words);
+        }
+    };
+    let new = NewAccount { name, email, display_name: None, invitation: None };
     if let Err(why) = panel.accounts.make(&new).await {
         let (status, words) = words(&why);
-        return forms::confirm(status, &applicant.email, &applicant.name, Some(words));
+        return wrong(status, words);
     }
-    match web.sign_in.admit(&token, applicant, &by(&headers), now).await {
+    match web.sign_in.admit(&token, name, password, place, &by(&headers), now).await {
         Ok(signed_in) => panel.welcome(&noted, "confirmation", &signed_in, "/").await,
         Err(error) => {
             let (status, words) = refused(&error);

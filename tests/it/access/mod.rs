@@ -1,5 +1,6 @@
 //! Who may do what, asked of the real API as people with API keys.
 
+mod arriving;
 mod audit;
 mod closed;
 mod device;

@@ -1,0 +1,50 @@
+//! How somebody comes to an account by themselves, and what strangers can do on that way.
+
+use super::Town;
+use super::panel::{Browser, WORDS};
+use crate::support::api::GROUP;
+use devsanctum::access::{Directory, SignIn};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+fn over(town: &Town) -> SignIn {
+    SignIn::new(town.api.store.clone(), Arc::new(Directory::new(town.api.store.clone())))
+}
+
+async fn set(town: &Town, spec: Value) {
+    let (code, said) = town.api.merge(&format!("{GROUP}/settings/default"), &json!({"spec": spec})).await;
+    assert_eq!(code, 200, "{said}");
+}
+
+/// Whoever fills in the form may be another than whose address it is: only who has the mail says by which password they come in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_that_is_asked_for_has_the_password_of_who_confirms_it() {
+    let town = Town::new().await;
+    let (people, now) = (over(&town), Timestamp::now());
+    set(&town, json!({"registration": "OPEN"})).await;
+    let mut mallory = Browser::new(&town);
+    let asked = [("name", "victim"), ("email", "victim@example.com"), ("password", "mallory's own words")];
+    assert!(!mallory.get("/register").await.2.contains("type=\"password\""));
+    assert_eq!(mallory.form("/register", &asked).await, 200);
+    let mail = town.api.store.outgoing(10).await.unwrap().pop().unwrap();
+    assert_eq!((mail.purpose.as_str(), mail.recipient.as_str()), ("confirm", "victim@example.com"));
+    assert!(!mail.body.contains("argon2"), "{}", mail.body);
+    let token = people.confirmation(&serde_json::from_str(&mail.body).unwrap(), now).await.unwrap();
+    assert!(!town.api.database_holds("argon2").await, "nobody has a password yet");
+    let (path, mut victim) = (format!("/confirm/{}", token.reveal()), mallory.another());
+    assert!(victim.get(&path).await.2.contains("type=\"password\""));
+    for (password, code) in [("", 422), ("password", 422), ("Victim-2026", 422)] {
+        assert_eq!(victim.form(&path, &[("name", "victim"), ("password", password)]).await, code, "{password:?}");
+    }
+    assert_eq!(victim.form(&path, &[("name", "victim")]).await, 422, "the button alone");
+    assert_eq!(town.get("admin", "users/victim").await.0, 404, "nothing is made before");
+    assert_eq!(victim.form(&path, &[("name", "victim"), ("password", WORDS)]).await, 200);
+    assert!(!victim.session.is_empty());
+    let sign_in = async |password: &str| {
+        let form = [("email", "victim@example.com"), ("password", password)];
+        mallory.another().form("/login", &form).await
+    };
+    assert_eq!((sign_in("mallory's own words").await, sign_in(WORDS).await), (403, 200));
+    assert_eq!(victim.form(&path, &[("name", "victim2"), ("password", WORDS)]).await, 404, "it works once");
+}

@@ -114,14 +114,27 @@ impl SignIn {
         self.keep(state, OF_ATTEMPT, &kept, ATTEMPT, now).await
     }
 
-    /// Takes an attempt: once, by the browser that has begun it, from the provider it was begun with.
+    /// Takes an attempt: once, by the browser that has begun it, from the provider it was begun with. Where there is none of this
+    /// state, nothing is written.
     ///
     /// # Errors
-    /// [`Refused::Link`] when it is none of these.
-    pub async fn take_attempt(&self, state: &str, browser: &str, provider: &str, now: Timestamp) -> Result<Back, Refused> {
+    /// [`Refused::Link`] when it is none of these; [`Refused::TooMany`] when that was so too often for this network.
+    pub async fn take_attempt(
+        &self,
+        state: &str,
+        browser: &str,
+        provider: &str,
+        by: &Visitor,
+        now: Timestamp,
+    ) -> Result<Back, Refused> {
+        // Whoever has set out was counted then.
+        let none = || self.knock(by).err().unwrap_or(Refused::Link);
+        if self.store.peek_one_time(digest(state), OF_ATTEMPT, now.as_millisecond()).await?.is_none() {
+            return Err(none());
+        }
         let kept: Kept = self.take(state, OF_ATTEMPT, now).await?;
         if kept.browser != hex(browser) || kept.provider != provider {
-            return Err(Refused::Link);
+            return Err(none());
         }
         Ok(Back { attempt: kept.attempt, next: kept.next, intent: kept.intent })
     }

@@ -7,7 +7,7 @@ use super::panel::{Panel, by, refused, to_login};
 use super::signing;
 use super::welcome::{Way, take_up};
 use crate::access::oauth::{Answer, Asking, Discovered, OAuthError, Person};
-use crate::access::{Back, Intent, SignedIn, Token};
+use crate::access::{Back, Intent, Refused, SignedIn, Token};
 use crate::api::Noted;
 use crate::mail;
 use crate::resource::Provider;
@@ -197,7 +197,6 @@ pub async fn callback(
     Extension(noted): Extension<Noted>,
     headers: HeaderMap,
 ) -> Response {
-    noted.about(|entry| entry.how = format!("{}{name}", signing::PROVIDER));
     let mut answer = back(&panel, &name, &said, &noted, &headers).await.unwrap_or_else(|answer| answer);
     answer.headers_mut().append(header::SET_COOKIE, cookies::set(cookies::ATTEMPT, "", 0));
     answer
@@ -207,9 +206,18 @@ async fn back(panel: &Panel, name: &str, said: &Returned, noted: &Noted, headers
     let web = &panel.web;
     let cookies = Cookies::read(headers);
     let browser = cookies.get(cookies::ATTEMPT).unwrap_or_default();
-    let over = || pages::trouble(StatusCode::FORBIDDEN, "This attempt to sign in is over, or is another browser's. Begin anew.");
-    let Back { attempt, next, intent } =
-        web.sign_in.take_attempt(&said.state, browser, name, web.clock.now()).await.map_err(|_| over())?;
+    let taken = web.sign_in.take_attempt(&said.state, browser, name, &by(headers), web.clock.now()).await;
+    let Back { attempt, next, intent } = taken.map_err(|error| match error {
+        Refused::Link => {
+            pages::trouble(StatusCode::FORBIDDEN, "This attempt to sign in is over, or is another browser's. Begin anew.")
+        }
+        other => {
+            let (status, words) = refused(&other);
+            pages::trouble(status, &words)
+        }
+    })?;
+    // Not before: whoever was sent nowhere is nobody, and says no word in the audit log.
+    noted.about(|entry| entry.how = format!("{}{name}", signing::PROVIDER));
     if !said.error.is_empty() || said.code.is_empty() {
         return Err(pages::trouble(StatusCode::FORBIDDEN, "The provider did not let you in. Try again."));
     }

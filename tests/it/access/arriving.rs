@@ -1,7 +1,7 @@
 //! How somebody comes to an account by themselves, and what strangers can do on that way.
 
 use super::Town;
-use super::panel::{Browser, WORDS};
+use super::panel::{Browser, WORDS, rows};
 use crate::support::api::GROUP;
 use devsanctum::access::{Directory, SignIn};
 use k8s_openapi::jiff::Timestamp;
@@ -47,4 +47,20 @@ async fn an_account_that_is_asked_for_has_the_password_of_who_confirms_it() {
     };
     assert_eq!((sign_in("mallory's own words").await, sign_in(WORDS).await), (403, 200));
     assert_eq!(victim.form(&path, &[("name", "victim2"), ("password", WORDS)]).await, 404, "it works once");
+}
+
+/// What comes to the address that providers send people back to may be anybody's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_who_was_not_sent_to_a_provider_fills_the_audit_log() {
+    let town = Town::new().await;
+    let (mut browser, before) = (Browser::new(&town), rows(&town).await.len());
+    let mut codes = Vec::new();
+    for n in 0..200 {
+        codes.push(browser.get(&format!("/sign-in/words-of-mine-{n}/callback?state=x&code=y")).await.0);
+    }
+    let told = rows(&town).await.split_off(before);
+    assert!(told.len() <= 120, "{} rows", told.len());
+    assert!(told.iter().all(|row| row.entry.how == "anonymous" && row.entry.actor.is_empty()), "{told:?}");
+    assert!(!format!("{told:?}").contains("words-of-mine"));
+    assert_eq!((codes[0], codes[199]), (403, 429));
 }

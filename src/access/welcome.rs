@@ -36,8 +36,8 @@ pub enum Intent {
     SignIn,
     /// To be known by it as this user, who is signed in.
     Connect(String),
-    /// To take up the invitation that this token is of.
-    Accept(String),
+    /// To take up the invitation whose token has this SHA-256. The token itself opens it for longer than an attempt lasts.
+    Accept([u8; 32]),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -221,21 +221,21 @@ impl SignIn {
         Ok(token)
     }
 
-    /// The invitation that this is taken up with; it stays as it is.
+    /// The invitation that is taken up with the token of this SHA-256; it stays as it is.
     ///
     /// # Errors
     /// [`Refused::Link`] when it works no more.
-    pub async fn invitation(&self, shown: &str, now: Timestamp) -> Result<Invited, Refused> {
-        let body = self.store.peek_one_time(digest(shown), OF_INVITATION, now.as_millisecond()).await?;
+    pub async fn invitation(&self, sha256: [u8; 32], now: Timestamp) -> Result<Invited, Refused> {
+        let body = self.store.peek_one_time(sha256, OF_INVITATION, now.as_millisecond()).await?;
         body.and_then(|body| serde_json::from_str(&body).ok()).ok_or(Refused::Link)
     }
 
-    /// Ends what an invitation is taken up with; `false` when somebody else was quicker.
+    /// Ends what an invitation is taken up with, by its SHA-256; `false` when somebody else was quicker.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn end_invitation(&self, shown: &str, now: Timestamp) -> Result<bool, StoreError> {
-        Ok(self.store.take_one_time(digest(shown), OF_INVITATION, now.as_millisecond()).await?.is_some())
+    pub async fn end_invitation(&self, sha256: [u8; 32], now: Timestamp) -> Result<bool, StoreError> {
+        Ok(self.store.take_one_time(sha256, OF_INVITATION, now.as_millisecond()).await?.is_some())
     }
 
     /// Asks for an account: the address is written to, whoever it is of.

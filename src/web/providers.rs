@@ -7,7 +7,7 @@ use super::panel::{Panel, by, refused, to_login};
 use super::signing;
 use super::welcome::{Way, take_up};
 use crate::access::oauth::{Answer, Asking, Discovered, OAuthError, Person};
-use crate::access::{Back, Intent, Refused, SignedIn, Token};
+use crate::access::{Back, Intent, Refused, SignedIn, Token, digest};
 use crate::api::Noted;
 use crate::mail;
 use crate::resource::Provider;
@@ -65,7 +65,7 @@ pub async fn begin(
 ) -> Response {
     // What comes of it has a row, when they are back.
     noted.leave_out();
-    let intent = if asked.invitation.is_empty() { Intent::SignIn } else { Intent::Accept(asked.invitation) };
+    let intent = if asked.invitation.is_empty() { Intent::SignIn } else { Intent::Accept(digest(&asked.invitation)) };
     led(leave(&panel, &name, &headers, asked.next, intent).await)
 }
 
@@ -231,9 +231,9 @@ async fn back(panel: &Panel, name: &str, said: &Returned, noted: &Noted, headers
             noted.about(|entry| (entry.verb, entry.kind, entry.name) = ("connect".into(), "User".into(), user.clone()));
             connected(panel, name, &person, &user, headers).await
         }
-        Intent::Accept(token) => {
+        Intent::Accept(sha256) => {
             noted.about(|entry| (entry.verb, entry.kind) = ("accept".into(), "User".into()));
-            take_up(panel, &token, Way::By(name, &person), noted, headers).await
+            take_up(panel, sha256, Way::By(name, &person), noted, headers).await
         }
     }
 }

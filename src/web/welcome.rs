@@ -5,7 +5,7 @@ use super::panel::{Panel, by, refused};
 use super::providers::{known_as, offered};
 use super::{forms, pages, signing};
 use crate::access::oauth::Person;
-use crate::access::{Password, Place, Refused};
+use crate::access::{Password, Place, Refused, digest};
 use crate::api::Noted;
 use crate::resource::{Invitation, names};
 use axum::extract::{Path, State};
@@ -27,10 +27,10 @@ fn link_is_over() -> Response {
     pages::trouble(StatusCode::NOT_FOUND, "This link does not work any more: ask for a new one.")
 }
 
-/// The invitation of a link, if it can be taken up.
-async fn invitation(panel: &Panel, token: &str) -> Result<Invitation, Response> {
+/// The invitation of a link, by the SHA-256 of its token, if it can be taken up.
+async fn invitation(panel: &Panel, sha256: [u8; 32]) -> Result<Invitation, Response> {
     let web = &panel.web;
-    let invited = web.sign_in.invitation(token, web.clock.now()).await.map_err(|error| match error {
+    let invited = web.sign_in.invitation(sha256, web.clock.now()).await.map_err(|error| match error {
         Refused::Link => link_is_over(),
         other => {
             let (status, words) = refused(&other);
@@ -59,7 +59,7 @@ fn words(why: &NoAccount) -> (StatusCode, &str) {
 
 /// Where an invitation leads.
 pub async fn invitation_page(State(panel): State<Panel>, Path(token): Path<String>) -> Response {
-    match invitation(&panel, &token).await {
+    match invitation(&panel, digest(&token)).await {
         Ok(found) => forms::invitation(StatusCode::OK, &found.spec.email, "", &token, &offered(&panel).await, None),
         Err(answer) => answer,
     }
@@ -79,7 +79,7 @@ pub async fn accept(
     headers: HeaderMap,
     Form(form): Form<Chosen>,
 ) -> Response {
-    let found = match invitation(&panel, &token).await {
+    let found = match invitation(&panel, digest(&token)).await {
         Ok(found) => found,
         Err(answer) => return answer,
     };
@@ -101,14 +101,20 @@ pub async fn accept(
             return wrong(status, &words).await;
         }
     };
-    take_up(&panel, &token, Way::Password(name, password, place), &noted, &headers).await.unwrap_or_else(|answer| answer)
+    take_up(&panel, digest(&token), Way::Password(name, password, place), &noted, &headers).await.unwrap_or_else(|answer| answer)
 }
 
 /// Makes the account of an invitation and signs in to it. What was begun before and not ended is gone on with.
-pub async fn take_up(panel: &Panel, token: &str, way: Way<'_>, noted: &Noted, headers: &HeaderMap) -> Result<Response, Response> {
+pub async fn take_up(
+    panel: &Panel,
+    sha256: [u8; 32],
+    way: Way<'_>,
+    noted: &Noted,
+    headers: &HeaderMap,
+) -> Result<Response, Response> {
     let (web, accounts) = (&panel.web, &panel.accounts);
     let now = web.clock.now();
-    let found = invitation(panel, token).await?;
+    let found = invitation(panel, sha256).await?;
     let email = found.spec.email.as_str();
     let made = match &way {
         Way::Password(name, ..) => accounts.make(&NewAccount { name, email, display_name: None, invitation: Some(&found) }).await,
@@ -120,7 +126,7 @@ pub async fn take_up(panel: &Panel, token: &str, way: Way<'_>, noted: &Noted, he
     let user = made.map_err(|why| said(&why))?;
     accounts.join(&user, &found.spec.groups).await.map_err(|why| said(&why))?;
     // Nobody comes in by it a second time: the first to end it is the one.
-    if !web.sign_in.end_invitation(token, now).await.unwrap_or(false) {
+    if !web.sign_in.end_invitation(sha256, now).await.unwrap_or(false) {
         return Err(link_is_over());
     }
     let (signed_in, by_what) = match way {

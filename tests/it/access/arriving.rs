@@ -1,9 +1,9 @@
 //! How somebody comes to an account by themselves, and what strangers can do on that way.
 
 use super::Town;
-use super::panel::{Browser, WORDS, rows};
+use super::panel::{Browser, ORIGIN, WORDS, rows};
 use crate::support::api::GROUP;
-use devsanctum::access::{Directory, SignIn};
+use devsanctum::access::{Directory, Invited, SignIn};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -63,4 +63,28 @@ async fn nobody_who_was_not_sent_to_a_provider_fills_the_audit_log() {
     assert!(told.iter().all(|row| row.entry.how == "anonymous" && row.entry.actor.is_empty()), "{told:?}");
     assert!(!format!("{told:?}").contains("words-of-mine"));
     assert_eq!((codes[0], codes[199]), (403, 429));
+}
+
+/// A provider's client that needs no network to be sent to.
+async fn hub(town: &Town) {
+    town.put("team", "secrets", "Secret", "hub", json!({"data": {"clientSecret": "hush"}})).await;
+    let secret = json!({"namespace": "team", "name": "hub"});
+    set(town, json!({"providers": [{"name": "hub", "type": "GITHUB", "clientId": "Iv1.devsanctum", "clientSecret": secret}]}))
+        .await;
+}
+
+/// The way of an invitation by a provider is ten minutes long, and the database keeps what it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_invitation_that_goes_by_a_provider_is_kept_as_a_hash() {
+    let town = Town::new().await;
+    hub(&town).await;
+    let (_, guest) = town.get("admin", "invitations/guest").await;
+    let uid = guest["metadata"]["uid"].as_str().unwrap().to_owned();
+    let invited = Invited { uid, email: "guest@example.com".into() };
+    let token = over(&town).invite(&invited, Timestamp::now()).await.unwrap();
+    let mut browser = Browser::new(&town);
+    let (code, page) = browser.send("/sign-in/hub", &[("invitation", token.reveal())], ORIGIN).await;
+    assert!(code == 200 && page.contains("https://github.com/login/oauth/authorize"), "{code} {page}");
+    assert!(!town.api.database_holds(token.reveal()).await);
+    assert_eq!(browser.get(&format!("/invitation/{}", token.reveal())).await.0, 200);
 }

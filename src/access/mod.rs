@@ -10,6 +10,7 @@ mod device;
 mod directory;
 mod explain;
 mod fields;
+mod hosts;
 mod keys;
 pub mod oauth;
 mod password;

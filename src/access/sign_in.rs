@@ -1,10 +1,12 @@
-//! Signing in with a password, the sessions that come of it, and the links by which a password is set.
+//! Signing in with a password, the sessions that come of it, and the links by which a password is set. What leads on to workspaces'
+//! hosts: `hosts`.
 //!
 //! # Guarantees
 //! - What a browser shows is stored as its SHA-256 alone, has 256 bits of chance, and is new at each sign-in.
 //! - Somebody unknown, a wrong password and somebody who was shut out get the same answer, after the same work.
 //! - A session ends for good: a day after its last use, two weeks after it began, when it is signed out, and when its user's
 //!   password changes. A session that was ended elsewhere is honoured for a second more at most.
+//! - What was proved by a password counts only while it is the one that there is: a password that is changed meanwhile ends it.
 //! - Whoever signs in in a browser ends the session it had; a new password gives the session it was set in a new token.
 
 use super::device::{OF_ANSWER, Polls};
@@ -31,8 +33,6 @@ const LONGEST: SignedDuration = SignedDuration::from_hours(14 * 24);
 const KNOWN: SignedDuration = SignedDuration::from_hours(365 * 24);
 /// How long a link to set a password works.
 pub const LINK: SignedDuration = SignedDuration::from_hours(48);
-/// How long a code between the panel and a workspace's host works.
-const CODE: SignedDuration = SignedDuration::from_secs(30);
 /// How exactly the last use of a session is noted, in milliseconds.
 const USE_NOTED: i64 = 60_000;
 /// How long an answer about a session is remembered.
@@ -44,7 +44,6 @@ const MAX_AGENT: usize = 200;
 
 const OF_PASSWORD: &str = "password";
 const OF_BROWSER: &str = "browser";
-const OF_HOST: &str = "host";
 
 /// A secret that is shown once: to a browser, or in a link.
 #[derive(Clone)]
@@ -132,7 +131,7 @@ pub struct SignedIn {
 }
 
 /// A session that begins now, of nobody yet.
-fn fresh(shown: &Token, by: &Visitor, now: Timestamp) -> Result<Session, StoreError> {
+pub(super) fn fresh(shown: &Token, by: &Visitor, now: Timestamp) -> Result<Session, StoreError> {
     let at = now.as_millisecond();
     Ok(Session {
         sha256: digest(shown.reveal()),
@@ -188,25 +187,35 @@ impl SignIn {
         };
         let browser = by.known.as_deref().filter(|_| known);
         self.throttle.guess(&email, by.address, browser, Instant::now()).map_err(Refused::TooMany)?;
-        let verified = password.clone().verify(credential.map(|c| c.hash), place).await?;
+        let hash = credential.map(|c| c.hash);
+        let verified = password.clone().verify(hash.clone(), place).await?;
         if verified == Verified::No || !self.is_active(&user).await? {
             return Err(Refused::Wrong);
         }
+        let signed_in = self.begin(user.clone(), hash.clone(), by, now).await?;
         if verified == Verified::Weak
             && let Ok(place) = Place::take()
-            && let Ok(Ok(hash)) = password.hash(place).await
+            && let Ok(Ok(better)) = password.hash(place).await
         {
-            // Not as a new password: nobody is signed out by it.
-            self.store.renew_hash(Credential { user: user.clone(), hash }).await?;
+            // Not as a new password: nobody is signed out by it. After the session, which is of the hash that was compared.
+            let renewed = self.store.renew_hash(Credential { user, hash: better }, hash.unwrap_or_default()).await;
+            let _ = renewed.inspect_err(|error| tracing::warn!(%error, "a weak hash could not be made anew"));
         }
-        self.begin(user, by, now).await
+        Ok(signed_in)
     }
 
     pub(super) async fn is_active(&self, user: &str) -> Result<bool, StoreError> {
         self.directory.ask(|records| records.person(user).is_some_and(|person| person.active)).await
     }
 
-    pub(super) async fn begin(&self, user: String, by: &Visitor, now: Timestamp) -> Result<SignedIn, Refused> {
+    /// Begins a session; where it is by a password, only while that has the hash that was `verified`.
+    pub(super) async fn begin(
+        &self,
+        user: String,
+        verified: Option<String>,
+        by: &Visitor,
+        now: Timestamp,
+    ) -> Result<SignedIn, Refused> {
         let (session, browser) = (Token::new()?, Token::new()?);
         let at = now.as_millisecond();
         let begun = Session { user: user.clone(), ..fresh(&session, by, now)? };
@@ -218,7 +227,7 @@ impl SignIn {
             expires_at: (now + KNOWN).as_millisecond(),
         };
         let replaced = by.session.as_deref().map(digest);
-        if !self.store.add_session(begun, replaced).await? || !self.store.add_one_time(known, at).await? {
+        if !self.store.add_session(begun, replaced, verified).await? || !self.store.add_one_time(known, at).await? {
             return Err(Refused::Wrong);
         }
         self.forget(|(held, _)| replaced.is_some() && (Some(held.sha256) == replaced || held.parent == replaced));
@@ -320,9 +329,10 @@ impl SignIn {
         keep: Option<Renewed>,
         now: Timestamp,
     ) -> Result<(), Refused> {
-        self.set_in_turn(user, password, keep, Place::take()?, now).await
+        self.set_in_turn(user, password, keep, Place::take()?, now).await.map(drop)
     }
 
+    /// Sets it, whatever there was: its hash.
     async fn set_in_turn(
         &self,
         user: &str,
@@ -330,15 +340,15 @@ impl SignIn {
         keep: Option<Renewed>,
         place: Place,
         now: Timestamp,
-    ) -> Result<(), Refused> {
+    ) -> Result<String, Refused> {
         self.fits_user(&password, user).await?;
         let hash = password.hash(place).await?.map_err(StoreError::Database)?;
-        let credential = Credential { user: user.to_owned(), hash };
+        let credential = Credential { user: user.to_owned(), hash: hash.clone() };
         if !self.store.set_credential(credential, now.as_millisecond(), keep).await? {
             return Err(Refused::Link);
         }
         self.forget(|(held, _)| held.user == user);
-        Ok(())
+        Ok(hash)
     }
 
     /// Whether a password may be that of somebody with this name, this e-mail address, and this name shown to others.
@@ -372,13 +382,20 @@ impl SignIn {
     ) -> Result<Token, Refused> {
         let place = Place::take()?;
         self.throttle.guess(&session.user, by.address, Some(&session.id), Instant::now()).map_err(Refused::TooMany)?;
-        let credential = self.store.credential_of(&session.user).await?;
-        if old.verify(credential.map(|c| c.hash), place).await? == Verified::No {
+        let hash = self.store.credential_of(&session.user).await?.map(|c| c.hash);
+        if old.verify(hash.clone(), place).await? == Verified::No {
             return Err(Refused::Wrong);
         }
         let token = Token::new()?;
         let kept = Renewed { from: session.sha256, to: digest(token.reveal()) };
-        self.set_password(&session.user, new, Some(kept), now).await?;
+        let place = Place::take()?;
+        self.fits_user(&new, &session.user).await?;
+        let better = new.hash(place).await?.map_err(StoreError::Database)?;
+        let credential = Credential { user: session.user.clone(), hash: better };
+        if !self.store.change_credential(credential, hash.unwrap_or_default(), now.as_millisecond(), kept).await? {
+            return Err(Refused::Wrong);
+        }
+        self.forget(|(held, _)| held.user == session.user);
         Ok(token)
     }
 
@@ -395,8 +412,8 @@ impl SignIn {
         by: &Visitor,
         now: Timestamp,
     ) -> Result<SignedIn, Refused> {
-        self.set_in_turn(user, password, None, place, now).await?;
-        self.begin(user.to_owned(), by, now).await
+        let hash = self.set_in_turn(user, password, None, place, now).await?;
+        self.begin(user.to_owned(), Some(hash), by, now).await
     }
 
     /// Whether somebody has a password.
@@ -435,63 +452,7 @@ impl SignIn {
         if !self.is_active(&user).await? {
             return Err(Refused::Link);
         }
-        self.set_in_turn(&user, password, None, place, now).await?;
-        self.begin(user, by, now).await
-    }
-
-    /// Makes a code by which a browser that shows `nonce` at this host of this workspace gets a session there, as a child of this one.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn code(
-        &self,
-        session: &Session,
-        (workspace_uid, host): (&str, &str),
-        nonce: &str,
-        now: Timestamp,
-    ) -> Result<Token, Refused> {
-        // It stands among the words of what the code is for, and comes from an address: it is to be one of them.
-        if !URL_SAFE_NO_PAD.decode(nonce).is_ok_and(|hash| hash.len() == 32) {
-            return Err(Refused::Link);
-        }
-        let token = Token::new()?;
-        let parent = URL_SAFE_NO_PAD.encode(session.sha256);
-        let code = OneTime {
-            sha256: digest(token.reveal()),
-            purpose: OF_HOST,
-            user: session.user.clone(),
-            body: format!("{workspace_uid}@{host} {nonce} {parent} {}", session.address),
-            expires_at: (now + CODE).as_millisecond(),
-        };
-        if self.store.add_one_time(code, now.as_millisecond()).await? { Ok(token) } else { Err(Refused::Wrong) }
-    }
-
-    /// Takes a code at a workspace's host. It is gone then, whether or not it was for this host and this browser.
-    ///
-    /// # Errors
-    /// [`Refused::Link`] when it was not.
-    pub async fn take_code(
-        &self,
-        shown: &str,
-        (workspace_uid, host): (&str, &str),
-        nonce: &str,
-        by: &Visitor,
-        now: Timestamp,
-    ) -> Result<Token, Refused> {
-        let at = now.as_millisecond();
-        let (user, body) = self.store.take_one_time(digest(shown), OF_HOST, at).await?.ok_or(Refused::Link)?;
-        let mut words = body.split(' ');
-        let fits = words.next() == Some(&*format!("{workspace_uid}@{host}"))
-            && words.next() == Some(&*URL_SAFE_NO_PAD.encode(digest(nonce)));
-        let parent = words.next().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok()).and_then(|bytes| bytes.try_into().ok());
-        let parent: [u8; 32] = parent.filter(|_| fits).ok_or(Refused::Link)?;
-        let token = Token::new()?;
-        let workspace_uid = Some(workspace_uid.to_owned());
-        let mut session = Session { parent: Some(parent), user, workspace_uid, ..fresh(&token, by, now)? };
-        // At a workspace's host the proxy tells its own neighbour's address, and no client's past it.
-        if let Some(address) = words.next().filter(|address| !address.is_empty()) {
-            address.clone_into(&mut session.address);
-        }
-        if self.store.add_session(session, None).await? { Ok(token) } else { Err(Refused::Link) }
+        let hash = self.set_in_turn(&user, password, None, place, now).await?;
+        self.begin(user, Some(hash), by, now).await
     }
 }

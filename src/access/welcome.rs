@@ -157,7 +157,7 @@ impl SignIn {
         let user = known.user.clone();
         let (login, provider) = (person.login.clone(), provider.to_owned());
         self.store.note_identity_use(ProviderIdentity { used_at: now.as_millisecond(), login, provider, ..known }).await?;
-        self.begin(user, by, now).await.map(Some)
+        self.begin(user, None, by, now).await.map(Some)
     }
 
     /// Notes that a provider knows this user as this person. `false` when it knows them as somebody else.
@@ -186,7 +186,7 @@ impl SignIn {
     /// # Errors
     /// See [`Refused`].
     pub async fn welcome(&self, user: &str, by: &Visitor, now: Timestamp) -> Result<SignedIn, Refused> {
-        self.begin(user.to_owned(), by, now).await
+        self.begin(user.to_owned(), None, by, now).await
     }
 
     /// Whom providers know a user as.

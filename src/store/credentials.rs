@@ -44,27 +44,51 @@ impl Tx {
         if run!(self, query, execute)?.rows_affected() == 0 {
             return Ok(false);
         }
+        self.end_old_ways(&of.user, keep).await?;
+        Ok(true)
+    }
+
+    /// As `set_credential`; `false`, too, when the hash is not the one that was verified.
+    async fn change_credential(&mut self, of: &Credential, verified: &str, now: i64, keep: Renewed) -> Result<bool, StoreError> {
+        self.flush().await?;
+        self.begin_writing().await?;
+        let sql = format!(
+            "UPDATE credentials SET hash = $1, changed_at = $2 \
+             WHERE user_uid IN (SELECT uid FROM resources WHERE {USER} AND name = $3) AND hash = $4"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(of.hash.clone()).bind(now).bind(of.user.clone());
+        if run!(self, query.bind(verified.to_owned()), execute)?.rows_affected() == 0 {
+            return Ok(false);
+        }
+        self.end_old_ways(&of.user, Some(keep)).await?;
+        Ok(true)
+    }
+
+    /// Ends what was opened by a password that is another by now, but for one session, and what would set it.
+    async fn end_old_ways(&mut self, user: &str, keep: Option<Renewed>) -> Result<(), StoreError> {
         let sql = format!(
             "DELETE FROM sessions WHERE user_uid IN (SELECT uid FROM resources WHERE {USER} AND name = $1) AND hash <> $2 \
              AND (parent IS NULL OR parent <> $2)"
         );
         let kept = keep.map_or_else(Vec::new, |kept| kept.from.to_vec());
-        run!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(of.user.clone()).bind(kept), execute)?;
+        run!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(user.to_owned()).bind(kept), execute)?;
         if let Some(kept) = keep {
             self.renew_session(kept).await?;
         }
         // A link to set a password is worth nothing once one is set.
         let sql = format!("DELETE FROM one_time WHERE user_uid IN (SELECT uid FROM resources WHERE {USER} AND name = $1)");
-        run!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(of.user.clone()), execute)?;
-        Ok(true)
+        run!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(user.to_owned()), execute)?;
+        Ok(())
     }
 
-    async fn renew_hash(&mut self, of: &Credential) -> Result<(), StoreError> {
+    async fn renew_hash(&mut self, of: &Credential, verified: &str) -> Result<bool, StoreError> {
         self.begin_writing().await?;
-        let sql =
-            format!("UPDATE credentials SET hash = $1 WHERE user_uid IN (SELECT uid FROM resources WHERE {USER} AND name = $2)");
-        run!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(of.hash.clone()).bind(of.user.clone()), execute)?;
-        Ok(())
+        let sql = format!(
+            "UPDATE credentials SET hash = $1 WHERE user_uid IN (SELECT uid FROM resources WHERE {USER} AND name = $2) \
+             AND hash = $3"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(of.hash.clone()).bind(of.user.clone());
+        Ok(run!(self, query.bind(verified.to_owned()), execute)?.rows_affected() == 1)
     }
 
     async fn add_one_time(&mut self, it: &OneTime, now: i64) -> Result<bool, StoreError> {
@@ -152,9 +176,15 @@ impl Store {
         self.write(Box::new(move |tx| Box::pin(async move { tx.set_credential(&of, now, keep).await }))).await
     }
 
-    /// Puts another hash of the same password in the place of the one that is there.
-    pub async fn renew_hash(&self, of: Credential) -> Result<(), StoreError> {
-        self.write(Box::new(move |tx| Box::pin(async move { tx.renew_hash(&of).await }))).await
+    /// As [`Store::set_credential`], for who has proved themselves by the password whose hash is `verified`: `false`, too, when it
+    /// is another by now.
+    pub async fn change_credential(&self, of: Credential, verified: String, now: i64, keep: Renewed) -> Result<bool, StoreError> {
+        self.write(Box::new(move |tx| Box::pin(async move { tx.change_credential(&of, &verified, now, keep).await }))).await
+    }
+
+    /// Puts another hash of the same password in the place of the one that was `verified`; `false` when it is not there any more.
+    pub async fn renew_hash(&self, of: Credential, verified: String) -> Result<bool, StoreError> {
+        self.write(Box::new(move |tx| Box::pin(async move { tx.renew_hash(&of, &verified).await }))).await
     }
 
     /// Stores something that works once. `false` when there is no such user.

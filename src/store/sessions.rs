@@ -63,7 +63,12 @@ fn session(row: &AnyRow) -> Result<Session, StoreError> {
 }
 
 impl Tx {
-    async fn add_session(&mut self, it: &Session, replaced: Option<[u8; 32]>) -> Result<bool, StoreError> {
+    async fn add_session(
+        &mut self,
+        it: &Session,
+        replaced: Option<[u8; 32]>,
+        verified: Option<String>,
+    ) -> Result<bool, StoreError> {
         self.flush().await?;
         self.begin_writing().await?;
         run!(self, sqlx::query("DELETE FROM sessions WHERE expires_at <= $1").bind(it.created_at), execute)?;
@@ -72,11 +77,13 @@ impl Tx {
             "INSERT INTO sessions (hash, id, parent, user_uid, workspace_uid, created_at, seen_at, expires_at, address, agent) \
              SELECT $1, $2, $3, r.uid, $4, $5, $5, $6, $7, $8 FROM resources r \
              WHERE r.kind = 'users.devsanctum.io' AND r.namespace = '' AND r.name = $9 \
-             AND ($10 = 0 OR EXISTS (SELECT 1 FROM sessions p WHERE p.hash = $3))",
+             AND ($10 = 0 OR EXISTS (SELECT 1 FROM sessions p WHERE p.hash = $3)) \
+             AND ($11 = '' OR EXISTS (SELECT 1 FROM credentials c WHERE c.user_uid = r.uid AND c.hash = $11))",
         );
         let query = query.bind(it.sha256.to_vec()).bind(it.id.clone()).bind(it.parent.map(|hash| hash.to_vec()));
         let query = query.bind(it.workspace_uid.clone()).bind(it.created_at).bind(it.expires_at).bind(it.address.clone());
         let query = query.bind(it.agent.clone()).bind(it.user.clone()).bind(i64::from(it.parent.is_some()));
+        let query = query.bind(verified.unwrap_or_default());
         let added = run!(self, query, execute)?.rows_affected() == 1;
         if let Some(replaced) = replaced.filter(|_| added) {
             self.end_session(replaced).await?;
@@ -129,9 +136,14 @@ impl Tx {
 
 impl Store {
     /// Stores a session, and ends the one in whose place it comes, with its children; `false` when its user, or the session it
-    /// is a child of, is not there.
-    pub async fn add_session(&self, it: Session, replaced: Option<[u8; 32]>) -> Result<bool, StoreError> {
-        self.write(Box::new(move |tx| Box::pin(async move { tx.add_session(&it, replaced).await }))).await
+    /// is a child of, is not there, or their password's hash is not the one that was `verified`.
+    pub async fn add_session(
+        &self,
+        it: Session,
+        replaced: Option<[u8; 32]>,
+        verified: Option<String>,
+    ) -> Result<bool, StoreError> {
+        self.write(Box::new(move |tx| Box::pin(async move { tx.add_session(&it, replaced, verified).await }))).await
     }
 
     /// Ends all sessions of a user, and what works once, is theirs and is for `answers`: how many of the panel's there were.

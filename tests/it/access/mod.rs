@@ -7,6 +7,7 @@ mod device;
 mod held;
 mod keys;
 mod matrix;
+mod meanwhile;
 mod panel;
 mod roles;
 mod shares;

@@ -72,12 +72,12 @@ impl Tx {
         self.flush().await?;
         self.begin_writing().await?;
         run!(self, sqlx::query("DELETE FROM sessions WHERE expires_at <= $1").bind(it.created_at), execute)?;
-        // A child of a parent that is over is none.
+        // A child of a parent that is over is none, and none goes on after its parent.
         let query = sqlx::query(
             "INSERT INTO sessions (hash, id, parent, user_uid, workspace_uid, created_at, seen_at, expires_at, address, agent) \
-             SELECT $1, $2, $3, r.uid, $4, $5, $5, $6, $7, $8 FROM resources r \
-             WHERE r.kind = 'users.devsanctum.io' AND r.namespace = '' AND r.name = $9 \
-             AND ($10 = 0 OR EXISTS (SELECT 1 FROM sessions p WHERE p.hash = $3)) \
+             SELECT $1, $2, $3, r.uid, $4, $5, $5, CASE WHEN p.expires_at < $6 THEN p.expires_at ELSE $6 END, $7, $8 \
+             FROM resources r LEFT JOIN sessions p ON p.hash = $3 \
+             WHERE r.kind = 'users.devsanctum.io' AND r.namespace = '' AND r.name = $9 AND ($10 = 0 OR p.hash IS NOT NULL) \
              AND ($11 = '' OR EXISTS (SELECT 1 FROM credentials c WHERE c.user_uid = r.uid AND c.hash = $11))",
         );
         let query = query.bind(it.sha256.to_vec()).bind(it.id.clone()).bind(it.parent.map(|hash| hash.to_vec()));
@@ -135,7 +135,7 @@ impl Tx {
 }
 
 impl Store {
-    /// Stores a session, and ends the one in whose place it comes, with its children; `false` when its user, or the session it
+    /// Stores a session, whose end is its parent's at the latest, and ends the one in whose place it comes, with its children; `false` when its user, or the session it
     /// is a child of, is not there, or their password's hash is not the one that was `verified`.
     pub async fn add_session(
         &self,

@@ -175,6 +175,25 @@ async fn signing_in_ends_the_session_that_the_browser_had() {
     assert!(people.session(host.reveal(), Some("w-1"), now).await.unwrap().is_none(), "it hangs on the new token");
 }
 
+/// However late it is opened: the panel's session is over after two weeks, and what was opened by it.
+#[tokio::test]
+async fn a_session_at_a_workspace_ends_with_the_panels_at_the_latest() {
+    use base64::Engine;
+    let (town, now) = (Town::new().await, Timestamp::now());
+    let people = over(&town);
+    people.set_password("reader", words(WORDS), None, now).await.unwrap();
+    let panel = sign(&people, "reader@example.com", WORDS, &at("192.0.2.1"), now).await.unwrap();
+    let parent = people.session(panel.session.reveal(), None, now).await.unwrap().unwrap();
+    let nonce = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest("a nonce"));
+    let late = now + SignedDuration::from_hours(13 * 24);
+    let code = people.code(&parent, "w-1", &nonce, late).await.unwrap();
+    let host = people.take_code(code.reveal(), "w-1", "a nonce", &at("192.0.2.1"), late).await.unwrap();
+    let child = people.session(host.reveal(), Some("w-1"), late).await.unwrap().unwrap();
+    assert_eq!(child.expires_at, parent.expires_at);
+    let over_at = Timestamp::from_millisecond(parent.expires_at).unwrap();
+    assert!(people.session(host.reveal(), Some("w-1"), over_at).await.unwrap().is_none());
+}
+
 #[tokio::test]
 async fn administrators_end_somebodys_sessions_and_leave_the_account() {
     use base64::Engine;

@@ -181,11 +181,8 @@ impl SignIn {
         let email: String = email.trim().chars().take(254).collect::<String>().to_lowercase();
         let credential = self.store.credential_by_email(&email).await?;
         let user = credential.as_ref().map(|c| c.user.clone()).unwrap_or_default();
-        let known = match &by.known {
-            Some(shown) => self.store.is_known(digest(shown), OF_BROWSER, &user, now.as_millisecond()).await?,
-            None => false,
-        };
-        let browser = by.known.as_deref().filter(|_| known);
+        let known = self.known(by, &user, now).await?;
+        let browser = by.known.as_deref().filter(|_| known.is_some());
         self.throttle.guess(&email, by.address, browser, Instant::now()).map_err(Refused::TooMany)?;
         let hash = credential.map(|c| c.hash);
         let verified = password.clone().verify(hash.clone(), place).await?;
@@ -202,6 +199,13 @@ impl SignIn {
             let _ = renewed.inspect_err(|error| tracing::warn!(%error, "a weak hash could not be made anew"));
         }
         Ok(signed_in)
+    }
+
+    /// What the browser is known by that has signed in to this account before.
+    async fn known(&self, by: &Visitor, user: &str, now: Timestamp) -> Result<Option<[u8; 32]>, StoreError> {
+        let Some(shown) = by.known.as_deref().map(digest) else { return Ok(None) };
+        let known = self.store.is_known(shown, OF_BROWSER, user, now.as_millisecond()).await?;
+        Ok(Some(shown).filter(|_| known))
     }
 
     pub(super) async fn is_active(&self, user: &str) -> Result<bool, StoreError> {
@@ -387,7 +391,8 @@ impl SignIn {
             return Err(Refused::Wrong);
         }
         let token = Token::new()?;
-        let kept = Renewed { from: session.sha256, to: digest(token.reveal()) };
+        let browser = self.known(by, &session.user, now).await?;
+        let kept = Renewed { from: session.sha256, to: digest(token.reveal()), browser };
         let place = Place::take()?;
         self.fits_user(&new, &session.user).await?;
         let better = new.hash(place).await?.map_err(StoreError::Database)?;

@@ -76,8 +76,11 @@ impl Tx {
             self.renew_session(kept).await?;
         }
         // A link to set a password is worth nothing once one is set.
-        let sql = format!("DELETE FROM one_time WHERE user_uid IN (SELECT uid FROM resources WHERE {USER} AND name = $1)");
-        run!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(user.to_owned()), execute)?;
+        let sql = format!(
+            "DELETE FROM one_time WHERE user_uid IN (SELECT uid FROM resources WHERE {USER} AND name = $1) AND hash <> $2"
+        );
+        let known = keep.and_then(|kept| kept.browser).map_or_else(Vec::new, |hash| hash.to_vec());
+        run!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(user.to_owned()).bind(known), execute)?;
         Ok(())
     }
 
@@ -170,7 +173,8 @@ impl Store {
         row.map(|row| Ok(Credential { user: row.try_get(0)?, hash: row.try_get(1)? })).transpose()
     }
 
-    /// Sets a password's hash and ends all sessions of its user but one, which gets another token, and all links to set it.
+    /// Sets a password's hash and ends all sessions of its user but one, which gets another token, all links to set it, and what
+    /// the user's other browsers are known by.
     /// `false` when there is no such user.
     pub async fn set_credential(&self, of: Credential, now: i64, keep: Option<Renewed>) -> Result<bool, StoreError> {
         self.write(Box::new(move |tx| Box::pin(async move { tx.set_credential(&of, now, keep).await }))).await

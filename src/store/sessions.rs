@@ -38,6 +38,8 @@ pub struct Renewed {
     pub from: [u8; 32],
     /// The one it has from now on.
     pub to: [u8; 32],
+    /// What the browser is known by that the session is in, which stays so.
+    pub browser: Option<[u8; 32]>,
 }
 
 const SESSION: &str = "SELECT s.hash, s.id, s.parent, r.name, s.workspace_uid, s.created_at, s.seen_at, s.expires_at, s.address, \
@@ -92,7 +94,7 @@ impl Tx {
     }
 
     /// Gives a session, and what was opened by it, another token.
-    pub(super) async fn renew_session(&mut self, Renewed { from, to }: Renewed) -> Result<(), StoreError> {
+    pub(super) async fn renew_session(&mut self, Renewed { from, to, .. }: Renewed) -> Result<(), StoreError> {
         for sql in ["UPDATE sessions SET hash = $2 WHERE hash = $1", "UPDATE sessions SET parent = $2 WHERE parent = $1"] {
             run!(self, sqlx::query(sql).bind(from.to_vec()).bind(to.to_vec()), execute)?;
         }

@@ -194,6 +194,36 @@ async fn a_session_at_a_workspace_ends_with_the_panels_at_the_latest() {
     assert!(people.session(host.reveal(), Some("w-1"), over_at).await.unwrap().is_none());
 }
 
+/// The browser in which somebody changes their password keeps guesses of its own, and no other does.
+#[tokio::test]
+async fn a_browser_is_known_after_the_password_was_changed_in_it() {
+    let (town, now) = (Town::new().await, Timestamp::now());
+    let people = over(&town);
+    people.set_password("reader", words(WORDS), None, now).await.unwrap();
+    let begin = async || sign(&people, "reader@example.com", WORDS, &at("192.0.2.1"), now).await.unwrap();
+    let (own, other) = (begin().await, begin().await);
+    let known = async |shown: &SignedIn| {
+        let sha256 = digest(shown.browser.reveal());
+        town.api.store.is_known(sha256, "browser", "reader", now.as_millisecond()).await.unwrap()
+    };
+    let link = people.link("reader", LINK, now).await.unwrap();
+    let session = people.session(own.session.reveal(), None, now).await.unwrap().unwrap();
+    let by = Visitor { known: Some(own.browser.reveal().to_owned()), ..at("192.0.2.1") };
+    people.change_password(&session, words(WORDS), words("another horse"), &by, now).await.unwrap();
+    assert_eq!((known(&own).await, known(&other).await), (true, false));
+    assert!(matches!(people.take_link(link.reveal(), words("third horse"), &by, now).await, Err(Refused::Link)));
+    // What opens the account is no browser, whatever it is shown as.
+    let own = sign(&people, "reader@example.com", "another horse", &by, now).await.unwrap();
+    let session = people.session(own.session.reveal(), None, now).await.unwrap().unwrap();
+    let shown = people.link("reader", LINK, now).await.unwrap();
+    let by_link = Visitor { known: Some(shown.reveal().to_owned()), ..at("192.0.2.1") };
+    people.change_password(&session, words("another horse"), words(WORDS), &by_link, now).await.unwrap();
+    assert!(matches!(people.take_link(shown.reveal(), words("third horse"), &by, now).await, Err(Refused::Link)));
+    // Who sets it from elsewhere does not say that any browser is to be trusted.
+    people.set_password("reader", words("fourth horse"), None, now).await.unwrap();
+    assert!(!known(&own).await);
+}
+
 #[tokio::test]
 async fn administrators_end_somebodys_sessions_and_leave_the_account() {
     use base64::Engine;

@@ -2,7 +2,7 @@
 
 use super::panel::{Panel, by, refused};
 use super::{pages, signing};
-use crate::access::{Identity, Password, Place, digest};
+use crate::access::{Identity, Password, Place, Records, digest};
 use crate::api::{Noted, client};
 use crate::resource::User;
 use crate::store::StoreError;
@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 use std::sync::PoisonError;
 use subtle::ConstantTimeEq;
+use tokio::sync::Mutex;
 
 #[derive(Deserialize)]
 pub struct SetupPage {
@@ -23,9 +24,22 @@ pub struct SetupPage {
     token: String,
 }
 
+/// One at a time in this process: what is found out of administrators is so until one is made.
+static TURN: Mutex<()> = Mutex::const_new(());
+
 impl Panel {
-    fn is_set_up(&self) -> bool {
-        self.setup.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    /// Whether there is an administrator with a password, however they came by it: in another process, too. From then on for good.
+    async fn is_set_up(&self) -> Result<bool, StoreError> {
+        if self.setup.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            return Ok(true);
+        }
+        for name in self.web.directory.ask(Records::administrators).await? {
+            if self.web.sign_in.has_password(&name).await? {
+                *self.setup.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn fits(&self, token: &str) -> bool {
@@ -60,10 +74,19 @@ impl Panel {
     }
 }
 
+/// Lets go on where there is no administrator yet.
+async fn waits(panel: &Panel) -> Result<(), (StatusCode, String)> {
+    match panel.is_set_up().await {
+        Ok(false) => Ok(()),
+        Ok(true) => Err((StatusCode::NOT_FOUND, "This installation has been set up: sign in.".into())),
+        Err(error) => Err(refused(&error.into())),
+    }
+}
+
 /// Where the first administrator is made.
 pub async fn setup_page(State(panel): State<Panel>, Query(asked): Query<SetupPage>) -> Response {
-    if panel.is_set_up() {
-        return pages::trouble(StatusCode::NOT_FOUND, "This installation has been set up: sign in.");
+    if let Err((status, words)) = waits(&panel).await {
+        return pages::trouble(status, &words);
     }
     pages::setup(StatusCode::OK, &asked.token, None)
 }
@@ -87,8 +110,19 @@ pub async fn setup(
         signing::refused(&noted, status, words, None);
         pages::setup(status, &form.token, Some(words))
     };
+    let over = |(status, words): (StatusCode, String)| {
+        signing::refused(&noted, status, &words, None);
+        pages::trouble(status, &words)
+    };
     if !panel.fits(&form.token) {
-        return wrong(StatusCode::FORBIDDEN, "That is not the set-up token. `devsanctum up` says where it is.");
+        return match waits(&panel).await {
+            Ok(()) => wrong(StatusCode::FORBIDDEN, "That is not the set-up token. `devsanctum up` says where it is."),
+            Err(why) => over(why),
+        };
+    }
+    let _turn = TURN.lock().await;
+    if let Err(why) = waits(&panel).await {
+        return over(why);
     }
     let (name, password) = (form.name.trim(), Password::from(form.password.clone()));
     let email = form.email.trim();

@@ -69,8 +69,7 @@ async fn nobody_who_was_not_sent_to_a_provider_fills_the_audit_log() {
 async fn hub(town: &Town) {
     town.put("team", "secrets", "Secret", "hub", json!({"data": {"clientSecret": "hush"}})).await;
     let secret = json!({"namespace": "team", "name": "hub"});
-    set(town, json!({"providers": [{"name": "hub", "type": "GITHUB", "clientId": "Iv1.devsanctum", "clientSecret": secret}]}))
-        .await;
+    set(town, json!({"providers": [{"name": "hub", "type": "GITHUB", "clientId": "Iv1.devsanctum", "clientSecret": secret}]})).await;
 }
 
 /// The way of an invitation by a provider is ten minutes long, and the database keeps what it was.
@@ -87,4 +86,42 @@ async fn an_invitation_that_goes_by_a_provider_is_kept_as_a_hash() {
     assert!(code == 200 && page.contains("https://github.com/login/oauth/authorize"), "{code} {page}");
     assert!(!town.api.database_holds(token.reveal()).await);
     assert_eq!(browser.get(&format!("/invitation/{}", token.reveal())).await.0, 200);
+}
+
+/// However the first administrator came by their password: the token that makes one is worth nothing then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn set_up_is_over_once_an_administrator_has_a_password() {
+    let town = Town::new().await;
+    let mut browser = Browser::new(&town);
+    assert_eq!(browser.get("/setup").await.0, 200);
+    let form = |name: &'static str, email: &'static str| {
+        [("token", "set-up-token"), ("name", name), ("email", email), ("password", WORDS)]
+    };
+    // Another replica, or a link that was made with the administrator's token.
+    over(&town).set_password("admin", WORDS.to_owned().into(), None, Timestamp::now()).await.unwrap();
+    let (code, page) = browser.send("/setup", &form("second", "second@example.com"), ORIGIN).await;
+    assert!(code == 404 && page.contains("has been set up"), "{code} {page}");
+    assert_eq!(browser.get("/setup").await.0, 404);
+    assert_eq!(town.get("admin", "users/second").await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_who_set_up_at_once_one_does() {
+    let town = Town::new().await;
+    let browser = Browser::new(&town);
+    let names = ["one", "two", "three", "four"];
+    let tries = names.map(|name| {
+        let (mut browser, email) = (browser.another(), format!("{name}@example.com"));
+        async move {
+            let form = [("token", "set-up-token"), ("name", name), ("email", email.as_str()), ("password", WORDS)];
+            browser.form("/setup", &form).await
+        }
+    });
+    let codes = futures::future::join_all(tries).await;
+    assert_eq!(codes.iter().filter(|code| **code == 200).count(), 1, "{codes:?}");
+    let mut made = 0;
+    for name in names {
+        made += usize::from(town.get("admin", &format!("users/{name}")).await.0 == 200);
+    }
+    assert_eq!(made, 1);
 }

@@ -88,11 +88,14 @@ pub struct Shown {
     code: String,
 }
 
+/// Where a code is answered.
+fn page_of(code: &str) -> String {
+    format!("/device?{}", pages::query(&[("code", code)]))
+}
+
 /// Where somebody sees who asks, and answers.
 pub async fn page(State(panel): State<Panel>, Query(shown): Query<Shown>, headers: HeaderMap) -> Response {
-    let Some(session) = panel.session(&headers).await else {
-        return to_login(&format!("/device?{}", pages::query(&[("code", &shown.code)])));
-    };
+    let Some(session) = panel.session(&headers).await else { return to_login(&page_of(&shown.code)) };
     if shown.code.is_empty() {
         return forms::device_code(StatusCode::OK, None);
     }
@@ -119,7 +122,7 @@ pub struct Answer {
     answer: String,
 }
 
-/// Somebody allows a terminal to be them, or refuses it.
+/// Somebody allows a terminal to be them, or refuses it. What they allow lasts longer than their session: it takes a new proof.
 pub async fn answer(
     State(panel): State<Panel>,
     Extension(noted): Extension<Noted>,
@@ -129,6 +132,9 @@ pub async fn answer(
     let Some(session) = panel.session(&headers).await else { return to_login("/device") };
     let (web, allow) = (&panel.web, form.answer == "allow");
     noted.about(|entry| entry.verb = if allow { "allow" } else { "refuse" }.into());
+    if allow && let Err(answer) = panel.proved_for(&page_of(&form.code), &noted, &session).await {
+        return answer;
+    }
     match web.sign_in.answer_device(&form.code, &session.user, allow, &by(&headers), web.clock.now()).await {
         Ok(asking) => {
             noted.about(|entry| entry.reason = format!("{} at {}", asking.client, asking.address));

@@ -25,7 +25,7 @@ const COOKIE_LASTS: i64 = 14 * 24 * 3600;
 /// What browsers forget of the panel when somebody signs out. Not `"cookies"`: that would take those of workspaces' hosts, which are
 /// subdomains of ours more often than not, and the one by which a browser that was here before has guesses of its own.
 const CLEARED: &str = "\"cache\", \"storage\"";
-/// How long after it began a session is proof enough to change how somebody signs in.
+/// How long after it began a session is proof enough to change how somebody signs in, or to let a terminal in.
 const FRESH: SignedDuration = SignedDuration::from_mins(15);
 const BROWSER_LASTS: i64 = 365 * 24 * 3600;
 /// Form bodies taken, in bytes.
@@ -143,14 +143,22 @@ impl Panel {
     /// # Errors
     /// The page where they sign in again, which says why and leads to their account.
     pub(super) async fn proved(&self, noted: &Noted, session: &Session) -> Result<(), Response> {
+        self.proved_for("/account", noted, session).await
+    }
+
+    /// As [`Panel::proved`], with another page that is led to.
+    ///
+    /// # Errors
+    /// The page where they sign in again.
+    pub(super) async fn proved_for(&self, next: &str, noted: &Noted, session: &Session) -> Result<(), Response> {
         let age = self.web.clock.now().as_millisecond() - session.created_at;
         if age <= FRESH.as_millis() as i64 {
             return Ok(());
         }
         let status = StatusCode::FORBIDDEN;
         signing::refused(noted, status, "the session began more than 15 minutes ago: a new proof is needed", None);
-        let words = "You signed in here more than 15 minutes ago. Sign in again, and then change it.";
-        Err(login_form(self, status, "", "/account", Some(words)).await)
+        let words = "You signed in here more than 15 minutes ago. Sign in again, and then go on with it.";
+        Err(login_form(self, status, "", next, Some(words)).await)
     }
 }
 

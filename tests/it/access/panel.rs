@@ -276,6 +276,37 @@ async fn what_signs_somebody_in_is_changed_after_a_new_proof_alone() {
     assert_eq!(admin.form("/account/disconnect", &disconnect).await, 302);
 }
 
+/// A key lasts a month, and nothing at the panel shows it or ends it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminal_is_let_in_after_a_new_proof_alone() {
+    let town = Town::new().await;
+    let clock = Arc::new(Later(AtomicI64::new(0)));
+    let mut admin = Browser::by(&town, clock.clone());
+    let form = [("token", "set-up-token"), ("name", "admin"), ("email", "admin@example.com"), ("password", WORDS)];
+    assert_eq!(admin.form("/setup", &form).await, 200);
+    clock.by_minutes(16);
+    let mut terminal = admin.another();
+    let mut begin = async || {
+        let (code, begun) = terminal.send("/device", &[("client", "a terminal")], "").await;
+        let begun: serde_json::Value = serde_json::from_str(&begun).unwrap();
+        assert_eq!(code, 200, "{begun}");
+        begun["user_code"].as_str().unwrap().to_owned()
+    };
+    let (one, two) = (begin().await, begin().await);
+    let mut seen = rows(&town).await.len();
+    let (code, page) = admin.send("/device/approve", &[("code", &one), ("answer", "allow")], ORIGIN).await;
+    assert!(code == 403 && page.contains("more than 15 minutes ago"), "{code} {page}");
+    let back = format!("value=\"/device?code={one}\"");
+    assert!(page.contains("action=\"/login\"") && page.contains(&back), "it leads back: {page}");
+    let it = told(&town, &mut seen).await;
+    assert!(words(&it) == ("allow", "admin", "", 403) && it.reason.contains("new proof"), "{it:?}");
+    // Nobody needs one to keep something out.
+    assert_eq!(admin.form("/device/approve", &[("code", &two), ("answer", "refuse")]).await, 200);
+    let sign_in = [("email", "admin@example.com"), ("password", WORDS)];
+    assert_eq!(admin.form("/login", &sign_in).await, 200);
+    assert_eq!(admin.form("/device/approve", &[("code", &one), ("answer", "allow")]).await, 200, "its code is as it was");
+}
+
 /// What the database says is for the log.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_page_shows_the_databases_words() {

@@ -6,11 +6,15 @@ use crate::resource::{Group, Invitation, Registration, Settings, User, UserRole,
 use axum::Router;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::core::Status;
+use kube::core::response::StatusCause;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-/// Names that are tried for somebody whose own is taken.
-const OTHER_NAMES: u32 = 20;
+/// Names that are tried with a number for somebody whose own is taken.
+const NUMBERED: u32 = 20;
+/// And after these so many with letters by chance: 40 bits.
+const BY_CHANCE: usize = 3;
 /// Tries to change a group that others change at the same time.
 const TRIES: usize = 10;
 
@@ -32,12 +36,23 @@ pub struct NewAccount<'a> {
 /// Why there is no account, in words for whom it is.
 #[derive(Debug)]
 pub enum NoAccount {
-    /// The name or the address is taken.
-    Taken(String),
+    /// There is somebody of that name.
+    NameTaken(String),
+    /// There is an account of that address; whose is not said.
+    AddressTaken(String),
     /// Something is wrong with what they have chosen.
     Wrong(String),
     /// It could not be made now.
     NotNow(String),
+}
+
+const ADDRESS_TAKEN: &str = "There is an account of this e-mail address already. Sign in to it.";
+
+/// Whether nothing but the login address, which is another's, is in the way.
+fn is_address_taken(status: &Status) -> bool {
+    let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+    let taken = |cause: &StatusCause| (cause.reason.as_str(), cause.field.as_str()) == ("FieldValueDuplicate", "spec.email");
+    status.code == 422 && !causes.is_empty() && causes.iter().all(taken)
 }
 
 fn not_now(error: &kube::Error) -> NoAccount {
@@ -92,7 +107,8 @@ impl Accounts {
         let user: User = serde_json::from_value(body).map_err(|e| NoAccount::Wrong(e.to_string()))?;
         match users.create(&PostParams::default(), &user).await {
             Ok(made) => Ok(made.name_any()),
-            Err(kube::Error::Api(status)) if status.code == 409 => Err(NoAccount::Taken(status.message)),
+            Err(kube::Error::Api(status)) if status.code == 409 => Err(NoAccount::NameTaken(status.message)),
+            Err(kube::Error::Api(status)) if is_address_taken(&status) => Err(NoAccount::AddressTaken(ADDRESS_TAKEN.into())),
             Err(kube::Error::Api(status)) if status.code == 422 => Err(NoAccount::Wrong(status.message)),
             Err(error) => Err(not_now(&error)),
         }
@@ -100,15 +116,22 @@ impl Accounts {
 
     /// Makes a user who has not chosen a name, by what a provider calls them.
     pub async fn make_called(&self, wish: &str, new: &NewAccount<'_>) -> Result<String, NoAccount> {
-        let base = name_of(wish);
-        for n in 1..=OTHER_NAMES {
-            let name = if n == 1 { base.clone() } else { format!("{base}-{n}") };
-            let users = Api::<User>::all(self.0.clone());
-            if users.get_opt(&name).await.map_err(|e| not_now(&e))?.is_none() {
-                return self.make(&NewAccount { name: &name, ..*new }).await;
+        let (base, users) = (name_of(wish), Api::<User>::all(self.0.clone()));
+        let numbered = (1..=NUMBERED).map(|n| if n == 1 { Ok(base.clone()) } else { Ok(format!("{base}-{n}")) });
+        let by_chance = (0..BY_CHANCE).map(|_| by_chance(&base));
+        let mut taken = NoAccount::NotNow("That cannot be done now. Try again.".into());
+        for name in numbered.chain(by_chance) {
+            let name = name?;
+            if users.get_opt(&name).await.map_err(|e| not_now(&e))?.is_some() {
+                continue;
+            }
+            match self.make(&NewAccount { name: &name, ..*new }).await {
+                // Somebody else was quicker.
+                Err(why @ NoAccount::NameTaken(_)) => taken = why,
+                made => return made,
             }
         }
-        Err(NoAccount::Taken(format!("all names like {base:?} are taken")))
+        Err(taken)
     }
 
     /// Adds somebody to the groups of their invitation. A group that is gone is left out.
@@ -163,6 +186,16 @@ fn name_of(wish: &str) -> String {
     let plain: String = local.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
     let name = plain.trim_matches('-').to_owned();
     if names::dns_label(&name).is_ok() { name } else { "user".into() }
+}
+
+/// One that nobody else is likely to have.
+fn by_chance(base: &str) -> Result<String, NoAccount> {
+    let mut bytes = [0; 5];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        tracing::warn!(%error, "no random bytes for a name");
+        NoAccount::NotNow("That cannot be done now. Try again.".into())
+    })?;
+    Ok(format!("{base}-{}", bytes.map(|b| format!("{b:02x}")).concat()))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub mod sockets;
 mod unverified;
 mod welcome;
 
-pub use accounts::Accounts;
+pub use accounts::{Accounts, NewAccount, NoAccount};
 pub use device::ApiAddress;
 pub use proxies::{Trusted, client_address};
 

@@ -273,11 +273,11 @@ async fn newcomer(panel: &Panel, provider: &str, person: &Person, headers: &Head
     };
     let new = NewAccount { name: "", email, display_name: person.name.as_deref(), invitation: None };
     let user = panel.accounts.make_called(&person.login, &new).await.map_err(|why| match why {
-        NoAccount::Taken(_) => {
+        NoAccount::AddressTaken(_) => {
             no("There is an account of your e-mail address here already. Sign in to it, and connect the provider \
                                    under “Your account”.")
         }
-        NoAccount::Wrong(words) | NoAccount::NotNow(words) => no(&words),
+        NoAccount::NameTaken(words) | NoAccount::Wrong(words) | NoAccount::NotNow(words) => no(&words),
     })?;
     known_as(panel, provider, person, &user, headers).await
 }

@@ -51,7 +51,7 @@ fn said(why: &NoAccount) -> Response {
 
 fn words(why: &NoAccount) -> (StatusCode, &str) {
     match why {
-        NoAccount::Taken(words) => (StatusCode::CONFLICT, words),
+        NoAccount::NameTaken(words) | NoAccount::AddressTaken(words) => (StatusCode::CONFLICT, words),
         NoAccount::Wrong(words) => (StatusCode::UNPROCESSABLE_ENTITY, words),
         NoAccount::NotNow(words) => (StatusCode::SERVICE_UNAVAILABLE, words),
     }

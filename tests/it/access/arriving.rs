@@ -4,6 +4,7 @@ use super::Town;
 use super::panel::{Browser, ORIGIN, WORDS, rows};
 use crate::support::api::GROUP;
 use devsanctum::access::{Directory, Invited, SignIn};
+use devsanctum::web::{Accounts, NewAccount};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -69,7 +70,8 @@ async fn nobody_who_was_not_sent_to_a_provider_fills_the_audit_log() {
 async fn hub(town: &Town) {
     town.put("team", "secrets", "Secret", "hub", json!({"data": {"clientSecret": "hush"}})).await;
     let secret = json!({"namespace": "team", "name": "hub"});
-    set(town, json!({"providers": [{"name": "hub", "type": "GITHUB", "clientId": "Iv1.devsanctum", "clientSecret": secret}]})).await;
+    set(town, json!({"providers": [{"name": "hub", "type": "GITHUB", "clientId": "Iv1.devsanctum", "clientSecret": secret}]}))
+        .await;
 }
 
 /// The way of an invitation by a provider is ten minutes long, and the database keeps what it was.
@@ -124,4 +126,31 @@ async fn of_many_who_set_up_at_once_one_does() {
         made += usize::from(town.get("admin", &format!("users/{name}")).await.0 == 200);
     }
     assert_eq!(made, 1);
+}
+
+/// Names without a letter of ours are all called the same here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_gets_a_name_whatever_they_are_called_elsewhere() {
+    let town = Town::new().await;
+    let accounts = Accounts::over(town.api.open.clone());
+    let make = async |n: usize| {
+        let email = format!("li-{n}@example.org");
+        let new = NewAccount { name: "", email: &email, display_name: None, invitation: None };
+        accounts.make_called("李", &new).await
+    };
+    let mut names = Vec::new();
+    for n in 0..23 {
+        names.push(make(n).await.unwrap_or_else(|why| panic!("{n}: {why:?}")));
+    }
+    assert_eq!(names[..3], ["user", "user-2", "user-3"]);
+    // Those who come at the same moment want the same one.
+    let at_once = futures::future::join_all((100..108).map(make)).await;
+    names.extend(at_once.into_iter().map(|made| made.unwrap()));
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 31);
+    let why = format!("{:?}", make(0).await.unwrap_err());
+    assert!(why.starts_with("AddressTaken"), "{why}");
+    // In the words of who may not learn whose it is.
+    assert!(!why.contains("user"), "{why}");
 }

@@ -410,7 +410,9 @@ async fn open_to_all(world: &World<'_>, town: &Town) {
     assert_eq!(made.status.unwrap().provider.as_deref(), Some("WORK"));
     assert_eq!(town.by_oidc(&mut Browser::new(world.web), "/sign-in/work", "unsure").await.code, 403, "not confirmed there");
     town.hub.person("ivy", 3, address("ivy", true));
-    assert_eq!(town.by_hub(&mut Browser::new(world.web), "/sign-in/hub", "ivy").await.code, 403, "the address is no proof");
+    let refused = town.by_hub(&mut Browser::new(world.web), "/sign-in/hub", "ivy").await;
+    assert_eq!(refused.code, 403, "the address is no proof");
+    assert!(refused.body.contains("an account of your e-mail address here already"), "{}", refused.body);
     // A name that is taken becomes another one.
     town.hub.person("root", 4, address("rudy", true));
     assert_eq!(town.by_hub(&mut Browser::new(world.web), "/sign-in/hub", "root").await.code, 200);

@@ -74,18 +74,18 @@ impl Panel {
     }
 }
 
-/// Lets go on where there is no administrator yet.
-async fn waits(panel: &Panel) -> Result<(), (StatusCode, String)> {
+/// Lets go on where there is no administrator yet; `over` is what it is answered with where there is one.
+async fn waits(panel: &Panel, over: StatusCode) -> Result<(), (StatusCode, String)> {
     match panel.is_set_up().await {
         Ok(false) => Ok(()),
-        Ok(true) => Err((StatusCode::NOT_FOUND, "This installation has been set up: sign in.".into())),
+        Ok(true) => Err((over, "This installation has been set up: sign in.".into())),
         Err(error) => Err(refused(&error.into())),
     }
 }
 
 /// Where the first administrator is made.
 pub async fn setup_page(State(panel): State<Panel>, Query(asked): Query<SetupPage>) -> Response {
-    if let Err((status, words)) = waits(&panel).await {
+    if let Err((status, words)) = waits(&panel, StatusCode::NOT_FOUND).await {
         return pages::trouble(status, &words);
     }
     pages::setup(StatusCode::OK, &asked.token, None)
@@ -115,13 +115,13 @@ pub async fn setup(
         pages::trouble(status, &words)
     };
     if !panel.fits(&form.token) {
-        return match waits(&panel).await {
+        return match waits(&panel, StatusCode::FORBIDDEN).await {
             Ok(()) => wrong(StatusCode::FORBIDDEN, "That is not the set-up token. `devsanctum up` says where it is."),
             Err(why) => over(why),
         };
     }
     let _turn = TURN.lock().await;
-    if let Err(why) = waits(&panel).await {
+    if let Err(why) = waits(&panel, StatusCode::FORBIDDEN).await {
         return over(why);
     }
     let (name, password) = (form.name.trim(), Password::from(form.password.clone()));

@@ -102,7 +102,7 @@ async fn set_up_is_over_once_an_administrator_has_a_password() {
     // Another replica, or a link that was made with the administrator's token.
     over(&town).set_password("admin", WORDS.to_owned().into(), None, Timestamp::now()).await.unwrap();
     let (code, page) = browser.send("/setup", &form("second", "second@example.com"), ORIGIN).await;
-    assert!(code == 404 && page.contains("has been set up"), "{code} {page}");
+    assert!(code == 403 && page.contains("has been set up"), "{code} {page}");
     assert_eq!(browser.get("/setup").await.0, 404);
     assert_eq!(town.get("admin", "users/second").await.0, 404);
 }

@@ -22,7 +22,7 @@ const MAX_WAITING: usize = 1024 * 1024;
 /// How often the caller is asked whether it is still there, which a connection that is not read does not tell.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// How long a caller who was told the end may take to close.
+/// How long a caller may take to be told the end, and then to close.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What a message from the caller means: for which of the inputs.
@@ -54,8 +54,15 @@ pub fn framed(channel: u8, data: &[u8]) -> Bytes {
     out.freeze()
 }
 
-/// Carries messages both ways until `outward` or the caller ends.
-pub async fn carry(socket: WebSocket, outward: impl Stream<Item = Bytes>, inputs: Vec<Sender<ExecInput>>, said: Said) {
+/// Carries messages both ways until `outward` or the caller ends, or it `ends`. From then on nothing that the caller sends is handed
+/// on, whether it reads or not; `outward` is to end then, too, and has a moment for its last words.
+pub async fn carry(
+    socket: WebSocket,
+    outward: impl Stream<Item = Bytes>,
+    inputs: Vec<Sender<ExecInput>>,
+    said: Said,
+    ends: impl Future<Output = ()>,
+) {
     let (mut send, mut receive) = socket.split();
     let inward = forward(&mut receive, inputs, said);
     let outward = async {
@@ -79,9 +86,19 @@ pub async fn carry(socket: WebSocket, outward: impl Stream<Item = Bytes>, inputs
         let frame = CloseFrame { code: close_code::NORMAL, reason: "".into() };
         let _ = send.send(Message::Close(Some(frame))).await;
     };
-    let said_all = tokio::select! {
-        () = inward => false,
-        () = outward => true,
+    let said_all = {
+        let mut outward = pin!(outward);
+        let said_all = tokio::select! {
+            biased;
+            // Asked here, too: a message that waits for a caller who does not read asks nobody.
+            () = ends => None,
+            () = inward => Some(false),
+            () = &mut outward => Some(true),
+        };
+        match said_all {
+            Some(said_all) => said_all,
+            None => tokio::time::timeout(LAST_WORDS, outward).await.is_ok(),
+        }
     };
     // When the caller is gone all is given up at once. When all has been said the caller is given a moment to close in turn,
     // so that nothing it should still read is cut off: one that is still writing reads nothing until that has been taken.
@@ -123,5 +140,71 @@ async fn forward(receive: &mut SplitStream<WebSocket>, inputs: Vec<Sender<ExecIn
             size += bytes;
             waiting.push_back((input, said, bytes));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::exec;
+    use axum::routing::any;
+    use futures::FutureExt;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::{mpsc, oneshot};
+    use tokio::time::{sleep, timeout};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A message for standard input, masked with zeros.
+    fn typed(words: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0x82, 0x80 | (words.len() as u8 + 1), 0, 0, 0, 0, 0];
+        frame.extend_from_slice(words);
+        frame
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_does_not_read_is_cut_off_all_the_same() {
+        let (input, mut program) = mpsc::channel(8);
+        let (end, ended) = oneshot::channel::<()>();
+        let (over, was_over) = oneshot::channel::<()>();
+        let sent = Arc::new(AtomicUsize::new(0));
+        let (count, once) = (sent.clone(), Arc::new(std::sync::Mutex::new(Some((input, ended, over)))));
+        let app = axum::Router::new().fallback(any(async move |upgrade: WebSocketUpgrade| {
+            let (input, ended, over) = once.lock().unwrap().take().unwrap();
+            upgrade.on_upgrade(async move |socket| {
+                let ends = ended.map(drop).shared();
+                let chatter = futures::stream::repeat(framed(1, &[b'y'; 32 << 10])).inspect(move |_| {
+                    count.fetch_add(1, Ordering::SeqCst);
+                });
+                carry(socket, chatter.take_until(ends.clone()), vec![input], exec::said, ends).await;
+                drop(over);
+            })
+        }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let mut caller = TcpStream::connect(address).await.unwrap();
+        let head = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                    Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+        caller.write_all(head.as_bytes()).await.unwrap();
+        assert_ne!(caller.read(&mut [0; 12]).await.unwrap(), 0);
+        // It reads no further, until nothing more can be sent to it.
+        let mut before = usize::MAX;
+        while std::mem::replace(&mut before, sent.load(Ordering::SeqCst)) != sent.load(Ordering::SeqCst) || before == 0 {
+            sleep(Duration::from_millis(500)).await;
+        }
+        caller.write_all(&typed(b"while allowed")).await.unwrap();
+        let heard = timeout(PATIENCE, program.recv()).await.unwrap();
+        assert_eq!(heard, Some(ExecInput::Stdin(Bytes::from_static(b"while allowed"))));
+        end.send(()).unwrap();
+        sleep(Duration::from_millis(200)).await;
+        let _ = caller.write_all(&typed(b"after the end")).await;
+        let heard = timeout(PATIENCE, program.recv()).await;
+        assert_eq!(heard.expect("the program's input ends"), None);
+        let was_over = timeout(PATIENCE, was_over).await;
+        assert!(was_over.is_ok(), "the connection is given up");
     }
 }

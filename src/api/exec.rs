@@ -12,8 +12,8 @@ use super::status::ApiError;
 use super::streams::{ExecInput, ExecOutput, ExecRequest, ExecSession, Run};
 use axum::response::Response;
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use http::request::Parts;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -67,7 +67,8 @@ pub async fn exec(
     Ok(upgrade.on_upgrade(move |socket| async move {
         // Dropping the session gives the command up.
         let ExecSession { input, output } = session;
-        let output = output.take_until(ends);
+        let ends = ends.shared();
+        let output = output.take_until(ends.clone());
         let cut_off = futures::stream::once(async move {
             let why =
                 if stopping.is_cancelled() { "the control plane is stopping" } else { "the connection to the command was cut" };
@@ -79,7 +80,7 @@ pub async fn exec(
             ended = matches!(said, ExecOutput::Exit(_) | ExecOutput::Failed(_));
             std::future::ready(go_on)
         });
-        carry(socket, until_the_end.map(|said| frame(&said)), vec![input], said).await;
+        carry(socket, until_the_end.map(|said| frame(&said)), vec![input], said, ends).await;
     }))
 }
 

@@ -12,8 +12,8 @@ use super::status::ApiError;
 use super::streams::{ExecInput, ExecOutput};
 use axum::response::Response;
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use http::request::Parts;
 use tokio_stream::StreamMap;
 
@@ -52,8 +52,9 @@ pub async fn portforward(
         ExecOutput::Exit(_) => framed(channel, &[]),
         ExecOutput::Failed(why) => framed(channel + 1, why.as_bytes()),
     });
-    let frames = futures::stream::iter(begin).chain(frames).take_until(ends);
-    Ok(upgrade.on_upgrade(move |socket| carry(socket, frames, inputs, said)))
+    let ends = ends.shared();
+    let frames = futures::stream::iter(begin).chain(frames).take_until(ends.clone());
+    Ok(upgrade.on_upgrade(move |socket| carry(socket, frames, inputs, said, ends)))
 }
 
 fn ports(params: &Params) -> Result<Vec<u16>, ApiError> {

@@ -14,8 +14,8 @@ use super::streams::{ExecInput, ExecRequest, Run};
 use super::terminals::{Key, Terminal};
 use crate::access::Identity;
 use axum::response::Response;
-use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use http::request::Parts;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,7 +66,11 @@ pub async fn terminal(
         let _ = terminal.input.send(ExecInput::Resize { width, height }).await;
     }
     let input = terminal.input.clone();
-    Ok(upgrade.on_upgrade(move |socket| carry(socket, terminal.view(offset).take_until(ends), vec![input], said)))
+    let ends = ends.shared();
+    Ok(upgrade.on_upgrade(move |socket| {
+        let view = terminal.view(offset).take_until(ends.clone());
+        carry(socket, view, vec![input], said, ends)
+    }))
 }
 
 async fn open(state: &ApiState, key: Key) -> Result<Arc<Terminal>, ApiError> {

@@ -45,6 +45,8 @@ pub struct Caller {
     pub target: StreamTarget,
     /// Where from.
     pub address: Option<IpAddr>,
+    /// Cancelled when something was opened for them.
+    pub used: CancellationToken,
 }
 
 impl Caller {
@@ -89,7 +91,7 @@ impl Connection {
     fn identify(&self, user: &str, key: &PublicKey) -> Option<Caller> {
         let fingerprint = fingerprint(key);
         let who = self.gateway.keys.holder(&fingerprint)?;
-        Some(Caller { who, fingerprint, target: target(user)?, address: self.address })
+        Some(Caller { who, fingerprint, target: target(user)?, address: self.address, used: CancellationToken::new() })
     }
 }
 

@@ -96,14 +96,23 @@ impl Gateway {
             ..begun
         };
         self.audit.write(entry).await.map_err(unwritten)?;
+        if judged.is_ok() {
+            caller.used.cancel();
+        }
         judged
     }
 
     /// Waits until a caller who could use the workspace no longer may.
     async fn shut_out(&self, caller: &Caller) {
-        // One who never could is told so by each channel.
-        if self.may(caller, "create", "exec").await.is_err() {
-            return std::future::pending().await;
+        let mut moved = self.directory.moved();
+        // One who may not is told so by each channel, and may be let in later: by the records, or by the channel that asked them.
+        while self.may(caller, "create", "exec").await.is_err() {
+            tokio::select! {
+                () = caller.used.cancelled() => break,
+                changed = moved.changed() => if changed.is_err() {
+                    return std::future::pending().await;
+                }
+            }
         }
         self.directory.lost(&caller.who, &caller.action("create", "exec")).await;
     }

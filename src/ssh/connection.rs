@@ -1,6 +1,7 @@
 //! One caller's connection: who it is, and what it asks for.
 
 use super::keys::fingerprint;
+use super::waiting::Knock;
 use super::{Gateway, forward, program};
 use crate::access::{Action, Identity};
 use crate::api::streams::StreamTarget;
@@ -10,7 +11,7 @@ use russh::keys::PublicKey;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Pty};
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -20,14 +21,31 @@ const CHANNELS: usize = 64;
 pub const SFTP: &str = "sftp";
 
 /// Who came in, once somebody has.
-#[derive(Default)]
 pub struct Login {
     caller: OnceLock<Caller>,
     /// Cancelled when it is known.
     pub done: CancellationToken,
+    /// Cancelled when the connection is over: nothing on it goes on then.
+    pub over: CancellationToken,
+    /// Until somebody has.
+    knock: Mutex<Option<Knock>>,
 }
 
 impl Login {
+    /// Nobody's yet.
+    pub fn new(knock: Knock) -> Self {
+        let (done, over) = (CancellationToken::new(), CancellationToken::new());
+        Self { caller: OnceLock::new(), done, over, knock: Mutex::new(Some(knock)) }
+    }
+
+    /// Somebody came in; `false` where somebody has before.
+    fn is(&self, caller: Caller) -> bool {
+        let first = self.caller.set(caller).is_ok();
+        drop(self.knock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.done.cancel();
+        first
+    }
+
     /// Who it is.
     pub fn caller(&self) -> Option<&Caller> {
         self.caller.get()
@@ -109,9 +127,7 @@ impl Handler for Connection {
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
         let Some(caller) = self.identify(user, key.public_key) else { return Ok(answer(false)) };
         tracing::info!(user = caller.who.name, workspace = user, key = caller.fingerprint, "came in by SSH");
-        let first = self.login.caller.set(caller).is_ok();
-        self.login.done.cancel();
-        Ok(answer(first))
+        Ok(answer(self.login.is(caller)))
     }
 
     async fn channel_open_session(
@@ -125,9 +141,9 @@ impl Handler for Connection {
             return Ok(());
         };
         reply.accept().await;
-        let gateway = self.gateway.clone();
+        let (gateway, over) = (self.gateway.clone(), self.login.over.clone());
         tokio::spawn(async move {
-            program::serve(&gateway, &caller, channel).await;
+            let _ = over.run_until_cancelled(program::serve(&gateway, &caller, channel)).await;
             drop(place);
         });
         Ok(())
@@ -147,9 +163,9 @@ impl Handler for Connection {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };
-        let (gateway, host) = (self.gateway.clone(), host.to_owned());
+        let (gateway, over, host) = (self.gateway.clone(), self.login.over.clone(), host.to_owned());
         tokio::spawn(async move {
-            forward::serve(&gateway, &caller, channel, (&host, port), reply).await;
+            let _ = over.run_until_cancelled(forward::serve(&gateway, &caller, channel, (&host, port), reply)).await;
             drop(place);
         });
         Ok(())

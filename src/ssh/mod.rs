@@ -8,6 +8,7 @@ mod connection;
 mod forward;
 mod keys;
 mod program;
+mod waiting;
 mod wake;
 
 pub use keys::Keys;
@@ -17,17 +18,21 @@ use crate::api::Ledger;
 use crate::api::streams::WorkspaceStreams;
 use crate::audit::Entry;
 use connection::{Caller, Connection, Login};
+use futures::FutureExt;
 use kube::Client;
 use russh::keys::PrivateKey;
 use russh::keys::ssh_key::private::Ed25519Keypair;
 use russh::server::{Config, run_stream};
 use russh::{Disconnect, MethodKind, MethodSet, Preferred, SshId, kex};
 use std::borrow::Cow;
+use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use waiting::{Knock, Waiting};
 
 /// Connections at once.
 const CONNECTIONS: usize = 1024;
@@ -159,7 +164,7 @@ fn config(key: PrivateKey) -> Config {
 /// Serves until `stop`.
 pub async fn serve(listener: TcpListener, key: PrivateKey, gateway: Gateway, stop: CancellationToken) {
     let (config, gateway) = (Arc::new(config(key)), Arc::new(gateway));
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let (room, waiting) = (Arc::new(Semaphore::new(CONNECTIONS)), Arc::new(Waiting::default()));
     loop {
         let taken = tokio::select! {
             taken = listener.accept() => taken,
@@ -176,27 +181,34 @@ pub async fn serve(listener: TcpListener, key: PrivateKey, gateway: Gateway, sto
         // One that finds no room is closed at once.
         let Ok(place) = room.clone().try_acquire_owned() else { continue };
         let _ = stream.set_nodelay(true);
-        let (config, gateway, stop) = (config.clone(), gateway.clone(), stop.clone());
+        let (config, gateway, stop, knock) = (config.clone(), gateway.clone(), stop.clone(), waiting.knock(peer.ip()));
         tokio::spawn(async move {
             let _place = place;
-            if let Err(error) = carry(config, stream, gateway, stop).await {
+            if let Err(error) = carry(config, stream, gateway, knock, stop).await {
                 tracing::debug!(%peer, %error, "an SSH connection ended");
             }
         });
     }
 }
 
-/// Carries one connection to its end: its caller's, this program's, or that of the key it came in by.
+/// Carries one connection to its end: its caller's, this program's, or that of the key it came in by. Its socket is closed then.
 async fn carry(
     config: Arc<Config>,
     stream: TcpStream,
     gateway: Arc<Gateway>,
+    knock: Knock,
     stop: CancellationToken,
 ) -> Result<(), russh::Error> {
-    let (login, mut keys) = (Arc::new(Login::default()), gateway.keys.clone());
+    let socket = std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?);
     let address = stream.peer_addr().ok().map(|peer| peer.ip());
+    let gives_way = knock.gives_way.clone();
+    let (login, mut keys) = (Arc::new(Login::new(knock)), gateway.keys.clone());
+    let _over = login.over.clone().drop_guard();
     let connection = Connection::new(gateway.clone(), login.clone(), address);
-    let began = tokio::time::timeout(LOGIN_GRACE, run_stream(config, stream, connection)).await;
+    let began = tokio::select! {
+        began = tokio::time::timeout(LOGIN_GRACE, run_stream(config, stream, connection)) => began,
+        () = gives_way.cancelled() => return Ok(()),
+    };
     let mut session = began.map_err(|_| russh::Error::ConnectionTimeout)??;
     let handle = session.handle();
     let not_in_time = async {
@@ -220,13 +232,22 @@ async fn carry(
     };
     let why = tokio::select! {
         ended = &mut session => return ended,
+        () = gives_way.cancelled() => "others from there wait, too",
         () = stop.cancelled() => "the control plane is stopping",
         () = not_in_time => "nobody logged in in time",
         () = revoked => "the key you came in by is no longer yours",
         () = shut_out => "you may no longer use this workspace",
     };
-    let _ = handle.disconnect(Disconnect::ByApplication, why.into(), "en".into()).await;
-    let _ = tokio::time::timeout(LAST_WORDS, session).await;
+    // Where it cannot be said at once, the caller does not listen.
+    let _ = handle.disconnect(Disconnect::ByApplication, why.into(), "en".into()).now_or_never();
+    login.over.cancel();
+    let patience = if gives_way.is_cancelled() { Duration::ZERO } else { LAST_WORDS };
+    if tokio::time::timeout(patience, &mut session).await.is_ok() {
+        return Ok(());
+    }
+    // The library waits for callers to close, and hears of no end while keys are agreed on, or nothing more can be sent.
+    let _ = socket.shutdown(Shutdown::Both);
+    let _ = session.await;
     Ok(())
 }
 

@@ -31,6 +31,7 @@ async fn dial(gateway: &Gateway, caller: &Caller, (host, port): (&str, u32)) -> 
     let port = u16::try_from(port).ok().filter(|port| plain && *port != 0).ok_or(ChannelOpenFailure::ConnectFailed)?;
     gateway.opens(caller, "portforward").await.map_err(|_| ChannelOpenFailure::AdministrativelyProhibited)?;
     awake(gateway, caller, None).await.map_err(|_| ChannelOpenFailure::ConnectFailed)?;
+    gateway.still(caller, "portforward").await.map_err(|_| ChannelOpenFailure::AdministrativelyProhibited)?;
     gateway.streams.dial(caller.target.clone(), host, port).await.map_err(|error| {
         tracing::debug!(workspace = caller.target.name, %error, "a connection was not made");
         ChannelOpenFailure::ConnectFailed

@@ -107,6 +107,17 @@ impl Gateway {
         judged
     }
 
+    /// Asks whether what was opened for a caller may begin after all: it had to wait for the workspace.
+    ///
+    /// # Errors
+    /// In words for the caller, when they may not any more.
+    async fn still(&self, caller: &Caller, subresource: &str) -> Result<(), String> {
+        if self.keys.holder(&caller.fingerprint).as_ref() != Some(&caller.who) {
+            return Err("the key you came in by is no longer yours".into());
+        }
+        self.may(caller, "create", subresource).await
+    }
+
     /// Waits until a caller who could use the workspace no longer may.
     async fn shut_out(&self, caller: &Caller) {
         let mut moved = self.directory.moved();

@@ -127,18 +127,22 @@ async fn start(
         };
         match message {
             Some(ChannelMsg::Close) | None => return Ok(None),
-            Some(ChannelMsg::Data { data }) => {
-                bytes += data.len();
-                early.push(ExecInput::Stdin(data));
-            }
-            Some(ChannelMsg::Eof) => early.push(ExecInput::CloseStdin),
+            Some(ChannelMsg::Data { data }) => keep(&mut early, &mut bytes, ExecInput::Stdin(data)),
+            Some(ChannelMsg::Eof) => keep(&mut early, &mut bytes, ExecInput::CloseStdin),
             Some(message) => asked.hear(&message),
         }
     }
+    gateway.still(caller, "exec").await?;
     early.extend(asked.size.filter(|_| tty).map(|(width, height)| ExecInput::Resize { width, height }));
     let request = ExecRequest { env: std::mem::take(&mut asked.env), tty, ..ExecRequest::piped(run) };
     let session = gateway.streams.exec(caller.target.clone(), request).await.map_err(|e| e.to_string())?;
     Ok(Some((session, early)))
+}
+
+/// Keeps what was sent early. Each takes more room than its bytes.
+fn keep(early: &mut Vec<ExecInput>, bytes: &mut usize, said: ExecInput) {
+    *bytes += size_of::<ExecInput>() + if let ExecInput::Stdin(data) = &said { data.len() } else { 0 };
+    early.push(said);
 }
 
 /// Carries bytes both ways until the program or the caller ends; gives the exit code where the program did.
@@ -209,6 +213,17 @@ mod tests {
             set(&mut asked, &format!("V{n}"), "x");
         }
         assert_eq!(asked.env.len(), VARIABLES);
+    }
+
+    #[test]
+    fn what_is_sent_early_is_counted_however_little_it_says() {
+        for said in [ExecInput::CloseStdin, ExecInput::Stdin(Bytes::new()), ExecInput::Stdin(Bytes::from_static(b"x"))] {
+            let (mut early, mut bytes) = (Vec::new(), 0);
+            while bytes < EARLY && early.len() <= EARLY {
+                keep(&mut early, &mut bytes, said.clone());
+            }
+            assert!(early.len() * size_of::<ExecInput>() <= EARLY + size_of::<ExecInput>(), "{said:?}: {}", early.len());
+        }
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod quickstart;
 mod replicas;
 mod secret_keys;
 mod sim;
+mod ssh_gateway;
 mod store;
 mod support;
 

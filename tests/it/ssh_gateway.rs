@@ -1,0 +1,259 @@
+//! The SSH gateway's door, over a real API and with OpenSSH's own client: who is cut, and who stands in nobody's way. What runs in a
+//! workspace is told of here and runs nowhere; `e2e::ssh` has real ones.
+
+use crate::access::Town;
+use crate::support::api::GROUP;
+use crate::support::bare;
+use async_trait::async_trait;
+use bytes::Bytes;
+use devsanctum::access::Directory;
+use devsanctum::api::Ledger;
+use devsanctum::api::streams::{
+    ExecInput, ExecOutput, ExecRequest, ExecSession, LogRequest, StreamError, StreamTarget, WorkspaceStreams,
+};
+use devsanctum::clock::SystemClock;
+use devsanctum::ssh::{Gateway, Keys, host_key, serve};
+use futures::stream::{BoxStream, StreamExt};
+use serde_json::json;
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Counts what is begun, each of which says that it runs, and goes on.
+#[derive(Default)]
+struct Counted {
+    begun: AtomicUsize,
+    inputs: Mutex<Vec<mpsc::Receiver<ExecInput>>>,
+}
+
+impl Counted {
+    fn begin(&self) -> ExecSession {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        let (input, typed) = mpsc::channel(64);
+        self.inputs.lock().unwrap().push(typed);
+        let runs = futures::stream::iter([ExecOutput::Stdout(Bytes::from_static(b"it runs\n"))]);
+        ExecSession { input, output: runs.chain(futures::stream::pending()).boxed() }
+    }
+}
+
+#[async_trait]
+impl WorkspaceStreams for Counted {
+    async fn exec(&self, _: StreamTarget, _: ExecRequest) -> Result<ExecSession, StreamError> {
+        Ok(self.begin())
+    }
+
+    async fn dial(&self, _: StreamTarget, _: &str, _: u16) -> Result<ExecSession, StreamError> {
+        Ok(self.begin())
+    }
+
+    async fn log(&self, _: StreamTarget, _: LogRequest) -> Result<BoxStream<'static, Result<Bytes, StreamError>>, StreamError> {
+        Err(StreamError::Unavailable("nothing is written here".into()))
+    }
+}
+
+/// A town with an SSH gateway, in which somebody has a key.
+struct Door {
+    town: Town,
+    address: SocketAddr,
+    streams: Arc<Counted>,
+    stop: CancellationToken,
+    desk: TempDir,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Door {
+    async fn of(who: &str) -> Self {
+        let (town, desk, stop) = (Town::new().await, tempfile::tempdir().unwrap(), CancellationToken::new());
+        let key = desk.path().join("id");
+        let made = bare("ssh-keygen").args(["-q", "-N", "", "-C", who, "-t", "ed25519", "-f"]).arg(&key).status().unwrap();
+        assert!(made.success());
+        let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+        let (code, told) = town.api.merge(&format!("{GROUP}/users/{who}"), &json!({"spec": {"sshKeys": [public.trim()]}})).await;
+        assert_eq!(code, 200, "{told}");
+        let streams = Arc::new(Counted::default());
+        let directory = Arc::new(Directory::new(town.api.store.clone()));
+        let gateway = Gateway {
+            client: town.api.client(),
+            streams: streams.clone(),
+            keys: Keys::follow(town.api.client(), stop.clone()),
+            directory: directory.clone(),
+            audit: Ledger::new(town.api.store.clone(), directory, SystemClock::shared()),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, host_key(&[7; 32]), gateway, stop.clone()));
+        Self { town, address, streams, stop, desk }
+    }
+
+    /// OpenSSH's client, with the key.
+    fn ssh(&self, args: &[&str]) -> Command {
+        let mut command = bare("ssh");
+        command.args(["-F", "/dev/null", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no"]);
+        command.args(["-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=20", "-i"]);
+        command.arg(self.desk.path().join("id")).args(["-p", &self.address.port().to_string()]).args(args).stdin(Stdio::null());
+        command
+    }
+
+    /// What it says, with its code.
+    async fn ran(&self, args: &[&str]) -> (i32, String) {
+        let mut command = self.ssh(args);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// Gives the readers, or the deployers, of the project a role.
+    async fn role(&self, group: &str, role: &str) {
+        let groups = json!([{"group": group, "role": role}]);
+        let (code, told) = self.town.api.merge(&format!("{GROUP}/projects/team"), &json!({"spec": {"groups": groups}})).await;
+        assert_eq!(code, 200, "{told}");
+    }
+
+    /// A workspace's container runs from now on.
+    async fn runs(&self, name: &str) {
+        let path = format!("{GROUP}/namespaces/team/workspaces/{name}");
+        let (_, record) = self.town.api.get(&path).await;
+        let condition = json!({"type": "ContainerRunning", "status": "True", "reason": "Running", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let status = json!({"observedGeneration": record["metadata"]["generation"], "conditions": [condition]});
+        let (code, told) = self.town.api.merge(&format!("{path}/status"), &json!({"status": status})).await;
+        assert_eq!(code, 200, "{told}");
+    }
+
+    fn begun(&self) -> usize {
+        self.streams.begun.load(Ordering::SeqCst)
+    }
+}
+
+/// A client that is ended with its test.
+struct Client(Child);
+
+impl Client {
+    fn begin(mut command: Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !done().await {
+        assert!(begun.elapsed() < PATIENCE, "waited for {what}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_let_in_later_is_cut_when_that_is_taken_away() {
+    let door = Door::of("reader").await;
+    door.runs("of-reader").await;
+    let control = door.desk.path().join("control");
+    let control = format!("ControlPath={}", control.display());
+    let there = "of-reader.team@127.0.0.1";
+    let mut first = Client::begin(door.ssh(&["-o", "ControlMaster=yes", "-o", &control, "-N", there]));
+    until("the connection", async || door.ran(&["-o", &control, "-O", "check", there]).await.0 == 0).await;
+    let refused = door.ran(&["-o", &control, there, "id"]).await;
+    assert!(refused.0 == 255 && refused.1.contains("you may not"), "{refused:?}");
+
+    door.role("readers", "DEPLOY").await;
+    let mut shell = door.ssh(&["-o", &control, there, "cat"]);
+    shell.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut shell = Client::begin(shell);
+    until("the shell", async || door.begun() == 1).await;
+    assert!(!shell.is_over() && !first.is_over());
+    door.role("readers", "READ").await;
+    until("the connection's end", async || first.is_over() && shell.is_over()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_its_workspace_is_judged_again_before_it_begins() {
+    let door = Door::of("deployer").await;
+    let there = "of-deployer.team@127.0.0.1";
+    let more = door.desk.path().join("more");
+    std::fs::write(&more, vec![b'x'; 3 << 20]).unwrap();
+    // More than is kept of what is sent early, so that nobody reads on to see the connection end.
+    let mut command = door.ssh(&[there, "cat"]);
+    command.stdin(std::fs::File::open(&more).unwrap()).stderr(Stdio::null());
+    let mut waiting = [Client::begin(command), Client::begin(door.ssh(&["-W", "localhost:9000", there]))];
+    let opened = async || {
+        let (_, told) = door.town.api.get("/devsanctum/audit?user=deployer&kind=Workspace").await;
+        let rows = told["rows"].as_array().cloned().unwrap_or_default();
+        ["exec", "portforward"].iter().all(|part| rows.iter().any(|row| row["subresource"] == *part && row["code"] == 101))
+    };
+    until("both to be let in", opened).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(door.begun(), 0);
+    door.role("devs", "READ").await;
+    until("both to be sent away", async || waiting.iter_mut().all(Client::is_over)).await;
+    door.runs("of-deployer").await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(door.begun(), 0, "something was begun for who may not any more");
+}
+
+/// A caller who says which version it speaks, and then nothing: keys are being agreed on from then on.
+async fn silent(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"SSH-2.0-silent\r\n").await.unwrap();
+    stream
+}
+
+/// Waits until the gateway has closed a connection, which this side does not.
+async fn closed(stream: &mut TcpStream) -> bool {
+    let mut rest = [0; 4096];
+    timeout(PATIENCE, async { while stream.read(&mut rest).await.is_ok_and(|n| n > 0) {} }).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_does_not_close_is_closed() {
+    let door = Door::of("deployer").await;
+    let mut stream = silent(door.address).await;
+    assert_ne!(stream.read(&mut [0; 4]).await.unwrap(), 0);
+    sleep(Duration::from_millis(300)).await;
+    door.stop.cancel();
+    assert!(closed(&mut stream).await, "socket and task stay for ever");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_who_do_not_log_in_are_few_for_each_address_and_shut_nobody_out() {
+    let door = Door::of("deployer").await;
+    door.runs("of-deployer").await;
+    let mut all = Vec::new();
+    for _ in 0..40 {
+        all.push(silent(door.address).await);
+    }
+    for stream in &mut all[..8] {
+        assert!(closed(stream).await, "those who have waited longest make room");
+    }
+    let mut last = all.pop().unwrap();
+    let stays = timeout(Duration::from_secs(1), async { while last.read(&mut [0; 4096]).await.is_ok_and(|n| n > 0) {} }).await;
+    assert!(stays.is_err(), "the last one is still waited for");
+    let mut command = door.ssh(&["of-deployer.team@127.0.0.1", "id"]);
+    command.stdout(Stdio::null());
+    let _in = Client::begin(command);
+    until("somebody who logs in from there", async || door.begun() == 1).await;
+}

@@ -1,13 +1,14 @@
 //! What Traefik is told: a router takes the requests of its own host, and no others.
 //!
 //! The rules are read again and judged here by Traefik's documentation: `Host` compares without regard to case, port
-//! and a trailing dot.
+//! and a trailing dot; `HeaderRegexp` takes a request of which any line of the header matches.
 
 use super::input::Input;
 use devsanctum::proxy::dynamic::{Configuration, Http};
 use devsanctum::proxy::render::render;
 use devsanctum::proxy::{RenderSettings, RouteEntry, RouteTable};
 use devsanctum::resource::common::{Protocol, Visibility};
+use regex_lite::Regex;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -96,18 +97,33 @@ fn leads_to(http: &Http, name: &str, entry: &RouteEntry) {
     assert_eq!(gates, if entry.visibility == Visibility::Private { vec![due.as_str()] } else { vec![] });
 }
 
-/// What is to be upgraded goes through the control plane where the route is private, and nowhere else.
+/// What is to be upgraded to a WebSocket goes through the control plane where the route is private, and nowhere else; other upgrades
+/// lead there from every host.
 fn upgraded(http: &Http, rules: &BTreeMap<&String, Rule>, entry: &RouteEntry) {
-    let carried = entry.visibility == Visibility::Private;
-    let takers: Vec<&String> = rules.iter().filter(|(_, rule)| rule.takes_upgrade(&entry.host, "/")).map(|(n, _)| *n).collect();
-    let first = takers.iter().max_by_key(|name| http.routers[name.as_str()].priority).expect("its own router takes it");
-    assert_eq!(*first == "sockets", carried, "{:?}: {takers:?}", entry.host);
-    if carried {
-        let servers = &http.services[&http.routers["sockets"].service].load_balancer.servers;
+    let first = |upgrades: &[&str]| {
+        let takers = rules.iter().filter(|(_, rule)| rule.takes_upgrade(&entry.host, "/", upgrades));
+        *takers.max_by_key(|(name, _)| http.routers[name.as_str()].priority).expect("its own router takes it").0
+    };
+    let to_control_plane = |name: &str| {
+        let servers = &http.services[&http.routers[name].service].load_balancer.servers;
         assert_eq!(servers.iter().map(|s| s.url.as_str()).collect::<Vec<_>>(), ["http://127.0.0.1:8081"]);
-        for near in near_misses(&entry.host).iter().filter(|near| !rules.values().any(|rule| rule.takes(near, "/"))) {
-            assert!(!rules[*first].takes_upgrade(near, "/"), "{near:?}");
-        }
+    };
+    let carried = entry.visibility == Visibility::Private;
+    for upgrades in [&["websocket"][..], &["WebSocket"], &["websocket", "websocket"]] {
+        assert_eq!(first(upgrades) == "sockets", carried, "{:?} {upgrades:?}", entry.host);
+        assert_ne!(first(upgrades), "no-upgrades", "{:?} {upgrades:?}", entry.host);
+    }
+    if carried {
+        to_control_plane("sockets");
+    }
+    to_control_plane("no-upgrades");
+    let others = [&["h2c"][..], &["websocket, h2c"], &["websocket", "h2c"], &["h2c", "websocket"], &["websocke"], &["webſocket"]];
+    for upgrades in others {
+        assert_eq!(first(upgrades), "no-upgrades", "{:?} {upgrades:?}", entry.host);
+    }
+    for near in near_misses(&entry.host).iter().filter(|near| !rules.values().any(|rule| rule.takes(near, "/"))) {
+        let taken = rules.values().any(|rule| ["websocket", "h2c"].iter().any(|to| rule.takes_upgrade(near, "/", &[to])));
+        assert!(!taken, "{near:?}");
     }
 }
 
@@ -165,8 +181,8 @@ pub enum Rule {
     Host(String),
     Path(String),
     PathPrefix(String),
-    /// What is to be upgraded, to whatever.
-    Upgrades,
+    /// What is to be upgraded, to something that this matches.
+    Upgrade(String),
     Not(Box<Rule>),
     And(Box<Rule>, Box<Rule>),
     Or(Box<Rule>, Box<Rule>),
@@ -210,8 +226,9 @@ impl Rule {
             let (rule, rest) = Self::either(inner)?;
             return Ok((rule, rest.trim_start().strip_prefix(')').ok_or(rest)?));
         }
-        if let Some(rest) = text.strip_prefix("HeaderRegexp(`Upgrade`, `.`)") {
-            return Ok((Self::Upgrades, rest));
+        if let Some(rest) = text.strip_prefix("HeaderRegexp(`Upgrade`, `") {
+            let (pattern, rest) = rest.split_once("`)").ok_or(text)?;
+            return Ok((Self::Upgrade(pattern.into()), rest));
         }
         let (matcher, rest) = text.split_once('(').ok_or(text)?;
         let quote = rest.chars().next().filter(|c| "`\"".contains(*c)).ok_or(text)?;
@@ -228,20 +245,23 @@ impl Rule {
 
     /// True when a request for this host and path is the router's.
     pub fn takes(&self, host: &str, path: &str) -> bool {
-        self.judge(host, path, false)
+        self.judge(host, path, &[])
     }
 
-    /// And one that asks to be upgraded.
-    pub fn takes_upgrade(&self, host: &str, path: &str) -> bool {
-        self.judge(host, path, true)
+    /// And one that asks to be upgraded, by these lines.
+    pub fn takes_upgrade(&self, host: &str, path: &str, upgrades: &[&str]) -> bool {
+        self.judge(host, path, upgrades)
     }
 
-    fn judge(&self, host: &str, path: &str, upgrade: bool) -> bool {
+    fn judge(&self, host: &str, path: &str, upgrade: &[&str]) -> bool {
         match self {
             Self::Host(name) => same_host(name, host),
             Self::Path(exact) => path == exact,
             Self::PathPrefix(prefix) => path.starts_with(prefix.as_str()),
-            Self::Upgrades => upgrade,
+            Self::Upgrade(pattern) => {
+                let pattern = Regex::new(pattern).expect("a pattern that RE2 knows, too");
+                upgrade.iter().any(|line| pattern.is_match(line))
+            }
             Self::Not(rule) => !rule.judge(host, path, upgrade),
             Self::And(a, b) => a.judge(host, path, upgrade) && b.judge(host, path, upgrade),
             Self::Or(a, b) => a.judge(host, path, upgrade) || b.judge(host, path, upgrade),

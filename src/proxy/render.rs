@@ -5,7 +5,8 @@
 //! - A private route always carries the gate's middleware of its own workspace. The workspace's uid stands in the
 //!   gate's address, so the gate never has to decide by a header of the client.
 //! - One router, one service a route: Traefik tries rules one after the other. One more, before them, sends what is to be upgraded
-//!   on private hosts through the control plane.
+//!   on private hosts through the control plane; and one before that what asks for another upgrade than to a WebSocket, on all
+//!   hosts: within what it is upgraded to, such as HTTP/2, headers are said that nobody here sees.
 //! - What cannot be served safely is left out and named in [`Rendered::refused`].
 //!
 //! # Caveats
@@ -23,7 +24,7 @@ use super::types::{RouteEntry, RouteTable};
 use crate::resource::common::{Protocol, Visibility};
 use crate::resource::names;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 /// Name of the middleware that carries the digest of the configuration. No router uses it: it tells, by one small
@@ -44,6 +45,9 @@ const PANEL: &str = "panel";
 const SOCKETS: &str = "sockets";
 /// What asks to speak otherwise than HTTP on its connection.
 const UPGRADES: &str = "HeaderRegexp(`Upgrade`, `.`)";
+/// The one upgrade there is.
+const WEBSOCKET: &str = "websocket";
+const NO_UPGRADES: &str = "no-upgrades";
 const SELF_SIGNED: &str = "ds-self-signed";
 /// Room above for routers that must win on every host, and below for a fallback.
 const PRIORITY: i64 = 1_000;
@@ -121,6 +125,7 @@ pub fn render_below(table: &RouteTable, settings: &RenderSettings, domain: Optio
         }
     }
     add_sockets(&mut http, table, &refused, settings);
+    add_no_upgrades(&mut http, table, &refused, settings, domain);
     if let Some(panel) = &settings.panel {
         add_panel(&mut http, panel, settings, domain);
     }
@@ -221,6 +226,46 @@ fn add_sockets(http: &mut Http, table: &RouteTable, refused: &BTreeMap<String, S
     if hosts.is_empty() {
         return;
     }
+    lead_to_sockets(http, SOCKETS, format!("{UPGRADES} && ({})", hosts.join(" || ")), PRIORITY + 1, settings);
+}
+
+/// One router for all hosts, public ones too, before all others: an upgrade to anything but a WebSocket leads to the control plane,
+/// which refuses it in words. All hosts below the domain are said at once.
+fn add_no_upgrades(
+    http: &mut Http,
+    table: &RouteTable,
+    refused: &BTreeMap<String, String>,
+    settings: &RenderSettings,
+    domain: Option<&str>,
+) {
+    let below = domain.and_then(|domain| Some((format!(".{domain}"), fallback::below_rule(domain).ok()?)));
+    let rule = |host: &str| match &below {
+        Some((end, rule)) if host.ends_with(end) => Some(rule.clone()),
+        _ => host_rule(host).ok(),
+    };
+    let served = table.0.iter().filter(|(uid, _)| !refused.contains_key(*uid));
+    let hosts: BTreeSet<String> = served.filter_map(|(_, entry)| rule(&entry.host)).collect();
+    if hosts.is_empty() {
+        return;
+    }
+    let hosts: Vec<String> = hosts.into_iter().collect();
+    let rule = format!("HeaderRegexp(`Upgrade`, `{}`) && ({})", all_but(WEBSOCKET), hosts.join(" || "));
+    lead_to_sockets(http, NO_UPGRADES, rule, PRIORITY + 2, settings);
+}
+
+/// Matches all that is neither nothing nor this word, in whichever case: RE2 does not look ahead, and its own way to ignore case
+/// takes letters for others' that are not ASCII.
+fn all_but(word: &str) -> String {
+    let beyond = ".".to_owned();
+    let inner = word.char_indices().rev().fold(beyond, |rest, (at, letter)| {
+        let same = format!("{}{}", letter.to_ascii_lowercase(), letter.to_ascii_uppercase());
+        let too_short = if at == 0 { "" } else { "$|" };
+        format!("(?:{too_short}[^{same}]|[{same}]{rest})")
+    });
+    format!("(?s)^{inner}")
+}
+
+fn lead_to_sockets(http: &mut Http, name: &str, rule: String, priority: i64, settings: &RenderSettings) {
     let load_balancer = LoadBalancer {
         servers: vec![Server { url: settings.gate_url.clone() }],
         pass_host_header: true,
@@ -228,14 +273,14 @@ fn add_sockets(http: &mut Http, table: &RouteTable, refused: &BTreeMap<String, S
     };
     let router = Router {
         entry_points: settings.entry_points.clone(),
-        rule: format!("{UPGRADES} && ({})", hosts.join(" || ")),
-        priority: PRIORITY + 1,
+        rule,
+        priority,
         service: SOCKETS.into(),
         middlewares: add_hsts(http, settings).into_iter().chain([add_public(http)]).collect(),
         tls: settings.tls.as_ref().map(|_| RouterTls::default()),
     };
     http.services.insert(SOCKETS.into(), Service { load_balancer });
-    http.routers.insert(SOCKETS.into(), router);
+    http.routers.insert(name.into(), router);
 }
 
 /// The panel's router, which is no route's. A host that cannot be printed is no panel.

@@ -157,9 +157,9 @@ proptest! {
         let rendered = render(&table, &settings());
         let http = http(&rendered);
         let carried = |(uid, entry): (&String, &RouteEntry)| entry.is_carried() && !rendered.refused.contains_key(uid);
-        let sockets = usize::from(table.0.iter().any(carried));
-        prop_assert_eq!(http.routers.len() + rendered.refused.len(), table.0.len() + sockets);
-        prop_assert_eq!(http.routers.len(), http.services.len());
+        let (sockets, any) = (usize::from(table.0.iter().any(carried)), usize::from(rendered.refused.len() < table.0.len()));
+        prop_assert_eq!(http.routers.len() + rendered.refused.len(), table.0.len() + sockets + any);
+        prop_assert_eq!(http.services.len() + rendered.refused.len(), table.0.len() + any);
         for (uid, entry) in &table.0 {
             let Some(router) = http.routers.get(&format!("ds-{uid}")) else {
                 prop_assert!(rendered.refused.contains_key(uid));
@@ -220,7 +220,7 @@ fn the_panel_has_a_router_and_nobody_else_its_host() {
     let rendered = render(&table, &settings);
     assert_eq!(rendered.refused.keys().collect::<Vec<_>>(), ["r1"], "{:?}", rendered.refused);
     let http = rendered.configuration.http.unwrap();
-    assert_eq!(http.routers.keys().collect::<Vec<_>>(), ["ds-r2", PANEL]);
+    assert_eq!(http.routers.keys().collect::<Vec<_>>(), ["ds-r2", NO_UPGRADES, PANEL]);
     assert_eq!(http.routers[PANEL].rule, "Host(`panel.example.com`)");
     assert_eq!(http.services[PANEL].load_balancer.servers[0].url, "http://127.0.0.1:9");
 }
@@ -242,4 +242,56 @@ fn what_is_to_be_upgraded_on_private_hosts_goes_through_the_control_plane() {
     assert_eq!(http.services[SOCKETS].load_balancer.servers[0].url, "http://127.0.0.1:8081");
     let rendered = render(&RouteTable([open].into()), &settings());
     assert!(!rendered.configuration.http.unwrap().routers.contains_key(SOCKETS));
+}
+
+#[test]
+fn no_upgrade_but_one_to_a_websocket_gets_through_on_any_host() {
+    let routes = [("r1", "a.example.com", Visibility::Public), ("r2", "b.example.com", Visibility::Private)];
+    let routes =
+        routes.into_iter().chain([("r3", "other.example.org", Visibility::Public), ("r4", "badexample.com", Visibility::Public)]);
+    let table = RouteTable(routes.map(|(uid, host, visibility)| (uid.to_owned(), entry(host, visibility))).collect());
+    for (domain, hosts) in [
+        (
+            None,
+            "Host(`a.example.com`) || Host(`b.example.com`) || Host(`badexample.com`) || Host(`other.example.org`)".to_owned(),
+        ),
+        (Some("example.com"), {
+            let below = fallback::below_rule("example.com").unwrap();
+            format!("Host(`badexample.com`) || Host(`other.example.org`) || {below}")
+        }),
+    ] {
+        let http = http_of(&table, &settings(), domain);
+        let router = &http.routers[NO_UPGRADES];
+        assert_eq!(router.rule, format!("HeaderRegexp(`Upgrade`, `{}`) && ({hosts})", all_but(WEBSOCKET)));
+        assert!(http.routers.iter().all(|(name, other)| name == NO_UPGRADES || other.priority < router.priority));
+        assert_eq!(http.services[&router.service].load_balancer.servers[0].url, "http://127.0.0.1:8081");
+    }
+    assert!(one(entry("abc.localhost", Visibility::Public)).configuration.http.unwrap().routers.contains_key(NO_UPGRADES));
+}
+
+#[test]
+fn all_but_a_word_is_all_but_that_word() {
+    let other = regex_lite::Regex::new(&all_but(WEBSOCKET)).unwrap();
+    for word in ["", "websocket", "WebSocket", "WEBSOCKET", "wEbSoCkEt"] {
+        assert!(!other.is_match(word), "{word:?}");
+    }
+    for end in 1..WEBSOCKET.len() {
+        assert!(other.is_match(&WEBSOCKET[..end]) && other.is_match(&WEBSOCKET[end..]), "{end}");
+    }
+    for word in
+        ["h2c", "websocket, h2c", "h2c, websocket", "websocketx", "websocket/13", " websocket", "websocket ", "websocket\n"]
+    {
+        assert!(other.is_match(word), "{word:?}");
+    }
+    for word in ["web\u{17f}ocket", "websoc\u{212a}et", "websocke\u{ff54}", "\n", "\nwebsocket", "TLS/1.0", "ws"] {
+        assert!(other.is_match(word), "{word:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn all_but_a_word_is_told_of_any_text(text in "[wWeEbBsSoOcCkKtT]{0,10}|.{0,12}|websocket.{0,2}|.?websocket") {
+        let other = regex_lite::Regex::new(&all_but(WEBSOCKET)).unwrap();
+        prop_assert_eq!(other.is_match(&text), !text.is_empty() && !text.eq_ignore_ascii_case(WEBSOCKET));
+    }
 }

@@ -5,7 +5,8 @@
 //! - Whoever gets through is whom the gate would let through at this moment, by the same decision.
 //! - A connection ends within seconds when its session ends, when its user may not open the workspace any more, or when its
 //!   host leads to another workspace.
-//! - The workspace sees none of our cookies, and no identity but the one that was decided on.
+//! - The workspace sees none of our cookies, and no identity but the one that was decided on. Nobody speaks anything but a WebSocket
+//!   to it: within HTTP/2, say, headers would be said that nobody here sees.
 
 use super::cookies::Cookies;
 use super::gate::{Asked, ELSEWHERE, Opens, canonical, failed, from_elsewhere, lets_in};
@@ -30,6 +31,9 @@ const LOOK: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Times in a row that nobody can be asked, after which a connection ends.
 const DOUBTS: u32 = 3;
+
+const OTHER_UPGRADE: &str =
+    "Only WebSockets get through to a workspace: ask for one by 'Upgrade: websocket', or for no upgrade at all.";
 
 /// Where a private host leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +113,9 @@ impl Sockets {
 }
 
 async fn pass(State(sockets): State<Sockets>, request: Request) -> Response {
+    if !asks_for_a_websocket(request.headers()) {
+        return pages::trouble(StatusCode::BAD_REQUEST, OTHER_UPGRADE);
+    }
     let host = canonical(request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default());
     let missing = || pages::missing(&sockets.web.panel);
     let Some(upstream) = (sockets.leads)(&host) else { return missing() };
@@ -136,6 +143,13 @@ async fn pass(State(sockets): State<Sockets>, request: Request) -> Response {
             pages::trouble(StatusCode::BAD_GATEWAY, "The workspace does not answer.")
         }
     }
+}
+
+/// Whether a request asks to be upgraded to a WebSocket, and to nothing else.
+fn asks_for_a_websocket(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(header::UPGRADE).iter();
+    let (first, more) = (lines.next(), lines.next());
+    more.is_none() && first.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 type Broken = Box<dyn std::error::Error + Send + Sync>;

@@ -97,6 +97,9 @@ fn rules_that_take_too_much_are_told_apart() {
     assert!(takes(injected, "b.com", "/") && takes("!Host(`a.com`)", "b.com", "/"));
     assert!(takes("(Host(`a.com`) || Host(\"b.com\")) && Path(`/x`)", "b.com", "/x"));
     assert!(!takes("Host(`a.com`) && Path(`/x`)", "a.com", "/"));
+    let rule = Rule::read("HeaderRegexp(`Upgrade`, `^h`) && Host(`a.com`)").unwrap();
+    assert!(rule.takes_upgrade("a.com", "/", &["websocket", "h2c"]) && !rule.takes_upgrade("a.com", "/", &["websocket"]));
+    assert!(!rule.takes_upgrade("b.com", "/", &["h2c"]) && !rule.takes("a.com", "/"));
     for unknown in ["HostRegexp(`.*`)", "Host(`a`", "Host(a)", "Host(`a`) x", "", "Host(`a`,`b`)"] {
         assert!(Rule::read(unknown).is_err(), "{unknown}");
     }

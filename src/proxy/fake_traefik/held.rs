@@ -145,7 +145,8 @@ fn errors(http: &Http, router: &Router, entry_points: &[String]) -> (Vec<String>
         return (errors, false);
     }
     let before = errors.len();
-    if host_of(&router.rule).is_none() {
+    // Nothing is upgraded here.
+    if host_of(&router.rule).is_none() && !router.rule.starts_with("HeaderRegexp(`Upgrade`, `") {
         errors.push(format!("error while parsing rule {}", router.rule));
     }
     if !http.services.contains_key(bare(&router.service)) {

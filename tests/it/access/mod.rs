@@ -12,6 +12,7 @@ mod panel;
 mod roles;
 mod shares;
 mod sign_in;
+mod sockets;
 mod times;
 mod watching;
 

@@ -10,18 +10,18 @@ use std::sync::Arc;
 
 const SHARES: &str = "/devsanctum/shares";
 
-async fn ask(town: &Town, who: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
+pub(super) async fn ask(town: &Town, who: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let (code, text) = town.raw(Some(who), method, &format!("{SHARES}{path}"), "application/json", body).await;
     (code, serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }
 
-fn of(workspace: &str) -> Value {
+pub(super) fn of(workspace: &str) -> Value {
     json!({"project": "team", "workspace": workspace})
 }
 
 /// Gives a workspace two services for browsers, and one for other programs; the first's host is `<name>.example.com`.
-async fn serve(town: &Town, name: &str) {
+pub(super) async fn serve(town: &Town, name: &str) {
     for (port, number) in [("web", 3000), ("admin", 4000)] {
         let host = if port == "web" { format!("{name}.example.com") } else { format!("{name}-{port}.example.com") };
         let spec = json!({"host": host, "workspace": name, "port": number});
@@ -39,20 +39,20 @@ async fn serve(town: &Town, name: &str) {
     assert_eq!(code, 200, "{answer}");
 }
 
-async fn uid(town: &Town, name: &str) -> String {
+pub(super) async fn uid(town: &Town, name: &str) -> String {
     let (_, record) = town.api.get(&format!("{GROUP}/namespaces/team/workspaces/{name}")).await;
     record["metadata"]["uid"].as_str().unwrap().to_owned()
 }
 
 /// A link that somebody makes: its id, and what is in its address.
-async fn link(town: &Town, who: &str, wanted: Value) -> (String, String) {
+pub(super) async fn link(town: &Town, who: &str, wanted: Value) -> (String, String) {
     let (code, made) = ask(town, who, "POST", "", wanted).await;
     assert_eq!(code, 201, "{who}: {made}");
     let (_, token) = made["url"].as_str().unwrap().split_once("/.devsanctum/share?token=").expect("an address");
     (made["id"].as_str().unwrap().to_owned(), token.to_owned())
 }
 
-fn shares(town: &Town) -> Shares {
+pub(super) fn shares(town: &Town) -> Shares {
     Shares::new(town.api.store.clone(), Arc::new(Directory::new(town.api.store.clone())))
 }
 

@@ -125,6 +125,7 @@ fn with_a_certificate_all_is_tls_and_a_new_one_is_shown_without_a_restart() {
             assert_eq!(answer.status(), 401);
             assert!(answer.headers().contains_key("strict-transport-security"));
         }
+        only_websockets(&caller, &open, &shut).await;
         assert_ne!(request(world.web, &open, "/", &[]).await.0, 200, "plain HTTP where TLS is spoken");
         sent_on(redirect, &open, port).await;
         seen_through_proxies(&world, &caller).await;
@@ -136,6 +137,26 @@ fn with_a_certificate_all_is_tls_and_a_new_one_is_shown_without_a_restart() {
         })
         .await;
     });
+}
+
+/// Over TLS, Traefik would hand on what is to be upgraded to HTTP/2, within which anybody could say who they are.
+async fn only_websockets(caller: &Caller, open: &str, shut: &str) {
+    let asked = async |host: &str, upgrades: &[&'static str]| {
+        let mut headers: HeaderMap = [("connection".parse().unwrap(), "Upgrade".parse().unwrap())].into_iter().collect();
+        for to in upgrades {
+            headers.append("upgrade", to.parse().unwrap());
+        }
+        let answer = caller.get(host, "/", headers).await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    for host in [open, shut] {
+        for upgrades in [&["h2c"][..], &["h2c", "websocket"], &["websocket, h2c"], &["H2C"], &["TLS/1.0"], &["webs"]] {
+            let (code, page) = asked(host, upgrades).await;
+            assert!(code == 400 && page.contains("Only WebSockets get through"), "{host} {upgrades:?}: {code} {page}");
+        }
+    }
+    // The service knows of no WebSockets, and answers as to any request.
+    assert_eq!((asked(open, &["WebSocket"]).await.0, asked(shut, &["WebSocket"]).await.0), (200, 401));
 }
 
 /// Plain HTTP leads to the same address by https.

@@ -161,6 +161,19 @@ async fn play(world: &World<'_>, browsers: &[Browser], hosts: [&str; 2], from: u
     cell - from
 }
 
+/// Lines that ask for other upgrades than to a WebSocket. Of h2c alone, Traefik takes the plain kind itself: `e2e::front` has it.
+const OTHER_UPGRADES: [&str; 5] = [
+    "Upgrade: foo",
+    "Upgrade: websocket, h2c",
+    "Upgrade: h2c,websocket",
+    "Upgrade: foo\r\nUpgrade: websocket",
+    "Upgrade: websocketx",
+];
+
+fn upgraded(path: &str, host: &str, lines: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n{lines}\r\nX-DS-User: root\r\n\r\n")
+}
+
 /// Requests to a private workspace that look like somebody else's, or like something else.
 fn spoofs(host: &str, port: u16, open: &str, theirs: &Browser) -> Vec<String> {
     let line = |path: &str, host: &str, headers: &str| {
@@ -240,6 +253,10 @@ fn spoofs(host: &str, port: u16, open: &str, theirs: &Browser) -> Vec<String> {
     ] {
         all.push(line(path, &host, ""));
     }
+    // Within what is upgraded to something else than a WebSocket, anything could be said.
+    for to in OTHER_UPGRADES {
+        all.push(upgraded("/cell-1", &own, to));
+    }
     // Absolute forms, a host twice, and an older protocol.
     all.push(line(&format!("http://{open}:{port}/cell-1"), &own, ""));
     all.push(line(&format!("http://{own}/cell-1"), &format!("{open}:{port}"), ""));
@@ -287,6 +304,12 @@ fn nobody_reaches_what_is_not_theirs_however_they_ask() {
             *codes.entry(code).or_default() += 1;
         }
         assert!(!reached(&world, &container).contains(&1), "one of {} has come through", spoofs.len());
+
+        // Nor does a public one see what is upgraded to something else.
+        for lines in OTHER_UPGRADES {
+            assert_eq!(raw(world.web, &upgraded("/cell-2", &open, lines)).await, 400, "{lines:?}");
+        }
+        assert!(!reached(&world, &world.container("w1").await).contains(&2));
 
         for name in ["w0", "w1"] {
             world.merge(name, json!({"spec": {"running": false}})).await;

@@ -6,6 +6,7 @@ mod device;
 mod elsewhere;
 mod forms;
 pub mod gate;
+mod held;
 mod pages;
 pub mod panel;
 mod picture;

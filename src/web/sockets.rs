@@ -8,9 +8,11 @@
 //! - The workspace sees none of our cookies, and no identity but the one that was decided on. Nobody speaks anything but a WebSocket
 //!   to it: within HTTP/2, say, headers would be said that nobody here sees.
 
-use super::cookies::Cookies;
+use super::cookies::{self, Cookies};
 use super::gate::{Asked, ELSEWHERE, Opens, canonical, failed, from_elsewhere, lets_in};
+use super::held::{HeldConnections, Holder, Place};
 use super::{Web, pages, unverified};
+use crate::access::digest;
 use crate::store::StoreError;
 use axum::Router;
 use axum::body::Body;
@@ -22,11 +24,13 @@ use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tower::Service;
 
 /// How often it is looked whether the session is still there; changes of records are heard of at once.
 const LOOK: Duration = Duration::from_secs(2);
+/// The least time between two looks: records change often, and each look asks the store.
+const BETWEEN: Duration = Duration::from_secs(1);
 /// How long a workspace may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Times in a row that nobody can be asked, after which a connection ends.
@@ -53,11 +57,12 @@ pub type Leads = Arc<dyn Fn(&str) -> Option<Upstream> + Send + Sync>;
 struct Sockets {
     web: Web,
     leads: Leads,
+    held: HeldConnections,
 }
 
 /// Takes whatever the proxy sends here.
 pub fn router(web: Web, leads: Leads) -> Router {
-    Router::new().fallback(any(pass)).with_state(Sockets { web, leads })
+    Router::new().fallback(any(pass)).with_state(Sockets { web, leads, held: HeldConnections::default() })
 }
 
 /// What a connection hangs on.
@@ -68,6 +73,8 @@ struct Right {
     shown: HeaderMap,
     /// Who is signed in; nobody where a share link was followed.
     user: Option<String>,
+    /// Taken by it.
+    _place: Place,
 }
 
 impl Sockets {
@@ -103,9 +110,13 @@ impl Sockets {
     /// Waits until a connection is to end.
     async fn lost(&self, right: &Right) {
         let (mut moved, mut doubts) = (self.web.directory.moved(), 0);
-        while self.holds(right, &mut doubts).await {
+        loop {
+            let looked = Instant::now();
+            if !self.holds(right, &mut doubts).await {
+                return;
+            }
             tokio::select! {
-                _ = moved.changed() => {}
+                _ = moved.changed() => sleep_until(looked + BETWEEN).await,
                 () = sleep(LOOK) => {}
             }
         }
@@ -136,7 +147,12 @@ async fn pass(State(sockets): State<Sockets>, request: Request) -> Response {
         Err(error) => return failed(&error),
     };
     let cookies = Cookies::read(&shown);
-    match relay(sockets, request, Right { host, upstream, shown, user }, &cookies).await {
+    let link = || Holder::Link(digest(cookies.get(cookies::SHARE).unwrap_or_default()));
+    let holder = user.clone().map_or_else(link, Holder::User);
+    let Some(place) = sockets.held.place(&holder) else {
+        return pages::trouble(StatusCode::TOO_MANY_REQUESTS, &holder.no_place());
+    };
+    match relay(sockets, request, Right { host, upstream, shown, user, _place: place }, &cookies).await {
         Ok(answer) => answer,
         Err(error) => {
             tracing::debug!(%error, "a workspace did not take a connection");

@@ -74,9 +74,8 @@ pub async fn terminal(
 }
 
 async fn open(state: &ApiState, key: Key) -> Result<Arc<Terminal>, ApiError> {
-    if !state.terminals().have_room() {
-        return Err(ApiError::unavailable("too many terminals are open; close some"));
-    }
+    // Held until it is kept.
+    let _place = state.terminals().place(&key.who).map_err(ApiError::unavailable)?;
     let env = BTreeMap::from([("TERM".to_owned(), "xterm-256color".to_owned())]);
     let request = ExecRequest { env, tty: true, ..ExecRequest::piped(Run::Shell(None)) };
     let session = state.streams().exec(key.target.clone(), request).await?;

@@ -21,8 +21,9 @@ const PIECE: usize = 32 << 10;
 const UNSEEN: Duration = Duration::from_secs(600);
 /// How long it is told how one ended.
 const ENDED: Duration = Duration::from_secs(60);
-/// Terminals at once.
+/// Terminals at once, and of one caller; those that have ended are counted for as long as it is told how.
 const MOST: usize = 1024;
+const OF_ONE: usize = 32;
 
 /// Whose terminal, where, and which of them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,11 +38,37 @@ pub struct Key {
 
 /// All terminals of this process.
 #[derive(Default)]
-pub struct Terminals(Mutex<BTreeMap<Key, Arc<Terminal>>>);
+pub struct Terminals {
+    all: Mutex<BTreeMap<Key, Arc<Terminal>>>,
+    /// Those that are being opened, by who opens them.
+    opening: Mutex<BTreeMap<String, usize>>,
+}
+
+/// A place for a terminal that is being opened.
+pub struct Place {
+    terminals: Arc<Terminals>,
+    who: String,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut opening = self.terminals.opening();
+        if let Some(more) = opening.get_mut(&self.who) {
+            *more -= 1;
+            if *more == 0 {
+                opening.remove(&self.who);
+            }
+        }
+    }
+}
 
 impl Terminals {
     fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Arc<Terminal>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opening(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, usize>> {
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One that is there.
@@ -49,9 +76,25 @@ impl Terminals {
         self.all().get(key).cloned()
     }
 
-    /// Whether there may be another one.
-    pub fn have_room(&self) -> bool {
-        self.all().len() < MOST
+    /// A place for another one of this caller's, to be held until it is kept.
+    ///
+    /// # Errors
+    /// In words for the caller, where there is none.
+    pub fn place(self: &Arc<Self>, who: &str) -> Result<Place, String> {
+        let mut opening = self.opening();
+        let all = self.all();
+        let theirs = all.keys().filter(|key| key.who == who).count() + opening.get(who).copied().unwrap_or_default();
+        if theirs >= OF_ONE {
+            let seconds = ENDED.as_secs();
+            return Err(format!(
+                "you have {OF_ONE} terminals, and no more may be open at once: close some, and wait {seconds} seconds"
+            ));
+        }
+        if all.len() + opening.values().sum::<usize>() >= MOST {
+            return Err("too many terminals are open; close some".into());
+        }
+        *opening.entry(who.to_owned()).or_default() += 1;
+        Ok(Place { terminals: self.clone(), who: who.to_owned() })
     }
 
     /// Keeps a new one until it has ended, or nobody has looked at it for long. Where two begin one at once, the first is it.
@@ -219,6 +262,37 @@ impl Drop for View {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn one_caller_has_few_terminals_and_takes_nobody_elses() {
+        let (terminals, stop) = (Arc::new(Terminals::default()), CancellationToken::new());
+        let mut inputs = Vec::new();
+        let mut keep = |who: &str, n: usize| {
+            let (input, typed) = mpsc::channel(1);
+            inputs.push(typed);
+            let target = StreamTarget { namespace: "team".into(), name: "web".into(), container: None };
+            let key = Key { who: who.into(), target, session: n.to_string() };
+            let session = ExecSession { input, output: futures::stream::pending().boxed() };
+            terminals.keep(key, session, stop.clone());
+        };
+        for n in 0..OF_ONE - 2 {
+            let place = terminals.place("ada").unwrap();
+            keep("ada", n);
+            drop(place);
+        }
+        // Two that are being opened are counted before they are there.
+        let opening = [terminals.place("ada").unwrap(), terminals.place("ada").unwrap()];
+        let told = terminals.place("ada").err().expect("no more of hers");
+        assert!(told.contains("you have 32 terminals") && told.contains("close some"), "{told}");
+        let other = terminals.place("bob").expect("others have their own");
+        drop((opening, other));
+        assert!(terminals.opening().is_empty() && terminals.place("ada").is_ok());
+        for n in 0..MOST - (OF_ONE - 2) {
+            keep(&format!("other-{}", n / OF_ONE), n);
+        }
+        assert!(terminals.place("ada").is_err(), "there is an end to all together, too");
+        stop.cancel();
+    }
 
     fn all(shown: &Shown, mut from: u64) -> (u64, Vec<u8>) {
         let mut seen = Vec::new();

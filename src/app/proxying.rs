@@ -2,7 +2,9 @@
 
 use super::{Config, StateDir, in_state, listen};
 use crate::proxy::feed::Connection;
-use crate::proxy::{Earlier, ManagedSettings, ManagedStatus, ManagedTraefik, PanelRoute, RenderSettings, TraefikProxy};
+use crate::proxy::{
+    Earlier, ManagedSettings, ManagedStatus, ManagedTraefik, NO_UPGRADE_HEADER, PanelRoute, RenderSettings, TraefikProxy,
+};
 use crate::resource::common::Protocol;
 use crate::web::sockets::{self, Leads, Upstream};
 use crate::web::{Web, gate};
@@ -141,7 +143,13 @@ fn by_upgrade(own: Router, handed_on: Router) -> Router {
         let handed_on = handed_on.clone();
         async move {
             let headers = request.headers();
-            match headers.contains_key(UPGRADE) && !headers.contains_key("x-forwarded-uri") {
+            if headers.contains_key("x-forwarded-uri") {
+                return next.run(request).await;
+            }
+            if headers.contains_key(NO_UPGRADE_HEADER) {
+                return sockets::refused();
+            }
+            match headers.contains_key(UPGRADE) {
                 true => handed_on.oneshot(request).await.into_response(),
                 false => next.run(request).await,
             }

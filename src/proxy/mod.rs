@@ -27,7 +27,7 @@ pub use fake::FakeProxy;
 pub use fake_traefik::FakeTraefik;
 pub use feed::{Feed, Pace};
 pub use managed::{ManagedError, ManagedStatus, ManagedTraefik};
-pub use render::{Certificate, PanelRoute, RenderSettings};
+pub use render::{Certificate, NO_UPGRADE_HEADER, PanelRoute, RenderSettings};
 pub use static_config::{Earlier, ManagedSettings};
 pub use traefik::TraefikProxy;
 pub use types::*;

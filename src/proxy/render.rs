@@ -35,6 +35,10 @@ pub const VERSION_HEADER: &str = "X-DS-Version";
 /// Headers by which the gate tells a workspace who is asking. A client cannot set them on any route.
 pub const IDENTITY_HEADERS: [&str; 1] = ["X-DS-User"];
 
+/// Header by which the control plane knows what is asked to be upgraded to something else than a WebSocket: Traefik takes what it
+/// knows to be harmful, such as `h2c`, out of the request.
+pub const NO_UPGRADE_HEADER: &str = "X-DS-No-Upgrade";
+
 /// All `X-DS-*`, as Go spells header names.
 const IDENTITY_PATTERN: &str = "^X-Ds-";
 const PUBLIC_MIDDLEWARE: &str = "ds-public";
@@ -48,6 +52,7 @@ const UPGRADES: &str = "HeaderRegexp(`Upgrade`, `.`)";
 /// The one upgrade there is.
 const WEBSOCKET: &str = "websocket";
 const NO_UPGRADES: &str = "no-upgrades";
+const NO_UPGRADES_MIDDLEWARE: &str = "ds-no-upgrades";
 const SELF_SIGNED: &str = "ds-self-signed";
 /// Room above for routers that must win on every host, and below for a fallback.
 const PRIORITY: i64 = 1_000;
@@ -251,6 +256,12 @@ fn add_no_upgrades(
     let hosts: Vec<String> = hosts.into_iter().collect();
     let rule = format!("HeaderRegexp(`Upgrade`, `{}`) && ({})", all_but(WEBSOCKET), hosts.join(" || "));
     lead_to_sockets(http, NO_UPGRADES, rule, PRIORITY + 2, settings);
+    let told = BTreeMap::from([(NO_UPGRADE_HEADER.to_owned(), "1".to_owned())]);
+    let headers = Headers { custom_request_headers: told, ..Headers::default() };
+    http.middlewares.insert(NO_UPGRADES_MIDDLEWARE.into(), Middleware { headers: Some(headers), ..Middleware::default() });
+    if let Some(router) = http.routers.get_mut(NO_UPGRADES) {
+        router.middlewares.push(NO_UPGRADES_MIDDLEWARE.into());
+    }
 }
 
 /// Matches all that is neither nothing nor this word, in whichever case: RE2 does not look ahead, and its own way to ignore case

@@ -265,6 +265,8 @@ fn no_upgrade_but_one_to_a_websocket_gets_through_on_any_host() {
         assert_eq!(router.rule, format!("HeaderRegexp(`Upgrade`, `{}`) && ({hosts})", all_but(WEBSOCKET)));
         assert!(http.routers.iter().all(|(name, other)| name == NO_UPGRADES || other.priority < router.priority));
         assert_eq!(http.services[&router.service].load_balancer.servers[0].url, "http://127.0.0.1:8081");
+        let told = http.middlewares[router.middlewares.last().unwrap()].headers.clone().unwrap();
+        assert_eq!(told.custom_request_headers[NO_UPGRADE_HEADER], "1");
     }
     assert!(one(entry("abc.localhost", Visibility::Public)).configuration.http.unwrap().routers.contains_key(NO_UPGRADES));
 }

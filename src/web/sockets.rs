@@ -65,6 +65,11 @@ pub fn router(web: Web, leads: Leads) -> Router {
     Router::new().fallback(any(pass)).with_state(Sockets { web, leads, held: HeldConnections::default() })
 }
 
+/// What is answered to who asks for another upgrade than one to a WebSocket.
+pub fn refused() -> Response {
+    pages::trouble(StatusCode::BAD_REQUEST, OTHER_UPGRADE)
+}
+
 /// What a connection hangs on.
 struct Right {
     host: String,
@@ -125,7 +130,7 @@ impl Sockets {
 
 async fn pass(State(sockets): State<Sockets>, request: Request) -> Response {
     if !asks_for_a_websocket(request.headers()) {
-        return pages::trouble(StatusCode::BAD_REQUEST, OTHER_UPGRADE);
+        return refused();
     }
     let host = canonical(request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default());
     let missing = || pages::missing(&sockets.web.panel);

@@ -139,7 +139,8 @@ fn with_a_certificate_all_is_tls_and_a_new_one_is_shown_without_a_restart() {
     });
 }
 
-/// Over TLS, Traefik would hand on what is to be upgraded to HTTP/2, within which anybody could say who they are.
+/// Within what is upgraded to something else, such as HTTP/2, anybody could say who they are. Older Traefiks hand `h2c` on,
+/// and all hand on others.
 async fn only_websockets(caller: &Caller, open: &str, shut: &str) {
     let asked = async |host: &str, upgrades: &[&'static str]| {
         let mut headers: HeaderMap = [("connection".parse().unwrap(), "Upgrade".parse().unwrap())].into_iter().collect();

@@ -161,8 +161,9 @@ async fn play(world: &World<'_>, browsers: &[Browser], hosts: [&str; 2], from: u
     cell - from
 }
 
-/// Lines that ask for other upgrades than to a WebSocket. Of h2c alone, Traefik takes the plain kind itself: `e2e::front` has it.
-const OTHER_UPGRADES: [&str; 5] = [
+/// Lines that ask for other upgrades than to a WebSocket.
+const OTHER_UPGRADES: [&str; 6] = [
+    "Upgrade: h2c",
     "Upgrade: foo",
     "Upgrade: websocket, h2c",
     "Upgrade: h2c,websocket",

@@ -296,7 +296,7 @@ async fn a_host_that_opens_to_anybody_ends_what_browsers_hold_of_it() {
             address: String::new(),
             agent: String::new(),
         };
-        assert!(town.api.store.add_session(session, None).await.unwrap());
+        assert!(town.api.store.add_session(session, None, None).await.unwrap());
     };
     let there = async |hash: u8| town.api.store.session([hash; 32]).await.unwrap().is_some();
     session(&own, 1).await;

@@ -186,8 +186,8 @@ async fn a_session_at_a_workspace_ends_with_the_panels_at_the_latest() {
     let parent = people.session(panel.session.reveal(), None, now).await.unwrap().unwrap();
     let nonce = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest("a nonce"));
     let late = now + SignedDuration::from_hours(13 * 24);
-    let code = people.code(&parent, "w-1", &nonce, late).await.unwrap();
-    let host = people.take_code(code.reveal(), "w-1", "a nonce", &at("192.0.2.1"), late).await.unwrap();
+    let code = people.code(&parent, ("w-1", "a.example.com"), &nonce, late).await.unwrap();
+    let host = people.take_code(code.reveal(), ("w-1", "a.example.com"), "a nonce", &at("192.0.2.1"), late).await.unwrap();
     let child = people.session(host.reveal(), Some("w-1"), late).await.unwrap().unwrap();
     assert_eq!(child.expires_at, parent.expires_at);
     let over_at = Timestamp::from_millisecond(parent.expires_at).unwrap();

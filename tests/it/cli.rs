@@ -1,6 +1,6 @@
 //! The real binary against the real API over TLS.
 
-use crate::support::api::{Api, GROUP, user};
+use crate::support::api::{Api, GROUP, record, user};
 use crate::support::cli::{Cli, Served};
 use crate::support::{bare, kubectl};
 use async_trait::async_trait;
@@ -108,6 +108,48 @@ async fn pruning_deletes_what_left_the_set_and_nothing_else() {
     assert_eq!(run.ok(), "user.devsanctum.io/ada unchanged\nuser.devsanctum.io/eve pruned\n");
     assert_eq!(cli.run(&["get", "users", "-o", "name"]).await.ok(), "user.devsanctum.io/ada\nuser.devsanctum.io/other\n");
     assert_eq!(cli.run(&["apply", "-f", &file, "--prune"]).await.code, 2, "without a set nothing can be pruned");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pruning_by_labels_stays_in_its_projects_and_with_what_was_applied() {
+    let (served, cli) = served().await;
+    let project = |name: &str| {
+        let spec = "{owner: ada, template: base}";
+        format!("---\napiVersion: devsanctum.io/v1\nkind: Project\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+    };
+    let ground = "apiVersion: devsanctum.io/v1\nkind: User\nmetadata: {name: ada}\nspec: {email: ada@example.com}\n---\n\
+                  apiVersion: devsanctum.io/v1\nkind: Template\nmetadata: {name: base}\nspec: {base: node:20}\n";
+    let file = cli.file("ground.yaml", &(ground.to_owned() + &project("a") + &project("b")));
+    cli.run(&["apply", "-f", &file]).await.ok();
+    let workspace = |project: &str, name: &str| {
+        format!(
+            "---\napiVersion: devsanctum.io/v1\nkind: Workspace\nmetadata: {{name: {name}, namespace: {project}, labels: {{app: web}}}}\nspec: {{owner: ada}}\n"
+        )
+    };
+    let file = cli.file("all.yaml", &(workspace("a", "stays") + &workspace("a", "goes") + &workspace("b", "others")));
+    cli.run(&["apply", "-f", &file]).await.ok();
+    // Of somebody who uses another tool.
+    let mut made = record("Workspace", "by-hand", json!({"owner": "ada"}));
+    made["metadata"]["labels"] = json!({"app": "web"});
+    served.api.create(&format!("{GROUP}/namespaces/a/workspaces"), &made).await;
+    let file = cli.file("a.yaml", &workspace("a", "stays"));
+    let run = cli.run(&["apply", "-f", &file, "-l", "app=web", "--prune"]).await;
+    assert_eq!(run.ok(), "workspace.devsanctum.io/stays unchanged\nworkspace.devsanctum.io/goes pruned\n");
+    let left = cli.run(&["get", "workspaces", "-A", "-o", "name"]).await;
+    assert_eq!(left.ok().lines().count(), 3, "{left:?}");
+    let run = cli.run(&["apply", "-n", "a", "-f", &file, "-l", "app=web", "--prune"]).await;
+    assert_eq!(run.ok(), "workspace.devsanctum.io/stays unchanged\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_stands_twice_is_found_where_one_leaves_its_project_to_the_flag() {
+    let (_served, cli) = served().await;
+    let workspace = |more: &str| {
+        format!("apiVersion: devsanctum.io/v1\nkind: Workspace\nmetadata: {{name: web{more}}}\nspec: {{owner: ada}}\n")
+    };
+    let (a, b) = (cli.file("a.yaml", &workspace(", namespace: team")), cli.file("b.yaml", &workspace("")));
+    let run = cli.run(&["apply", "-n", "team", "-f", &a, "-f", &b]).await;
+    assert!(run.code != 0 && run.err.contains("Workspace \"web\" stands here and at "), "{run:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ mod refusal;
 use super::args::{ApplyArgs, DryRun, Globals};
 use super::connect::{Context, connect};
 use super::failure::{FAILED, Failure};
-use super::manifest::{self, Document};
+use super::manifest::{self, Document, twice};
 use super::{target, ui};
 use crate::resource::{FieldErrors, labels};
 use serde_json::{Value, json};
@@ -147,6 +147,8 @@ pub fn prepare<'d>(context: &Context, documents: &'d [Document], set: Option<&st
         }
         records.push(Record { document: d, namespace, value });
     }
+    // One that names its project and one that leaves it to `-n` may be the same record.
+    wrong.extend(twice(records.iter().map(|record| (record.document, record.namespace.as_deref()))));
     if wrong.is_empty() { Ok(records) } else { Err(wrong.into()) }
 }
 

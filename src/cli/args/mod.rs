@@ -207,7 +207,8 @@ pub struct ApplyArgs {
     /// Apply all documents in one transaction: all or nothing
     #[arg(long)]
     pub atomic: bool,
-    /// Delete records of the same set (--set or -l) that the manifests no longer hold
+    /// Delete records of the same set (--set or -l) that the manifests no longer hold, and that were applied by this command: in the
+    /// project of -n, else in all projects (--set) or in those of the manifests (-l)
     #[arg(long)]
     pub prune: bool,
     /// Name of the set: marks every record with the label devsanctum.io/applied-by

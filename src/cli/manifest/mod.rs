@@ -59,7 +59,7 @@ pub fn load(names: &[String], recursive: bool) -> (Vec<Document>, Vec<Complaint>
             break;
         }
     }
-    complaints.extend(twice(&documents));
+    complaints.extend(twice(documents.iter().map(|d| (d, d.namespace.as_deref()))));
     documents.sort_by_key(Document::order);
     (documents, complaints)
 }
@@ -170,18 +170,18 @@ fn unknown_kind(source: &Arc<Source>, node: &Node, api_version: &str, kind: &str
 }
 
 /// The same record twice in one run: which of the two wins would be chance to the reader.
-fn twice(documents: &[Document]) -> Vec<Complaint> {
+pub fn twice<'d>(documents: impl Iterator<Item = (&'d Document, Option<&'d str>)>) -> Vec<Complaint> {
     let mut seen = std::collections::BTreeMap::<_, (&str, Mark)>::new();
     let mut wrong = Vec::new();
-    for d in documents {
+    for (d, namespace) in documents {
         let at = d.node.find("metadata.name");
-        match seen.get(&(d.order(), d.namespace.as_deref(), d.name.as_str())) {
+        match seen.get(&(d.order(), namespace, d.name.as_str())) {
             Some((file, first)) => {
                 let message = format!("{} \"{}\" stands here and at {file}:{}:{}", d.def.kind, d.name, first.line, first.column);
                 wrong.push(Complaint::at(&d.source, at, message));
             }
             None => {
-                seen.insert((d.order(), d.namespace.as_deref(), d.name.as_str()), (d.source.name.as_str(), at));
+                seen.insert((d.order(), namespace, d.name.as_str()), (d.source.name.as_str(), at));
             }
         }
     }

@@ -68,6 +68,7 @@ pub async fn replace(from: &Path, config: &StoreConfig, over: bool, note: Entry)
     refuse_in_use(&mut tx, database.dialect, over).await?;
     let mut source = Database::existing(&file_url(from))?.connect_to_read().await?;
     let mut all = tables::of_file(&mut source).await?;
+    let here: i64 = sqlx::query_scalar("SELECT coalesce(max(revision), 0) FROM meta").fetch_one(&mut *tx).await?;
     let note = keep_audit(&mut tx, &mut source, &mut all, note).await?;
     for table in all.iter().rev() {
         tx.execute(AssertSqlSafe(format!("DELETE FROM {}", table.name))).await?;
@@ -76,6 +77,9 @@ pub async fn replace(from: &Path, config: &StoreConfig, over: bool, note: Entry)
         table.copy(&mut source, Some(&mut tx), &mut Sha256::new()).await?;
     }
     let _ = source.close().await;
+    // What clients saw of the records that were here is over, too, however often there was a restore.
+    let sql = "UPDATE meta SET revision = $1, compacted = $1 WHERE revision < $1";
+    sqlx::query(sql).bind(here + SKIPPED).execute(&mut *tx).await?;
     audit::append(&mut tx, vec![note]).await?;
     let checked = check::check(&mut tx, database.dialect, Some(&ring)).await?;
     if !checked.findings.is_empty() {

@@ -195,8 +195,23 @@ async fn a_restore_that_is_refused_changes_nothing(db: &Db) {
     store.close().await;
 
     restore(&file, &config, true).await.unwrap();
-    let names: Vec<_> = db.open().await.list(&all(SECRETS)).await.unwrap().items.into_iter().map(|i| i.key.name).collect();
+    let store = db.open().await;
+    let names: Vec<_> = store.list(&all(SECRETS)).await.unwrap().items.into_iter().map(|i| i.key.name).collect();
     assert_eq!(names, ["old"]);
+
+    // However often it is done: nobody goes on from what was seen in between.
+    for name in ["between", "more"] {
+        secret(&store, name, 3).await.unwrap();
+    }
+    let seen = store.revision();
+    store.close().await;
+    restore(&file, &config, true).await.unwrap();
+    let store = db.open().await;
+    assert!(store.revision() > seen, "{} {seen}", store.revision());
+    let lost = store.watch(SECRETS, None, seen).await.map(drop);
+    assert!(matches!(lost, Err(StoreError::Expired(_))), "{lost:?}");
+    secret(&store, "after", 4).await.unwrap();
+    sound(&store).await;
 }
 
 async fn a_database_of_any_version_can_be_backed_up_and_is_left_as_it_is(db: &Db) {

@@ -317,10 +317,20 @@ async fn delete_in(tx: &mut Tx, request: &WriteRequest, key: &Key, options: &Del
     request.still_may().await?;
     let stored = tx.get(key).await?.ok_or_else(|| ApiError::not_found(def, &key.name))?;
     admission::may_go(request, &stored)?;
+    check_preconditions(request, options, &stored)?;
+    Sweep::new(tx, &request.time()).delete(&stored, options.propagation).run().await?;
+    let left = tx.get(key).await?;
+    let gone = left.is_none();
+    Ok(Written { record: left.unwrap_or(stored), created: false, gone, warnings: Vec::new() })
+}
+
+/// What a caller has said that it is to be: of a collection, each.
+fn check_preconditions(request: &WriteRequest, options: &DeleteOptions, stored: &Stored) -> Result<(), ApiError> {
+    let def = request.served.def;
     let failed = |what: &str, asked: &str, held: &str| {
         ApiError::conflict(
             def,
-            &key.name,
+            &stored.key.name,
             format!("Precondition failed: {what} in precondition: {asked}, {what} in object meta: {held}"),
         )
     };
@@ -331,10 +341,7 @@ async fn delete_in(tx: &mut Tx, request: &WriteRequest, key: &Key, options: &Del
     if let Some(version) = options.resource_version.as_deref().filter(|v| *v != held) {
         return Err(failed("ResourceVersion", version, &held));
     }
-    Sweep::new(tx, &request.time()).delete(&stored, options.propagation).run().await?;
-    let left = tx.get(key).await?;
-    let gone = left.is_none();
-    Ok(Written { record: left.unwrap_or(stored), created: false, gone, warnings: Vec::new() })
+    Ok(())
 }
 
 async fn delete_collection(call: &Call, body: Bytes) -> Result<Response, ApiError> {
@@ -367,6 +374,7 @@ async fn delete_batch(
             request.still_may().await?;
             let mut sweep = Sweep::new(tx, &request.time());
             for stored in &batch {
+                check_preconditions(&request, &options, stored)?;
                 sweep = sweep.delete(stored, options.propagation);
             }
             sweep.run().await?;

@@ -174,11 +174,8 @@ impl Params {
     /// # Errors
     /// 400 for other values.
     pub fn dry_run(&self) -> Result<bool, ApiError> {
-        match self.get("dryRun") {
-            None => Ok(false),
-            Some("All") => Ok(true),
-            Some(other) => Err(ApiError::bad_request(format!("dryRun={other:?} is not known: must be 'All'"))),
-        }
+        let given: Vec<&str> = self.0.iter().filter(|(k, _)| k == "dryRun").map(|(_, v)| v.as_str()).collect();
+        dry_run(&given)
     }
 
     /// `fieldValidation`.
@@ -351,8 +348,16 @@ impl DeleteOptions {
             propagation,
             uid: pre.remove("uid").flatten(),
             resource_version: pre.remove("resourceVersion").flatten(),
-            dry_run: params.dry_run()? || sent.dry_run.is_some_and(|d| d.iter().any(|d| d == "All")),
+            dry_run: params.dry_run()? | dry_run(&sent.dry_run.unwrap_or_default())?,
         })
+    }
+}
+
+/// Whether nothing is to be stored. What is misspelt must not be taken for "no".
+fn dry_run(given: &[impl AsRef<str>]) -> Result<bool, ApiError> {
+    match given.iter().map(AsRef::as_ref).find(|word| *word != "All") {
+        Some(other) => Err(ApiError::bad_request(format!("dryRun={other:?} is not known: must be 'All'"))),
+        None => Ok(!given.is_empty()),
     }
 }
 

@@ -47,7 +47,8 @@ pub async fn watch(
     let bookmarks = params.flag("allowWatchBookmarks")?;
     let streaming = streaming_list(params)?;
     let from = params.number("resourceVersion")?.map_or(0, |v| i64::try_from(v).unwrap_or(i64::MAX));
-    let timeout = params.number("timeoutSeconds")?.map_or_else(default_timeout, Duration::from_secs);
+    let timeout =
+        params.number("timeoutSeconds")?.filter(|seconds| *seconds > 0).map_or_else(default_timeout, Duration::from_secs);
     caught_up(state.store(), from).await?;
     let mut watching = Watching::new(state.shutdown().clone(), view, selection, timeout, bookmarks);
     if streaming.unwrap_or(from == 0) {

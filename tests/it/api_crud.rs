@@ -126,7 +126,15 @@ async fn dry_run_writes_nothing() {
     assert_eq!(api.store.revision(), before);
     assert_eq!(api.get(&format!("{}/web", workspaces())).await.0, 404);
     assert!(api.get(&format!("{GROUP}/users/ada")).await.1["spec"].get("displayName").is_none());
-    assert_eq!(api.post(&format!("{}?dryRun=all", workspaces()), &workspace("web")).await.0, 400);
+    for misspelt in ["all", "", "All&dryRun=Server"] {
+        assert_eq!(api.post(&format!("{}?dryRun={misspelt}", workspaces()), &workspace("web")).await.0, 400, "{misspelt}");
+    }
+    let path = format!("{GROUP}/users/ada");
+    for (body, code) in [(json!(["all"]), 400), (json!(["All", "Server"]), 400), (json!(["All"]), 200)] {
+        let body = json!({"dryRun": body}).to_string();
+        assert_eq!(api.call("DELETE", &path, "application/json", body.clone()).await.0, code, "{body}");
+    }
+    assert_eq!(api.get(&path).await.0, 200);
 }
 
 #[tokio::test]

@@ -55,6 +55,19 @@ async fn preconditions_guard_a_deletion() {
 }
 
 #[tokio::test]
+async fn preconditions_guard_each_of_a_collection() {
+    let api = super::fresh_api().await;
+    let made = api.create(&format!("{GROUP}/users"), &user("ada")).await;
+    api.create(&format!("{GROUP}/users"), &user("eve")).await;
+    let body = json!({"preconditions": {"uid": made["metadata"]["uid"]}}).to_string();
+    assert_eq!(api.call("DELETE", &format!("{GROUP}/users"), "application/json", body.clone()).await.0, 409);
+    assert!(exists(&api, &format!("{GROUP}/users/ada")).await && exists(&api, &format!("{GROUP}/users/eve")).await);
+    let one = format!("{GROUP}/users?fieldSelector=metadata.name%3Dada");
+    assert_eq!(api.call("DELETE", &one, "application/json", body).await.0, 200);
+    assert!(!exists(&api, &format!("{GROUP}/users/ada")).await);
+}
+
+#[tokio::test]
 async fn background_takes_dependents_along_after_the_owner() {
     let api = super::fresh_api().await;
     api.project().await;

@@ -13,6 +13,9 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+/// Records read at once where only some may be selected.
+const AT_ONCE: u32 = 500;
+
 /// Where the next page starts, and the version of the first one. Pages are read as records are when they are
 /// asked for; all carry the first one's version, so that a watch from there tells what changed in between.
 #[derive(Debug, Serialize, Deserialize)]
@@ -110,18 +113,21 @@ async fn find(
     let mut after = start.map(|c| (c.ns, c.name));
     let mut found = Found::default();
     loop {
-        let wanted = limit.map(|l| l - found.items.len() as u64);
+        let wanted = limit.map(|l| u32::try_from(l - found.items.len() as u64).unwrap_or(u32::MAX));
+        let all = selection.is_all();
         let query = ListQuery {
             kind: target.served.id,
             namespace: target.namespace.clone(),
-            limit: wanted.map(|w| u32::try_from(w).unwrap_or(u32::MAX)),
+            // Of what is read few may be selected.
+            limit: wanted.map(|wanted| if all { wanted } else { wanted.max(AT_ONCE) }),
             after: after.take(),
+            uncounted: !all,
         };
         let page = store.list(&query).await?;
         if found.revision == 0 {
             found.revision = first.unwrap_or(page.revision);
         }
-        let next = take_page(&mut found, page, selection)?;
+        let next = take_page(&mut found, page, selection, limit)?;
         let full = limit.is_some_and(|l| found.items.len() as u64 >= l);
         match next {
             Some((ns, name)) if full => found.next = Some(Continue { rv: found.revision, ns, name }),
@@ -135,22 +141,31 @@ async fn find(
     }
 }
 
-/// Keeps what is selected of a page; answers where the next one starts.
-fn take_page(found: &mut Found, page: Page, selection: &Selection) -> Result<Option<(String, String)>, ApiError> {
-    let last = page.items.last().map(|s| (s.key.namespace.clone(), s.key.name.clone()));
+/// Keeps what is selected of a page, and no more than the limit; answers where the next one starts.
+fn take_page(
+    found: &mut Found,
+    page: Page,
+    selection: &Selection,
+    limit: Option<u64>,
+) -> Result<Option<(String, String)>, ApiError> {
+    let place = |s: &Stored| (s.key.namespace.clone(), s.key.name.clone());
+    let last = page.items.last().map(place);
     let more = page.remaining > 0;
     // Kubernetes counts what remains only where nothing is selected.
     found.remaining = selection.is_all().then_some(page.remaining);
     if selection.is_all() {
         found.items.extend(page.items);
-    } else {
-        for item in page.items {
-            if selection.matches_stored(&item)? {
-                found.items.push(item);
-            }
+        return Ok(last.filter(|_| more));
+    }
+    let mut items = page.items.into_iter();
+    while limit.is_none_or(|limit| (found.items.len() as u64) < limit) {
+        let Some(item) = items.next() else { return Ok(last.filter(|_| more)) };
+        if selection.matches_stored(&item)? {
+            found.items.push(item);
         }
     }
-    Ok(last.filter(|_| more))
+    let kept = found.items.last().map(place);
+    Ok(kept.filter(|_| more || items.len() > 0))
 }
 
 /// A selection of one name in one place is a read, not a list.

@@ -201,7 +201,7 @@ impl Database {
 }
 
 /// The address of a SQLite file, whatever signs are in its name.
-pub(super) fn file_url(path: &Path) -> String {
+pub fn file_url(path: &Path) -> String {
     use std::fmt::Write as _;
     let mut url = String::from("sqlite://");
     for byte in path.as_os_str().as_encoded_bytes() {

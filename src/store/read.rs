@@ -18,12 +18,18 @@ async fn read(pool: &AnyPool, snapshot: &'static str, query: &ListQuery) -> Resu
     // One reading transaction: the revision, the page and the count are of one state.
     let mut tx = pool.begin_with(snapshot).await?;
     let revision = log::state(&mut tx).await?.revision;
-    let limit = query.limit.map(|n| format!(" LIMIT {n}")).unwrap_or_default();
+    // One more tells whether there is more.
+    let one_more = u64::from(query.uncounted);
+    let limit = query.limit.map(|n| format!(" LIMIT {}", u64::from(n) + one_more)).unwrap_or_default();
     let sql = format!("SELECT {RECORD} FROM resources WHERE {} ORDER BY namespace, name{limit}", filter(query));
     let found = bind(sqlx::query(AssertSqlSafe(sql)), query).fetch_all(&mut *tx).await?;
-    let items: Vec<_> = found.iter().map(rows::stored).collect::<Result<_, _>>()?;
+    let mut items: Vec<_> = found.iter().map(rows::stored).collect::<Result<_, _>>()?;
     let full = query.limit.is_some_and(|n| items.len() >= n as usize);
-    let remaining = if full {
+    let remaining = if query.uncounted {
+        let over = query.limit.map_or(0, |n| items.len().saturating_sub(n as usize));
+        items.truncate(items.len() - over);
+        i64::try_from(over).unwrap_or(i64::MAX)
+    } else if full {
         let sql = format!("SELECT count(*) FROM resources WHERE {}", filter(query));
         let after: i64 = bind(sqlx::query(AssertSqlSafe(sql)), query).fetch_one(&mut *tx).await?.try_get(0)?;
         after - items.len() as i64

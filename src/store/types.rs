@@ -51,6 +51,8 @@ pub struct ListQuery {
     pub limit: Option<u32>,
     /// Start after this (namespace, name).
     pub after: Option<(String, String)>,
+    /// Whether there are more is enough to know; not how many.
+    pub uncounted: bool,
 }
 
 /// A page of records.

@@ -5,7 +5,7 @@
 //! feed is told before them. A caller that goes away changes nothing: its job runs here.
 
 use super::ahead::Free;
-use super::database::{Database, Dialect};
+use super::database::Database;
 use super::feed::Feed;
 use super::keyring::Keyring;
 use super::pending::Pending;
@@ -219,11 +219,9 @@ impl Writer {
         let found = tx.conn.fetch_all(self.database.begin()).await?;
         let newest = found.first().ok_or_else(|| StoreError::Database("the table meta is empty".into()))?.try_get(0)?;
         tx.revision = newest;
-        if self.database.dialect == Dialect::Sqlite {
-            // Only after a failed commit, or when another process has written: otherwise there is nothing to do.
-            log::catch_up(&self.feed, newest, &mut tx.conn).await?;
-        }
-        Ok(())
+        // Only after a failed commit, or when another process has written, and what follows the log has not told of it yet: whoever
+        // decides by the feed is to know of all that was before this write.
+        log::catch_up(&self.feed, newest, &mut tx.conn).await
     }
 
     /// Runs one job and, if it fails, takes back what it wrote and nothing else.

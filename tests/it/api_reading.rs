@@ -203,10 +203,47 @@ async fn a_version_that_is_gone_is_410() {
 }
 
 #[tokio::test]
+async fn pages_of_what_is_selected_have_each_once_and_end() {
+    let api = super::fresh_api().await;
+    let mut wanted = Vec::new();
+    for n in 0..1200 {
+        let name = format!("u{n:04}");
+        let mut one = user(&name);
+        if n % 150 == 149 || (600..603).contains(&n) {
+            one["metadata"]["labels"] = json!({"some": "of-them"});
+            wanted.push(name);
+        }
+        api.create(&users(), &one).await;
+    }
+    for limit in [1, 2, 3, wanted.len() - 1, wanted.len(), 500, 5000] {
+        let (mut names, mut more, mut pages) = (Vec::new(), String::new(), 0);
+        loop {
+            let (code, page) = api.get(&format!("{}?labelSelector=some%3Dof-them&limit={limit}{more}", users())).await;
+            assert_eq!(code, 200, "{page}");
+            let items = page["items"].as_array().unwrap();
+            assert!(items.len() <= limit && page["metadata"]["remainingItemCount"].is_null(), "{page}");
+            names.extend(items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()));
+            pages += 1;
+            match page["metadata"]["continue"].as_str() {
+                Some(token) => more = format!("&continue={token}"),
+                None => break,
+            }
+        }
+        assert_eq!(names, wanted, "limit {limit}");
+        assert!(pages <= wanted.len() / limit + 1, "limit {limit}: {pages} pages");
+    }
+    let (_, none) = api.get(&format!("{}?labelSelector=none%3Dat-all&limit=1", users())).await;
+    assert!(none["items"].as_array().unwrap().is_empty() && none["metadata"]["continue"].is_null(), "{none}");
+}
+
+#[tokio::test]
 async fn a_watch_ends_when_its_time_is_over() {
     let api = super::fresh_api().await;
     let mut lines = Lines::open(&api, "timeoutSeconds=1", "*/*").await.ok().unwrap();
     assert!(lines.next().await.is_none());
+    // As if it were not said.
+    let mut lines = Lines::open(&api, "timeoutSeconds=0", "*/*").await.ok().unwrap();
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(1500), lines.next()).await.is_err(), "it goes on");
 }
 
 #[tokio::test]

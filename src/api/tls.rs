@@ -241,7 +241,8 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    std::fs::rename(part, path)
+    std::fs::rename(part, path)?;
+    path.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
 }
 
 /// Valid from yesterday on, since clocks of callers differ.

@@ -9,7 +9,7 @@ use crate::audit::Entry;
 use crate::cli::{Globals, state_dir};
 use crate::clock::{Clock, SystemClock};
 use crate::resource::{SETTINGS_NAME, SYSTEM_NAMESPACE, Settings, Workspace, labels};
-use crate::store::{self, BackupInfo, Checked, SecretKeys, Store, StoreConfig, StoreError};
+use crate::store::{self, BackupInfo, Checked, SecretKeys, Store, StoreConfig, StoreError, file_url};
 use clap::Parser;
 use futures::future::BoxFuture;
 use kube::ResourceExt;
@@ -130,7 +130,7 @@ fn note(info: &BackupInfo) -> Entry {
 /// Opens the unpacked backup as a store, which migrates it and tries the key, and marks it as restored: from its first
 /// moment on the control plane knows that there may be more on its hosts than the records say.
 async fn ready(file: &Path, keys: &SecretKeys, info: &BackupInfo) -> Result<(), String> {
-    let url = format!("sqlite://{}", file.display());
+    let url = file_url(file);
     let opened = Store::open(&StoreConfig { url, secret_keys: keys.clone(), keep_changes: super::KEEP_CHANGES }).await;
     let store = opened.map_err(|e| match e {
         StoreError::KeyMissing { wanted, .. } => format!(

@@ -28,7 +28,7 @@ use crate::cli::{Hook, Hooks};
 use crate::clock::SystemClock;
 use crate::controllers::{self, Parts, Reports, SecretReader};
 use crate::engine::pool::EnginePool;
-use crate::store::{Store, StoreConfig, StoreError};
+use crate::store::{Store, StoreConfig, StoreError, file_url};
 use crate::web::ApiAddress;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -202,7 +202,7 @@ fn in_state(state: &StateDir, name: &str, e: &std::io::Error) -> String {
 
 /// Where the records are, if nothing else is said: in the state folder.
 fn database_url(given: Option<&String>, state: &Path) -> String {
-    given.cloned().unwrap_or_else(|| format!("sqlite://{}", state.join("db/devsanctum.db").display()))
+    given.cloned().unwrap_or_else(|| file_url(&state.join("db/devsanctum.db")))
 }
 
 async fn open_store(config: &Config, state: &StateDir) -> Result<Store, String> {

@@ -91,7 +91,9 @@ impl StateDir {
         let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
-        std::fs::rename(temporary, self.file(name))
+        std::fs::rename(temporary, self.file(name))?;
+        // A key that was made, used and lost with the power would be another one at the next start.
+        std::fs::File::open(self.path())?.sync_all()
     }
 }
 

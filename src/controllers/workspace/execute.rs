@@ -50,7 +50,7 @@ pub async fn settle(
     let mut listed = ctx.listings.take(&owner.identity.uid).filter(|c| known.as_deref() == Some(c.id.as_str()));
     for _ in 0..ROUNDS {
         let from_list = listed.is_some();
-        let observed = observe(site.engine.as_ref(), &owner, wanted, listed.take()).await?;
+        let observed = observe(site.engine.as_ref(), &owner, wanted, listed.take(), &ctx.restarts).await?;
         note(ctx, &owner.record, site, wanted, &observed, pass);
         // What is in the way has no event that would wake us when it goes, so we look again by ourselves.
         let steps = plan(wanted, &observed.seen).map_err(|b| PassError::transient("ContainerRunning", b.reason, b.message))?;
@@ -76,7 +76,7 @@ pub async fn settle(
         }
         let mut ids = ids(&observed.seen);
         let main = observed.main(wanted).map(|m| m.id.clone());
-        let hands = Hands { ctx, engine: site.engine.as_ref(), owner: &owner, wanted, main };
+        let hands = Hands { ctx, engine: site.engine.as_ref(), owner: &owner, wanted, main, observed: &observed };
         let mut looked = true;
         for step in &steps {
             if let (false, Step::Create(name)) = (looked, step) {
@@ -225,6 +225,7 @@ struct Hands<'a> {
     owner: &'a Owner,
     wanted: &'a Wanted,
     main: Option<ContainerId>,
+    observed: &'a Observed,
 }
 
 impl Hands<'_> {
@@ -245,7 +246,7 @@ impl Hands<'_> {
 
     /// A stopped container whose network was made anew still names the old one, and Docker refuses to start it.
     async fn start(&self, name: &str, id: &ContainerId) -> Result<(), EngineError> {
-        match self.engine.start(id).await {
+        let started = match self.engine.start(id).await {
             Err(EngineError::NotFound(words) | EngineError::Failed(words) | EngineError::Invalid(words))
                 if name == self.wanted.main.name && words.contains("network") && words.contains("not found") =>
             {
@@ -253,7 +254,14 @@ impl Hands<'_> {
                 self.engine.start(id).await
             }
             done => done,
+        };
+        let found = self.observed.containers.get(name).filter(|c| c.id == *id);
+        if let (Some(found), Err(EngineError::Failed(words) | EngineError::Invalid(words) | EngineError::Conflict(words))) =
+            (found, &started)
+        {
+            self.ctx.restarts.refused(&self.owner.record, found, words, Instant::now());
         }
+        started
     }
 
     /// The engine's words, with what they mean here.

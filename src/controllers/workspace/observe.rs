@@ -1,5 +1,6 @@
 //! What is on the engine under the names a workspace wants, and whether it is provably its own.
 
+use super::Restarts;
 use crate::controllers::retry::PassError;
 use crate::engine::ownership::Ownership;
 use crate::engine::{Container, ContainerState, Engine};
@@ -77,6 +78,7 @@ pub async fn observe(
     owner: &Owner,
     wanted: &Wanted,
     listed: Option<Container>,
+    restarts: &Restarts,
 ) -> Result<Observed, PassError> {
     let failed = |e| PassError::engine("ContainerRunning", &e);
     let main = match listed.filter(|c| c.name == wanted.main.name && wanted.sidecars.is_empty()) {
@@ -104,31 +106,25 @@ pub async fn observe(
         let network = wanted.network.name();
         let on = main.networks.get(network).is_some_and(|ip| ip.is_some() || main.state != ContainerState::Running);
         let others = main.networks.keys().filter(|n| *n != network).cloned().collect();
-        seen.containers.insert(main.name.clone(), SeenContainer { others, ..view(main, owner, &wanted.main, on) });
+        seen.containers.insert(main.name.clone(), SeenContainer { others, ..view(main, owner, &wanted.main, on, restarts) });
     }
     let sidecars = try_join_all(wanted.sidecars.iter().map(|s| async move { engine.inspect(&s.name).await.map(|c| (s, c)) }));
     let mut containers = BTreeMap::new();
     for (spec, found) in sidecars.await.map_err(failed)? {
         let Some(c) = found else { continue };
         let joined = main.as_ref().is_some_and(|m| c.network_of.as_deref() == Some(m.id.as_str()));
-        seen.containers.insert(c.name.clone(), view(&c, owner, spec, joined));
+        seen.containers.insert(c.name.clone(), view(&c, owner, spec, joined, restarts));
         containers.insert(c.name.clone(), c);
     }
     containers.extend(main.map(|m| (m.name.clone(), m)));
     Ok(Observed { seen, containers })
 }
 
-/// A daemon that was ended while it started a container may have left a task of that id behind, and then refuses each
-/// start of it for good, in words that name the id and say that it (or its folder) exists (moby#36145, #39630, #50040).
-fn is_stuck(found: &Container) -> bool {
-    found.error.contains(found.id.as_str()) && found.error.contains("exist")
-}
-
-fn view(found: &Container, owner: &Owner, wanted: &WantedContainer, attached: bool) -> SeenContainer {
+fn view(found: &Container, owner: &Owner, wanted: &WantedContainer, attached: bool, restarts: &Restarts) -> SeenContainer {
     let state = match found.state {
         ContainerState::Running => State::Running,
         ContainerState::Paused => State::Paused,
-        ContainerState::Exited if is_stuck(found) => State::Stuck,
+        ContainerState::Exited if restarts.is_stuck(&owner.record, found) => State::Stuck,
         ContainerState::Created | ContainerState::Exited | ContainerState::Dead => State::Stopped,
         ContainerState::Restarting | ContainerState::Removing => State::Busy,
     };
@@ -140,31 +136,5 @@ fn view(found: &Container, owner: &Owner, wanted: &WantedContainer, attached: bo
         attached,
         others: Vec::new(),
         started_at: found.started_at.clone(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::{ContainerId, ContainerSummary};
-
-    #[test]
-    fn a_container_whose_id_its_engine_has_left_behind_is_stuck() {
-        let id = ContainerId::parse(&"5e".repeat(32)).unwrap();
-        let summary = ContainerSummary {
-            id: id.clone(),
-            name: "a".into(),
-            labels: BTreeMap::new(),
-            state: ContainerState::Exited,
-            networks: BTreeMap::new(),
-            mounts: BTreeMap::new(),
-        };
-        let ended = Container::from(summary);
-        let with = |error: String| is_stuck(&Container { error, ..ended.clone() });
-        assert!(with(format!("task {}: already exists", id.as_str())));
-        assert!(with(format!("mkdir /run/containerd/moby/{}: file exists", id.as_str())));
-        assert!(!with(String::new()));
-        assert!(!with("exec: \"/x\": no such file or directory".into()));
-        assert!(!with("endpoint with name a already exists in network b".into()));
     }
 }

@@ -1,8 +1,9 @@
 //! How often a container that keeps ending is started again: at once at first, then ever more seldom, so that a
-//! workspace whose program fails costs its server nothing.
+//! workspace whose program fails costs its server nothing. And which of them their engine cannot start any more.
 
+use crate::engine::{Container, ContainerId, ContainerState};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -15,9 +16,46 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// A container that stayed up this long is well again.
 const WELL: Duration = Duration::from_secs(60);
 
+/// A container is given up when its engine refused so many starts in a row, since something of its id is there …
+const REFUSALS: u32 = 5;
+/// … over at least this long. One that is still clearing up after the last run says the same, and is done within seconds.
+const REFUSED_FOR: Duration = Duration::from_secs(120);
+
+/// By workspace and container.
+type Of<T> = Mutex<BTreeMap<String, BTreeMap<String, T>>>;
+
 /// Starts by workspace and container.
 #[derive(Default)]
-pub struct Restarts(Mutex<BTreeMap<String, BTreeMap<String, Run>>>);
+pub struct Restarts {
+    runs: Of<Run>,
+    refused: Of<Refused>,
+}
+
+/// Starts refused in a row.
+struct Refused {
+    /// Of which container, and when it last ran: one that has run since was not stuck.
+    id: ContainerId,
+    started_at: String,
+    count: u32,
+    first: Instant,
+    last: Instant,
+}
+
+impl Refused {
+    fn of(&self, found: &Container) -> bool {
+        self.id == found.id && self.started_at == found.started_at
+    }
+}
+
+/// Whether an engine refuses to start a container in the words that are said when something of its id was left behind: that its
+/// task (or its folder) exists (moby#36145, #39630, #50040). systemd clears up its units by itself.
+fn is_left_behind(id: &ContainerId, words: &str) -> bool {
+    words.contains(id.as_str()) && words.contains("exist") && !words.contains(".scope already exists")
+}
+
+fn lock<T>(of: &Of<T>) -> MutexGuard<'_, BTreeMap<String, BTreeMap<String, T>>> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 #[derive(Clone, Copy)]
 struct Run {
@@ -40,7 +78,7 @@ impl Restarts {
     /// # Errors
     /// How often it was started in a row, and how long to wait.
     pub fn allow(&self, uid: &str, container: &str, now: Instant) -> Result<(), (u32, Duration)> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.runs);
         let run = all.entry(uid.to_owned()).or_default().entry(container.to_owned()).or_insert(Run { count: 0, last: now });
         let since = now.saturating_duration_since(run.last);
         if since >= run.wait() + WELL {
@@ -55,19 +93,93 @@ impl Restarts {
 
     /// Forgets a container that is made anew.
     pub fn forget_one(&self, uid: &str, container: &str) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get_mut(uid).and_then(|of| of.remove(container));
+        lock(&self.runs).get_mut(uid).and_then(|of| of.remove(container));
+        lock(&self.refused).get_mut(uid).and_then(|of| of.remove(container));
     }
 
     /// Forgets a workspace that is gone, or was stopped on purpose.
     pub fn forget(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        lock(&self.runs).remove(uid);
+        lock(&self.refused).remove(uid);
+    }
+
+    /// Notes that a container, as it was found before, could not be started, and what its engine said.
+    pub fn refused(&self, uid: &str, found: &Container, words: &str, now: Instant) {
+        let mut all = lock(&self.refused);
+        let of = all.entry(uid.to_owned()).or_default();
+        if !is_left_behind(&found.id, words) {
+            of.remove(&found.name);
+            return;
+        }
+        let begin = || Refused { id: found.id.clone(), started_at: found.started_at.clone(), count: 0, first: now, last: now };
+        let refused = of.entry(found.name.clone()).or_insert_with(begin);
+        if !refused.of(found) {
+            *refused = begin();
+        }
+        (refused.count, refused.last) = (refused.count.saturating_add(1), now);
+    }
+
+    /// Whether a container ended and its engine cannot start it any more. Its own file system is given up then, so this takes
+    /// more than one word of the engine.
+    pub fn is_stuck(&self, uid: &str, found: &Container) -> bool {
+        let all = lock(&self.refused);
+        let refused = all.get(uid).and_then(|of| of.get(&found.name)).filter(|r| r.of(found));
+        found.state == ContainerState::Exited
+            && is_left_behind(&found.id, &found.error)
+            && refused.is_some_and(|r| r.count >= REFUSALS && r.last.saturating_duration_since(r.first) >= REFUSED_FOR)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::ContainerSummary;
+
+    fn ended(error: &str) -> Container {
+        let summary = ContainerSummary {
+            id: ContainerId::parse(&"5e".repeat(32)).unwrap(),
+            name: "main".into(),
+            labels: BTreeMap::new(),
+            state: ContainerState::Exited,
+            networks: BTreeMap::new(),
+            mounts: BTreeMap::new(),
+        };
+        Container { error: error.replace("ID", &"5e".repeat(32)), ..summary.into() }
+    }
+
+    #[test]
+    fn only_words_of_its_own_id_left_behind_for_good_are_about_a_stuck_container() {
+        let left = |words: &str| is_left_behind(&ended("").id, &ended(words).error);
+        assert!(left("task ID: already exists"));
+        assert!(left("mkdir /run/containerd/moby/ID: file exists"));
+        assert!(!left(""));
+        assert!(!left("exec: \"/x\": no such file or directory"));
+        assert!(!left("endpoint with name a already exists in network b"));
+        assert!(!left("Unit docker-ID.scope already exists."), "systemd clears it up by itself");
+    }
+
+    #[test]
+    fn a_container_is_stuck_only_when_its_start_was_refused_often_and_for_long() {
+        let (restarts, begun) = (Restarts::default(), Instant::now());
+        let found = ended("task ID: already exists");
+        let refused = |found: &Container, seconds| {
+            restarts.refused("u", found, &found.error, begun + Duration::from_secs(seconds));
+            restarts.is_stuck("u", found)
+        };
+        assert!(!restarts.is_stuck("u", &found));
+        assert!(!(0..119).step_by(2).any(|at| refused(&found, at)), "an engine may take a while to clear up");
+        assert!(refused(&found, 120));
+        // It ran meanwhile: it could be started.
+        let ran = Container { started_at: "2026-01-01T00:00:00Z".into(), ..found.clone() };
+        assert!(!restarts.is_stuck("u", &ran));
+        assert!(!refused(&ran, 200) && !refused(&ran, 400), "twice is not often");
+        let other = ended("no space left on device");
+        restarts.refused("u", &Container { started_at: ran.started_at.clone(), ..other.clone() }, &other.error, begun);
+        assert!(![500, 700, 710, 720].into_iter().any(|at| refused(&ran, at)), "another failure in between");
+        assert!(refused(&ran, 730));
+        restarts.forget("u");
+        assert!(!restarts.is_stuck("u", &ran));
+    }
 
     #[test]
     fn a_container_that_keeps_ending_is_started_ever_more_seldom() {

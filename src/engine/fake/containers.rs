@@ -121,6 +121,9 @@ impl World {
             );
             return Err(Refusal(400, words));
         }
+        if self.left.contains(id) {
+            return Err(Refusal(500, format!("task {id}: already exists: unknown")));
+        }
         Ok(())
     }
 

@@ -215,6 +215,16 @@ impl FakeEngine {
     pub fn rename(&self, name: &str, to: &str) -> bool {
         self.world().rename(name, to).is_ok()
     }
+    /// Whether something of a container is left behind in its runtime, so that starting it is refused.
+    pub fn set_left_behind(&self, name: &str, left: bool) {
+        let mut world = self.world();
+        let Some(id) = world.names.get(name).cloned() else { return };
+        if left {
+            world.left.insert(id)
+        } else {
+            world.left.remove(&id)
+        };
+    }
     /// Disconnects a container from a network.
     pub fn disconnect(&self, network: &str, name: &str) -> bool {
         self.world().disconnect(network, name, true).is_ok()

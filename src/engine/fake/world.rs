@@ -136,6 +136,8 @@ pub(super) struct World {
     pub(super) containers: BTreeMap<String, FakeContainer>,
     /// Container ids by name.
     pub(super) names: BTreeMap<String, String>,
+    /// Ids of containers that something was left behind of, so that they cannot be started.
+    pub(super) left: BTreeSet<String>,
     pub(super) networks: BTreeMap<String, FakeNetwork>,
     pub(super) volumes: BTreeMap<String, FakeVolume>,
     /// Images by reference.
@@ -170,6 +172,7 @@ impl World {
             ticks: 0,
             containers: BTreeMap::new(),
             names: BTreeMap::new(),
+            left: BTreeSet::new(),
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
             images: BTreeMap::new(),

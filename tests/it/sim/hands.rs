@@ -97,6 +97,18 @@ impl Hands<'_> {
         format!("ds-team-{name}-{}", &uid[..8])
     }
 
+    /// Id of a container by its name.
+    pub fn container_id(&self, server: &str, name: &str) -> Option<String> {
+        self.world.engines[server].inspected().get(name).and_then(|c| c["Id"].as_str().map(str::to_owned))
+    }
+
+    /// What a step expects.
+    pub fn sees(&self, holds: bool, what: &str) {
+        if !holds {
+            self.world.director.broke(format!("it does not hold that {what}"));
+        }
+    }
+
     pub async fn wait(&self, seconds: u64) {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }

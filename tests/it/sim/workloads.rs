@@ -72,9 +72,16 @@ pub const LASTING: [Workload; 5] = [
     short("proxy-away-for-a-day", ONE, &[ground, proxy_down, one, a_day, proxy_up]),
 ];
 
+/// What is done to a container that may cost it its own file system. Nothing else goes wrong in these: each looks by itself whether
+/// it is still the same container.
+pub const OWN_FILES: [Workload; 2] = [
+    short("left-for-a-while", ONE, &[ground, one, left_for_a_while]),
+    short("left-for-good", ONE, &[ground, one, left_for_good]),
+];
+
 /// The workload so named.
 pub fn named(name: &str) -> Option<&'static Workload> {
-    const { &ALL }.iter().chain(const { &LASTING }).chain([const { &DAY }]).find(|w| w.name == name)
+    const { &ALL }.iter().chain(const { &LASTING }).chain(const { &OWN_FILES }).chain([const { &DAY }]).find(|w| w.name == name)
 }
 
 /// Steps are written as `async` blocks.
@@ -173,6 +180,26 @@ steps! {
         if !hands.world.once("remove") {
             hands.world.engines["s1"].remove(&name);
         }
+    }
+    left_for_a_while(hands) {
+        let (engine, name) = (&hands.world.engines["s1"], hands.container("w0").await);
+        let before = hands.container_id("s1", &name);
+        engine.set_left_behind(&name, true);
+        engine.kill(&name);
+        hands.wait(90).await;
+        engine.set_left_behind(&name, false);
+        hands.wait(300).await;
+        hands.sees(before.is_some() && before == hands.container_id("s1", &name), "a container is started again when its engine has cleared up");
+    }
+    left_for_good(hands) {
+        let (engine, name) = (&hands.world.engines["s1"], hands.container("w0").await);
+        let before = hands.container_id("s1", &name);
+        engine.set_left_behind(&name, true);
+        engine.kill(&name);
+        hands.wait(110).await;
+        hands.sees(before.is_some() && before == hands.container_id("s1", &name), "a container is not given up at once");
+        hands.wait(600).await;
+        hands.sees(before != hands.container_id("s1", &name), "one that cannot be started any more is made anew");
     }
     remove_network(hands) {
         if !hands.world.once("remove network") {

@@ -98,7 +98,7 @@ pub enum ContainerState {
     Removing,
     /// Ended.
     Exited,
-    /// Could not be removed or started.
+    /// Its removal failed half-way. It cannot be started again, only removed.
     Dead,
 }
 

@@ -87,7 +87,7 @@ pub enum State {
     Paused,
     /// Made or ended.
     Stopped,
-    /// Ended, and its engine cannot start it any more.
+    /// Ended, and its engine cannot start it any more, or has removed half of it.
     Stuck,
     /// Between states; look again.
     Busy,

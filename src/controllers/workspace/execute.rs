@@ -279,7 +279,7 @@ impl Hands<'_> {
                 }
                 PassError::waiting("ImageReady", "ImageMissing", e.to_string(), Duration::from_millis(500))
             }
-            (Step::Start(_), EngineError::Invalid(words) | EngineError::Failed(words)) => {
+            (Step::Start(_), EngineError::Invalid(words) | EngineError::Failed(words) | EngineError::Conflict(words)) => {
                 PassError::transient("ContainerRunning", "StartFailed", format!("the engine could not start it: {words}"))
             }
             _ => PassError::engine("ContainerRunning", e),

@@ -125,7 +125,9 @@ fn view(found: &Container, owner: &Owner, wanted: &WantedContainer, attached: bo
         ContainerState::Running => State::Running,
         ContainerState::Paused => State::Paused,
         ContainerState::Exited if restarts.is_stuck(&owner.record, found) => State::Stuck,
-        ContainerState::Created | ContainerState::Exited | ContainerState::Dead => State::Stopped,
+        // A removal failed half-way: it can be removed, and nothing else.
+        ContainerState::Dead => State::Stuck,
+        ContainerState::Created | ContainerState::Exited => State::Stopped,
         ContainerState::Restarting | ContainerState::Removing => State::Busy,
     };
     SeenContainer {

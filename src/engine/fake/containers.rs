@@ -74,6 +74,7 @@ impl World {
         match container.life {
             Life::Running => return Ok(None),
             Life::Paused => return Err(Refusal(409, "cannot start a paused container, try unpause instead".into())),
+            Life::Dead => return Err(Refusal(409, "container is marked for removal and cannot be started".into())),
             Life::Created | Life::Exited => {}
         }
         let id = container.id.clone();
@@ -298,6 +299,7 @@ impl FakeContainer {
             Life::Running => "running",
             Life::Paused => "paused",
             Life::Exited => "exited",
+            Life::Dead => "dead",
         }
     }
 
@@ -340,6 +342,7 @@ impl FakeContainer {
                 "Status": self.status(),
                 "Running": matches!(self.life, Life::Running | Life::Paused),
                 "Paused": self.life == Life::Paused,
+                "Dead": self.life == Life::Dead,
                 "OOMKilled": self.oom_killed,
                 "ExitCode": self.exit_code,
                 "Error": self.error,

@@ -211,6 +211,16 @@ impl FakeEngine {
     pub fn remove(&self, name: &str) -> bool {
         self.world().remove(name, true).is_ok()
     }
+    /// Begins to remove a container by name, as when its file system is in use: it has ended, and is there.
+    pub fn remove_half(&self, name: &str) -> bool {
+        let mut world = self.world();
+        let Some(id) = world.names.get(name).cloned() else { return false };
+        world.finish(&id, 137);
+        world.containers.get_mut(&id).is_some_and(|c| {
+            c.life = Life::Dead;
+            true
+        })
+    }
     /// Renames a container.
     pub fn rename(&self, name: &str, to: &str) -> bool {
         self.world().rename(name, to).is_ok()

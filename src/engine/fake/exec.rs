@@ -28,7 +28,7 @@ impl World {
                 let words = format!("Container {container} is paused, unpause the container before exec");
                 return Err(Refusal(409, words));
             }
-            Life::Created | Life::Exited => {
+            Life::Created | Life::Exited | Life::Dead => {
                 return Err(Refusal(409, format!("Container {container} is not running")));
             }
         }
@@ -108,7 +108,7 @@ pub(super) fn run_main(fake: FakeEngine, id: String, run: u64, mut steps: VecDeq
                 return;
             }
             let mut world = fake.world();
-            if !world.containers.get(&id).is_some_and(|c| c.run == run && c.life != Life::Exited) {
+            if !world.containers.get(&id).is_some_and(|c| c.run == run && !matches!(c.life, Life::Exited | Life::Dead)) {
                 return;
             }
             match step {
@@ -168,7 +168,8 @@ pub(super) async fn run_exec(fake: FakeEngine, id: String, connection: impl toki
 async fn ended(fake: &FakeEngine, container: &str) {
     let Some((mut changed, run)) = fake.watch(container) else { return };
     loop {
-        let over = fake.world().containers.get(container).is_none_or(|c| c.life == Life::Exited || c.run != run);
+        let over =
+            fake.world().containers.get(container).is_none_or(|c| matches!(c.life, Life::Exited | Life::Dead) || c.run != run);
         if over || changed.changed().await.is_err() {
             return;
         }

@@ -130,7 +130,7 @@ impl World {
                 "container sharing network namespace with another container or host cannot be connected to any other network";
             return Err(Refusal(400, words.into()));
         }
-        let running = container.life != Life::Created && container.life != Life::Exited;
+        let running = matches!(container.life, Life::Running | Life::Paused);
         match container.networks.get(&name) {
             Some((_, Some(_))) if running => {
                 let words = format!("endpoint with name {} already exists in network {name}", container.name);

@@ -51,6 +51,19 @@ async fn the_same_seed_gives_the_same_world() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_removed_half_can_only_be_removed() {
+    let (fake, engine) = new();
+    let id = run(&engine, "a").await;
+    assert!(fake.remove_half("a"));
+    assert_eq!(engine.inspect("a").await.unwrap().unwrap().state, ContainerState::Dead);
+    assert_eq!(engine.containers(None).await.unwrap()[0].state, ContainerState::Dead);
+    assert!(matches!(engine.start(&id).await, Err(EngineError::Conflict(t)) if t.contains("cannot be started")));
+    assert!(matches!(engine.create(&spec("a")).await, Err(EngineError::Conflict(_))), "it has its name still");
+    engine.remove(&id).await.unwrap();
+    engine.create(&spec("a")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_fault_leaves_what_it_says() {
     let (fake, engine) = new();
     let cases = [

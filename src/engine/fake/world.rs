@@ -23,6 +23,8 @@ pub(super) enum Life {
     Running,
     Paused,
     Exited,
+    /// Its removal failed half-way.
+    Dead,
 }
 
 /// A piece of a container's log.

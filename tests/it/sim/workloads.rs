@@ -74,9 +74,10 @@ pub const LASTING: [Workload; 5] = [
 
 /// What is done to a container that may cost it its own file system. Nothing else goes wrong in these: each looks by itself whether
 /// it is still the same container.
-pub const OWN_FILES: [Workload; 2] = [
+pub const OWN_FILES: [Workload; 3] = [
     short("left-for-a-while", ONE, &[ground, one, left_for_a_while]),
     short("left-for-good", ONE, &[ground, one, left_for_good]),
+    short("removed-half", ONE, &[ground, one, remove_half]),
 ];
 
 /// The workload so named.
@@ -200,6 +201,14 @@ steps! {
         hands.sees(before.is_some() && before == hands.container_id("s1", &name), "a container is not given up at once");
         hands.wait(600).await;
         hands.sees(before != hands.container_id("s1", &name), "one that cannot be started any more is made anew");
+    }
+    remove_half(hands) {
+        let name = hands.container("w0").await;
+        let before = hands.container_id("s1", &name);
+        assert!(hands.world.engines["s1"].remove_half(&name));
+        hands.wait(60).await;
+        let now = hands.container_id("s1", &name);
+        hands.sees(now.is_some() && now != before, "what can never be started again is made anew");
     }
     remove_network(hands) {
         if !hands.world.once("remove network") {

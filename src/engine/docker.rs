@@ -201,6 +201,12 @@ impl Engine for DockerEngine {
         }
     }
 
+    async fn rename(&self, id: &ContainerId, name: &str) -> Result<(), EngineError> {
+        harden::check_name("container", name)?;
+        let options = query::RenameContainerOptionsBuilder::new().name(name).build();
+        self.within(CHANGE, self.docker.rename_container(id.as_str(), options)).await
+    }
+
     async fn remove(&self, id: &ContainerId) -> Result<(), EngineError> {
         let options = query::RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         match self.within(CHANGE, self.docker.remove_container(id.as_str(), Some(options))).await {

@@ -37,6 +37,8 @@ pub trait Engine: Send + Sync + 'static {
     async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<(), EngineError>;
     /// Takes a container out of `docker pause`.
     async fn unpause(&self, id: &ContainerId) -> Result<(), EngineError>;
+    /// Gives a container another name; [`EngineError::Conflict`] when it is taken.
+    async fn rename(&self, id: &ContainerId, name: &str) -> Result<(), EngineError>;
     /// Removes a container by id, running or not; fine when it is gone already.
     async fn remove(&self, id: &ContainerId) -> Result<(), EngineError>;
 

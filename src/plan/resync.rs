@@ -34,7 +34,7 @@ pub enum ObjectKind {
 pub struct Strays {
     /// Objects to remove, in order.
     pub remove: Vec<Owned>,
-    /// Containers that their record does not want (any more): a companion taken out, or one renamed by hand.
+    /// Containers that their record does not want (any more): a companion taken out, or a main container beside the record's own.
     pub extra: Vec<Owned>,
     /// Set when they are not to be believed: nothing is removed then.
     pub fuse: Option<Fuse>,
@@ -63,14 +63,19 @@ pub enum Trust<'a> {
 /// Objects whose record is gone, or is placed on another server. `known` are the uids that may have objects here;
 /// `names` limits, per uid, which container names it may have (absent: any). Shared folders stay. More than
 /// max(3, 10 %) at once blows the fuse; what a record itself no longer wants is no surprise and does not count. Of records
-/// restored from a backup nothing is believed, not even what they want of their own companions.
+/// restored from a backup nothing is believed, not even what they want of their own companions. `mains` are the ids of the
+/// containers that records know as theirs: that of a record is not extra whatever it is called, nor is any main container of a
+/// record that knows none.
 pub fn strays(
     objects: &[Owned],
     known: &BTreeSet<String>,
     names: &BTreeMap<String, BTreeSet<String>>,
+    mains: &BTreeMap<String, String>,
     trust: Trust<'_>,
 ) -> Strays {
-    let unwanted = |o: &Owned| o.kind == ObjectKind::Container && names.get(&o.uid).is_some_and(|n| !n.contains(&o.name));
+    let its_own = |o: &Owned| o.role == "main" && mains.get(&o.uid).is_none_or(|id| *id == o.id);
+    let misnamed = |o: &Owned| names.get(&o.uid).is_some_and(|n| !n.contains(&o.name));
+    let unwanted = |o: &Owned| o.kind == ObjectKind::Container && misnamed(o) && !its_own(o);
     let extra: Vec<Owned> = objects.iter().filter(|o| known.contains(&o.uid) && unwanted(o)).cloned().collect();
     let gone = |o: &Owned| !o.role.starts_with("shared.") && !known.contains(&o.uid);
     let mut remove: Vec<Owned> = objects.iter().filter(|o| gone(o)).cloned().collect();
@@ -127,17 +132,30 @@ mod tests {
             object(ObjectKind::Container, "here", "old", "sidecar.x"),
         ];
         let names = [("here".to_string(), BTreeSet::from(["d".to_string()]))].into();
-        let found = strays(&all, &BTreeSet::from(["here".to_string()]), &names, Trust::Usual);
+        let found = strays(&all, &BTreeSet::from(["here".to_string()]), &names, &BTreeMap::new(), Trust::Usual);
         assert_eq!(found.remove.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["c", "v"]);
         assert_eq!(found.extra.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["old"]);
     }
 
     #[test]
+    fn the_container_a_record_knows_is_its_own_by_any_name() {
+        let renamed = object(ObjectKind::Container, "here", "renamed", "main");
+        let (known, names) =
+            (BTreeSet::from(["here".to_string()]), [("here".to_string(), BTreeSet::from(["c".to_string()]))].into());
+        let extra =
+            |mains: BTreeMap<String, String>| strays(&[renamed.clone()], &known, &names, &mains, Trust::Usual).extra.len();
+        assert_eq!(extra([("here".to_string(), "renamed".to_string())].into()), 0);
+        assert_eq!(extra(BTreeMap::new()), 0, "it may be the one whose id was not written down yet");
+        assert_eq!(extra([("here".to_string(), "another".to_string())].into()), 1);
+    }
+
+    #[test]
     fn too_many_at_once_blow_the_fuse() {
         let all: Vec<Owned> = (0..20).map(|i| object(ObjectKind::Container, "gone", &format!("c{i}"), "main")).collect();
-        let found = strays(&all, &BTreeSet::new(), &BTreeMap::new(), Trust::Usual);
+        let none = BTreeMap::new();
+        let found = strays(&all, &BTreeSet::new(), &BTreeMap::new(), &none, Trust::Usual);
         assert!(found.remove.is_empty() && found.fuse.unwrap().words.contains("20 of 20"));
-        assert_eq!(strays(&all, &BTreeSet::new(), &BTreeMap::new(), Trust::Allowed).remove.len(), 20);
+        assert_eq!(strays(&all, &BTreeSet::new(), &BTreeMap::new(), &none, Trust::Allowed).remove.len(), 20);
     }
 
     #[test]
@@ -149,12 +167,13 @@ mod tests {
         ];
         let known = BTreeSet::from(["here".to_string()]);
         let names = [("here".to_string(), BTreeSet::from(["here".to_string()]))].into();
-        let held = strays(&all, &known, &names, Trust::Restored("2026-01-01"));
+        let none = BTreeMap::new();
+        let held = strays(&all, &known, &names, &none, Trust::Restored("2026-01-01"));
         assert!(held.remove.is_empty() && held.extra.is_empty());
         let fuse = held.fuse.unwrap();
         assert!(fuse.reason == "StraysHeld" && fuse.words.contains("3 of 3") && fuse.words.contains("2026-01-01"), "{fuse:?}");
-        assert_eq!(strays(&all[..0], &known, &names, Trust::Restored("x")), Strays::default());
-        let allowed = strays(&all, &known, &names, Trust::Allowed);
+        assert_eq!(strays(&all[..0], &known, &names, &none, Trust::Restored("x")), Strays::default());
+        let allowed = strays(&all, &known, &names, &none, Trust::Allowed);
         assert_eq!((allowed.remove.len(), allowed.extra.len()), (2, 1));
     }
 }

@@ -47,7 +47,9 @@ pub async fn resync(ctx: &Context, server: &str, server_uid: &str, engine: &Arc<
     known.extend(
         networks.iter().filter(|n| n.name == shared_network(&ctx.instance)).filter_map(|n| n.labels.get(labels::UID).cloned()),
     );
-    remove_strays(ctx, server, engine, &all, &known, &names).await;
+    let id = |w: &Arc<Workspace>| Some((w.identity().uid, w.status.as_ref()?.container_id.clone()?));
+    let mains: BTreeMap<String, String> = own.iter().filter_map(id).collect();
+    remove_strays(ctx, server, engine, &all, (&known, &names, &mains)).await;
     Ok(())
 }
 
@@ -122,8 +124,7 @@ async fn remove_strays(
     server: &str,
     engine: &Arc<dyn Engine>,
     owned: &[Owned],
-    known: &BTreeSet<String>,
-    names: &Names,
+    (known, names, mains): (&BTreeSet<String>, &Names, &BTreeMap<String, String>),
 ) {
     let record = ctx.caches.servers.get(&ObjectRef::new(server));
     let allow = record.as_ref().is_some_and(|r| r.annotations().get(labels::REMOVE_STRAYS).is_some_and(|v| v == "true"));
@@ -133,7 +134,7 @@ async fn remove_strays(
         Some(at) => Trust::Restored(at),
         None => Trust::Usual,
     };
-    let found = strays(owned, known, names, trust);
+    let found = strays(owned, known, names, mains, trust);
     if let (Some(fuse), Some(record)) = (&found.fuse, &record) {
         tracing::error!(server, reason = fuse.reason, "{}", fuse.words);
         crate::controllers::events::tell(&ctx.frame, record.as_ref(), true, fuse.reason, fuse.words.clone());

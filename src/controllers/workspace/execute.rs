@@ -51,6 +51,9 @@ pub async fn settle(
     for _ in 0..ROUNDS {
         let from_list = listed.is_some();
         let observed = observe(site.engine.as_ref(), &owner, wanted, listed.take(), &ctx.restarts).await?;
+        if give_name_back(site, &owner, wanted, &observed, pass).await? {
+            continue;
+        }
         note(ctx, &owner.record, site, wanted, &observed, pass);
         // What is in the way has no event that would wake us when it goes, so we look again by ourselves.
         let steps = plan(wanted, &observed.seen).map_err(|b| PassError::transient("ContainerRunning", b.reason, b.message))?;
@@ -89,6 +92,30 @@ pub async fn settle(
         }
     }
     Err(PassError::transient("ContainerRunning", "DoesNotSettle", "something keeps changing its containers; trying again later"))
+}
+
+/// A container that somebody renamed is the workspace's still, with all that is in it: another one in its place would be empty.
+/// Whether there was one.
+async fn give_name_back(
+    site: &Site,
+    owner: &Owner,
+    wanted: &Wanted,
+    observed: &Observed,
+    pass: &mut Pass<WorkspaceStatus>,
+) -> Result<bool, PassError> {
+    let name = &wanted.main.name;
+    let Some(known) = pass.status.container_id.clone().filter(|_| !observed.containers.contains_key(name)) else {
+        return Ok(false);
+    };
+    let failed = |e| PassError::engine("ContainerRunning", &e);
+    let found = site.engine.inspect(&known).await.map_err(failed)?.filter(|c| c.id.as_str() == known);
+    let Some(renamed) = found.filter(|c| owner.of(&wanted.main.role).proves(&c.labels)) else { return Ok(false) };
+    // It may have got it while we looked.
+    if renamed.name != *name {
+        site.engine.rename(&renamed.id, name).await.map_err(failed)?;
+        pass.did(format!("gave container {} its name {name} back", renamed.name));
+    }
+    Ok(true)
 }
 
 /// Whose the workspace's objects are.

@@ -186,8 +186,13 @@ impl World {
     pub(super) fn rename(&mut self, asked: &str, to: &str) -> Outcome<()> {
         let container = self.container(asked)?;
         let (id, name) = (container.id.clone(), container.name.clone());
+        if name == to {
+            return Err(Refusal(400, "Renaming a container with the same name as its current name".into()));
+        }
         if let Some(owner) = self.names.get(to) {
-            let words = format!("Conflict. The container name \"/{to}\" is already in use by container \"{owner}\".");
+            let words = format!(
+                "Error when allocating new name: Conflict. The container name \"/{to}\" is already in use by container \"{owner}\"."
+            );
             return Err(Refusal(409, words));
         }
         self.names.remove(&name);

@@ -36,8 +36,12 @@ fn a_container_killed_removed_stopped_paused_or_renamed_comes_back_once_with_its
     in_world(async |world| {
         world.with_workspaces(2).await;
         let c = world.container("w0").await;
-        for args in [&["kill", &c][..], &["rm", "-f", &c], &["stop", "-t", "0", &c], &["pause", &c], &["rename", &c, "renamed"]] {
+        for args in [&["rm", "-f", &c][..], &["kill", &c], &["stop", "-t", "0", &c], &["pause", &c], &["rename", &c, "renamed"]] {
             mended(&world, args[0], || drop(world.docker(args))).await;
+            if args[0] == "rm" {
+                world.docker(&["exec", &c, "sh", "-c", "echo kept > /root/own"]);
+            }
+            assert_eq!(world.docker(&["exec", &c, "cat", "/root/own"]), "kept", "after {}", args[0]);
         }
     });
 }

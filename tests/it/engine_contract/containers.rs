@@ -171,6 +171,27 @@ pub async fn a_renamed_container_is_not_found_by_its_old_name(lab: &Lab) {
     assert_eq!(lab.inspect(&id).await.name, lab.name("b"));
 }
 
+pub async fn a_container_is_given_its_name_back_with_its_files(lab: &Lab) {
+    let spec = lab.spec("a");
+    let id = lab.run(&spec).await;
+    assert_eq!(lab.sh(&id, "echo kept > /tmp/x").await.code, 0);
+    lab.rename(&spec.name, &lab.name("b"));
+    lab.engine.rename(&id, &spec.name).await.unwrap();
+    assert_eq!(lab.engine.inspect(&spec.name).await.unwrap().unwrap().id, id);
+    assert_eq!(lab.engine.inspect(&lab.name("b")).await, Ok(None));
+    assert_eq!(lab.sh(&id, "cat /tmp/x").await.stdout, b"kept\n");
+    assert!(matches!(lab.engine.rename(&id, &spec.name).await, Err(EngineError::Invalid(_))), "it has that name");
+}
+
+pub async fn a_name_that_another_container_has_is_not_given(lab: &Lab) {
+    let (a, b) = (lab.run(&lab.spec("a")).await, lab.run(&lab.spec("b")).await);
+    let error = lab.engine.rename(&b, &lab.name("a")).await.unwrap_err();
+    assert!(matches!(&error, EngineError::Conflict(t) if t.contains(a.as_str())), "{error}");
+    assert_eq!(lab.inspect(&b).await.name, lab.name("b"));
+    let gone = ContainerId::parse(&"0".repeat(64)).unwrap();
+    assert!(matches!(lab.engine.rename(&gone, &lab.name("c")).await, Err(EngineError::NotFound(_))));
+}
+
 pub async fn foreign_containers_are_not_listed(lab: &Lab) {
     let mut others = lab.labels("u");
     others.insert("devsanctum.io/instance".into(), format!("{}x", lab.instance));

@@ -78,6 +78,8 @@ contract! {
     containers::a_program_that_is_not_there_fails_the_start_with_its_name,
     containers::the_beginning_of_an_id_is_no_name,
     containers::a_renamed_container_is_not_found_by_its_old_name,
+    containers::a_container_is_given_its_name_back_with_its_files,
+    containers::a_name_that_another_container_has_is_not_given,
     containers::foreign_containers_are_not_listed,
     containers::a_uid_narrows_the_list,
     containers::files_survive_a_stop,

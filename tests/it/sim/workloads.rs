@@ -74,10 +74,12 @@ pub const LASTING: [Workload; 5] = [
 
 /// What is done to a container that may cost it its own file system. Nothing else goes wrong in these: each looks by itself whether
 /// it is still the same container.
-pub const OWN_FILES: [Workload; 3] = [
+pub const OWN_FILES: [Workload; 5] = [
     short("left-for-a-while", ONE, &[ground, one, left_for_a_while]),
     short("left-for-good", ONE, &[ground, one, left_for_good]),
     short("removed-half", ONE, &[ground, one, remove_half]),
+    short("renamed", ONE, &[ground, one, rename, stop, rename, start]),
+    short("renamed-and-squatted", ONE, &[ground, one, rename_and_squat]),
 ];
 
 /// The workload so named.
@@ -209,6 +211,23 @@ steps! {
         hands.wait(60).await;
         let now = hands.container_id("s1", &name);
         hands.sees(now.is_some() && now != before, "what can never be started again is made anew");
+    }
+    rename(hands) {
+        let name = hands.container("w0").await;
+        let before = hands.container_id("s1", &name);
+        assert!(hands.world.engines["s1"].rename(&name, "renamed"));
+        hands.wait(60).await;
+        hands.sees(before.is_some() && before == hands.container_id("s1", &name), "a renamed container gets its name back");
+    }
+    rename_and_squat(hands) {
+        let (engine, name) = (&hands.world.engines["s1"], hands.container("w0").await);
+        let before = hands.container_id("s1", &name);
+        assert!(engine.rename(&name, "renamed") && engine.add_foreign(&name, &Labels::new()));
+        hands.wait(600).await;
+        hands.sees(before.is_some() && before == hands.container_id("s1", "renamed"), "a renamed container waits for its name");
+        assert!(engine.remove(&name));
+        hands.wait(600).await;
+        hands.sees(before == hands.container_id("s1", &name), "a renamed container gets its name back when that is free");
     }
     remove_network(hands) {
         if !hands.world.once("remove network") {

@@ -146,6 +146,9 @@ impl Engine for Wrong {
     async fn unpause(&self, id: &ContainerId) -> Result<()> {
         self.inner.unpause(id).await
     }
+    async fn rename(&self, id: &ContainerId, name: &str) -> Result<()> {
+        self.inner.rename(id, name).await
+    }
     async fn remove(&self, id: &ContainerId) -> Result<()> {
         if self.is(Bug::LeavesContainers) || self.leaves(Bug::RemovesOnlyItsOwn, id.as_str()) {
             return Ok(());

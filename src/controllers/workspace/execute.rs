@@ -19,6 +19,8 @@ use tokio::time::Instant;
 
 /// Rounds of one pass; more than any plan needs, so that two who disagree cannot keep a pass for ever.
 const ROUNDS: usize = 6;
+/// Tries in quick succession to make what nobody is seen to have made, though its name is taken.
+const NAME_TAKEN: u32 = 5;
 /// How long a workspace has to end by itself.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -268,6 +270,9 @@ impl Hands<'_> {
             Step::Stop(name) => self.engine.stop(&id(ids, name)?, GRACE).await,
             Step::Remove(name) => self.engine.remove(&id(ids, name)?).await,
         };
+        if done.is_ok() {
+            self.ctx.restarts.made(&self.owner.record, &describe(step));
+        }
         done.map_err(|e| self.explain(step, &e))
     }
 
@@ -296,7 +301,14 @@ impl Hands<'_> {
         match (step, e) {
             // Somebody (perhaps ourselves, when an answer was lost) made it meanwhile: the next look decides whose it is.
             (Step::Create(_) | Step::CreateVolume(_) | Step::CreateNetwork, EngineError::Conflict(words)) => {
-                PassError::waiting("ContainerRunning", "NameTaken", words.clone(), Duration::from_millis(200))
+                if self.ctx.restarts.taken(&self.owner.record, &describe(step)) <= NAME_TAKEN {
+                    return PassError::waiting("ContainerRunning", "NameTaken", words.clone(), Duration::from_millis(200));
+                }
+                let words = format!(
+                    "{words} (The engine shows nothing of that name. It is tried again by itself, ever more seldom; if it stays so, \
+                     restart the engine, which may keep names of what is gone)"
+                );
+                PassError::transient("ContainerRunning", "NameTaken", words)
             }
             (Step::Create(name), EngineError::ImageMissing(_)) => {
                 let all = self.wanted.sidecars.iter().chain([&self.wanted.main]);

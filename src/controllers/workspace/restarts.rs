@@ -1,5 +1,5 @@
 //! How often a container that keeps ending is started again: at once at first, then ever more seldom, so that a
-//! workspace whose program fails costs its server nothing. And which of them their engine cannot start any more.
+//! workspace whose program fails costs its server nothing. And which of them their engine cannot start any more, or not make.
 
 use crate::engine::{Container, ContainerId, ContainerState};
 use std::collections::BTreeMap;
@@ -29,6 +29,7 @@ type Of<T> = Mutex<BTreeMap<String, BTreeMap<String, T>>>;
 pub struct Restarts {
     runs: Of<Run>,
     refused: Of<Refused>,
+    taken: Of<u32>,
 }
 
 /// Starts refused in a row.
@@ -101,6 +102,20 @@ impl Restarts {
     pub fn forget(&self, uid: &str) {
         lock(&self.runs).remove(uid);
         lock(&self.refused).remove(uid);
+        lock(&self.taken).remove(uid);
+    }
+
+    /// Notes that the name of what was to be made was taken, though nothing was seen under it; gives how often in a row.
+    pub fn taken(&self, uid: &str, what: &str) -> u32 {
+        let mut all = lock(&self.taken);
+        let count = all.entry(uid.to_owned()).or_default().entry(what.to_owned()).or_default();
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    /// Notes that it was made.
+    pub fn made(&self, uid: &str, what: &str) {
+        lock(&self.taken).get_mut(uid).and_then(|of| of.remove(what));
     }
 
     /// Notes that a container, as it was found before, could not be started, and what its engine said.
@@ -179,6 +194,16 @@ mod tests {
         assert!(refused(&ran, 730));
         restarts.forget("u");
         assert!(!restarts.is_stuck("u", &ran));
+    }
+
+    #[test]
+    fn names_that_are_taken_are_counted_until_what_they_are_for_is_made() {
+        let restarts = Restarts::default();
+        assert_eq!([restarts.taken("u", "main"), restarts.taken("u", "main"), restarts.taken("u", "other")], [1, 2, 1]);
+        restarts.forget_one("u", "main");
+        assert_eq!(restarts.taken("u", "main"), 3, "it is forgotten before each try to make it");
+        restarts.made("u", "main");
+        assert_eq!(restarts.taken("u", "main"), 1);
     }
 
     #[test]

@@ -211,6 +211,16 @@ impl FakeEngine {
     pub fn remove(&self, name: &str) -> bool {
         self.world().remove(name, true).is_ok()
     }
+    /// Whether a name is kept for a container that nobody sees.
+    pub fn set_reserved(&self, name: &str, reserved: bool) {
+        let mut world = self.world();
+        let id = world.new_id();
+        if reserved {
+            world.names.insert(name.to_owned(), id)
+        } else {
+            world.names.remove(name)
+        };
+    }
     /// Begins to remove a container by name, as when its file system is in use: it has ended, and is there.
     pub fn remove_half(&self, name: &str) -> bool {
         let mut world = self.world();

@@ -64,9 +64,10 @@ pub const ALL: [Workload; 22] = [
 ];
 
 /// What is wrong, and stays so for a day. Nothing else goes wrong in these: what counts is what is tried meanwhile.
-pub const LASTING: [Workload; 5] = [
+pub const LASTING: [Workload; 6] = [
     short("no-image-for-a-day", ONE, &[ground, image_missing, one, a_day, image_back]),
     short("name-taken-for-a-day", ONE, &[ground, squat, a_day, unsquat]),
+    short("name-reserved-for-a-day", ONE, &[ground, reserve, a_day, release]),
     short("engine-away-for-a-day", ONE, &[ground, one, daemon_down, a_day, daemon_up]),
     short("engine-fails-for-a-day", ONE, &[ground, one, engine_always_fails, a_day, engine_works]),
     short("proxy-away-for-a-day", ONE, &[ground, proxy_down, one, a_day, proxy_up]),
@@ -251,6 +252,18 @@ steps! {
             assert!(hands.world.engines["s1"].remove(&name));
         }
         // Somebody who sees that the name was taken, and has freed it, would wait for the next try; so do we.
+        hands.wait(600).await;
+    }
+    reserve(hands) {
+        hands.workspace("w0").await;
+        let name = hands.container("w0").await;
+        hands.sees(hands.container_id("s1", &name).is_none(), "its name is kept before it is made");
+        hands.world.engines["s1"].set_reserved(&name, true);
+    }
+    release(hands) {
+        let name = hands.container("w0").await;
+        hands.world.engines["s1"].set_reserved(&name, false);
+        // As for somebody who waits for the next try.
         hands.wait(600).await;
     }
     no_image(hands) {

@@ -81,7 +81,8 @@ pub async fn settle(
         }
         let mut ids = ids(&observed.seen);
         let main = observed.main(wanted).map(|m| m.id.clone());
-        let hands = Hands { ctx, engine: site.engine.as_ref(), owner: &owner, wanted, main, observed: &observed };
+        let (engine, cores) = (site.engine.as_ref(), cores(ctx, &site.server));
+        let hands = Hands { ctx, engine, owner: &owner, wanted, main, observed: &observed, cores };
         let mut looked = true;
         for step in &steps {
             if let (false, Step::Create(name)) = (looked, step) {
@@ -118,6 +119,10 @@ async fn give_name_back(
         pass.did(format!("gave container {} its name {name} back", renamed.name));
     }
     Ok(true)
+}
+
+fn cores(ctx: &Context, server: &str) -> Option<u32> {
+    ctx.caches.servers.get(&ObjectRef::new(server))?.status.as_ref()?.cpu_cores
 }
 
 /// Whose the workspace's objects are.
@@ -255,6 +260,8 @@ struct Hands<'a> {
     wanted: &'a Wanted,
     main: Option<ContainerId>,
     observed: &'a Observed,
+    /// Cores the server has, if they are known.
+    cores: Option<u32>,
 }
 
 impl Hands<'_> {
@@ -378,15 +385,35 @@ impl Hands<'_> {
             attach,
             hostname: main.then(|| self.owner.identity.name.clone()),
             memory: u64::from(wanted.limits.memory_mb) << 20,
-            // A limit is at most 1,024 cores (schema), so this cannot overflow.
-            nano_cpus: (wanted.limits.cpu * 1e9) as u64,
+            nano_cpus: nano_cpus(wanted.limits.cpu, self.cores),
             pids: wanted.limits.pids,
         }
     }
+}
+
+/// A limit as the engine takes it: one above the cores it has is refused, and more than all of them is no limit anyway.
+fn nano_cpus(limit: f64, cores: Option<u32>) -> u64 {
+    // A limit is at most 1,024 cores (schema), so this cannot overflow.
+    let wanted = (limit * 1e9) as u64;
+    cores.filter(|n| *n > 0).map_or(wanted, |n| wanted.min(u64::from(n) * 1_000_000_000))
 }
 
 fn id(ids: &BTreeMap<String, String>, name: &str) -> Result<ContainerId, PassError> {
     ids.get(name)
         .and_then(|id| ContainerId::parse(id))
         .ok_or_else(|| PassError::transient("ContainerRunning", "ObjectVanished", format!("container {name} is gone")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_at_most_the_cores_that_the_server_has() {
+        assert_eq!(nano_cpus(2.0, Some(1)), 1_000_000_000);
+        assert_eq!(nano_cpus(0.5, Some(1)), 500_000_000);
+        assert_eq!(nano_cpus(2.0, Some(64)), 2_000_000_000);
+        assert_eq!(nano_cpus(2.0, None), 2_000_000_000);
+        assert_eq!(nano_cpus(2.0, Some(0)), 2_000_000_000, "an engine that does not tell has some");
+    }
 }

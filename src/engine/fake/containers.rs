@@ -16,6 +16,11 @@ impl World {
     }
 
     pub(super) fn create(&mut self, name: Option<&str>, mut body: Value) -> Outcome<String> {
+        if body["HostConfig"]["NanoCpus"].as_u64().is_some_and(|n| n > u64::from(self.cores) * 1_000_000_000) {
+            let n = self.cores;
+            let words = format!("Range of CPUs is from 0.01 to {n}.00, as there are only {n} CPUs available");
+            return Err(Refusal(400, words));
+        }
         let image = body["Image"].as_str().unwrap_or_default().to_owned();
         let missing = || Refusal(404, format!("No such image: {}", super::images::tagged(&image)));
         let image = self.image(&image).ok_or_else(missing)?.id.clone();

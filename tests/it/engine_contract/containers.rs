@@ -79,6 +79,14 @@ pub async fn an_empty_name_or_a_missing_limit_is_refused_before_the_call(lab: &L
     assert!(lab.engine.containers(None).await.unwrap().is_empty());
 }
 
+pub async fn more_cores_than_there_are_are_refused(lab: &Lab) {
+    let cores = u64::from(lab.engine.info().await.unwrap().cpu_cores);
+    let all = ContainerSpec { nano_cpus: cores * 1_000_000_000, ..lab.spec("a") };
+    let error = lab.engine.create(&ContainerSpec { nano_cpus: all.nano_cpus + 1, ..all.clone() }).await.unwrap_err();
+    assert!(matches!(&error, EngineError::Invalid(t) if t.to_lowercase().contains("range of cpus")), "{error}");
+    lab.engine.create(&all).await.unwrap();
+}
+
 pub async fn a_missing_image_is_told_as_such(lab: &Lab) {
     let spec = ContainerSpec { image: "ds-test/not-here:1".into(), ..lab.spec("a") };
     let error = lab.engine.create(&spec).await.unwrap_err();

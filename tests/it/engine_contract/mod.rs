@@ -66,6 +66,7 @@ contract! {
     containers::a_taken_name_is_a_conflict,
     containers::a_create_whose_answer_was_lost_takes_the_name,
     containers::an_empty_name_or_a_missing_limit_is_refused_before_the_call,
+    containers::more_cores_than_there_are_are_refused,
     containers::a_missing_image_is_told_as_such,
     containers::starting_twice_is_fine,
     containers::stopping_twice_is_fine,

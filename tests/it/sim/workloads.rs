@@ -73,19 +73,20 @@ pub const LASTING: [Workload; 6] = [
     short("proxy-away-for-a-day", ONE, &[ground, proxy_down, one, a_day, proxy_up]),
 ];
 
-/// What is done to a container that may cost it its own file system. Nothing else goes wrong in these: each looks by itself whether
-/// it is still the same container.
-pub const OWN_FILES: [Workload; 5] = [
+/// What happens to a single container. Nothing else goes wrong in these: each looks by itself what became of it, above all whether it
+/// is the same one still, with its own file system.
+pub const CONTAINERS: [Workload; 6] = [
     short("left-for-a-while", ONE, &[ground, one, left_for_a_while]),
     short("left-for-good", ONE, &[ground, one, left_for_good]),
     short("removed-half", ONE, &[ground, one, remove_half]),
     short("renamed", ONE, &[ground, one, rename, stop, rename, start]),
+    short("few-cores", ONE, &[few_cores, ground, many_wanted, one, runs]),
     short("renamed-and-squatted", ONE, &[ground, one, rename_and_squat]),
 ];
 
 /// The workload so named.
 pub fn named(name: &str) -> Option<&'static Workload> {
-    const { &ALL }.iter().chain(const { &LASTING }).chain(const { &OWN_FILES }).chain([const { &DAY }]).find(|w| w.name == name)
+    const { &ALL }.iter().chain(const { &LASTING }).chain(const { &CONTAINERS }).chain([const { &DAY }]).find(|w| w.name == name)
 }
 
 /// Steps are written as `async` blocks.
@@ -212,6 +213,12 @@ steps! {
         hands.wait(60).await;
         let now = hands.container_id("s1", &name);
         hands.sees(now.is_some() && now != before, "what can never be started again is made anew");
+    }
+    few_cores(hands) { hands.world.engines["s1"].set_resources(1, (32 << 30, 32 << 30), (500 << 30, 500 << 30)); }
+    many_wanted(hands) { hands.merge("Template", "page", json!({"spec": {"limits": {"cpu": 2}}})).await; }
+    runs(hands) {
+        let runs = hands.get("Workspace", "w0").await["status"]["phase"] == "RUNNING";
+        hands.sees(runs, "a workspace may have all cores of a server that has fewer than its limit");
     }
     rename(hands) {
         let name = hands.container("w0").await;

@@ -14,7 +14,6 @@ fail() {
   exit 1
 }
 take() {
-  rm -rf "$new"
   words=$(git clone "$@" ${depth:+--depth "$depth"} -- "$url" "$new" 2>&1)
 }
 absent() {
@@ -23,18 +22,64 @@ absent() {
   *) return 1 ;;
   esac
 }
-
-if [ -n "$(ls -A "$dir" 2>/dev/null)" ]; then
+leave_what_is_there() {
+  [ -n "$(ls -A "$dir" 2>/dev/null)" ] || return 0
   echo "there $(git -C "$dir" symbolic-ref --short -q HEAD 2>/dev/null)"
   exit 0
-fi
-words="the image has no git: add the package 'git' to its template"
-command -v git >/dev/null || fail
-# What a run that was broken off has left.
-for old in "$where/.$name.cloning."*; do
-  kill -0 "${old##*.}" 2>/dev/null || rm -rf "$old"
-done
+}
+# Whether a process is a run of this for the same folder: after a restart, another may have the number.
+is_run() {
+  case $({ tr '\0' '\n' <"/proc/$1/cmdline"; } 2>/dev/null) in
+  *"
+clone
+$where
+$name
+"*) return 0 ;;
+  *) return 1 ;;
+  esac
+}
+# Sets 'other' to the run with the smallest number that is under way beside this one, if one is, and removes what those that
+# were broken off have left.
+look_for_others() {
+  other=
+  for old in "$where/.$name.cloning."*; do
+    pid=${old##*.}
+    if [ "$pid" = $$ ]; then
+      continue
+    elif ! is_run "$pid"; then
+      rm -rf "$old"
+    elif [ -z "$other" ] || [ "$pid" -lt "$other" ]; then
+      other=$pid
+    fi
+  done
+}
+wait_for_others() {
+  seconds=0
+  while look_for_others && [ -n "$other" ]; do
+    words="an earlier run (process $other in the workspace) is still cloning it; if that hangs, restart the workspace"
+    [ "$seconds" -lt 300 ] || fail
+    seconds=$((seconds + 1))
+    sleep 1
+  done
+}
+
+# A run goes on when whoever began it is gone, and what a second one brings would be put over what the first one brought. Each
+# makes its folder before it looks for others, so that of two at least one sees the other; where both do, the one with the
+# larger number steps back.
 trap 'rm -rf "$new"' EXIT
+while :; do
+  wait_for_others
+  leave_what_is_there
+  words="the image has no git: add the package 'git' to its template"
+  command -v git >/dev/null || fail
+  rm -rf "$new"
+  words=$(mkdir "$new" 2>&1) || fail
+  look_for_others
+  [ -n "$other" ] && [ "$other" -lt $$ ] || break
+  rm -rf "$new"
+done
+wait_for_others
+leave_what_is_there
 taken=$branch
 if ! take "$@" --branch "$taken"; then
   absent "$taken" || fail
@@ -45,6 +90,8 @@ if ! take "$@" --branch "$taken"; then
     [ -z "$(git "$@" ls-remote "$url" 2>/dev/null)" ] && take "$@" || fail
   fi
 fi
+# It took a while: somebody may have begun to work there.
+leave_what_is_there
 rmdir "$dir" 2>/dev/null
 if [ -d "$dir" ]; then
   # A volume is mounted there. What git needs comes last: without it, it is not a clone.

@@ -202,3 +202,7 @@ mod tests {
         assert_eq!(origin("https://evil@x@git.example.com/@y"), "https://git.example.com");
     }
 }
+
+#[cfg(test)]
+#[path = "clone_tests.rs"]
+mod clone_tests;

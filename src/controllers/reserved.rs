@@ -1,9 +1,10 @@
 //! What placed workspaces reserve on their servers, kept up to date beside the copies, so that no choice of a server has
 //! to go through all records.
 
-use crate::resource::Workspace;
+use crate::resource::conditions::holds;
+use crate::resource::{Workspace, WorkspacePhase};
 use kube::ResourceExt;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What one workspace reserves, and where.
@@ -30,6 +31,14 @@ impl Amount {
         // Negative and absurd sizes saturate; the schema lets none through.
         Self { ram_mb: u64::from(ram_mb), disk_mb: (disk_gb * 1024.0).round() as u64 }
     }
+    fn add(&mut self, other: Self) {
+        self.ram_mb += other.ram_mb;
+        self.disk_mb += other.disk_mb;
+    }
+    fn take(&mut self, other: Self) {
+        self.ram_mb -= other.ram_mb;
+        self.disk_mb -= other.disk_mb;
+    }
     /// The disk in gibibytes.
     pub fn disk_gb(self) -> f64 {
         self.disk_mb as f64 / 1024.0
@@ -50,16 +59,65 @@ pub struct Reserved(Arc<Mutex<Ledger>>);
 
 #[derive(Default)]
 struct Ledger {
-    by_uid: HashMap<String, Placed>,
-    by_server: HashMap<String, Amount>,
+    by_uid: HashMap<String, Entry>,
+    by_server: HashMap<String, Held>,
+}
+
+/// A reservation, and which part of it is in no measurement yet.
+#[derive(Clone)]
+struct Entry {
+    placed: Placed,
+    unmeasured: Amount,
+}
+
+/// What is known of a server while a choice is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// All that is reserved.
+    pub reserved: Amount,
+    /// Of that, what those hold that used nothing yet when the server was last measured: it comes on top of what was.
+    pub unmeasured: Amount,
+    /// What was in use then, if this process has measured it.
+    pub used: Option<Amount>,
+}
+
+/// Whose use is in a measurement, by uid.
+#[derive(Clone, Debug, Default)]
+pub struct InUse {
+    /// Those that ran: their memory is.
+    pub ram: HashSet<String>,
+    /// Those that ran at any time: their disk is.
+    pub disk: HashSet<String>,
+}
+
+impl InUse {
+    /// What the records tell. Of one that starts, memory counts once its container runs: it may never come to answer.
+    pub fn of<'a>(members: impl IntoIterator<Item = &'a Workspace>) -> Self {
+        let mut all = Self::default();
+        for w in members {
+            let Some((uid, status)) = w.uid().zip(w.status.as_ref()) else { continue };
+            let runs = match status.phase {
+                WorkspacePhase::Running => true,
+                WorkspacePhase::Starting => holds(&status.conditions, "ContainerRunning"),
+                _ => false,
+            };
+            if runs {
+                all.ram.insert(uid.clone());
+            }
+            if status.started_at.is_some() {
+                all.disk.insert(uid);
+            }
+        }
+        all
+    }
 }
 
 /// What is reserved on each server, while a choice is made.
 pub struct Sums<'a>(&'a Ledger);
 
 impl Sums<'_> {
-    /// What is reserved on a server.
-    pub fn on(&self, server: &str) -> Amount {
+    /// What is reserved on a server, and what was measured there.
+    pub fn on(&self, server: &str) -> Held {
         self.0.by_server.get(server).copied().unwrap_or_default()
     }
 }
@@ -70,8 +128,27 @@ impl Reserved {
         if w.claimed_by().is_some() {
             self.gone(&w.uid().unwrap_or_default());
         }
-        if let Some(placed) = placed(w) {
-            self.lock().set(&w.uid().unwrap_or_default(), Some(placed));
+        let Some(placed) = placed(w) else { return };
+        let (uid, mut ledger) = (w.uid().unwrap_or_default(), self.lock());
+        // Of one that this process has not placed, what it uses is in the figures, until the next ones tell better.
+        let before = ledger.by_uid.get(&uid).filter(|e| e.placed.server == placed.server);
+        let unmeasured = before.map_or_else(Amount::default, |e| e.unmeasured);
+        ledger.set(&uid, Some(Entry { placed, unmeasured }));
+    }
+
+    /// A server was measured while these used it.
+    pub fn measured(&self, server: &str, used: Amount, by: &InUse) {
+        let mut ledger = self.lock();
+        let held = ledger.by_server.entry(server.to_owned()).or_default();
+        held.used = Some(used);
+        held.unmeasured = Amount::default();
+        let Ledger { by_uid, by_server } = &mut *ledger;
+        let Some(held) = by_server.get_mut(server) else { return };
+        for (uid, entry) in by_uid.iter_mut().filter(|(_, e)| e.placed.server == server) {
+            let Amount { ram_mb, disk_mb } = entry.placed.amount;
+            entry.unmeasured.ram_mb = if by.ram.contains(uid) { 0 } else { ram_mb };
+            entry.unmeasured.disk_mb = if by.disk.contains(uid) { 0 } else { disk_mb };
+            held.unmeasured.add(entry.unmeasured);
         }
     }
 
@@ -89,7 +166,7 @@ impl Reserved {
         let mut ledger = self.lock();
         let before = ledger.set(uid, None);
         let chosen = choose(Sums(&ledger));
-        ledger.set(uid, chosen.as_ref().ok().cloned().or(before));
+        ledger.set(uid, chosen.as_ref().ok().cloned().map(Entry::new).or(before));
         chosen
     }
 
@@ -102,7 +179,11 @@ impl Reserved {
         let held = ledger.set(from, None);
         let chosen = choose(Sums(&ledger));
         match &chosen {
-            Ok(placed) => ledger.set(uid, Some(placed.clone())),
+            // It uses already what the other used.
+            Ok(placed) => {
+                let unmeasured = held.map_or(placed.amount, |held| held.unmeasured);
+                ledger.set(uid, Some(Entry { placed: placed.clone(), unmeasured }))
+            }
             Err(_) => ledger.set(from, held),
         };
         chosen
@@ -122,87 +203,33 @@ impl Reserved {
     }
 }
 
+impl Entry {
+    /// One that uses nothing yet.
+    fn new(placed: Placed) -> Self {
+        Self { unmeasured: placed.amount, placed }
+    }
+}
+
 impl Ledger {
     /// Sets what a workspace reserves; gives what it did before.
-    fn set(&mut self, uid: &str, placed: Option<Placed>) -> Option<Placed> {
+    fn set(&mut self, uid: &str, entry: Option<Entry>) -> Option<Entry> {
         let before = self.by_uid.remove(uid);
-        if let Some(Placed { server, amount }) = &before
-            && let Some(sum) = self.by_server.get_mut(server)
+        if let Some(Entry { placed, unmeasured }) = &before
+            && let Some(held) = self.by_server.get_mut(&placed.server)
         {
-            sum.ram_mb -= amount.ram_mb;
-            sum.disk_mb -= amount.disk_mb;
+            held.reserved.take(placed.amount);
+            held.unmeasured.take(*unmeasured);
         }
-        if let Some(placed) = placed {
-            let sum = self.by_server.entry(placed.server.clone()).or_default();
-            sum.ram_mb += placed.amount.ram_mb;
-            sum.disk_mb += placed.amount.disk_mb;
-            self.by_uid.insert(uid.to_owned(), placed);
+        if let Some(entry) = entry {
+            let held = self.by_server.entry(entry.placed.server.clone()).or_default();
+            held.reserved.add(entry.placed.amount);
+            held.unmeasured.add(entry.unmeasured);
+            self.by_uid.insert(uid.to_owned(), entry);
         }
         before
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn on(server: &str, ram_mb: u32, disk_gb: f64) -> Placed {
-        Placed { server: server.into(), amount: Amount::new(ram_mb, disk_gb) }
-    }
-
-    fn sum(reserved: &Reserved, server: &str) -> Amount {
-        Sums(&reserved.lock()).on(server)
-    }
-
-    #[test]
-    fn a_reservation_counts_once_wherever_it_was_told() {
-        let reserved = Reserved::default();
-        let made = reserved.reserve("u", |sums| {
-            assert_eq!(sums.on("a"), Amount::default());
-            Ok::<_, ()>(on("a", 512, 1.5))
-        });
-        assert_eq!(made, Ok(on("a", 512, 1.5)));
-        let record = serde_json::json!({"apiVersion": "devsanctum.io/v1", "kind": "Workspace",
-            "metadata": {"name": "w", "uid": "u"}, "spec": {"owner": "ada"}});
-        let mut record: Workspace = serde_json::from_value(record).unwrap();
-        // The copy is older than the reservation.
-        reserved.seen(&record);
-        assert_eq!(sum(&reserved, "a"), Amount::new(512, 1.5));
-        let mut status = crate::resource::WorkspaceStatus { docker_server: Some("a".into()), ..Default::default() };
-        (status.reserved_ram_mb, status.reserved_disk_gb) = (Some(512), Some(1.5));
-        record.status = Some(status);
-        reserved.seen(&record);
-        assert_eq!(sum(&reserved, "a"), Amount::new(512, 1.5));
-        reserved.gone("u");
-        reserved.gone("u");
-        assert_eq!(sum(&reserved, "a"), Amount::default());
-    }
-
-    #[test]
-    fn what_is_taken_over_counts_once_and_what_is_looked_past_stays() {
-        let reserved = Reserved::default();
-        reserved.reserve("warm", |_| Ok::<_, ()>(on("a", 512, 1.0))).unwrap();
-        let taken = reserved.take_over("u", "warm", |sums| {
-            assert_eq!(sums.on("a"), Amount::default());
-            Err::<Placed, _>("no")
-        });
-        assert_eq!((taken, sum(&reserved, "a")), (Err("no"), Amount::new(512, 1.0)));
-        reserved.take_over("u", "warm", |_| Ok::<_, ()>(on("a", 768, 2.0))).unwrap();
-        assert_eq!(sum(&reserved, "a"), Amount::new(768, 2.0));
-        reserved.gone("warm");
-        assert_eq!(reserved.without(&["u".into(), "nobody".into()], |sums| sums.on("a")), Amount::default());
-        assert_eq!(sum(&reserved, "a"), Amount::new(768, 2.0));
-    }
-
-    #[test]
-    fn a_choice_that_fails_leaves_what_was_there_and_does_not_see_its_own() {
-        let reserved = Reserved::default();
-        reserved.reserve("u", |_| Ok::<_, ()>(on("a", 512, 1.0))).unwrap();
-        let failed = reserved.reserve("u", |sums| {
-            assert_eq!(sums.on("a"), Amount::default());
-            Err("full")
-        });
-        assert_eq!(failed, Err("full"));
-        assert_eq!(sum(&reserved, "a"), Amount::new(512, 1.0));
-    }
-}
+#[path = "reserved_tests.rs"]
+mod tests;

@@ -33,22 +33,30 @@ pub struct Candidate {
     pub ram_used_mb: Option<u64>,
     /// Memory reserved by workspaces placed there.
     pub ram_reserved_mb: u64,
+    /// Of that, what those hold whose use is not in what was measured.
+    pub ram_unmeasured_mb: u64,
     /// Disk in gibibytes, if known.
     pub disk_total_gb: Option<f64>,
     /// Disk in use, measured.
     pub disk_used_gb: Option<f64>,
     /// Disk reserved by workspaces placed there.
     pub disk_reserved_gb: f64,
+    /// Of that, what those hold whose use is not in what was measured.
+    pub disk_unmeasured_gb: f64,
 }
 
 impl Candidate {
-    /// Free memory: the total less the larger of what is measured and what is reserved.
+    /// Free memory: the total less the larger of what is reserved, and what was measured with what is reserved on top of it.
+    /// What workspaces use would count twice if all that is reserved came on top; what else uses the server would not count
+    /// if nothing did.
     pub fn ram_free_mb(&self) -> Option<u64> {
-        Some(self.ram_total_mb?.saturating_sub(self.ram_used_mb.unwrap_or(0).max(self.ram_reserved_mb)))
+        let to_be_used = self.ram_used_mb.unwrap_or(0).saturating_add(self.ram_unmeasured_mb);
+        Some(self.ram_total_mb?.saturating_sub(to_be_used.max(self.ram_reserved_mb)))
     }
-    /// Free disk: the total less the larger of what is measured and what is reserved. Unknown where never measured.
+    /// Free disk, as [`Self::ram_free_mb`]. Unknown where never measured.
     pub fn disk_free_gb(&self) -> Option<f64> {
-        Some((self.disk_total_gb? - self.disk_used_gb.unwrap_or(0.0).max(self.disk_reserved_gb)).max(0.0))
+        let to_be_used = self.disk_used_gb.unwrap_or(0.0) + self.disk_unmeasured_gb;
+        Some((self.disk_total_gb? - to_be_used.max(self.disk_reserved_gb)).max(0.0))
     }
 
     /// Why it cannot take the workspace; `None` when it can.
@@ -113,9 +121,11 @@ mod tests {
             ram_total_mb: Some(total),
             ram_used_mb: Some(used),
             ram_reserved_mb: reserved,
+            ram_unmeasured_mb: 0,
             disk_total_gb: Some(100.0),
             disk_used_gb: Some(1.0),
             disk_reserved_gb: 0.0,
+            disk_unmeasured_gb: 0.0,
         }
     }
 
@@ -142,6 +152,19 @@ mod tests {
              c: open to groups ops only, none of which has access to the project; d: unreachable"
         );
         assert!(place(&need(1), &[]).unwrap_err().contains("no DockerServer is registered"));
+    }
+
+    #[test]
+    fn what_others_use_counts_beside_what_was_just_reserved_and_what_workspaces_use_counts_once() {
+        let s = |used, reserved, unmeasured| Candidate { ram_unmeasured_mb: unmeasured, ..server("a", 16_000, used, reserved) };
+        // Others use 10,000, and one of 5,000 was placed a moment ago.
+        assert_eq!(s(10_000, 5_000, 5_000).ram_free_mb(), Some(1_000));
+        // It runs and uses what it may.
+        assert_eq!(s(15_000, 5_000, 0).ram_free_mb(), Some(1_000));
+        assert_eq!(s(100, 15_000, 0).ram_free_mb(), Some(1_000));
+        assert_eq!(s(10_000, 9_000, 9_000).ram_free_mb(), Some(0));
+        let disk = Candidate { disk_used_gb: Some(60.0), disk_reserved_gb: 30.0, disk_unmeasured_gb: 30.0, ..s(0, 0, 0) };
+        assert_eq!(disk.disk_free_gb(), Some(10.0));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub use prepare::shared_network;
 
 use super::context::Context;
 use super::endpoint::endpoint;
+use super::reserved::{Amount, InUse};
 use super::retry::PassError;
 use super::skeleton::Loop;
 use super::status::Pass;
@@ -308,9 +309,12 @@ impl Servers {
             }
             return Ok(());
         };
+        // What is placed or started while it is measured may not be in it.
+        let by = InUse::of(self.ctx.members(&name).iter().map(AsRef::as_ref));
         let (memory, disk) = prepare::figures(engine, probe).await.map_err(|e| PassError::engine("ResourcesKnown", &e))?;
-        self.lock().entry(name).or_default().measured = Some(Instant::now());
         let used = (memory.total - memory.available) >> 20;
+        self.ctx.caches.reserved.measured(&name, Amount { ram_mb: used, disk_mb: disk.used >> 20 }, &by);
+        self.lock().entry(name).or_default().measured = Some(Instant::now());
         let gib = |bytes: u64| (bytes as f64 / f64::from(1u32 << 30) * 10.0).round() / 10.0;
         let moved = pass.status.ram_used_mb.is_none_or(|before| before.abs_diff(used) * 20 > memory.total >> 20)
             || pass.status.disk_used_gb.is_none_or(|before| (before - gib(disk.used)).abs() * 50.0 > gib(disk.total));

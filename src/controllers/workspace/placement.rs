@@ -5,7 +5,7 @@ mod room;
 use super::fork;
 use crate::controllers::caches::InOrder;
 use crate::controllers::context::Context;
-use crate::controllers::reserved::{Amount, Placed, Sums, placed};
+use crate::controllers::reserved::{Amount, Held, Placed, Sums, placed};
 use crate::controllers::retry::PassError;
 use crate::controllers::status::Pass;
 use crate::plan::environment::Environment;
@@ -120,7 +120,7 @@ fn candidates(ctx: &Context, sums: &Sums<'_>) -> Vec<Candidate> {
     ctx.caches.servers.in_order(|_| true).iter().map(|s| candidate(s, sums.on(&s.name_any()))).collect()
 }
 
-fn candidate(server: &DockerServer, reserved: Amount) -> Candidate {
+fn candidate(server: &DockerServer, held: Held) -> Candidate {
     let status = server.status.clone().unwrap_or_default();
     Candidate {
         name: server.name_any(),
@@ -128,10 +128,13 @@ fn candidate(server: &DockerServer, reserved: Amount) -> Candidate {
         phase: status.phase,
         schedulable: server.spec.schedulable && server.metadata.deletion_timestamp.is_none(),
         ram_total_mb: status.ram_total_mb,
-        ram_used_mb: status.ram_used_mb,
-        ram_reserved_mb: reserved.ram_mb,
+        // The record has only what moved much.
+        ram_used_mb: held.used.map(|used| used.ram_mb).or(status.ram_used_mb),
+        ram_reserved_mb: held.reserved.ram_mb,
+        ram_unmeasured_mb: held.unmeasured.ram_mb,
         disk_total_gb: status.disk_total_gb,
-        disk_used_gb: status.disk_used_gb,
-        disk_reserved_gb: reserved.disk_gb(),
+        disk_used_gb: held.used.map(Amount::disk_gb).or(status.disk_used_gb),
+        disk_reserved_gb: held.reserved.disk_gb(),
+        disk_unmeasured_gb: held.unmeasured.disk_gb(),
     }
 }

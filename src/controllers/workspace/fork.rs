@@ -23,13 +23,7 @@ const ROLE: &str = "copy";
 /// An event tells of the end; this is in case none does.
 const AGAIN: Duration = Duration::from_secs(5);
 /// What was begun before is begun again; what was done is not done twice, whoever starts the container again.
-const SCRIPT: &str = r#"set -e
-[ ! -e /copied ] || exit 0
-for to in /to/*; do
-  find "$to" -mindepth 1 -maxdepth 1 -exec rm -rf {} +
-  cp -a "/from/${to#/to/}/." "$to/"
-done
-touch /copied"#;
+const SCRIPT: &str = include_str!("fork.sh");
 
 /// The name of the container that copies.
 pub fn copier(base: &str) -> String {
@@ -109,7 +103,15 @@ pub async fn fill(
         None => {
             still_due(ctx, record).await?;
             let of_source = wanted_of(ctx, &source, project, env, site);
-            copy.begin(wanted, &of_source, &execute::owner(ctx, &source)).await?;
+            let pairs = copy.pairs(wanted, &of_source, &source).await?;
+            if pairs.is_empty() {
+                pass.status.forked_from = source.uid();
+                pass.holds(KIND, "Copied");
+                pass.save(record).await?;
+                pass.did(format!("{from} has no folders of its own to copy"));
+                return Ok(());
+            }
+            copy.begin(&pairs).await?;
         }
         Some(found) if !owner.of(ROLE).proves(&found.labels) => {
             let message = format!("a container named {:?} is there that is not this workspace's; rename or remove it", copy.name);
@@ -144,22 +146,43 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
+    /// The volumes that are copied, and those that they are copied to. None where the workspaces have no folders of their own,
+    /// or where the other has run without them.
+    async fn pairs<'w>(
+        &self,
+        wanted: &'w Wanted,
+        of_source: &'w Wanted,
+        source: &Workspace,
+    ) -> Result<Vec<(&'w WantedVolume, &'w WantedVolume)>, PassError> {
+        let (theirs, mut pairs, mut missing) = (execute::owner(self.ctx, source), Vec::new(), false);
+        for volume in wanted.volumes.iter().filter(|v| !v.shared) {
+            let Some(from) = of_source.volumes.iter().find(|v| v.role == volume.role) else { continue };
+            // Docker would make one that is not there.
+            let found = self.site.engine.volume(&from.name).await.map_err(|e| PassError::engine(KIND, &e))?;
+            if found.is_some_and(|f| theirs.of_volume(from).proves(&f.labels)) {
+                pairs.push((from, volume));
+            } else {
+                missing = true;
+            }
+        }
+        let has_run = source.status.as_ref().is_some_and(|s| s.started_at.is_some());
+        if pairs.is_empty() && missing && !has_run {
+            let message = format!("workspace {:?}, which it is to be a copy of, has not started yet", source.name_any());
+            return Err(PassError::waiting(KIND, "SourceEmpty", message, AGAIN));
+        }
+        Ok(pairs)
+    }
+
     /// Makes the volumes and a container that has both sides, and starts it.
-    async fn begin(&self, wanted: &Wanted, of_source: &Wanted, theirs: &Owner) -> Result<(), PassError> {
+    async fn begin(&self, pairs: &[(&WantedVolume, &WantedVolume)]) -> Result<(), PassError> {
         let (engine, failed) = (&self.site.engine, |e: EngineError| PassError::engine(KIND, &e));
         let image = probe_image(&self.ctx.settings().images);
         have_one(self.ctx, &self.site.server, engine, &Image::AsItIs(image.clone())).await?;
         let mut mounts = BTreeMap::new();
-        for (i, volume) in wanted.volumes.iter().filter(|v| !v.shared).enumerate() {
-            let Some(from) = of_source.volumes.iter().find(|v| v.role == volume.role) else { continue };
-            // Docker would make one that is not there.
-            let found = engine.volume(&from.name).await.map_err(failed)?;
-            if !found.is_some_and(|f| theirs.of_volume(from).proves(&f.labels)) {
-                continue;
-            }
-            self.make(volume).await.map_err(failed)?;
+        for (i, (from, to)) in pairs.iter().enumerate() {
+            self.make(to).await.map_err(failed)?;
             mounts.insert(from.name.clone(), format!("/from/{i}"));
-            mounts.insert(volume.name.clone(), format!("/to/{i}"));
+            mounts.insert(to.name.clone(), format!("/to/{i}"));
         }
         let id = engine.create(&self.spec(image, mounts)).await.map_err(failed)?;
         engine.start(&id).await.map_err(failed)
@@ -211,3 +234,7 @@ impl Copy<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "fork_tests.rs"]
+mod tests;

@@ -3,7 +3,9 @@
 use super::records;
 use super::world::{World, in_world, until};
 use crate::support::devsanctum;
+use devsanctum::resource::Template;
 use devsanctum::resource::conditions::find;
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use std::time::Duration;
 
@@ -45,6 +47,27 @@ fn a_fork_has_the_other_s_files_and_goes_its_own_way() {
         world.daemon.docker(&["rm", "-f", &world.container("w1").await]);
         world.at_rest_within(SOON).await;
         assert_eq!(inside(&world, "w1", "cat /data/link").await, "mine");
+    });
+}
+
+#[test]
+fn a_fork_of_one_that_has_no_folders_of_its_own_just_starts() {
+    in_world(async |world| {
+        world.ground().await;
+        let script = "mkdir /data && echo page > /data/index.html; httpd -p 8080 -h /data; while :; do sleep 3600 & wait; done";
+        let templates: Api<Template> = Api::all(world.client.clone());
+        let body = Patch::Merge(json!({"spec": {"folders": null, "startCommand": ["sh", "-c", script]}}));
+        templates.patch("hello", &PatchParams::default(), &body).await.unwrap();
+        world.create(records::workspace("w0")).await;
+        world.at_rest_within(SOON).await;
+        assert_eq!(fork(&world, &["w0", "w1"]).await.0, Some(0));
+        world.at_rest_within(SOON).await;
+        assert_eq!(world.page("w1").await, (200, "page\n".into()));
+        let (one, other) = (world.workspace("w0").await, world.workspace("w1").await.status.unwrap());
+        assert_eq!(
+            (other.forked_from, find(&other.conditions, "FoldersCopied").unwrap().status.as_str()),
+            (one.metadata.uid, "True")
+        );
     });
 }
 

@@ -286,7 +286,7 @@ impl std::fmt::Debug for Login {
 pub struct BuiltImage {
     /// Its id.
     pub id: String,
-    /// Its names, with tags.
+    /// Its names, with tags. None where it is the last step of a build that went wrong or was broken off.
     pub names: Vec<String>,
 }
 

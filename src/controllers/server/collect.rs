@@ -13,6 +13,9 @@ use tokio::time::Instant;
 const BETWEEN: Duration = Duration::from_secs(3600);
 /// A disk that is fuller than this, in hundredths, keeps none that nothing uses.
 const FULL: f64 = 85.0;
+/// A build that went wrong is tried again, and goes on from the last step that went well, which has no name: so long that is
+/// kept, full or not. What a build under way is at is younger, or a container uses it.
+const UNNAMED: Duration = Duration::from_secs(3600);
 /// A name as images that are built here have it.
 const BUILT: &str = "devsanctum/env:";
 
@@ -41,7 +44,14 @@ impl Collector {
             Err(e) => return tracing::debug!(server, error = %e, "images cannot be listed"),
         };
         let (used, wanted) = (used(ctx, server), of_templates(ctx));
+        self.forget_others(server, &found);
         for image in found {
+            if image.names.is_empty() {
+                if self.unused(server, &image.id, false).is_some_and(|since| since.elapsed() >= UNNAMED.min(keep)) {
+                    remove_one(server, engine, &image.id).await;
+                }
+                continue;
+            }
             let Some(name) = image.names.iter().find(|n| n.starts_with(BUILT)) else { continue };
             // A template's own image is what its next workspace begins with.
             let needed = used.contains(name) || wanted.contains(name) && !full;
@@ -61,6 +71,13 @@ impl Collector {
             looked.at = Some(Instant::now());
         }
         due
+    }
+
+    /// What is gone need not be known any more.
+    fn forget_others(&self, server: &str, found: &[BuiltImage]) {
+        let there: BTreeSet<&String> = found.iter().flat_map(|i| i.names.iter().chain([&i.id])).collect();
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(server.to_owned()).or_default().unused.retain(|image, _| there.contains(image));
     }
 
     /// Since when an image is unused, if it is.
@@ -97,11 +114,16 @@ fn of_templates(ctx: &Context) -> BTreeSet<String> {
 async fn remove(ctx: &Context, server: &str, engine: &dyn Engine, image: &BuiltImage, repository: Option<&str>) {
     let shared = |name: &String| repository.is_some_and(|r| name.strip_prefix(r).is_some_and(|rest| rest.starts_with(':')));
     for name in image.names.iter().filter(|n| n.starts_with(BUILT) || shared(n)) {
-        match engine.remove_image(name).await {
-            Ok(()) => tracing::info!(server, image = name, "removed an image that no workspace uses"),
-            Err(EngineError::Conflict(words)) => tracing::debug!(server, image = name, words, "an image is in use after all"),
-            Err(e) => tracing::warn!(server, image = name, error = %e, "cannot remove an image that no workspace uses"),
-        }
+        remove_one(server, engine, name).await;
         ctx.supply.forget(server, name);
+    }
+}
+
+/// By a name of it, or by its id.
+async fn remove_one(server: &str, engine: &dyn Engine, image: &str) {
+    match engine.remove_image(image).await {
+        Ok(()) => tracing::info!(server, image, "removed an image that no workspace uses"),
+        Err(EngineError::Conflict(words)) => tracing::debug!(server, image, words, "an image is in use after all"),
+        Err(e) => tracing::warn!(server, image, error = %e, "cannot remove an image that no workspace uses"),
     }
 }

@@ -44,6 +44,8 @@ impl DockerEngine {
         let options = query::ListImagesOptionsBuilder::new().filters(&filter).build();
         let mut listed = self.within(READ, self.docker.list_images(Some(options))).await?;
         listed.retain(|i| i.labels.get(labels::BUILT_BY) == Some(&self.instance));
+        // Old engines give one that has no name this one.
+        listed.iter_mut().for_each(|i| i.repo_tags.retain(|name| name != "<none>:<none>"));
         Ok(listed.into_iter().map(|i| BuiltImage { id: i.id, names: i.repo_tags }).collect())
     }
 

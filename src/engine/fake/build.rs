@@ -3,6 +3,7 @@
 use super::control::FakeEngine;
 use super::images::tagged;
 use super::shell::{Step, program};
+use super::world::digest;
 use axum::body::Bytes;
 use axum::extract::{Extension, Query};
 use axum::response::{IntoResponse, Response};
@@ -17,7 +18,7 @@ pub(super) async fn build(
     body: Bytes,
 ) -> Response {
     let mut told = Vec::new();
-    let built = dockerfile(&body).and_then(|text| run(&fake, &text, &mut told).map(|()| labels(&text)));
+    let built = dockerfile(&body).and_then(|text| run(&fake, &text, &mut told).map(|()| labels(text.lines())));
     match built {
         Ok(labels) => {
             let name = params.get("t").cloned().unwrap_or_default();
@@ -45,20 +46,27 @@ fn dockerfile(context: &[u8]) -> Result<String, String> {
 }
 
 /// What its `LABEL` instructions set, as this program prints them.
-fn labels(dockerfile: &str) -> BTreeMap<String, String> {
-    let all = dockerfile.lines().filter_map(|line| line.strip_prefix("LABEL ")).flat_map(|rest| rest.split("\" \""));
+fn labels<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<String, String> {
+    let all = lines.filter_map(|line| line.strip_prefix("LABEL ")).flat_map(|rest| rest.split("\" \""));
     let pairs = all.filter_map(|pair| pair.trim_matches('"').split_once("\"=\""));
     pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 fn run(fake: &FakeEngine, text: &str, told: &mut Vec<Value>) -> Result<(), String> {
     let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+    let step_id = |done: usize| format!("sha256:{}", digest(&format!("step/{}", lines[..done].join("\n"))));
     for (i, line) in lines.iter().enumerate() {
+        fake.world().images.remove(&step_id(i));
         told.push(json!({ "stream": format!("Step {}/{} : {line}", i + 1, lines.len()) }));
         told.push(json!({ "stream": "\n" }));
         match line.split_once(' ') {
             Some(("FROM", image)) => begin(fake, image)?,
-            Some(("RUN", argv)) => step(argv, told)?,
+            Some(("RUN", argv)) => step(argv, told).inspect_err(|_| {
+                // The first step is the image that it begins with.
+                if i > 1 {
+                    fake.world().leave_unnamed(&step_id(i), labels(lines[..i].iter().copied()));
+                }
+            })?,
             Some(_) => {}
             None => return Err(format!("dockerfile parse error line {}: {line} requires arguments", i + 1)),
         }

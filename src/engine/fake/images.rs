@@ -28,6 +28,11 @@ impl World {
         id
     }
 
+    /// The last step of a build that went wrong stays as an image of no name, until another build goes on from it.
+    pub(super) fn leave_unnamed(&mut self, id: &str, labels: BTreeMap<String, String>) {
+        self.images.insert(id.to_owned(), FakeImage { id: id.to_owned(), labels });
+    }
+
     pub(super) fn image(&self, reference: &str) -> Option<&FakeImage> {
         let by_id = || self.images.values().find(|image| image.id == reference);
         self.images.get(&tagged(reference)).or_else(by_id)
@@ -89,6 +94,7 @@ pub(super) fn tagged(reference: &str) -> String {
 }
 
 fn image_json(image: &FakeImage, names: &[&String]) -> Value {
+    let names: Vec<_> = names.iter().filter(|name| ***name != image.id).collect();
     json!({ "Id": image.id, "ParentId": "", "RepoTags": names, "RepoDigests": [], "Created": 0, "Size": 0, "SharedSize": -1,
         "VirtualSize": 0, "Labels": image.labels, "Containers": -1 })
 }

@@ -165,6 +165,22 @@ fn images_that_nothing_uses_are_removed_and_those_in_use_stay() {
         tokio::time::sleep(Duration::from_secs(4)).await;
         assert!(there(&images[1]) && there(&images[2]));
         assert_eq!(world.page("w1").await.0, 200);
+
+        // What a build that went wrong has left has no name, and goes too.
+        dockerfile(&world, &format!("ENV OF={}\nRUN exit 3", world.instance)).await;
+        world.create(records::workspace("w3")).await;
+        until("the failure", SOON, async || match log(&world, &["w3", "--build"]).await {
+            (_, said) if said.ends_with("returned a non-zero code: 3\n") => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+        world.delete("w3").await;
+        let label = format!("label=devsanctum.io/built-by={}", world.instance);
+        until("what it left to go", SOON, async || match world.docker(&["images", "-q", "-f", "dangling=true", "-f", &label]) {
+            left if left.is_empty() => Ok(()),
+            left => Err(left),
+        })
+        .await;
     });
 }
 

@@ -71,6 +71,38 @@ pub async fn an_image_goes_with_its_last_name_and_not_from_under_a_container(lab
     assert!(matches!(engine.tag(&second, &first).await, Err(EngineError::ImageMissing(_))));
 }
 
+pub async fn what_a_failed_build_leaves_has_no_name_and_goes_by_its_id(lab: &Lab) {
+    let build = async |dockerfile: &str| {
+        let instructions = read(dockerfile).unwrap().iter().map(|e| e.filled(&Default::default())).collect();
+        let recipe = Recipe { base: TINY.into(), instructions, ..Recipe::default() };
+        let labels = Labels::from([(labels::BUILT_BY.to_owned(), lab.instance.clone())]);
+        let tag = format!("ds-test/{}-fails:1", lab.instance);
+        let wanted = ImageBuild { tag: tag.clone(), files: recipe.files(), labels, network: None, login: None };
+        (lab.engine.build(&wanted, &|_| {}).await.is_ok(), tag)
+    };
+    let (engine, line) = (&lab.engine, "ENV A=b\nRUN exit 3");
+    assert!(!build(line).await.0);
+    let left = engine.built_images().await.unwrap();
+    assert!(left.len() == 1 && left[0].names.is_empty(), "{left:?}");
+    // The same again leaves the same; one that goes on from it has it for its own.
+    assert!(!build(line).await.0);
+    assert_eq!(engine.built_images().await.unwrap(), left);
+    let (done, tag) = build("ENV A=b\nRUN exit 0").await;
+    let all = engine.built_images().await.unwrap();
+    assert!(done && all.len() == 1 && all[0].names == [tag.clone()], "{all:?}");
+    engine.remove_image(&tag).await.unwrap();
+
+    assert!(!build(line).await.0);
+    let id = engine.built_images().await.unwrap().remove(0).id;
+    let container = engine.create(&ContainerSpec { image: id.clone(), ..lab.spec("a") }).await.unwrap();
+    let refused = engine.remove_image(&id).await;
+    assert!(matches!(&refused, Err(EngineError::Conflict(_))), "{refused:?}");
+    engine.remove(&container).await.unwrap();
+    engine.remove_image(&id).await.unwrap();
+    engine.remove_image(&id).await.unwrap();
+    assert_eq!(engine.built_images().await, Ok(vec![]));
+}
+
 pub async fn what_was_pushed_is_pulled_by_who_may(lab: &Lab) {
     let dir = Watchdog::new("ds-registry-");
     let real =

@@ -168,6 +168,7 @@ contract! {
     images::a_pull_of_what_the_registry_has_not_is_not_found,
     images::a_pull_that_fails_in_the_middle_fails_and_leaves_nothing,
     images::an_image_goes_with_its_last_name_and_not_from_under_a_container,
+    images::what_a_failed_build_leaves_has_no_name_and_goes_by_its_id,
     images::what_was_pushed_is_pulled_by_who_may,
     builds::an_image_is_built_and_says_how,
     builds::a_build_that_fails_says_where_and_leaves_nothing,

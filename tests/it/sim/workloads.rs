@@ -64,10 +64,9 @@ pub const ALL: [Workload; 22] = [
 ];
 
 /// What is wrong, and stays so for a day. Nothing else goes wrong in these: what counts is what is tried meanwhile.
-pub const LASTING: [Workload; 6] = [
+pub const LASTING: [Workload; 5] = [
     short("no-image-for-a-day", ONE, &[ground, image_missing, one, a_day, image_back]),
     short("name-taken-for-a-day", ONE, &[ground, squat, a_day, unsquat]),
-    short("name-reserved-for-a-day", ONE, &[ground, reserve, a_day, release]),
     short("engine-away-for-a-day", ONE, &[ground, one, daemon_down, a_day, daemon_up]),
     short("engine-fails-for-a-day", ONE, &[ground, one, engine_always_fails, a_day, engine_works]),
     short("proxy-away-for-a-day", ONE, &[ground, proxy_down, one, a_day, proxy_up]),
@@ -75,12 +74,13 @@ pub const LASTING: [Workload; 6] = [
 
 /// What happens to a single container. Nothing else goes wrong in these: each looks by itself what became of it, above all whether it
 /// is the same one still, with its own file system.
-pub const CONTAINERS: [Workload; 6] = [
+pub const CONTAINERS: [Workload; 7] = [
     short("left-for-a-while", ONE, &[ground, one, left_for_a_while]),
     short("left-for-good", ONE, &[ground, one, left_for_good]),
     short("removed-half", ONE, &[ground, one, remove_half]),
     short("renamed", ONE, &[ground, one, rename, stop, rename, start]),
     short("few-cores", ONE, &[few_cores, ground, many_wanted, one, runs]),
+    short("name-reserved", ONE, &[ground, reserve, release]),
     short("renamed-and-squatted", ONE, &[ground, one, rename_and_squat]),
 ];
 
@@ -265,7 +265,11 @@ steps! {
         hands.workspace("w0").await;
         let name = hands.container("w0").await;
         hands.sees(hands.container_id("s1", &name).is_none(), "its name is kept before it is made");
-        hands.world.engines["s1"].set_reserved(&name, true);
+        let engine = &hands.world.engines["s1"];
+        engine.set_reserved(&name, true);
+        hands.wait(3600).await;
+        let tries = engine.calls().get("create").copied().unwrap_or_default();
+        hands.sees(tries < 100, &format!("what cannot be made is tried ever more seldom: it was tried {tries} times in an hour"));
     }
     release(hands) {
         let name = hands.container("w0").await;

@@ -79,7 +79,10 @@ pub async fn replace(from: &Path, config: &StoreConfig, over: bool, note: Entry)
     let _ = source.close().await;
     // What clients saw of the records that were here is over, too, however often there was a restore.
     let sql = "UPDATE meta SET revision = $1, compacted = $1 WHERE revision < $1";
-    sqlx::query(sql).bind(here + SKIPPED).execute(&mut *tx).await?;
+    if sqlx::query(sql).bind(here + SKIPPED).execute(&mut *tx).await?.rows_affected() > 0 {
+        // What was written while it was made ready comes before the feed's beginning then.
+        tx.execute("DELETE FROM changes").await?;
+    }
     audit::append(&mut tx, vec![note]).await?;
     let checked = check::check(&mut tx, database.dialect, Some(&ring)).await?;
     if !checked.findings.is_empty() {

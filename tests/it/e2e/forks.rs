@@ -54,14 +54,18 @@ fn a_fork_has_the_other_s_files_and_goes_its_own_way() {
 fn a_fork_of_one_that_has_no_folders_of_its_own_just_starts() {
     in_world(async |world| {
         world.ground().await;
-        let script = "mkdir /data && echo page > /data/index.html; httpd -p 8080 -h /data; while :; do sleep 3600 & wait; done";
+        let script = "mkdir -p /data; echo page > /data/index.html; httpd -p 8080 -h /data; while :; do sleep 3600 & wait; done";
         let templates: Api<Template> = Api::all(world.client.clone());
         let body = Patch::Merge(json!({"spec": {"folders": null, "startCommand": ["sh", "-c", script]}}));
         templates.patch("hello", &PatchParams::default(), &body).await.unwrap();
+        let page = async |name: &str| match world.page(name).await {
+            (200, _) => Ok(()),
+            other => Err(format!("{other:?} {:?}", world.workspace(name).await.status.unwrap_or_default().message)),
+        };
         world.create(records::workspace("w0")).await;
-        world.at_rest_within(SOON).await;
+        until("a page", SOON, async || page("w0").await).await;
         assert_eq!(fork(&world, &["w0", "w1"]).await.0, Some(0));
-        world.at_rest_within(SOON).await;
+        until("the fork's page", SOON, async || page("w1").await).await;
         assert_eq!(world.page("w1").await, (200, "page\n".into()));
         let (one, other) = (world.workspace("w0").await, world.workspace("w1").await.status.unwrap());
         assert_eq!(

@@ -142,8 +142,9 @@ mod tests {
         let renamed = object(ObjectKind::Container, "here", "renamed", "main");
         let (known, names) =
             (BTreeSet::from(["here".to_string()]), [("here".to_string(), BTreeSet::from(["c".to_string()]))].into());
-        let extra =
-            |mains: BTreeMap<String, String>| strays(&[renamed.clone()], &known, &names, &mains, Trust::Usual).extra.len();
+        let extra = |mains: BTreeMap<String, String>| {
+            strays(std::slice::from_ref(&renamed), &known, &names, &mains, Trust::Usual).extra.len()
+        };
         assert_eq!(extra([("here".to_string(), "renamed".to_string())].into()), 0);
         assert_eq!(extra(BTreeMap::new()), 0, "it may be the one whose id was not written down yet");
         assert_eq!(extra([("here".to_string(), "another".to_string())].into()), 1);

@@ -137,8 +137,8 @@ impl Tx {
 }
 
 impl Store {
-    /// Stores a session, whose end is its parent's at the latest, and ends the one in whose place it comes, with its children; `false` when its user, or the session it
-    /// is a child of, is not there, or their password's hash is not the one that was `verified`.
+    /// Stores a session, whose end is its parent's at the latest, and ends the one in whose place it comes, with its children. `false`
+    /// when its user, or the session it is a child of, is not there, or their password's hash is not the one that was `verified`.
     pub async fn add_session(
         &self,
         it: Session,

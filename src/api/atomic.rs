@@ -4,7 +4,7 @@
 //! name another before it. All that is wrong with any of them comes back in one answer.
 
 use super::audited::{self, Noted};
-use super::request::{check_manager, decode_json, read_body};
+use super::request::{check_manager, decode_json};
 use super::schema::FieldValidation;
 use super::served::{Served, served};
 use super::status::ApiError;
@@ -56,7 +56,7 @@ pub async fn apply(
 }
 
 async fn answer(state: &ApiState, identity: &Identity, noted: Option<Noted>, body: Body) -> Result<Response, ApiError> {
-    let asked = decode_json(&read_body(body).await?)?;
+    let asked = decode_json(&door::read(state, identity, body).await?)?;
     let asked: Asked = serde_json::from_value(asked).map_err(|e| ApiError::bad_request(format!("the body: {e}")))?;
     noted.as_ref().filter(|_| asked.dry_run).inspect(|noted| noted.leave_out());
     check_manager("manager", &asked.manager)?;

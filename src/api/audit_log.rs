@@ -2,8 +2,8 @@
 
 use super::ApiState;
 use super::audited::Noted;
-use super::door::refusal;
-use super::request::{Params, decode_json, read_body};
+use super::door::{self, refusal};
+use super::request::{Params, decode_json};
 use super::status::ApiError;
 use super::view::json_response;
 use crate::access::{Action, Decision, Identity};
@@ -143,7 +143,7 @@ pub async fn prune(
     if let Some(Extension(noted)) = &noted {
         noted.about(|entry| (entry.verb, entry.kind) = (crate::audit::PRUNE.into(), "AuditLog".into()));
     }
-    let body = read_body(body).await?;
+    let body = door::read(&state, &who, body).await?;
     may(&state, &who, "deletecollection").await?;
     let cut = decode_json(&body)?;
     let cut: Cut = serde_json::from_value(cut).map_err(|e| ApiError::bad_request(format!("the body: {e}")))?;

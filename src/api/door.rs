@@ -1,11 +1,17 @@
 //! The door of the API: whether a caller may do what they ask for, and how a refusal is worded.
 
 use super::ApiState;
-use super::request::Target;
+use super::request::{Target, read_body};
 use super::served::{Served, by_kind};
 use super::status::ApiError;
 use crate::access::{Action, Decision, Directory, Identity, IdentityKind, Lack, Sight};
+use axum::body::Body;
+use bytes::Bytes;
 use futures::future::BoxFuture;
+use std::time::{Duration, Instant};
+
+/// A body that takes longer has its sender looked at again.
+const LONG: Duration = Duration::from_secs(1);
 
 /// What a request wants to do to its target.
 pub fn action<'a>(target: &'a Target, verb: &'a str) -> Action<'a> {
@@ -31,6 +37,19 @@ pub async fn enter(directory: &Directory, who: &Identity, served: &Served, actio
         Decision::Deny(_) => Err(ApiError::forbidden(served.def, action.name.unwrap_or_default(), refusal(who, action, &why))),
         Decision::Hidden => Err(missing(served, action)),
     }
+}
+
+/// Reads a whole body. Whose API key has ended while it came is as nobody; what they may is asked in the write itself.
+///
+/// # Errors
+/// Those of [`read_body`]; 401 without a key.
+pub async fn read(state: &ApiState, who: &Identity, body: Body) -> Result<Bytes, ApiError> {
+    let begun = Instant::now();
+    let bytes = read_body(body).await?;
+    if begun.elapsed() >= LONG && !state.directory().has_key(who).await {
+        return Err(ApiError::unauthorized("Unauthorized: the API key has ended meanwhile"));
+    }
+    Ok(bytes)
 }
 
 /// In Kubernetes' words, and then why.

@@ -4,9 +4,7 @@ use super::audited::{self, Noted};
 use super::deletion::Sweep;
 use super::patch::PatchKind;
 use super::record;
-use super::request::{
-    DeleteOptions, Params, Subresource, Target, content_type, decode, decode_json, decode_yaml, field_manager, read_body,
-};
+use super::request::{DeleteOptions, Params, Subresource, Target, content_type, decode, decode_json, decode_yaml, field_manager};
 use super::select::Selection;
 use super::status::ApiError;
 use super::view::{Form, View, json_response, negotiate};
@@ -22,13 +20,10 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Records deleted in one transaction when a whole collection is.
 const DELETE_BATCH: usize = 100;
-
-/// A body that takes no longer comes by an API key that was there a moment ago.
-const LONG: Duration = Duration::from_secs(1);
 
 /// A request that has been understood.
 struct Call {
@@ -177,14 +172,8 @@ fn object(body: Value) -> Result<Value, ApiError> {
 }
 
 impl Call {
-    /// The body. Whose API key has ended while it came is as nobody; what they may is asked in the write itself.
     async fn read(&self, body: Body) -> Result<Bytes, ApiError> {
-        let begun = Instant::now();
-        let bytes = read_body(body).await?;
-        if begun.elapsed() >= LONG && !self.state.directory().has_key(&self.identity).await {
-            return Err(ApiError::unauthorized("Unauthorized: the API key has ended meanwhile"));
-        }
-        Ok(bytes)
+        door::read(&self.state, &self.identity, body).await
     }
 
     fn name(&self) -> &str {

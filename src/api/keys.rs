@@ -2,8 +2,8 @@
 
 use super::ApiState;
 use super::audited::Noted;
-use super::door::refusal;
-use super::request::{Params, decode_json, read_body};
+use super::door::{self, refusal};
+use super::request::{Params, decode_json};
 use super::status::ApiError;
 use super::view::json_response;
 use crate::access::{API_KEYS, Action, Decision, Identity, IdentityKind, KeyError, LINK, NewKey, Refused, Scope, issue};
@@ -57,7 +57,7 @@ pub async fn create(
     body: Body,
 ) -> Result<Response, ApiError> {
     note(noted.as_deref(), "APIKey", |_| {});
-    let wanted = decode_json(&read_body(body).await?)?;
+    let wanted = decode_json(&door::read(&state, &who, body).await?)?;
     let wanted: Wanted = serde_json::from_value(wanted).map_err(|e| ApiError::bad_request(format!("the body: {e}")))?;
     let user = wanted.user.or_else(|| themself(&who));
     let user = user.ok_or_else(|| ApiError::bad_request("user: Required value: name the User the key is for"))?;
@@ -138,7 +138,7 @@ pub async fn link(
     body: Body,
 ) -> Result<Response, ApiError> {
     note(noted.as_deref(), "PasswordLink", |_| {});
-    let asked = decode_json(&read_body(body).await?)?;
+    let asked = decode_json(&door::read(&state, &who, body).await?)?;
     let asked: ForWhom = serde_json::from_value(asked).map_err(|e| ApiError::bad_request(format!("the body: {e}")))?;
     note(noted.as_deref(), "PasswordLink", |entry| entry.name.clone_from(&asked.user));
     let name = Some(asked.user.as_str());

@@ -2,9 +2,9 @@
 
 use super::ApiState;
 use super::audited::Noted;
-use super::door::refusal;
+use super::door::{self, refusal};
 use super::keys::note;
-use super::request::{decode_json, read_body};
+use super::request::decode_json;
 use super::status::ApiError;
 use super::view::json_response;
 use crate::access::{Action, Decision, Identity};
@@ -32,7 +32,7 @@ pub async fn test(
     body: Body,
 ) -> Result<Response, ApiError> {
     note(noted.as_deref(), "Mail", |_| {});
-    let asked = decode_json(&read_body(body).await?)?;
+    let asked = decode_json(&door::read(&state, &who, body).await?)?;
     let asked: ToWhom = serde_json::from_value(asked).map_err(|e| ApiError::bad_request(format!("the body: {e}")))?;
     note(noted.as_deref(), "Mail", |entry| entry.name = asked.to.chars().take(253).collect());
     let action = Action { verb: "create", group: GROUP, resource: "mails", subresource: "", namespace: None, name: None };

@@ -2,9 +2,9 @@
 
 use super::ApiState;
 use super::audited::Noted;
-use super::door::refusal;
+use super::door::{self, refusal};
 use super::keys::note;
-use super::request::{decode_json, read_body};
+use super::request::decode_json;
 use super::status::ApiError;
 use super::view::json_response;
 use crate::access::{Action, Decision, Identity};
@@ -53,7 +53,7 @@ pub async fn rotate(
     body: Body,
 ) -> Result<Response, ApiError> {
     note(noted.as_deref(), KEY, |_| {});
-    let body = read_body(body).await?;
+    let body = door::read(&state, &who, body).await?;
     may(&state, &who, "update").await?;
     let wanted = decode_json(&body)?;
     let wanted: Wanted = serde_json::from_value(wanted).map_err(|e| ApiError::bad_request(format!("the body: {e}")))?;

@@ -2,9 +2,9 @@
 
 use super::ApiState;
 use super::audited::Noted;
-use super::door::enter;
+use super::door::{self, enter};
 use super::keys::note;
-use super::request::{Params, decode_json, read_body};
+use super::request::{Params, decode_json};
 use super::served::{Served, by_kind};
 use super::status::ApiError;
 use super::view::json_response;
@@ -80,7 +80,7 @@ pub async fn create(
     noted: Option<Extension<Noted>>,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let wanted = decode_json(&read_body(body).await?)?;
+    let wanted = decode_json(&door::read(&state, &who, body).await?)?;
     let wanted: Wanted = serde_json::from_value(wanted).map_err(|e| ApiError::bad_request(format!("the body: {e}")))?;
     let place = Place { project: &wanted.project, workspace: &wanted.workspace };
     note(noted.as_deref(), SHARE, |entry| {

@@ -20,6 +20,7 @@ struct Held {
 }
 
 impl Held {
+    /// `path` is of a record, or from the root.
     async fn begin(town: &Town, who: &str, method: &str, path: &str) -> Self {
         let (body, chunks) = unbounded();
         // Whoever reads this has been let in.
@@ -30,7 +31,8 @@ impl Held {
         });
         let body_of = Body::from_stream(futures::StreamExt::chain(first, chunks));
         let media = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
-        let request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(format!("{GROUP}/{path}"));
+        let uri = if path.starts_with('/') { path.to_owned() } else { format!("{GROUP}/{path}") };
+        let request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(uri);
         let request = request.header("authorization", format!("Bearer {}", town.text(who))).header("content-type", media);
         let asked = town.api.open.clone().oneshot(request.body(body_of).unwrap());
         let answer = tokio::spawn(async move {
@@ -90,12 +92,27 @@ async fn what_was_begun_with_a_right_is_not_done_without_it() {
 async fn a_key_that_ended_meanwhile_does_nothing() {
     let mut town = Town::new().await;
     town.key("stolen", "manager", Scope::default(), None).await;
-    let held = Held::begin(&town, "stolen", "PATCH", "projects/team").await;
+    let changed = json!({"spec": {"description": "mine"}});
+    let applied = record("Project", "team", changed["spec"].clone());
+    let doors = [
+        ("PATCH", "projects/team", changed),
+        ("POST", "/devsanctum/apply", json!({"manager": "thief", "force": true, "documents": [applied]})),
+        ("POST", "/devsanctum/keys", json!({"label": "for later"})),
+    ];
+    let mut held = Vec::new();
+    for (method, path, body) in doors {
+        held.push((Held::begin(&town, "stolen", method, path).await, body));
+    }
     let keys = town.api.store.api_keys(Some("manager")).await.unwrap();
     let stolen = keys.iter().find(|key| key.label == "stolen").unwrap();
     assert!(town.api.store.remove_api_key(&stolen.id).await.unwrap());
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    assert_eq!(held.end(json!({"spec": {"description": "mine"}})).await.0, 401);
+    for (held, body) in held {
+        let (code, said) = held.end(body).await;
+        assert_eq!(code, 401, "{said}");
+    }
+    assert!(town.api.get(&format!("{GROUP}/projects/team")).await.1["spec"]["description"].is_null());
+    assert!(town.api.store.api_keys(Some("manager")).await.unwrap().iter().all(|key| key.label != "for later"));
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ impl Client<'_> {
                 call("DELETE", at.path() + if *dry { "?dryRun=All" } else { "" }, JSON, options)
             }
             Step::DeleteAll { scope, dry } => {
-                let dry = if *dry { "dryRun=All" } else { "dryRun=" };
+                let dry = if *dry { "dryRun=All" } else { "" };
                 let path = format!("{}?{dry}{}", scope.kind.path(scope.space), scope.selector.query());
                 call("DELETE", path, JSON, json!({}))
             }

@@ -92,8 +92,15 @@ impl Authority {
         let own = reqwest::Certificate::from_pem(&own).unwrap();
         let client =
             reqwest::Client::builder().no_proxy().tls_certs_only([own]).timeout(Duration::from_secs(10)).build().unwrap();
-        let asked = client.get(format!("https://{}/roots/0", self.management)).send().await.unwrap();
-        asked.text().await.unwrap()
+        // It makes keys before it listens, which takes it a second or more.
+        for _ in 0..300 {
+            match client.get(format!("https://{}/roots/0", self.management)).send().await {
+                Ok(answer) => return answer.text().await.unwrap(),
+                Err(e) if e.is_connect() => tokio::time::sleep(Duration::from_millis(100)).await,
+                Err(e) => panic!("pebble: {e:?}"),
+            }
+        }
+        panic!("pebble does not listen after 30 s");
     }
 }
 

@@ -194,7 +194,7 @@ fn a_resolver_orders_one_certificate_for_all_workspaces_by_dns() {
         world.launch_with(&[&flags[..], &env[..]].concat(), &authority.env());
         world.ready().await;
         let of_panel = format!("panel.{DOMAIN}");
-        let caller = Caller::new(&authority.trusted().await, world.web, &[&of_panel, &open, &shut]);
+        let caller = Caller::new(authority.trusted(), world.web, &[&of_panel, &open, &shut]);
         caller.answers(&open, "/").await;
         caller.answers(&of_panel, "/login").await;
         assert_eq!(caller.get(&shut, "/", HeaderMap::new()).await.unwrap().status(), 401);

@@ -28,10 +28,10 @@ pub struct Authority {
     _running: [Running; 2],
     folder: tempfile::TempDir,
     acme: SocketAddr,
-    management: SocketAddr,
     names: SocketAddr,
     provider: SocketAddr,
     set: Arc<Mutex<Vec<String>>>,
+    trusted: String,
 }
 
 fn started(program: &str, args: &[String], env: &[(&str, &str)]) -> Running {
@@ -60,7 +60,8 @@ impl Authority {
         let args = ["-config".to_owned(), file, "-dnsserver".into(), dns.to_string()];
         let server = started("pebble", &args, &[("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_WFE_NONCEREJECT", "0")]);
         let (provider, set) = provider(names).await;
-        Self { _running: [names_server, server], folder, acme, management, names: dns, provider, set }
+        let trusted = root_of(management, &own.cert).await;
+        Self { _running: [names_server, server], folder, acme, names: dns, provider, set, trusted }
     }
 
     /// A resolver for Traefik that orders here, as Traefik's own documents write it, in a file.
@@ -87,21 +88,24 @@ impl Authority {
     }
 
     /// What its certificates come from, PEM.
-    pub async fn trusted(&self) -> String {
-        let own = std::fs::read(self.folder.path().join("cert.pem")).unwrap();
-        let own = reqwest::Certificate::from_pem(&own).unwrap();
-        let client =
-            reqwest::Client::builder().no_proxy().tls_certs_only([own]).timeout(Duration::from_secs(10)).build().unwrap();
-        // It makes keys before it listens, which takes it a second or more.
-        for _ in 0..300 {
-            match client.get(format!("https://{}/roots/0", self.management)).send().await {
-                Ok(answer) => return answer.text().await.unwrap(),
-                Err(e) if e.is_connect() => tokio::time::sleep(Duration::from_millis(100)).await,
-                Err(e) => panic!("pebble: {e:?}"),
-            }
-        }
-        panic!("pebble does not listen after 30 s");
+    pub fn trusted(&self) -> &str {
+        &self.trusted
     }
+}
+
+/// What the certificates of an authority come from, PEM. It makes keys before it listens, which takes it a second or more, and
+/// Traefik does not ask again an authority that was not there.
+async fn root_of(management: SocketAddr, own: &rcgen::Certificate) -> String {
+    let own = reqwest::Certificate::from_pem(own.pem().as_bytes()).unwrap();
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([own]).timeout(Duration::from_secs(10)).build().unwrap();
+    for _ in 0..300 {
+        match client.get(format!("https://{management}/roots/0")).send().await {
+            Ok(answer) => return answer.text().await.unwrap(),
+            Err(e) if e.is_connect() => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(e) => panic!("pebble: {e:?}"),
+        }
+    }
+    panic!("pebble does not listen after 30 s");
 }
 
 /// Takes what is to stand in the name server, and puts it there.

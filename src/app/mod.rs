@@ -26,7 +26,7 @@ use crate::api::certificate::Pair;
 use crate::api::{ApiConfig, ApiState, bootstrap, client, guarded, keep_pruning, router, tls};
 use crate::cli::{Hook, Hooks};
 use crate::clock::SystemClock;
-use crate::controllers::{self, Parts, Reports, SecretReader};
+use crate::controllers::{self, Life, Parts, Reports, SecretReader, Touched};
 use crate::engine::pool::EnginePool;
 use crate::store::{Store, StoreConfig, StoreError, file_url};
 use crate::web::ApiAddress;
@@ -41,7 +41,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
-use streams::{EngineStreams, LateStreams};
+use streams::{EngineStreams, LateStreams, tell_elsewhere};
 use telemetry::{Metrics, Told};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -92,12 +92,10 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     let (token, tls_files) = (admin_token(&state, &store).await?, certificates(&config, &state)?);
     let (listener, door) = (listen(config.listen, "--listen")?, gateway::open(config.ssh, &state)?);
     let panel = panel::open(&config, &state, &store, clock.clone()).await?;
-    let post = Post::of(&panel.web);
     let mut proxying = Proxying::start(&config, &state, panel.route.clone(), panel.web.clone(), stop.clone())?;
 
-    let metrics = Arc::new(Metrics::default());
+    let (metrics, until) = (Arc::new(Metrics::default()), leader::Until::new());
     let reports = Arc::new(Reports::observed_by(Box::new(Told(metrics.clone()))));
-    let until = leader::Until::new();
     let (replicated, fence) = (config.replicated(), until.fence(config.replicated()));
     let connector = Arc::new(EnginePool::new(store.instance(), Arc::new(Told(metrics.clone())), fence.clone()));
     let (secrets, proxy): (Arc<dyn SecretReader>, _) = (Arc::new(StoredSecrets(store.clone())), proxying.proxy.clone());
@@ -115,7 +113,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
         panel: panel.web.panel.origin(),
     });
     // The streams need a client of the very API they are part of.
-    let later = Arc::new(LateStreams::default());
+    let (post, later, builds) = (Post::of(&panel.web), Arc::new(LateStreams::default()), Arc::default());
     let parts = ApiConfig {
         store: store.clone(),
         streams: later.clone(),
@@ -127,12 +125,12 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     let api = ApiState::over(parts, panel.web.directory.clone(), panel.web.sign_in.clone());
     let api_router = router(api.clone()).merge(guarded(&api, status::routes(app, api.directory().clone())));
     let client = client(api_router.clone(), Identity::system("devsanctum"));
-    let builds = Arc::default();
-    later.set(EngineStreams::new(&client, connector.clone(), &secrets, &builds));
+    let life = Life { touched: Touched::default(), herald: post.herald(&client) };
+    later.set(EngineStreams::new(&client, connector.clone(), &secrets, (&builds, &life.touched)));
+    let elsewhere = tell_elsewhere(client.clone(), life.touched.clone(), leads.subscribe(), clock.clone());
     door.map(|door| door.serve(client.clone(), later, &api, stop.clone())).transpose()?;
     panel.serve(api_router.clone(), api.ledger().clone(), reached(&config, &listener, &tls_files)?, stop.clone())?;
     announce(&config, &state, &listener, &tls_files.ca_pem, &token)?;
-    let serving = serve_api(listener, api_router, &tls_files, stop.clone());
     let run = |stop: CancellationToken| {
         ready.send_replace(false);
         let posting = post.run(client.clone(), reports.clone(), fence.clone(), stop.clone());
@@ -150,6 +148,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
             stop,
             fence: fence.clone(),
             builds: builds.clone(),
+            life: life.clone(),
         });
         async move { tokio::try_join!(loops, posting).map(drop) }
     };
@@ -159,8 +158,9 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     let answers = async { stop.run_until_cancelled(proxying.answers()).await.unwrap_or(Ok(())) };
     // Whichever fails ends the others; a stop waits for all, so that the lead is given back.
     let result = tokio::select! {
-        done = async { tokio::try_join!(serving, loops, answers) } => done.map(drop),
+        done = async { tokio::try_join!(serve_api(listener, api_router, &tls_files, stop.clone()), loops, answers) } => done.map(drop),
         never = keep_pruning(api) => match never {},
+        never = elsewhere => match never {},
     };
     stop.cancel();
     proxying.stop().await;

@@ -1,15 +1,16 @@
-//! Mail's place in this program: invitations are brought, and the outbox is emptied, by whoever leads.
+//! Mail's place in this program: invitations are brought, notices put into the outbox, and that is emptied, by whoever leads.
 
 use crate::access::{Invited, SignIn};
 use crate::clock::Clock;
-use crate::controllers::{self, Courier, Invitations, Reports};
+use crate::controllers::{self, Courier, Herald, Invitations, Notice, Reports};
 use crate::engine::Fence;
-use crate::mail::{Mailer, Message, Outbox};
-use crate::store::Store;
+use crate::mail::{Mailer, Message, NOTICE, Outbox, settings};
+use crate::resource::User;
+use crate::store::{Outgoing, Store};
 use crate::web::Web;
 use async_trait::async_trait;
 use k8s_openapi::jiff::Timestamp;
-use kube::Client;
+use kube::{Api, Client};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,11 @@ impl Post {
         Self { store: web.store.clone(), sign_in: web.sign_in.clone(), clock: web.clock.clone(), mailer }
     }
 
+    /// Tells owners what becomes of their workspaces.
+    pub fn herald(&self, client: &Client) -> Arc<dyn Herald> {
+        Arc::new(ByMail { post: self.clone(), client: client.clone() })
+    }
+
     /// Brings invitations and empties the outbox until told to stop.
     ///
     /// # Errors
@@ -40,6 +46,35 @@ impl Post {
         let outbox = Outbox { store, sign_in, clock, mailer }.run(stopped);
         let (ended, ()) = tokio::join!(controllers::invitations(invitations), outbox);
         ended
+    }
+}
+
+struct ByMail {
+    post: Post,
+    client: Client,
+}
+
+#[async_trait]
+impl Herald for ByMail {
+    async fn destroyed_soon(&self, notice: &Notice) -> Result<(), String> {
+        let words = |e: &dyn std::fmt::Display| e.to_string();
+        if settings(&self.post.store).await.map_err(|e| words(&e))?.mail.is_none() {
+            return Ok(());
+        }
+        let owner = Api::<User>::all(self.client.clone()).get_opt(&notice.owner).await.map_err(|e| words(&e))?;
+        let Some(owner) = owner else { return Ok(()) };
+        let now = self.post.clock.now().as_millisecond();
+        let mail = Outgoing {
+            purpose: format!("{NOTICE}{}", notice.uid),
+            recipient: owner.spec.email,
+            body: serde_json::to_string(notice).map_err(|e| words(&e))?,
+            created_at: now,
+            next_at: now,
+            attempts: 0,
+            error: String::new(),
+        };
+        let put = self.post.store.put_outgoing(mail).await.map_err(|e| words(&e))?;
+        put.then_some(()).ok_or_else(|| "too many mails wait to be sent".into())
     }
 }
 

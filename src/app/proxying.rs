@@ -128,7 +128,6 @@ fn managed_settings(
         api,
         feed_url: format!("http://{feed}/traefik/config"),
         token,
-        metrics: false,
         extra: config.front.extra()?,
         env: config.front.env()?,
         redirect: config.front.redirect(config.web),

@@ -251,6 +251,7 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
         |on, caches, _, _| {
             caches.environments.forget();
             on.workspaces.fire_all(&caches.workspaces);
+            on.lifecycles.fire_all(&caches.workspaces);
             on.templates.fire_all(&caches.templates);
             on.servers.fire_all(&caches.servers);
             on.routes.fire_all(&caches.routes);
@@ -323,6 +324,7 @@ fn workspace_changed(on: &Triggers, caches: &Caches, w: &Workspace, is: Is) {
         }
     }
     on.workspaces.fire(w);
+    on.lifecycles.fire(w);
     if let Some((template, _)) = w.warm_of() {
         on.templates.fire_named(None, template);
     }
@@ -366,7 +368,10 @@ fn project_changed(on: &Triggers, caches: &Caches, p: &Project, is: Is) {
     // Companions that are not wanted any more are found by a list.
     on.lists.send_replace(());
     let members = caches.workspaces.in_order(|w| w.metadata.namespace == p.metadata.name);
-    members.iter().for_each(|w| on.workspaces.fire(w));
+    for member in members {
+        on.workspaces.fire(&member);
+        on.lifecycles.fire(&member);
+    }
 }
 
 fn server_changed(on: &Triggers, caches: &Caches, s: &DockerServer, _: Is) {

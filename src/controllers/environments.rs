@@ -89,6 +89,7 @@ pub fn project_of(template: &str) -> Project {
         min_disk_gb: None,
         port_visibility: Default::default(),
         quota: Default::default(),
+        lifecycle: Default::default(),
     };
     Project::new(SYSTEM_NAMESPACE, spec)
 }

@@ -1,13 +1,17 @@
 //! The loops: observe, plan, execute. They know the records through the Kubernetes API alone, so the same code
 //! runs in process, beside another replica, or against a real cluster.
 
+mod activity;
 mod caches;
 mod context;
 pub mod endpoint;
 mod environments;
 mod events;
 mod feature;
+mod herald;
+mod idle;
 mod invitation;
+mod lifecycle;
 mod listings;
 mod own_routes;
 mod project;
@@ -24,7 +28,9 @@ mod template;
 mod triggers;
 mod workspace;
 
+pub use activity::Touched;
 pub use context::SecretReader;
+pub use herald::{Herald, Life, NoHerald, Notice};
 pub use invitation::{Courier, Invitations, invitations};
 pub use report::{LoopReport, Outcome, PassObserver, PassReport, Reports};
 pub use triggers::Queue;
@@ -33,10 +39,12 @@ pub use workspace::BuildLogs;
 use crate::clock::Clock;
 use crate::engine::{Connector, Fence};
 use crate::proxy::Proxy;
+use activity::Activity;
 use context::{Context, Engines, Upstreams};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use kube::Client;
+use lifecycle::Lifecycles;
 use skeleton::Frame;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,6 +82,8 @@ pub struct Parts {
     pub fence: Fence,
     /// Where what builders say is kept.
     pub builds: Arc<BuildLogs>,
+    /// What stops and destroys workspaces by itself needs.
+    pub life: Life,
 }
 
 /// How people reach the proxy.
@@ -91,7 +101,8 @@ pub struct Public {
 /// # Errors
 /// The name of the loop that ended.
 pub async fn run(parts: Parts) -> Result<(), String> {
-    let Parts { client, instance, connector, proxy, secrets, clock, reports, public, resync, ready, stop, fence, builds } = parts;
+    let Parts { client, instance, connector, proxy, secrets, clock, reports, public, resync, ready, stop, fence, builds, life } =
+        parts;
     let (triggers, listening) = triggers::Triggers::new();
     let (caches, mut feeds, listed) = caches::start(&client, &triggers);
     let ctx = Context {
@@ -118,11 +129,14 @@ pub async fn run(parts: Parts) -> Result<(), String> {
         () = stop.cancelled() => return Ok(()),
         ended = feeds.next() => return Err(format!("the watch of {} ended", ended.unwrap_or("all kinds"))),
     }
-    let triggers::Listening { workspaces, routes, projects, templates, features, servers } = listening;
+    let triggers::Listening { workspaces, lifecycles, routes, projects, templates, features, servers } = listening;
     let table = route::Table::new(ctx.clone());
+    let activity = Activity::new(caches.clone(), ctx.proxy.clone(), life.touched, ctx.triggers.lifecycles.clone());
+    let lifecycle = Lifecycles::new(ctx.clone(), activity, life.herald);
     let frame = || ctx.frame.clone();
-    let loops: [(&str, BoxFuture<'_, ()>); 7] = [
+    let loops: [(&str, BoxFuture<'_, ()>); 8] = [
         ("workspace", Box::pin(skeleton::run(workspace::Workspaces(ctx.clone()), frame(), caches.workspaces, workspaces))),
+        ("lifecycle", Box::pin(lifecycle.run(ctx.caches.workspaces.clone(), lifecycles))),
         ("route", Box::pin(skeleton::run(route::Routes(ctx.clone(), table.clone()), frame(), caches.routes, routes))),
         ("project", Box::pin(skeleton::run(project::Projects(ctx.clone()), frame(), caches.projects, projects))),
         ("template", Box::pin(skeleton::run(template::Templates(ctx.clone()), frame(), caches.templates, templates))),

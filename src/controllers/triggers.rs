@@ -87,6 +87,8 @@ impl<K: Cached> Trigger<K> {
 pub struct Triggers {
     /// Workspaces.
     pub workspaces: Trigger<Workspace>,
+    /// When workspaces stop and go.
+    pub lifecycles: Trigger<Workspace>,
     /// Routes.
     pub routes: Trigger<Route>,
     /// Projects.
@@ -107,6 +109,8 @@ pub struct Triggers {
 pub struct Listening {
     /// Workspaces.
     pub workspaces: Asked<Workspace>,
+    /// When workspaces stop and go.
+    pub lifecycles: Asked<Workspace>,
     /// Routes.
     pub routes: Asked<Route>,
     /// Projects.
@@ -123,14 +127,15 @@ impl Triggers {
     /// All triggers and what listens to them.
     pub fn new() -> (Self, Listening) {
         let (workspaces, w) = Trigger::new();
+        let (lifecycles, l) = Trigger::new();
         let (routes, r) = Trigger::new();
         let (projects, p) = Trigger::new();
         let (templates, t) = Trigger::new();
         let (features, f) = Trigger::new();
         let (servers, s) = Trigger::new();
         let (route_table, lists) = (Arc::new(Notify::new()), watch::Sender::new(()));
-        let all = Self { workspaces, routes, projects, templates, features, servers, route_table, lists };
-        (all, Listening { workspaces: w, routes: r, projects: p, templates: t, features: f, servers: s })
+        let all = Self { workspaces, lifecycles, routes, projects, templates, features, servers, route_table, lists };
+        (all, Listening { workspaces: w, lifecycles: l, routes: r, projects: p, templates: t, features: f, servers: s })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What mails say, as text and as a page. What comes from outside can only ever be text.
 
+use super::outbox::Noticed;
 use maud::{DOCTYPE, html};
 
 /// A mail without its addresses.
@@ -73,6 +74,22 @@ impl Message {
     pub fn reset(url: &str) -> Self {
         let before = vec!["A new password was asked for. The link works once, for an hour; until then nothing changes.".into()];
         Letter { subject: "Set a new password", before, link: Some(("Set a new password", url)), after: NOT_YOU }.written()
+    }
+
+    /// A workspace will be destroyed.
+    pub fn destroyed_soon(notice: &Noticed, url: &str) -> Self {
+        let Noticed { project, workspace, at, after } = notice;
+        let before = vec![
+            format!(
+                "Your workspace {workspace} in the project {project} will be destroyed at {at}, with all files in it: workspaces are after {after}."
+            ),
+            format!(
+                "To keep it: devsanctum -n {project} edit workspace {workspace}, and set spec.kept to true. Pinned ones are not stopped either."
+            ),
+        ];
+        let subject = format!("Your workspace {workspace} will be destroyed");
+        Letter { subject: &subject, before, link: Some(("Open DevSanctum", url)), after: "Push what you want to have elsewhere." }
+            .written()
     }
 
     /// Whether mail arrives.

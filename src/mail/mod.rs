@@ -7,7 +7,7 @@ mod message;
 mod outbox;
 
 pub use message::Message;
-pub use outbox::Outbox;
+pub use outbox::{NOTICE, Outbox};
 
 use crate::resource::common::SecretRef;
 use crate::resource::{self, MailSecurity, SETTINGS_NAME, SettingsSpec};

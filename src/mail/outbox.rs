@@ -1,4 +1,4 @@
-//! The outbox: mail that people ask for at the panel, tried until it is sent or is of no use any more.
+//! The outbox: mail that people ask for at the panel, and notices to owners, tried until it is sent or is of no use any more.
 //!
 //! # Guarantees
 //! A secret that a mail brings is made when it is sent, and is in the database as its hash alone. A mail may be sent twice (when
@@ -9,6 +9,7 @@ use crate::access::{Applicant, BY_MAIL, Refused, SignIn, purpose};
 use crate::clock::Clock;
 use crate::store::{Outgoing, Store, StoreError};
 use k8s_openapi::jiff::Timestamp;
+use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,22 @@ const AT_ONCE: i64 = 20;
 const USEFUL_MS: i64 = 24 * 3600 * 1000;
 const FIRST_WAIT_MS: i64 = 5_000;
 const LONGEST_WAIT_MS: i64 = 30 * 60 * 1000;
+
+/// Purposes that begin so tell an owner that their workspace will be destroyed; then comes its uid.
+pub const NOTICE: &str = "notice:";
+
+/// What such a mail is made of.
+#[derive(Debug, Deserialize)]
+pub struct Noticed {
+    /// The workspace's project.
+    pub project: String,
+    /// Its name.
+    pub workspace: String,
+    /// When it will be destroyed (RFC 3339).
+    pub at: String,
+    /// At which age workspaces are.
+    pub after: String,
+}
 
 /// Sends what is in the outbox.
 pub struct Outbox {
@@ -87,6 +104,11 @@ impl Outbox {
     }
 
     async fn send(&self, mail: &Outgoing, now: Timestamp) -> Result<(), NotSent> {
+        if mail.purpose.starts_with(NOTICE) {
+            let notice: Noticed = serde_json::from_str(&mail.body).map_err(|_| NotSent::Unreadable)?;
+            let message = Message::destroyed_soon(&notice, &self.mailer.link("/"));
+            return Ok(self.mailer.send(&mail.recipient, &message).await?);
+        }
         let known = self.sign_in.user_of(&mail.recipient).await?;
         let message = match (mail.purpose.as_str(), known) {
             (purpose::CONFIRM, Some(_)) => Message::account_exists(&self.mailer.link("/login")),

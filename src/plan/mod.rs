@@ -4,6 +4,7 @@
 pub mod environment;
 pub mod features;
 pub mod image;
+pub mod lifecycle;
 pub mod resync;
 pub mod schedule;
 pub mod workspace;

@@ -1,7 +1,8 @@
 //! The way to Traefik's API.
 
-use super::{async_trait, cut};
+use super::{async_trait, cut, traffic};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,6 +24,10 @@ pub trait TraefikApi: Send + Sync + 'static {
     /// Ends what stands open from where Traefik is to these addresses; an error says what goes on, why, and what can be done.
     async fn end_connections(&self, upstreams: &[SocketAddr]) -> Result<(), String> {
         cut::end(upstreams).await
+    }
+    /// Bytes over each connection that stands open from where Traefik is, by its far and near ends; an error says why that is not known.
+    async fn open_connections(&self) -> Result<BTreeMap<SocketAddr, BTreeMap<String, u64>>, String> {
+        traffic::open_connections().await
     }
 }
 

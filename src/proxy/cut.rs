@@ -7,16 +7,10 @@
 //! - It takes CAP_NET_ADMIN, and a kernel with `CONFIG_INET_DIAG_DESTROY`, as Debian's have.
 //! - Only connections of the network namespace that this runs in are found: those of a Traefik on another machine are not.
 
+use super::ss::{ends, ss_by};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::process::{Output, Stdio};
-use std::time::Duration;
-use tokio::process::Command;
-use tokio::time::timeout;
 
-/// Longest time that `ss` may take.
-const PATIENCE: Duration = Duration::from_secs(5);
 const MEND: &str = "stop and start the workspace, which ends all that was opened before";
 
 /// Ends what stands open to these addresses. With nothing there, there is nothing to do.
@@ -32,7 +26,7 @@ async fn end_by(program: &str, upstreams: &[SocketAddr]) -> Result<(), String> {
     let mut said = BTreeSet::new();
     let found: Vec<_> = upstreams.iter().filter_map(|upstream| Some((upstream, before.get(upstream)?))).collect();
     for (upstream, _) in &found {
-        let done = ss(program, &["--kill"], &["dst", &upstream.to_string()]).await?;
+        let done = ss_by(program, &["--kill"], &["dst", &upstream.to_string()]).await.map_err(or_else)?;
         said.extend(String::from_utf8_lossy(&done.stderr).lines().map(str::to_owned));
     }
     if found.is_empty() {
@@ -54,36 +48,23 @@ async fn end_by(program: &str, upstreams: &[SocketAddr]) -> Result<(), String> {
     Err(format!("{}: {why}; give the control plane CAP_NET_ADMIN, or {MEND}", lasting.join(", ")))
 }
 
+fn or_else(why: String) -> String {
+    format!("{why}, or {MEND}")
+}
+
 /// What stands open on this machine, by its far end. The near ends tell those to one address apart.
 async fn open(program: &str) -> Result<BTreeMap<SocketAddr, BTreeSet<String>>, String> {
-    let done = ss(program, &[], &[]).await?;
+    let done = ss_by(program, &[], &[]).await.map_err(or_else)?;
     if !done.status.success() {
         return Err(format!("'ss' says {:?}; {MEND}", String::from_utf8_lossy(&done.stderr).trim()));
     }
     Ok(by_far_end(&String::from_utf8_lossy(&done.stdout)))
 }
 
-async fn ss(program: &str, flags: &[&str], of: &[&str]) -> Result<Output, String> {
-    let mut command = Command::new(program);
-    command.args(["--no-header", "--tcp", "--numeric"]).args(flags).args(["state", "connected", "exclude", "time-wait"]).args(of);
-    command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).stdin(Stdio::null()).kill_on_drop(true);
-    match timeout(PATIENCE, command.output()).await {
-        Err(_) => Err(format!("'ss' does not come to an end; {MEND}")),
-        Ok(Err(e)) if e.kind() == ErrorKind::NotFound => Err(format!("there is no 'ss' in PATH: install iproute2, or {MEND}")),
-        Ok(Err(e)) => Err(format!("'ss' does not start: {e}; {MEND}")),
-        Ok(Ok(done)) => Ok(done),
-    }
-}
-
-/// The last two words of a line are both ends, the near one first.
 fn by_far_end(lines: &str) -> BTreeMap<SocketAddr, BTreeSet<String>> {
     let mut all: BTreeMap<SocketAddr, BTreeSet<String>> = BTreeMap::new();
-    for line in lines.lines() {
-        let mut words = line.split_whitespace().rev();
-        if let (Some(Ok(far)), Some(near)) = (words.next().map(str::parse::<SocketAddr>), words.next()) {
-            // IPv4 by a socket of IPv6 is IPv4.
-            all.entry(SocketAddr::new(far.ip().to_canonical(), far.port())).or_default().insert(near.to_owned());
-        }
+    for (near, far) in lines.lines().filter_map(ends) {
+        all.entry(far).or_default().insert(near.to_owned());
     }
     all
 }
@@ -91,8 +72,10 @@ fn by_far_end(lines: &str) -> BTreeMap<SocketAddr, BTreeSet<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::timeout;
 
     #[test]
     fn connections_are_told_apart_by_their_near_ends() {

@@ -1,8 +1,9 @@
 //! A proxy in memory, for tests of what stands above it.
 
-use super::types::{LiveRoute, LiveRoutes, ProxyError, RouteTable};
+use super::types::{LiveRoute, LiveRoutes, ProxyError, RouteTable, Traffic};
 use super::{Proxy, async_trait};
 use crate::resource::common::Protocol;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,8 +27,9 @@ struct State {
     since: Option<Instant>,
     latency: Duration,
     failure: Option<ProxyError>,
-    errors: std::collections::BTreeMap<String, String>,
+    errors: BTreeMap<String, String>,
     publishes: usize,
+    traffic: BTreeMap<String, Traffic>,
 }
 
 impl State {
@@ -73,6 +75,11 @@ impl FakeProxy {
         state.since = state.published.is_some().then(Instant::now);
     }
 
+    /// From now on, this much went to the workspace with this uid.
+    pub fn set_traffic(&self, workspace_uid: &str, traffic: Traffic) {
+        self.state().traffic.insert(workspace_uid.into(), traffic);
+    }
+
     /// The routes it serves now.
     pub fn routes(&self) -> RouteTable {
         let mut state = self.state();
@@ -106,6 +113,14 @@ impl Proxy for FakeProxy {
 
     async fn answers(&self, _: SocketAddr, _: Protocol, _: &str) -> io::Result<u16> {
         Ok(200)
+    }
+
+    async fn traffic(&self) -> Result<BTreeMap<String, Traffic>, String> {
+        let state = self.state();
+        state.failure.as_ref().map_or(Ok(()), |failure| Err(failure.to_string()))?;
+        let of = |entry: &super::RouteEntry| entry.workspace_uid.clone();
+        let told = |uid: String| (uid.clone(), state.traffic.get(&uid).cloned().unwrap_or_default());
+        Ok(state.published.iter().flat_map(|table| table.0.values()).map(of).map(told).collect())
     }
 
     async fn live(&self) -> Result<LiveRoutes, ProxyError> {

@@ -110,6 +110,11 @@ impl Feed {
         self.changed.send_modify(|n| *n += 1);
     }
 
+    /// The table as it was published last.
+    pub fn table(&self) -> Arc<RouteTable> {
+        lock(&self.state).table.clone().unwrap_or_default()
+    }
+
     /// The route of a host that is private and can be carried by us, as it was published last.
     pub fn private(&self, host: &str) -> Option<RouteEntry> {
         let table = lock(&self.state).table.clone()?;

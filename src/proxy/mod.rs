@@ -17,8 +17,10 @@ pub mod managed;
 mod probe;
 mod process;
 pub mod render;
+mod ss;
 pub mod static_config;
 pub mod traefik;
+mod traffic;
 mod types;
 
 pub use api::TraefikApi;
@@ -34,6 +36,7 @@ pub use types::*;
 
 use crate::resource::common::Protocol;
 use async_trait::async_trait;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -58,6 +61,12 @@ pub trait Proxy: Send + Sync + 'static {
     async fn end_connections(&self, _upstreams: &[SocketAddr]) -> Result<(), String> {
         Ok(())
     }
+    /// What went through it to workspaces so far, by their uid; those of the table published last are in it. Two answers are to be
+    /// compared: a count that is lower than it was has begun anew.
+    ///
+    /// # Errors
+    /// Says what cannot be told, and what to do.
+    async fn traffic(&self) -> Result<BTreeMap<String, Traffic>, String>;
     /// Whether an address takes connections from where the proxy is: on this machine.
     async fn reaches(&self, upstream: SocketAddr) -> io::Result<()> {
         tokio::net::TcpStream::connect(upstream).await.map(drop)

@@ -15,7 +15,7 @@ pub struct ManagedSettings {
     pub state_dir: PathBuf,
     /// Entry points that serve workspaces, by name.
     pub entry_points: BTreeMap<String, SocketAddr>,
-    /// Where Traefik's API, ping and metrics listen; on loopback.
+    /// Where Traefik's API, ping and counters of requests listen; on loopback.
     pub api: SocketAddr,
     /// Where Traefik polls its configuration, with the path.
     pub feed_url: String,
@@ -23,8 +23,6 @@ pub struct ManagedSettings {
     pub token: String,
     /// Its whole environment beside `PATH`; a resolver finds the credentials of its DNS provider here.
     pub env: BTreeMap<String, String>,
-    /// Serve Prometheus metrics on `api`.
-    pub metrics: bool,
     /// Further static configuration by top-level key, such as `certificatesResolvers`.
     pub extra: BTreeMap<String, Value>,
     /// Where plain HTTP is sent on to the first entry point, by https.
@@ -56,8 +54,20 @@ impl Earlier {
 
 /// Name of the entry point that sends plain HTTP on.
 const REDIRECT: &str = "redirect";
+const METRICS: &str = "metrics";
+const PROMETHEUS: &str = "prometheus";
 /// Where the configuration lies in the state folder. YAML by Traefik's reading; JSON is a part of that.
 pub(super) const CONFIG_FILE: &str = "traefik/traefik.yml";
+
+/// What somebody else wants counted, and where, and by service, all the same.
+fn counting(ours: &Value, theirs: &Value) -> Value {
+    let Some(theirs) = theirs.as_object() else { return ours.clone() };
+    let mut both = theirs.clone();
+    for key in ["entryPoint", "addServicesLabels"] {
+        both.insert(key.into(), ours[key].clone());
+    }
+    Value::Object(both)
+}
 
 /// The static configuration. `aliases`: this Traefik knows `aliasHeadersStrategy`, which replaced
 /// `underscoreHeadersStrategy` and also removes `X.DS.User` beside `X_DS_User`.
@@ -86,6 +96,10 @@ pub(super) fn static_config(settings: &ManagedSettings, aliases: bool) -> Value 
         "api": {"insecure": true, "dashboard": false},
         "ping": {"entryPoint": "traefik"},
         "entryPoints": entry_points,
+        // For the counts of requests by service, and nothing else: each label and bucket costs with every request.
+        METRICS: {PROMETHEUS: {
+            "addEntryPointsLabels": false, "addRoutersLabels": false, "buckets": [1.0], "entryPoint": "traefik", "addServicesLabels": true,
+        }},
         "providers": {
             "providersThrottleDuration": "0s",
             "http": {
@@ -96,11 +110,44 @@ pub(super) fn static_config(settings: &ManagedSettings, aliases: bool) -> Value 
             },
         },
     });
-    if settings.metrics {
-        config["metrics"] = json!({"prometheus": {"entryPoint": "traefik"}});
-    }
     for (key, value) in &settings.extra {
-        config[key.as_str()] = value.clone();
+        let ours = std::mem::replace(&mut config[key.as_str()], value.clone());
+        if key == METRICS && value.is_object() {
+            config[key.as_str()][PROMETHEUS] = counting(&ours[PROMETHEUS], &value[PROMETHEUS]);
+        }
     }
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_else_is_counted_requests_are_counted_by_service() {
+        let with = |metrics: Option<Value>| {
+            let settings = ManagedSettings {
+                binary: None,
+                state_dir: "/s".into(),
+                entry_points: BTreeMap::new(),
+                api: ([127, 0, 0, 1], 1).into(),
+                feed_url: "http://127.0.0.1:2/c".into(),
+                token: "t".into(),
+                env: BTreeMap::new(),
+                extra: metrics.map(|metrics| (METRICS.to_owned(), metrics)).into_iter().collect(),
+                redirect: None,
+                trusted: Vec::new(),
+            };
+            static_config(&settings, true)[METRICS].clone()
+        };
+        let usual = with(None);
+        assert_eq!(
+            (&usual[PROMETHEUS]["entryPoint"], &usual[PROMETHEUS]["addServicesLabels"]),
+            (&json!("traefik"), &json!(true))
+        );
+        let otlp = with(Some(json!({"otlp": {"http": {}}})));
+        assert_eq!((&otlp[PROMETHEUS], &otlp["otlp"]), (&usual[PROMETHEUS], &json!({"http": {}})));
+        let own = with(Some(json!({PROMETHEUS: {"buckets": [0.1], "entryPoint": "web", "addServicesLabels": false}})));
+        assert_eq!(own[PROMETHEUS], json!({"buckets": [0.1], "entryPoint": "traefik", "addServicesLabels": true}));
+    }
 }

@@ -12,10 +12,12 @@ use super::feed::{Feed, Pace};
 use super::live::{RawData, compare};
 use super::managed::ManagedStatus;
 use super::render::{RenderSettings, VERSION_MIDDLEWARE, version_of};
-use super::types::{LiveRoutes, ProxyError, RouteTable};
+use super::traffic::traffic;
+use super::types::{LiveRoutes, ProxyError, RouteTable, Traffic};
 use super::{Proxy, async_trait};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -191,6 +193,10 @@ impl Proxy for TraefikProxy {
             let _ = api.end_connections(&again).await;
         });
         self.api.end_connections(upstreams).await
+    }
+
+    async fn traffic(&self) -> Result<BTreeMap<String, Traffic>, String> {
+        traffic(self.api.as_ref(), &self.feed.table()).await
     }
 
     async fn reaches(&self, upstream: SocketAddr) -> io::Result<()> {

@@ -43,6 +43,15 @@ pub struct LiveRoute {
     pub error: String,
 }
 
+/// What went to a workspace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Requests that are over, by uid of the route.
+    pub requests: BTreeMap<String, u64>,
+    /// Bytes over each connection that stands open, both ways; which it is, is told by its ends.
+    pub connections: BTreeMap<String, u64>,
+}
+
 /// What can go wrong at a proxy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {

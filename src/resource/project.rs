@@ -3,6 +3,7 @@
 use super::common::{FeatureUse, SecretRef, Visibility};
 use super::errors::FieldErrors;
 use super::kind::{Reference, Rules};
+use super::lifecycle::ProjectLifecycle;
 use super::names;
 use super::template::{check_features, feature_references};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -123,6 +124,9 @@ pub struct ProjectSpec {
     /// Most it may hold.
     #[serde(default)]
     pub quota: Quota,
+    /// When its workspaces stop and go, where that is not as the settings say.
+    #[serde(default)]
+    pub lifecycle: ProjectLifecycle,
 }
 
 /// What is known of a project.
@@ -222,6 +226,7 @@ impl Rules for ProjectSpec {
             }
         }
         check_features("spec.features", &self.features, errors);
+        self.lifecycle.check(errors);
     }
     fn references(&self) -> Vec<Reference> {
         let mut all =

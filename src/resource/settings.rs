@@ -3,6 +3,7 @@
 use super::common::{SecretRef, check_duration};
 use super::errors::FieldErrors;
 use super::kind::Rules;
+use super::lifecycle::{Lifecycle, seven_days};
 use super::names;
 use super::sign_in::{Mail, Provider, check_mail, check_providers};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -14,13 +15,6 @@ use std::collections::BTreeSet;
 fn localhost() -> String {
     "localhost".into()
 }
-fn two_hours() -> String {
-    "2h".into()
-}
-fn seven_days() -> String {
-    "7d".into()
-}
-
 /// Who may make an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
@@ -30,24 +24,6 @@ pub enum Registration {
     /// Invited people only.
     #[default]
     Invitation,
-}
-
-/// When workspaces stop and go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Lifecycle {
-    /// Without work for this long, a workspace stops.
-    #[serde(default = "two_hours")]
-    pub stop_after: String,
-    /// This long after its creation, a workspace is destroyed.
-    #[serde(default = "seven_days")]
-    pub destroy_after: String,
-}
-
-impl Default for Lifecycle {
-    fn default() -> Self {
-        Self { stop_after: two_hours(), destroy_after: seven_days() }
-    }
 }
 
 /// Base images of the platform's own, by the names a template may use.
@@ -183,8 +159,7 @@ impl Rules for SettingsSpec {
         if self.domain != "localhost" {
             errors.check("spec.domain", &self.domain, names::host_name(&self.domain));
         }
-        check_duration("spec.lifecycle.stopAfter", &self.lifecycle.stop_after, errors);
-        check_duration("spec.lifecycle.destroyAfter", &self.lifecycle.destroy_after, errors);
+        self.lifecycle.check(errors);
         let images = [("alpine", &self.images.alpine), ("debian", &self.images.debian), ("probe", &self.images.probe)];
         for (name, image) in images.into_iter().filter_map(|(n, i)| Some((n, i.as_ref()?))) {
             errors.check(format!("spec.images.{name}"), image, names::image_reference(image));

@@ -199,15 +199,21 @@ pub struct WorkspaceStatus {
     /// Digest of what they were last looked after for: a container's run, the project's repositories and their credentials.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repositories_digest: Option<String>,
-    /// Last work seen in it (RFC 3339).
+    /// Last work seen in it, or when it came up (RFC 3339); told at most once a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_activity_at: Option<String>,
+    /// Requests that the proxy had handed on to it by then, since the proxy was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
     /// When it will be stopped (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_at: Option<String>,
     /// When it will be destroyed (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destroy_at: Option<String>,
+    /// When it was announced that it will be destroyed (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destroy_announced_at: Option<String>,
     /// Generation the conditions speak of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,

@@ -271,7 +271,6 @@ async fn what_keeps_traefik_from_starting_is_named_with_the_mend() {
         feed_url: "http://127.0.0.1:1/traefik/config".into(),
         token: "t".into(),
         env: [].into(),
-        metrics: true,
         extra: [].into(),
         redirect: None,
         trusted: Vec::new(),

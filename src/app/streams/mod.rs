@@ -1,11 +1,12 @@
 //! Commands and logs in workspaces: the API's wish, the engine's hands. Any replica can serve them.
 
+mod elsewhere;
 mod programs;
 mod service_log;
 
 use crate::api::streams::{ExecRequest, ExecSession, LogRequest, StreamError, StreamTarget, WorkspaceStreams};
 use crate::controllers::endpoint::endpoint;
-use crate::controllers::{BuildLogs, SecretReader};
+use crate::controllers::{BuildLogs, SecretReader, Touched};
 use crate::engine::{Connector, Container, ContainerState, Engine, EngineError};
 use crate::plan::workspace::base_name;
 use crate::resource::{DockerServer, Workspace, labels};
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use kube::{Api, Client};
+use programs::Touch;
 use service_log::service_log;
 use std::sync::{Arc, OnceLock};
 
@@ -24,7 +26,11 @@ pub struct EngineStreams {
     secrets: Arc<dyn SecretReader>,
     /// What builders said to this process.
     builds: Arc<BuildLogs>,
+    /// Where it is noted that somebody works.
+    touched: Touched,
 }
+
+pub use elsewhere::tell_elsewhere;
 
 fn failed(e: &EngineError) -> StreamError {
     match e {
@@ -39,9 +45,20 @@ fn api_failed(e: &kube::Error) -> StreamError {
 }
 
 impl EngineStreams {
-    /// Of the same API, connections, credentials and builds as the loops.
-    pub fn new(client: &Client, connector: Arc<dyn Connector>, secrets: &Arc<dyn SecretReader>, builds: &Arc<BuildLogs>) -> Self {
-        Self { client: client.clone(), connector, secrets: secrets.clone(), builds: builds.clone() }
+    /// Of the same API, connections, credentials and builds as the loops; work through it is noted for them.
+    pub fn new(
+        client: &Client,
+        connector: Arc<dyn Connector>,
+        secrets: &Arc<dyn SecretReader>,
+        (builds, touched): (&Arc<BuildLogs>, &Touched),
+    ) -> Self {
+        let (builds, touched) = (builds.clone(), touched.clone());
+        Self { client: client.clone(), connector, secrets: secrets.clone(), builds, touched }
+    }
+
+    fn touch(&self, StreamTarget { namespace, name, .. }: StreamTarget) -> Touch {
+        let touched = self.touched.clone();
+        Arc::new(move || touched.touch(&namespace, &name))
     }
 
     async fn workspace(&self, StreamTarget { namespace, name, .. }: &StreamTarget) -> Result<Workspace, StreamError> {
@@ -102,12 +119,12 @@ impl EngineStreams {
 impl WorkspaceStreams for EngineStreams {
     async fn exec(&self, target: StreamTarget, request: ExecRequest) -> Result<ExecSession, StreamError> {
         let (engine, container) = self.running(&target).await?;
-        programs::run(engine, &container, request).await
+        programs::run(engine, &container, request, self.touch(target)).await
     }
 
     async fn dial(&self, target: StreamTarget, host: &str, port: u16) -> Result<ExecSession, StreamError> {
         let (engine, container) = self.running(&target).await?;
-        programs::dial(engine, &container, host, port).await
+        programs::dial(engine, &container, (host, port), self.touch(target)).await
     }
 
     async fn log(

@@ -44,11 +44,19 @@ fn argv(run: Run) -> Vec<String> {
     }
 }
 
+/// Called for each piece of data, either way.
+pub type Touch = Arc<dyn Fn() + Send + Sync>;
+
 /// Runs a program as the workspace's user. What nobody listens to any more is told so.
 ///
 /// # Errors
 /// What the engine says.
-pub async fn run(engine: Arc<dyn Engine>, container: &Container, request: ExecRequest) -> Result<ExecSession, StreamError> {
+pub async fn run(
+    engine: Arc<dyn Engine>,
+    container: &Container,
+    request: ExecRequest,
+    touch: Touch,
+) -> Result<ExecSession, StreamError> {
     let session = uuid::Uuid::new_v4().to_string();
     let variables = request.env.iter().map(|(name, value)| format!("{name}={value}"));
     let ask = crate::engine::ExecRequest {
@@ -62,7 +70,7 @@ pub async fn run(engine: Arc<dyn Engine>, container: &Container, request: ExecRe
     let mut line = Line { engine, container: container.id.clone(), user: ask.user, session, ended: false };
     let (input, from_caller) = mpsc::channel(BUFFER);
     let control: Arc<dyn ExecControl> = Arc::from(running.control);
-    tokio::spawn(feed(from_caller, running.input, control.clone(), ask.tty));
+    tokio::spawn(feed(from_caller, running.input, control.clone(), ask.tty, touch.clone()));
     let output = running.output.map(|chunk| match chunk {
         Ok(ExecChunk::Stdout(bytes)) => ExecOutput::Stdout(bytes),
         Ok(ExecChunk::Stderr(bytes)) => ExecOutput::Stderr(bytes),
@@ -74,7 +82,12 @@ pub async fn run(engine: Arc<dyn Engine>, container: &Container, request: ExecRe
             Err(e) => ExecOutput::Failed(e.to_string()),
         }
     });
-    let output = output.chain(end).inspect(move |said| line.heard(said));
+    let output = output.chain(end).inspect(move |said| {
+        if matches!(said, ExecOutput::Stdout(_) | ExecOutput::Stderr(_)) {
+            touch();
+        }
+        line.heard(said);
+    });
     Ok(ExecSession { input, output: output.boxed() })
 }
 
@@ -82,9 +95,14 @@ pub async fn run(engine: Arc<dyn Engine>, container: &Container, request: ExecRe
 ///
 /// # Errors
 /// When nothing answers there, in the words of what tried.
-pub async fn dial(engine: Arc<dyn Engine>, container: &Container, host: &str, port: u16) -> Result<ExecSession, StreamError> {
+pub async fn dial(
+    engine: Arc<dyn Engine>,
+    container: &Container,
+    (host, port): (&str, u16),
+    touch: Touch,
+) -> Result<ExecSession, StreamError> {
     let argv = script(DIAL, "dial", &[host, &port.to_string()]);
-    let mut session = run(engine, container, ExecRequest::piped(Run::Command(argv))).await?;
+    let mut session = run(engine, container, ExecRequest::piped(Run::Command(argv)), touch).await?;
     let (mut words, mut early) = (Vec::new(), Vec::new());
     while let Some(said) = session.output.next().await {
         match said {
@@ -145,9 +163,11 @@ async fn feed(
     to: Pin<Box<dyn AsyncWrite + Send>>,
     control: Arc<dyn ExecControl>,
     tty: bool,
+    touch: Touch,
 ) {
     let mut to = Some(to);
     while let Some(input) = from.recv().await {
+        touch();
         match input {
             ExecInput::Stdin(bytes) => {
                 let Some(open) = &mut to else { continue };

@@ -47,11 +47,19 @@ impl Held {
     }
 
     /// Of the routers that match, the one with the largest priority.
-    pub(super) fn way(&self, host: &str) -> Way {
+    fn best(&self, host: &str) -> Option<&Router> {
         let host = host.split(':').next().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
         let takes = |(name, r): &(&String, &Router)| self.status(name) != "disabled" && host_of(&r.rule) == Some(host.as_str());
-        let best = self.http.routers.iter().filter(takes).max_by_key(|(_, r)| priority(r));
-        let Some((_, router)) = best else { return Way::Nowhere };
+        self.http.routers.iter().filter(takes).max_by_key(|(_, r)| priority(r)).map(|(_, router)| router)
+    }
+
+    /// The service that requests with this host are counted for.
+    pub(super) fn service(&self, host: &str) -> Option<&str> {
+        self.best(host).map(|router| bare(&router.service))
+    }
+
+    pub(super) fn way(&self, host: &str) -> Way {
+        let Some(router) = self.best(host) else { return Way::Nowhere };
         let service = self.http.services.get(bare(&router.service));
         let server = service.and_then(|s| s.load_balancer.servers.first());
         server.map_or(Way::Nowhere, |s| Way::To { url: s.url.clone(), middlewares: router.middlewares.clone() })

@@ -24,6 +24,7 @@ use bytes::Bytes;
 use held::Held;
 pub use held::Way;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -79,6 +80,9 @@ struct State {
     /// The provider cannot be reached.
     cut: bool,
     polls: u64,
+    /// By service; a process counts from nought.
+    requests: BTreeMap<String, u64>,
+    connections: BTreeMap<SocketAddr, BTreeMap<String, u64>>,
 }
 
 impl Drop for Shared {
@@ -104,7 +108,7 @@ impl FakeTraefik {
     pub fn kill(&self) {
         let mut state = self.state();
         state.process.take().inspect(JoinHandle::abort);
-        state.held = Held::default();
+        (state.held, state.requests, state.connections) = Default::default();
     }
 
     /// Starts it anew: it holds nothing until the first good poll.
@@ -143,6 +147,29 @@ impl FakeTraefik {
     pub fn way(&self, host: &str) -> Way {
         let state = self.state();
         if state.process.is_none() { Way::Refused } else { state.held.way(host) }
+    }
+
+    /// As [`FakeTraefik::way`]; a request is counted for the service that it leads to.
+    pub fn visit(&self, host: &str) -> Way {
+        let way = self.way(host);
+        let mut state = self.state();
+        if let (Way::To { .. }, Some(service)) = (&way, state.held.service(host).map(str::to_owned)) {
+            *state.requests.entry(service).or_default() += 1;
+        }
+        way
+    }
+
+    /// Over a connection that stands open to an upstream so many bytes have gone by now.
+    pub fn set_connection(&self, upstream: SocketAddr, near: &str, bytes: u64) {
+        self.state().connections.entry(upstream).or_default().insert(near.to_owned(), bytes);
+    }
+
+    fn metrics(&self) -> String {
+        let line = |(service, count): (&String, &u64)| {
+            let labels = format!("code=\"200\",method=\"GET\",protocol=\"http\",service=\"{service}@http\"");
+            format!("traefik_service_requests_total{{{labels}}} {count}\n")
+        };
+        self.state().requests.iter().map(line).collect()
     }
 
     /// Asks for the configuration once.
@@ -218,6 +245,9 @@ impl TraefikApi for FakeTraefik {
         if self.state().process.is_none() {
             return Err("connection refused".into());
         }
+        if path == "/metrics" {
+            return Ok((200, self.metrics().into()));
+        }
         let (status, body) = self.answer(path);
         Ok((status, Bytes::from(body.to_string())))
     }
@@ -229,6 +259,10 @@ impl TraefikApi for FakeTraefik {
 
     async fn end_connections(&self, _: &[SocketAddr]) -> Result<(), String> {
         Ok(())
+    }
+
+    async fn open_connections(&self) -> Result<BTreeMap<SocketAddr, BTreeMap<String, u64>>, String> {
+        Ok(self.state().connections.clone())
     }
 }
 

@@ -20,6 +20,7 @@ mod hostile;
 mod hung;
 mod isolation;
 mod kept;
+mod lifecycle;
 mod login;
 mod looping;
 mod readiness;

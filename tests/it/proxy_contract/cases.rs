@@ -252,3 +252,31 @@ pub async fn one_that_stands_still_does_not_answer(lab: &mut Lab) {
     assert!(lab.proxy.wait_live(PATIENCE).await.unwrap().0["r1"].current);
     assert_eq!(lab.get("a.localhost").await.as_deref(), Some("two"));
 }
+
+pub async fn requests_are_counted_by_workspace_and_anew_after_a_restart(lab: &mut Lab) {
+    lab.say(Answer::Feed);
+    let routes = [
+        ("r1", public("a.localhost", lab.server("one"))),
+        ("r2", public("b.localhost", lab.server("two"))),
+        ("r3", private("c.localhost", lab.server("two"), "w2")),
+    ];
+    lab.proxy.publish(&table(routes));
+    lab.proxy.wait_live(PATIENCE).await.unwrap();
+    let counts = async |lab: &Lab| {
+        let all = lab.proxy.traffic().await.unwrap();
+        all.into_iter().map(|(uid, traffic)| (uid, traffic.requests.into_values().collect::<Vec<_>>())).collect::<Vec<_>>()
+    };
+    assert_eq!(counts(lab).await, [("w1".to_owned(), vec![0, 0]), ("w2".to_owned(), vec![0])]);
+    for host in ["a.localhost", "b.localhost", "a.localhost", "nowhere.localhost"] {
+        lab.get(host).await;
+    }
+    // The gate does not let this one through.
+    if lab.is_real() {
+        lab.get("c.localhost").await;
+    }
+    assert_eq!(counts(lab).await, [("w1".to_owned(), vec![2, 1]), ("w2".to_owned(), vec![0])]);
+    lab.restart().await;
+    lab.until("a.localhost", Some("one")).await;
+    let after = counts(lab).await;
+    assert!(after[0].1[0] < 2 && after[0].1[1] == 0, "{after:?}");
+}

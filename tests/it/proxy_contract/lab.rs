@@ -135,7 +135,6 @@ impl Lab {
             feed_url: format!("http://{listen}{PATH}"),
             token: TOKEN.into(),
             env: BTreeMap::new(),
-            metrics: false,
             extra: BTreeMap::new(),
             redirect: None,
             trusted: Vec::new(),
@@ -148,6 +147,11 @@ impl Lab {
         lab.revive().await;
         lab.restart().await;
         lab
+    }
+
+    /// Middlewares do something.
+    pub fn is_real(&self) -> bool {
+        matches!(self.traefik, Which::Real(_))
     }
 
     pub fn say(&self, answer: Answer) {
@@ -172,7 +176,7 @@ impl Lab {
     /// Which server answers for a host; nothing where no router takes it.
     pub async fn get(&self, host: &str) -> Option<String> {
         match &self.traefik {
-            Which::Fake(fake) => match fake.way(host) {
+            Which::Fake(fake) => match fake.visit(host) {
                 Way::To { url, .. } => {
                     let to = |address: &SocketAddr| url == format!("http://{address}");
                     self.servers.iter().find(|(_, address)| to(address)).map(|(name, _)| (*name).to_owned())

@@ -50,4 +50,5 @@ contract! {
     a_route_that_moved_is_not_current_until_it_is_taken_up,
     after_a_restart_what_was_published_comes_back,
     one_that_stands_still_does_not_answer,
+    requests_are_counted_by_workspace_and_anew_after_a_restart,
 }

@@ -56,7 +56,10 @@ impl Hands<'_> {
         }
         self.create(records::user()).await;
         self.create(records::template("page")).await;
-        self.create(records::project("team", "page")).await;
+        // Nothing stops by itself in a day in which nobody works.
+        let mut project = records::project("team", "page");
+        project["spec"]["lifecycle"] = json!({"stopAfter": "never", "destroyAfter": "never"});
+        self.create(project).await;
     }
 
     pub async fn workspace(&self, name: &str) {

@@ -21,7 +21,7 @@ use devsanctum::controllers::{self, Parts, Reports, SecretReader};
 use devsanctum::engine::fake::{FakeEngine, Fault};
 use devsanctum::engine::pool::{EnginePool, NoMetrics};
 use devsanctum::engine::{Engine, EngineError};
-use devsanctum::proxy::{FakeProxy, LiveRoutes, Proxy, ProxyError, RouteTable};
+use devsanctum::proxy::{FakeProxy, LiveRoutes, Proxy, ProxyError, RouteTable, Traffic};
 use devsanctum::store::{ListQuery, SecretKey, Store, StoreConfig, Stored};
 use futures::future::select_all;
 use std::collections::{BTreeMap, BTreeSet};
@@ -233,6 +233,7 @@ impl World {
         Parts {
             client,
             builds: Arc::default(),
+            life: controllers::Life::default(),
             instance: self.store.instance().to_owned(),
             connector: Arc::new(EnginePool::making(Arc::new(NoMetrics), fence.clone(), make)),
             proxy: Arc::new(proxy),
@@ -389,6 +390,9 @@ impl Proxy for DirectedProxy {
     }
     async fn reaches(&self, upstream: SocketAddr) -> std::io::Result<()> {
         self.inner.reaches(upstream).await
+    }
+    async fn traffic(&self) -> Result<BTreeMap<String, Traffic>, String> {
+        self.inner.traffic().await
     }
     async fn live(&self) -> Result<LiveRoutes, ProxyError> {
         self.inner.live().await

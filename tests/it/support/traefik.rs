@@ -73,7 +73,6 @@ impl Rig {
             feed_url: format!("http://{feed_address}/traefik/config"),
             token: TOKEN.into(),
             env: BTreeMap::new(),
-            metrics: false,
             extra: BTreeMap::new(),
             redirect: None,
             trusted: Vec::new(),

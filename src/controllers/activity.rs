@@ -1,0 +1,207 @@
+//! When somebody last worked in a workspace: requests to it, traffic over what stands open to it, terminals and commands in it.
+//!
+//! # Guarantees
+//! - What was done while a look could not be had is found by the next one, also by the next process: the record keeps how far was
+//!   counted.
+//! - A connection over which nothing but signs of life go is no work.
+
+use super::caches::{Caches, InOrder};
+use super::triggers::Trigger;
+use crate::proxy::{Proxy, Traffic};
+use crate::resource::Workspace;
+use kube::ResourceExt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Over a connection this many bytes, both ways, within [`WINDOW`] are work. Pings of WebSockets and the heartbeats of editors and
+/// notebooks are some 20 to 500 a minute; each key that is pressed comes back as a picture of itself and more.
+const FLOOR: u64 = 1024;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Work in workspaces through this process, by project and name: terminals, SSH, commands, forwarded ports.
+#[derive(Clone, Default)]
+pub struct Touched(Arc<Mutex<BTreeSet<(String, String)>>>);
+
+impl Touched {
+    /// Something went through.
+    pub fn touch(&self, namespace: &str, name: &str) {
+        let mut all = lock(&self.0);
+        // Said for each piece of data: mostly it has been said.
+        if !all.iter().any(|(ns, n)| ns == namespace && n == name) {
+            all.insert((namespace.to_owned(), name.to_owned()));
+        }
+    }
+    /// What was touched since this was asked last.
+    pub fn take(&self) -> BTreeSet<(String, String)> {
+        std::mem::take(&mut *lock(&self.0))
+    }
+}
+
+/// What is known of work in workspaces, by uid.
+pub struct Activity {
+    caches: Caches,
+    proxy: Arc<dyn Proxy>,
+    touched: Touched,
+    /// Told of those that were worked in.
+    wake: Trigger<Workspace>,
+    /// One look at a time; when the last one that was had began.
+    looked: tokio::sync::Mutex<Option<Instant>>,
+    seen: Mutex<BTreeMap<String, Seen>>,
+}
+
+/// How far one workspace was counted.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// It was counted once by this process.
+    begun: bool,
+    requests: BTreeMap<String, u64>,
+    connections: BTreeMap<String, Window>,
+    last: Option<Instant>,
+}
+
+/// Bytes over a connection, and when they were so many.
+#[derive(Clone, Copy)]
+struct Window {
+    since: Instant,
+    bytes: u64,
+}
+
+impl Seen {
+    /// Whether there was work since the last time; `before` is what the record says was counted, by a process before this one.
+    pub(super) fn count(&mut self, traffic: &Traffic, before: u64, now: Instant) -> bool {
+        // Each route is counted by itself: one that has gone must not hide another, and one that begins anew counts from nought.
+        let more = |(route, count): (&String, &u64)| *count > 0 && self.requests.get(route) != Some(count);
+        let total: u64 = traffic.requests.values().sum();
+        let requests = if self.begun { traffic.requests.iter().any(more) } else { total > 0 && total != before };
+        self.begun = true;
+        // A route that is closed for a while comes back with its count.
+        self.requests.extend(traffic.requests.clone());
+        let mut talked = false;
+        let mut open = BTreeMap::new();
+        for (ends, bytes) in &traffic.connections {
+            let known = self.connections.get(ends).filter(|known| known.bytes <= *bytes).copied();
+            let window = known.unwrap_or(Window { since: now, bytes: *bytes });
+            let much = bytes - window.bytes >= FLOOR;
+            let over = now.duration_since(window.since) >= WINDOW;
+            talked |= much;
+            open.insert(ends.clone(), if much || over { Window { since: now, bytes: *bytes } } else { window });
+        }
+        self.connections = open;
+        requests || talked
+    }
+}
+
+impl Activity {
+    /// Nothing is known yet.
+    pub fn new(caches: Caches, proxy: Arc<dyn Proxy>, touched: Touched, wake: Trigger<Workspace>) -> Self {
+        Self { caches, proxy, touched, wake, looked: tokio::sync::Mutex::default(), seen: Mutex::default() }
+    }
+
+    /// When it was seen that the workspace with this uid is worked in: that was since the look before.
+    pub fn last(&self, uid: &str) -> Option<Instant> {
+        lock(&self.seen).get(uid)?.last
+    }
+
+    /// Requests counted for the workspace with this uid.
+    pub fn requests(&self, uid: &str) -> Option<u64> {
+        lock(&self.seen).get(uid).filter(|seen| seen.begun).map(|seen| seen.requests.values().sum())
+    }
+
+    /// Looks for work, unless somebody has begun to since this was called. Many that wait share one look.
+    ///
+    /// # Errors
+    /// Says what cannot be seen, and what to do. Nothing must be taken for idle then.
+    pub async fn look(&self) -> Result<(), String> {
+        let asked = Instant::now();
+        let mut looked = self.looked.lock().await;
+        if looked.is_some_and(|at| at >= asked) {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let traffic = self.proxy.traffic().await?;
+        self.note(&traffic, begun);
+        *looked = Some(begun);
+        Ok(())
+    }
+
+    fn note(&self, traffic: &BTreeMap<String, Traffic>, begun: Instant) {
+        let (touched, now) = (self.touched.take(), Instant::now());
+        let mut known = lock(&self.seen);
+        let mut all = BTreeMap::new();
+        for workspace in self.caches.workspaces.in_order(|_| true) {
+            let uid = workspace.uid().unwrap_or_default();
+            let mut seen = known.remove(&uid).unwrap_or_default();
+            let before = workspace.status.as_ref().and_then(|s| s.requests).unwrap_or(0);
+            let worked = traffic.get(&uid).is_some_and(|traffic| seen.count(traffic, before, begun));
+            let touched = touched.contains(&(workspace.namespace().unwrap_or_default(), workspace.name_any()));
+            if worked || touched {
+                seen.last = Some(now);
+                self.wake.fire(&workspace);
+            }
+            all.insert(uid, seen);
+        }
+        *known = all;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn traffic(requests: &[(&str, u64)], connections: &[(&str, u64)]) -> Traffic {
+        let all = |of: &[(&str, u64)]| of.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+        Traffic { requests: all(requests), connections: all(connections) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_are_work_and_what_was_counted_before_is_not() {
+        let mut seen = Seen::default();
+        let mut count = |traffic: &Traffic, before| seen.count(traffic, before, Instant::now());
+        assert!(!count(&traffic(&[("a", 4), ("b", 3)], &[]), 7), "the record says so much");
+        assert!(!count(&traffic(&[("a", 4), ("b", 3)], &[]), 7));
+        assert!(count(&traffic(&[("a", 5), ("b", 3)], &[]), 7));
+        assert!(!count(&traffic(&[("a", 5)], &[]), 7), "a route that closes hides nothing");
+        assert!(!count(&traffic(&[("a", 5), ("b", 3)], &[]), 7), "nor is it work that it opens");
+        assert!(!count(&traffic(&[("a", 0), ("b", 0)], &[]), 7), "the proxy begins anew");
+        assert!(count(&traffic(&[("a", 1), ("b", 0)], &[]), 7));
+        assert!(Seen::default().count(&traffic(&[("a", 8)], &[]), 7, Instant::now()), "while nobody looked");
+        assert!(!Seen::default().count(&traffic(&[("a", 0)], &[]), 7, Instant::now()));
+        assert!(Seen::default().count(&traffic(&[("a", 1)], &[]), 0, Instant::now()), "the first ever");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_connection_is_work_when_more_than_signs_of_life_go_over_it() {
+        let mut seen = Seen::default();
+        let mut bytes = 500;
+        let mut count = |seen: &mut Seen, more: u64| {
+            bytes += more;
+            seen.count(&traffic(&[], &[("1 2", bytes)]), 0, Instant::now())
+        };
+        assert!(!count(&mut seen, 100_000), "what went before it was seen is a request, or will be seen again");
+        for _ in 0..100 {
+            tokio::time::advance(Duration::from_secs(15)).await;
+            assert!(!count(&mut seen, 125), "a heartbeat");
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!count(&mut seen, 400));
+        assert!(count(&mut seen, 700), "together they are much within a minute");
+        assert!(!count(&mut seen, 700));
+        assert!(!seen.count(&traffic(&[], &[("1 2", 5)]), 0, Instant::now()), "another connection with the same ends");
+    }
+
+    #[test]
+    fn what_was_touched_is_told_once() {
+        let touched = Touched::default();
+        for _ in 0..3 {
+            touched.touch("team", "a");
+        }
+        assert_eq!(touched.clone().take().into_iter().collect::<Vec<_>>(), [("team".to_owned(), "a".to_owned())]);
+        assert!(touched.take().is_empty());
+    }
+}

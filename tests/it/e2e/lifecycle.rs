@@ -1,0 +1,233 @@
+//! Workspaces stop and go by themselves: on a real engine and behind a real Traefik, by terms of seconds.
+
+use super::gate::host_of;
+use super::records;
+use super::revoked::{Socket, ground};
+use super::world::{PATIENCE, World, in_world, until};
+use crate::support::browser::Browser;
+use crate::support::devsanctum;
+use crate::support::traefik::request;
+use devsanctum::resource::{Settings, WorkspacePhase, WorkspaceStatus};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+
+const SECOND: Duration = Duration::from_secs(1);
+const STOP_AFTER: i64 = 8;
+
+async fn lay_down(world: &World<'_>, stop: &str, destroy: &str) {
+    let settings: Api<Settings> = Api::all(world.client.clone());
+    let spec = json!({"spec": {"lifecycle": {"stopAfter": stop, "destroyAfter": destroy}}});
+    settings.patch("default", &PatchParams::default(), &Patch::Merge(spec)).await.unwrap();
+}
+
+/// Public workspaces of a template that echoes, as they are made.
+async fn workspaces(world: &World<'_>, names: &[&str], spec: Value) {
+    for name in names {
+        let mut workspace = records::workspace(name);
+        workspace["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        world.create(workspace).await;
+    }
+}
+
+async fn status(world: &World<'_>, name: &str) -> WorkspaceStatus {
+    world.workspace(name).await.status.unwrap_or_default()
+}
+
+async fn timed(world: &World<'_>, names: &[&str]) {
+    for name in names {
+        until(&format!("{name} to be up and timed"), PATIENCE, async || {
+            let status = status(world, name).await;
+            let is = status.phase == WorkspacePhase::Running && status.stop_at.is_some();
+            if is { Ok(()) } else { Err(format!("{:?} {:?}", status.phase, status.message)) }
+        })
+        .await;
+    }
+}
+
+/// Waits until a workspace is not wanted to run any more; gives how long after what the record tells as its last work that was.
+async fn stopped(world: &World<'_>, name: &str) -> i64 {
+    let mut last = None;
+    until(&format!("{name} to be stopped"), PATIENCE, async || {
+        let now = world.workspace(name).await;
+        last = now.status.as_ref().and_then(|s| s.last_activity_at.clone()).or_else(|| last.clone());
+        if now.spec.running { Err(format!("it runs; {last:?}, {:?}", now.status.unwrap_or_default().stop_at)) } else { Ok(()) }
+    })
+    .await;
+    let last: Timestamp = last.unwrap().parse().unwrap();
+    Timestamp::now().duration_since(last).as_secs()
+}
+
+async fn runs(world: &World<'_>, name: &str) -> bool {
+    world.workspace(name).await.spec.running
+}
+
+/// A connection that stands open, over which a word of this length goes and comes back each second until it is cut.
+async fn talks(world: &World<'_>, host: &str, length: usize) {
+    let (code, _, mut socket) = Socket::open(world, &Browser::new(world.web), host).await;
+    assert_eq!(code, 101);
+    while socket.echoes(&"x".repeat(length)).await {
+        sleep(SECOND).await;
+    }
+}
+
+#[test]
+fn who_works_in_a_workspace_keeps_it_and_one_that_is_idle_stops() {
+    in_world(async |world| {
+        ground(&world).await;
+        world.create(records::user()).await;
+        world.create(records::project("team", "echo")).await;
+        lay_down(&world, &format!("{STOP_AFTER}s"), "never").await;
+        let (idle, busy) = (["idle", "pinged"], ["visited", "talked", "shell"]);
+        workspaces(&world, &idle, json!({})).await;
+        workspaces(&world, &busy, json!({})).await;
+        workspaces(&world, &["pinned"], json!({"pinned": true})).await;
+        let hosts = futures::future::join_all(["pinged", "visited", "talked"].map(|name| host_of(&world, name))).await;
+        timed(&world, &["pinged", "visited", "talked", "shell"]).await;
+
+        let mut shell = devsanctum();
+        shell.arg("--state-dir").arg(world.state_dir()).args(["-n", "team", "exec", "-i", "shell", "--", "cat"]);
+        let mut shell = super::ways_in::Running(shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
+        let (mut to, mut from) = (shell.0.stdin.take().unwrap(), shell.0.stdout.take().unwrap());
+        let typing = async {
+            loop {
+                to.write_all(b"x").unwrap();
+                to.flush().unwrap();
+                sleep(SECOND).await;
+            }
+        };
+        let visiting = async {
+            loop {
+                assert_eq!(request(world.web, &hosts[1], "/", &[]).await.0, 200);
+                sleep(SECOND).await;
+            }
+        };
+        let idling = async {
+            for name in idle {
+                let after = stopped(&world, name).await;
+                assert!((STOP_AFTER..STOP_AFTER + 6).contains(&after), "{name}: after {after} s");
+                let note = world.event(name, "StoppedIdle").await;
+                assert!(note.contains("8s") && note.contains("its files are kept"), "{note}");
+            }
+            // As long again, and some.
+            sleep(Duration::from_secs(2 * STOP_AFTER.unsigned_abs())).await;
+        };
+        tokio::select! {
+            () = idling => {}
+            () = typing => {}
+            () = visiting => {}
+            () = talks(&world, &hosts[2], 1500) => panic!("the connection that is talked over was cut"),
+            () = async { talks(&world, &hosts[0], 4).await; std::future::pending().await } => {}
+        }
+        for name in busy {
+            assert!(runs(&world, name).await, "{name} is worked in");
+        }
+        assert!(runs(&world, "pinned").await && status(&world, "pinned").await.stop_at.is_none());
+        // It says when somebody was there, and that is not written each second.
+        let versions = world.workspace("visited").await.resource_version();
+        let seen = status(&world, "visited").await;
+        let last: Timestamp = seen.last_activity_at.unwrap().parse().unwrap();
+        assert!(Timestamp::now().duration_since(last).as_secs() < 6, "{last} {versions:?}");
+        assert!(seen.requests.unwrap() > 10, "{:?}", seen.requests);
+
+        drop(to);
+        let mut echoed = Vec::new();
+        from.read_to_end(&mut echoed).unwrap();
+        assert!(echoed.len() > 10, "what was typed came back");
+        for name in busy {
+            let after = stopped(&world, name).await;
+            assert!((STOP_AFTER..STOP_AFTER + 6).contains(&after), "{name}: after {after} s");
+        }
+        // Who starts it is there.
+        until("it to be stopped", PATIENCE, async || match status(&world, "idle").await.phase {
+            WorkspacePhase::Stopped => Ok(()),
+            phase => Err(format!("{phase:?}")),
+        })
+        .await;
+        let begun = Instant::now();
+        world.merge("idle", json!({"spec": {"running": true}})).await;
+        let after = stopped(&world, "idle").await;
+        assert!((STOP_AFTER..STOP_AFTER + 6).contains(&after) && begun.elapsed().as_secs() >= STOP_AFTER.unsigned_abs());
+        // What is unpinned begins to be idle.
+        world.merge("pinned", json!({"spec": {"pinned": false}})).await;
+        let begun = Instant::now();
+        stopped(&world, "pinned").await;
+        assert!(begun.elapsed().as_secs() >= STOP_AFTER.unsigned_abs());
+    });
+}
+
+#[test]
+fn what_is_of_age_is_announced_and_destroyed_unless_it_is_kept() {
+    in_world(async |world| {
+        world.ground().await;
+        workspaces(&world, &["goes", "rescued"], json!({})).await;
+        workspaces(&world, &["kept"], json!({"kept": true})).await;
+        workspaces(&world, &["pinned"], json!({"pinned": true})).await;
+        world.at_rest().await;
+        lay_down(&world, "never", "20s").await;
+        let created = world.workspace("goes").await.creation_timestamp().unwrap().0;
+        let note = world.event("goes", "DestroyedSoon").await;
+        let announced = Instant::now();
+        assert!(note.contains("spec.kept") && note.contains("20s"), "{note}");
+        let says: Timestamp = status(&world, "goes").await.destroy_at.unwrap().parse().unwrap();
+        world.event("rescued", "DestroyedSoon").await;
+        world.merge("rescued", json!({"spec": {"kept": true}})).await;
+        world.gone("goes").await;
+        let (now, age) = (Timestamp::now(), Timestamp::now().duration_since(created).as_secs());
+        assert!(
+            age >= 20 && announced.elapsed() >= Duration::from_secs(9),
+            "{age} s old, {:?} after it was told",
+            announced.elapsed()
+        );
+        assert!(now >= says && now.duration_since(says).as_secs() < 15, "said {says}, was gone by {now}");
+        let left = world.docker_says(&["ps", "-a", "--format", "{{.Names}}"]);
+        assert!(!left.contains("ds-team-goes-"), "{left}");
+        for name in ["rescued", "kept", "pinned"] {
+            let status = status(&world, name).await;
+            assert!(status.destroy_at.is_none() && status.destroy_announced_at.is_none(), "{name}: {status:?}");
+        }
+        // An old one that is not kept any more is not gone at once.
+        world.merge("kept", json!({"spec": {"kept": false}})).await;
+        world.event("kept", "DestroyedSoon").await;
+        lay_down(&world, "never", "7d").await;
+        until("another time", PATIENCE, async || {
+            let status = status(&world, "kept").await;
+            let at = status.destroy_at.as_deref().map(|at| at.parse::<Timestamp>().unwrap());
+            let far = at.is_some_and(|at| at.duration_since(Timestamp::now()).as_hours() > 24);
+            if far && status.destroy_announced_at.is_none() { Ok(()) } else { Err(format!("{status:?}")) }
+        })
+        .await;
+    });
+}
+
+#[test]
+fn who_worked_while_no_control_plane_ran_is_not_forgotten() {
+    in_world(async |mut world| {
+        world.ground().await;
+        lay_down(&world, "12s", "never").await;
+        workspaces(&world, &["w0", "w1"], json!({})).await;
+        timed(&world, &["w0", "w1"]).await;
+        let host = host_of(&world, "w0").await;
+        until("requests to be told", PATIENCE, async || {
+            assert_eq!(request(world.web, &host, "/", &[]).await.0, 200);
+            let told = status(&world, "w0").await.requests;
+            if told.is_some_and(|n| n > 0) { Ok(()) } else { Err(format!("{told:?}")) }
+        })
+        .await;
+        world.kill();
+        // Traefik goes on.
+        sleep(6 * SECOND).await;
+        assert_eq!(request(world.web, &host, "/", &[]).await.0, 200);
+        let worked = Instant::now();
+        world.launch();
+        world.ready().await;
+        stopped(&world, "w1").await;
+        stopped(&world, "w0").await;
+        assert!(worked.elapsed() >= Duration::from_secs(12), "it was worked in {:?} before", worked.elapsed());
+    });
+}

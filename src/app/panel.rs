@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::proxy::PanelRoute;
 use crate::store::Store;
 use crate::web::panel::{self, Panel};
-use crate::web::{Accounts, ApiAddress, PanelUrl, Trusted, Web, client_address};
+use crate::web::{Accounts, ApiAddress, PanelUrl, Trusted, Waking, Web, client_address};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use std::future::IntoFuture;
@@ -80,7 +80,8 @@ impl Door {
         let accounts = Arc::new(Accounts::over(api.clone()));
         let setup = Arc::new(Mutex::new(self.setup));
         let trusted = from_fn_with_state(self.web.trusted.clone(), client_address);
-        let routes = panel::router(Panel { web: self.web, api, accounts, setup, audit, reached }).layer(trusted);
+        let routes = panel::router(Panel { web: self.web, api, accounts, setup, audit, reached, waking: Waking::default() })
+            .layer(trusted);
         tokio::spawn(async move {
             tokio::select! {
                 ended = axum::serve(listener, routes).into_future() => tracing::error!(?ended, "the panel stopped"),

@@ -5,6 +5,7 @@ use super::connect::Context;
 use super::failure::Failure;
 use super::logs::workspace;
 use super::tty::{self, Raw};
+use super::workspace::woken;
 use crate::resource::Workspace;
 use futures::SinkExt;
 use kube::api::{Api, AttachParams, AttachedProcess};
@@ -39,7 +40,10 @@ pub async fn run(context: &Context, args: ExecArgs) -> Result<(), Failure> {
     };
     // Asked for before the connection: a refusal must not leave a process behind.
     let raw = if args.tty && args.stdin { Some(Raw::enter()?) } else { None };
-    let mut process = api.exec(name, args.command.clone(), &params).await?;
+    let mut process = match api.exec(name, args.command.clone(), &params).await {
+        Err(_) if woken(context, name).await? => api.exec(name, args.command.clone(), &params).await?,
+        begun => begun?,
+    };
     let status = pump(&mut process, args.tty).await;
     drop(raw);
     finish(status?)

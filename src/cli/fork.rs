@@ -39,6 +39,7 @@ fn copy(source: WorkspaceSpec, name: &str) -> WorkspaceSpec {
         docker_server: None,
         pinned: false,
         kept: false,
+        wake_on_visit: false,
         ..source
     }
 }

@@ -4,6 +4,7 @@ use super::args::TerminalArgs;
 use super::connect::Context;
 use super::failure::Failure;
 use super::tty::{self, Raw};
+use super::workspace::woken;
 use super::{exec, logs, ui};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::{Sink, SinkExt, Stream, StreamExt};
@@ -46,6 +47,7 @@ pub async fn run(context: &Context, args: TerminalArgs) -> Result<(), Failure> {
                     return exec::finish(Some(status));
                 }
             }
+            Err(kube::Error::Api(_)) if seat.seen == 0 && lost.is_none() && woken(context, name).await? => continue,
             // What was understood and refused stays so.
             Err(kube::Error::Api(status)) if status.code < 500 => return Err(Failure::from_status(&status)),
             Err(e) if lost.is_some_and(|since| since.elapsed() > PATIENCE) => return Err(e.into()),

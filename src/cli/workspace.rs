@@ -13,6 +13,8 @@ use tokio::time::Instant;
 const MANAGER: &str = "devsanctum-workspace-command";
 /// A workspace waited for is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// How long one that is woken may take: its image may have to be built first.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Runs `workspace`.
 ///
@@ -93,6 +95,35 @@ impl Named<'_> {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+}
+
+/// Starts a workspace that is stopped, and waits until commands run in it; `false` where it is not stopped.
+///
+/// # Errors
+/// When it may not be started, or does not run in time.
+pub async fn woken(context: &Context, name: &str) -> Result<bool, Failure> {
+    let it = Named { context, def: target::kind("workspace")?, name };
+    if it.read().await?.spec.running {
+        return Ok(false);
+    }
+    ui::progress(&format!("workspace {name:?} is stopped: starting it"));
+    let changed = it.change(&json!({"spec": {"running": true}})).await?;
+    let (begun, mut told) = (Instant::now(), String::new());
+    loop {
+        let status = it.read().await?.status.unwrap_or_default();
+        if status.observed_generation >= changed.metadata.generation && holds(&status.conditions, "ContainerRunning") {
+            return Ok(true);
+        }
+        let message = status.message.unwrap_or_default();
+        if begun.elapsed() > PATIENCE {
+            return Err(Failure { code: TIMED_OUT, ..Failure::new(format!("workspace {name:?} does not run: {message}")) });
+        }
+        if message != told && !message.is_empty() {
+            ui::progress(&message);
+            told = message;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -23,11 +23,18 @@ pub struct Told {
 #[derive(Clone, Copy)]
 struct Idle {
     generation: Option<i64>,
-    /// What the record says; none where it says nothing.
+    /// What the record said, and what it is to say: whole seconds may be written.
     told: Timestamp,
+    given: Timestamp,
     /// How long it had been idle at that moment.
     idle: Duration,
     at: Instant,
+}
+
+impl Idle {
+    fn is_of(&self, last: Timestamp) -> bool {
+        last == self.told || last.duration_since(self.given).abs() <= SignedDuration::from_secs(1)
+    }
 }
 
 /// All that were looked at.
@@ -45,7 +52,7 @@ impl Idleness {
     ) -> Option<Timestamp> {
         let before = self.0.get(uid).copied();
         let edited = before.is_some_and(|before| before.generation != generation);
-        let by_record = last.map(|last| match before.filter(|before| before.told == last) {
+        let by_record = last.map(|last| match before.filter(|before| before.is_of(last)) {
             Some(before) => before.idle + now.duration_since(before.at),
             None => Duration::try_from(wall.duration_since(last)).unwrap_or_default(),
         });
@@ -53,8 +60,15 @@ impl Idleness {
         let by_edit = edited.then_some(Duration::ZERO);
         let idle = [by_record, by_sight, by_edit].into_iter().flatten().min()?;
         let found = SignedDuration::try_from(idle).ok().and_then(|idle| wall.checked_sub(idle).ok()).unwrap_or(wall);
-        self.0.insert(uid.to_owned(), Idle { generation, told: last.unwrap_or(found), idle, at: now });
-        Some(last.filter(|last| found.duration_since(*last).abs() <= TOLERANCE).unwrap_or(found))
+        // Never an earlier time than was found.
+        let given = last.filter(|last| (SignedDuration::ZERO..=TOLERANCE).contains(&last.duration_since(found))).unwrap_or(found);
+        self.0.insert(uid.to_owned(), Idle { generation, told: last.unwrap_or(found), given, idle, at: now });
+        Some(given)
+    }
+
+    /// A workspace begins to be timed, as if it was worked in now.
+    pub fn begin(&mut self, uid: &str, generation: Option<i64>, (wall, now): (Timestamp, Instant)) {
+        self.0.insert(uid.to_owned(), Idle { generation, told: wall, given: wall, idle: Duration::ZERO, at: now });
     }
 
     /// Forgets a workspace that is gone.

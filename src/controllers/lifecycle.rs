@@ -300,8 +300,12 @@ fn judge(
 ) -> Verdict {
     let last = status(record).last_activity_at.as_deref().and_then(read);
     let told = Told { last, generation: record.metadata.generation };
-    let last = idleness.last(record.metadata.uid.as_deref().unwrap_or_default(), told, seen, (wall, now));
+    let uid = record.metadata.uid.as_deref().unwrap_or_default();
+    let last = idleness.last(uid, told, seen, (wall, now));
     let times = times(&life(record, last), &terms, wall);
+    if times.last_activity != last {
+        idleness.begin(uid, told.generation, (wall, now));
+    }
     let is_over = |at: Option<Timestamp>| at.is_some_and(|at| at <= wall);
     let due = match (is_over(times.destroy_at), is_over(times.stop_at)) {
         (true, _) => Due::Destroy,

@@ -1,5 +1,5 @@
-use super::super::activity::Seen;
 use super::*;
+use crate::controllers::activity::Seen;
 use crate::proxy::Traffic;
 
 fn at(text: &str) -> Timestamp {
@@ -72,6 +72,8 @@ struct Player {
     record: Workspace,
     terms: Terms,
     requests: u64,
+    /// Those that were counted at the last look.
+    counted: u64,
     /// When it was truly worked in, and when a look has found that.
     worked: u64,
     found: u64,
@@ -98,6 +100,7 @@ impl Player {
             ahead: 0,
             set: 0,
             requests: 0,
+            counted: 0,
             worked: 0,
             found: 0,
             last: None,
@@ -116,7 +119,7 @@ impl Player {
     fn look(&mut self) -> bool {
         let traffic = Traffic { requests: [("r".to_owned(), self.requests)].into(), ..Traffic::default() };
         let before = status(&self.record).requests.unwrap_or(0);
-        self.looked = self.now;
+        (self.looked, self.counted) = (self.now, self.requests);
         let found = self.seen.count(&traffic, before, self.clocks().1);
         if found {
             (self.last, self.found) = (Some(self.clocks().1), self.now);
@@ -146,7 +149,7 @@ impl Player {
     }
 
     fn seen_requests(&self) -> Option<u64> {
-        (self.looked > 0).then_some(self.requests)
+        (self.looked > 0).then_some(self.counted)
     }
 
     /// Something happens, or nothing for a while.
@@ -194,7 +197,13 @@ impl Player {
         }
         let idle = i64::try_from(self.now - self.worked).unwrap();
         let stop_after = i64::try_from(self.terms.stop_after.unwrap().as_secs()).unwrap();
-        assert!(idle >= stop_after, "stopped {} s early", stop_after - idle);
+        assert!(
+            idle >= stop_after,
+            "stopped {} s early of {stop_after}; a clock was set at {}, now is {}",
+            stop_after - idle,
+            self.set,
+            self.now
+        );
         // What a look has found later than it happened puts it off by as much.
         idle - stop_after - i64::try_from(self.found.saturating_sub(self.worked)).unwrap()
     }

@@ -58,6 +58,9 @@ pub struct WorkspaceSpec {
     /// Never destroyed for age.
     #[serde(default)]
     pub kept: bool,
+    /// Who opens one of its pages starts it: at a private one those who may open it, at a public one anybody.
+    #[serde(default)]
+    pub wake_on_visit: bool,
     /// Server it must run on; it must pass the same rules as any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docker_server: Option<String>,

@@ -6,14 +6,17 @@
 
 use super::cookies::{self, Cookies};
 use super::gate::{self, Asked, Opens, visitor};
-use super::pages::{self, Rest};
-use super::{Web, shares};
+use super::pages::{self, Rest, Ways};
+use super::panel::Panel;
+use super::{Web, shares, wake};
+use crate::access::Identity;
 use crate::resource::{Workspace, WorkspacePhase};
 use crate::store::{Key, StoreError};
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use std::net::IpAddr;
 
 /// Where the page leads that says that there is nothing: to the panel, and back.
 pub(super) const SIGN_IN: &str = "/.devsanctum/sign-in";
@@ -21,16 +24,22 @@ pub(super) const SIGN_IN: &str = "/.devsanctum/sign-in";
 const MAX_BODY: usize = 16 * 1024;
 
 /// A workspace that a host leads to, and that is there.
-struct Place {
-    uid: String,
-    public: bool,
-    rest: Rest,
-    /// How it is started.
-    start: String,
+#[derive(Clone)]
+pub(super) struct Place {
+    pub uid: String,
+    pub public: bool,
+    pub rest: Rest,
+    pub project: String,
+    pub workspace: String,
+    /// What its record says to know or do.
+    pub message: Option<String>,
+    /// Any visitor starts it.
+    pub wake_on_visit: bool,
 }
 
 /// Lets the panel answer at its own host, and answers at all others.
-pub(super) async fn by_host(State(web): State<Web>, request: Request, next: Next) -> Response {
+pub(super) async fn by_host(State(panel): State<Panel>, request: Request, next: Next) -> Response {
+    let web = &panel.web;
     let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let host = gate::canonical(named.or(request.uri().host()).unwrap_or_default());
     if host == web.panel.host {
@@ -40,7 +49,7 @@ pub(super) async fn by_host(State(web): State<Web>, request: Request, next: Next
     // A proxy whose request is not read to its end takes that for a broken connection.
     let _ = axum::body::to_bytes(body, MAX_BODY).await;
     let asked = Asked { method: parts.method.as_str(), host: &host, uri: parts.uri.clone(), headers: &parts.headers };
-    match answer(&web, &asked).await {
+    match answer(&panel, &asked).await {
         Ok(Some(answer)) => answer,
         Ok(None) => nothing(&asked),
         Err(error) => gate::failed(&error),
@@ -48,7 +57,8 @@ pub(super) async fn by_host(State(web): State<Web>, request: Request, next: Next
 }
 
 /// What whoever asks may know; `None`: nothing.
-async fn answer(web: &Web, asked: &Asked<'_>) -> Result<Option<Response>, StoreError> {
+async fn answer(panel: &Panel, asked: &Asked<'_>) -> Result<Option<Response>, StoreError> {
+    let web = &panel.web;
     let parameters = pages::parameters(&asked.uri);
     let get = |name: &str| parameters.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
     let safe = matches!(asked.method, "GET" | "HEAD");
@@ -70,17 +80,77 @@ async fn answer(web: &Web, asked: &Asked<'_>) -> Result<Option<Response>, StoreE
         _ => {}
     }
     if place.public {
-        return Ok(Some(resting(asked, place.rest, None)));
+        return visited(panel, asked, place, None).await.map(Some);
     }
-    Ok(match gate::lets_in(web, &place.uid, asked, &cookies).await? {
-        Opens::To(_) => Some(resting(asked, place.rest, Some(&place.start))),
-        Opens::ToAnybody => Some(resting(asked, place.rest, None)),
-        Opens::NotToThem | Opens::ToNobody => None,
+    match gate::lets_in(web, &place.uid, asked, &cookies).await? {
+        Opens::To(user) if asked.uri.path() == wake::START => Ok(Some(started(panel, asked, &place, &user).await?)),
+        Opens::To(user) => visited(panel, asked, place, Some(&user)).await.map(Some),
+        Opens::ToAnybody => visited(panel, asked, place, None).await.map(Some),
+        Opens::NotToThem | Opens::ToNobody => Ok(None),
+    }
+}
+
+/// Somebody comes who may open it.
+async fn visited(panel: &Panel, asked: &Asked<'_>, mut place: Place, user: Option<&str>) -> Result<Response, StoreError> {
+    let mut trouble = None;
+    if place.rest == Rest::Stopped && place.wake_on_visit && wake::opens_a_page(asked) {
+        match wake::start(panel, Identity::system("devsanctum"), address(asked), &place).await {
+            Ok(()) => place.rest = Rest::Starting,
+            Err(why) => trouble = Some(why),
+        }
+    }
+    let place = match wake::waited(panel, asked, place).await? {
+        Ok(place) => place,
+        Err(answer) => return Ok(answer),
+    };
+    if !reads_pages(asked) {
+        return Ok(again(plain(StatusCode::SERVICE_UNAVAILABLE, place.rest.words()), place.rest));
+    }
+    let to = if asked.method == "GET" { asked.uri.path_and_query().map_or("/", |path| path.as_str()) } else { "/" };
+    let to = pages::own_path(to);
+    let command = user.map(|_| format!("devsanctum -n {} workspace start {}", place.project, place.workspace));
+    let ways = match user {
+        Some(user) if wake::may_start(panel, user, &place).await? => {
+            Ways::Button(format!("{}?{}", wake::START, pages::query(&[("to", to)])))
+        }
+        Some(_) => Ways::None,
+        None if place.public => {
+            Ways::Panel(format!("{}/start?{}", panel.web.panel.origin(), pages::query(&[("host", asked.host), ("to", to)])))
+        }
+        None => Ways::None,
+    };
+    let told = user.and(trouble.or(place.message.clone()));
+    Ok(again(pages::resting(place.rest, &ways, command.as_deref(), told.as_deref()), place.rest))
+}
+
+/// Somebody has pressed the button of a private workspace's page.
+async fn started(panel: &Panel, asked: &Asked<'_>, place: &Place, user: &str) -> Result<Response, StoreError> {
+    if asked.method != "POST" {
+        return Ok(pages::trouble(StatusCode::METHOD_NOT_ALLOWED, "A workspace is started by the button of its page."));
+    }
+    if gate::from_elsewhere(&panel.web, &place.uid, asked.headers).await? {
+        return Ok(pages::trouble(StatusCode::FORBIDDEN, gate::ELSEWHERE));
+    }
+    Ok(match wake::start(panel, Identity::person(user), address(asked), place).await {
+        Ok(()) => back(&panel.web, asked),
+        Err(why) => pages::trouble(StatusCode::FORBIDDEN, &why),
     })
 }
 
+fn address(asked: &Asked<'_>) -> IpAddr {
+    visitor(asked.headers, &Cookies::read(asked.headers)).address
+}
+
+/// Leads back to where the button's page was.
+pub(super) fn back(web: &Web, asked: &Asked<'_>) -> Response {
+    let parameters = pages::parameters(&asked.uri);
+    let to = parameters.iter().find(|(key, _)| key == "to").map_or("/", |(_, to)| to.as_str());
+    let to = format!("{}{}", web.panel.of_host(asked.host), pages::own_path(to));
+    pages::redirect_from_form(&to)
+}
+
 /// The workspace that a host leads to. One that is going is gone.
-async fn place(web: &Web, host: &str) -> Result<Option<Place>, StoreError> {
+pub(super) async fn place(web: &Web, host: &str) -> Result<Option<Place>, StoreError> {
     let at = web.directory.ask(|records| records.host(host).cloned()).await?;
     let Some(at) = at else { return Ok(None) };
     let key = Key { kind: "workspaces.devsanctum.io", namespace: at.project.clone(), name: at.workspace.clone() };
@@ -90,14 +160,22 @@ async fn place(web: &Web, host: &str) -> Result<Option<Place>, StoreError> {
     if workspace.metadata.deletion_timestamp.is_some() {
         return Ok(None);
     }
-    let phase = workspace.status.as_ref().map(|status| status.phase).unwrap_or_default();
+    let status = workspace.status.unwrap_or_default();
+    let phase = status.phase;
     let rest = match phase {
         _ if !workspace.spec.running => Rest::Stopped,
         WorkspacePhase::Running => Rest::Silent,
         _ => Rest::Starting,
     };
-    let start = format!("devsanctum -n {} workspace start {}", at.project, at.workspace);
-    Ok(Some(Place { uid: workspace.metadata.uid.unwrap_or_default(), public: at.public, rest, start }))
+    Ok(Some(Place {
+        uid: workspace.metadata.uid.unwrap_or_default(),
+        public: at.public,
+        rest,
+        project: at.project,
+        workspace: at.workspace,
+        message: status.message,
+        wake_on_visit: workspace.spec.wake_on_visit,
+    }))
 }
 
 fn reads_pages(asked: &Asked<'_>) -> bool {
@@ -109,9 +187,7 @@ fn plain(status: StatusCode, words: &str) -> Response {
     (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], format!("{words}\n")).into_response()
 }
 
-fn resting(asked: &Asked<'_>, rest: Rest, start: Option<&str>) -> Response {
-    let mut answer =
-        if reads_pages(asked) { pages::resting(rest, start) } else { plain(StatusCode::SERVICE_UNAVAILABLE, rest.words()) };
+fn again(mut answer: Response, rest: Rest) -> Response {
     answer.headers_mut().insert(header::RETRY_AFTER, rest.again().into());
     answer
 }

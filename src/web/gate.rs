@@ -11,7 +11,7 @@
 
 use super::Web;
 use super::cookies::{self, Cookies};
-use super::{elsewhere, pages, proxies, shares};
+use super::{elsewhere, pages, proxies, shares, wake};
 use crate::access::{Action, Decision, Identity, Refused, Token, Visitor, digest};
 use crate::api::closed;
 use crate::resource::GROUP;
@@ -88,6 +88,10 @@ async fn decide(web: &Web, uid: &str, headers: &HeaderMap) -> Response {
         let parameters = pages::parameters(&asked.uri);
         let to = parameters.iter().find(|(key, _)| key == "to").map_or("/", |(_, to)| to.as_str());
         return lead_to_panel(web, uid, &asked, pages::own_path(to));
+    }
+    // Somebody else has started it meanwhile.
+    if asked.uri.path() == wake::START {
+        return elsewhere::back(web, &asked);
     }
     if asked.uri.path() == shares::FOLLOW {
         return shares::follow(web, uid, &asked).await;

@@ -16,12 +16,15 @@ mod setup;
 mod shares;
 mod signing;
 pub mod sockets;
+mod start;
 mod unverified;
+mod wake;
 mod welcome;
 
 pub use accounts::{Accounts, NewAccount, NoAccount};
 pub use device::ApiAddress;
 pub use proxies::{Trusted, client_address};
+pub use wake::Waking;
 
 use crate::access::{Directory, Shares, SignIn};
 use crate::clock::Clock;

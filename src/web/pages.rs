@@ -85,17 +85,37 @@ impl Rest {
     }
 }
 
-/// The page of a workspace that answers nobody. `start` is how it is started, for who may know its name.
-pub fn resting(rest: Rest, start: Option<&str>) -> Response {
+/// How whoever sees its page starts a workspace.
+pub enum Ways {
+    /// By a button, which leads here.
+    Button(String),
+    /// At the panel, here.
+    Panel(String),
+    /// Not at all.
+    None,
+}
+
+/// The page of a workspace that answers nobody. `command` is how it is started by hand, and `told` what its record says, for who may
+/// know its name.
+pub fn resting(rest: Rest, ways: &Ways, command: Option<&str>, told: Option<&str>) -> Response {
     let title = rest.words().trim_end_matches('.');
     let content = html! {
-        // Of one that is stopped nothing changes by itself.
-        @if rest != Rest::Stopped { meta http-equiv="refresh" content=(rest.again()); }
+        // Of one that is stopped nothing changes by itself. One that starts is asked at once: that is answered when there is news.
+        @match rest {
+            Rest::Stopped => {},
+            Rest::Starting => meta http-equiv="refresh" content="1";,
+            Rest::Silent => meta http-equiv="refresh" content=(rest.again());,
+        }
         h1 { (title) }
-        @match (rest, start) {
-            (Rest::Stopped, Some(start)) => p { "Start it with " code { (start) } },
-            (Rest::Stopped, None) => p { "Whoever it belongs to starts it." },
-            _ => p { "This page looks again by itself." },
+        @if rest == Rest::Stopped {
+            @match ways {
+                Ways::Button(to) => form method="post" action=(to) { button { "Start it" } },
+                Ways::Panel(to) => p { a href=(to) { "Sign in to start it" } },
+                Ways::None => p { "Whoever it belongs to starts it." },
+            }
+            @if let Some(command) = command { p.soft { "Or by " code { (command) } } }
+        } @else {
+            p role="status" { (told.unwrap_or("This page leads there by itself.")) }
         }
     };
     page(StatusCode::SERVICE_UNAVAILABLE, title, true, true, &content)
@@ -127,6 +147,30 @@ pub fn redirect(to: &str) -> Response {
         Ok(to) => (StatusCode::FOUND, [(header::LOCATION, to)]).into_response(),
         Err(_) => trouble(StatusCode::BAD_REQUEST, "The address of this request cannot be read."),
     }
+}
+
+/// Leads elsewhere from a form.
+pub fn redirect_from_form(to: &str) -> Response {
+    let mut answer = redirect(to);
+    if answer.status() == StatusCode::FOUND {
+        *answer.status_mut() = StatusCode::SEE_OTHER;
+    }
+    answer
+}
+
+/// Where a workspace that is open to anybody is started: by who is signed in here.
+pub fn start(name: &str, host: &str, to: &str, wrong: Option<&str>) -> Response {
+    let content = html! {
+        header { h1 { (name) " is stopped" } }
+        form.card method="post" action="/start" {
+            (complaint(wrong))
+            input type="hidden" name="host" value=(host);
+            input type="hidden" name="to" value=(to);
+            button { "Start it" }
+        }
+        p.soft { a href="/" { "Your workspaces" } }
+    };
+    page(if wrong.is_some() { StatusCode::FORBIDDEN } else { StatusCode::OK }, "Start a workspace", true, false, &content)
 }
 
 /// A path of the same host, whatever was asked for.

@@ -3,7 +3,9 @@
 use super::accounts::Accounts;
 use super::cookies::{self, Cookies};
 use super::gate::{may_open, visitor};
-use super::{ApiAddress, Web, device, elsewhere, forms, pages, picture, providers, setup, signing, welcome as arrival};
+use super::{
+    ApiAddress, Waking, Web, device, elsewhere, forms, pages, picture, providers, setup, signing, start, welcome as arrival,
+};
 use crate::access::{Identity, Refused, SignedIn, Visitor};
 use crate::api::{Ledger, Noted, client, closed, finished};
 use crate::resource::Workspace;
@@ -46,6 +48,8 @@ pub struct Panel {
     pub audit: Ledger,
     /// Where terminals that are let in reach the API.
     pub reached: ApiAddress,
+    /// Workspaces that are being started for visitors.
+    pub waking: Waking,
 }
 
 /// The panel's routes.
@@ -56,6 +60,7 @@ pub fn router(panel: Panel) -> Router {
         .route("/login", get(login_page).post(login))
         .route("/logout", post(logout))
         .route("/open", get(open))
+        .route("/start", get(start::page).post(start::start))
         .route("/setup", get(setup::setup_page).post(setup::setup))
         .route("/sign-in/{provider}", get(providers::way).post(providers::begin))
         .route("/sign-in/{provider}/callback", get(providers::callback))
@@ -76,7 +81,7 @@ pub fn router(panel: Panel) -> Router {
         .fallback(|| async { pages::trouble(StatusCode::NOT_FOUND, "There is no such page.") })
         .layer(axum::extract::DefaultBodyLimit::max(MAX_FORM))
         .layer(from_fn_with_state(panel.clone(), own_forms_only))
-        .layer(from_fn_with_state(panel.web.clone(), elsewhere::by_host))
+        .layer(from_fn_with_state(panel.clone(), elsewhere::by_host))
         .layer(map_response(closed))
         .with_state(panel)
 }

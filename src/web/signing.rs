@@ -30,6 +30,8 @@ pub async fn entry(ledger: &Ledger, path: &str, session: Option<&Session>, by: &
         ["sign-in", _] => ("set-out", "Session", ""),
         ["sign-in", _, "callback"] => ("sign-in", "Session", ""),
         ["sign-in", _, "connect"] => ("connect", "User", user),
+        // The write has a row of its own, which names the workspace.
+        ["start"] => ("start", "Workspace", ""),
         ["device"] => ("ask", "DeviceCode", ""),
         ["device", "approve"] => ("answer", "DeviceCode", ""),
         ["account", "disconnect"] => ("disconnect", "User", user),

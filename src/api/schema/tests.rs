@@ -19,8 +19,7 @@ fn told(def: &str, mut record: Value) -> Vec<String> {
 fn defaults_are_filled_in_and_nulls_go() {
     let mut record = workspace(json!({"owner": "o", "routeDomain": null, "branch": null}));
     assert_eq!(prepare(kind("Workspace").unwrap(), &mut record, FieldValidation::Strict), Ok(vec![]));
-    let expected =
-        json!({"owner": "o", "branch": "main", "running": true, "visibility": "PRIVATE", "pinned": false, "kept": false});
+    let expected = json!({"owner": "o", "branch": "main", "running": true, "visibility": "PRIVATE", "pinned": false, "kept": false, "wakeOnVisit": false});
     assert_eq!(record["spec"], expected);
 }
 

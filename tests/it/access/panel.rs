@@ -11,7 +11,7 @@ use devsanctum::audit::{Entry, Row};
 use devsanctum::clock::{Clock, SystemClock};
 use devsanctum::store::AuditQuery;
 use devsanctum::web::panel::{Panel, router};
-use devsanctum::web::{Accounts, ApiAddress, Web, gate};
+use devsanctum::web::{Accounts, ApiAddress, Waking, Web, gate};
 use http::Request;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -54,7 +54,10 @@ impl Browser {
             certificate_authority: "PEM".into(),
             tls_server_name: Some("localhost".into()),
         };
-        Self { panel: router(Panel { web, api: town.api.open.clone(), accounts, setup, audit, reached }), session: String::new() }
+        Self {
+            panel: router(Panel { web, api: town.api.open.clone(), accounts, setup, audit, reached, waking: Waking::default() }),
+            session: String::new(),
+        }
     }
 
     /// Another browser at the same panel.

@@ -11,7 +11,7 @@ use serde_json::json;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-const PASSWORD: &str = "correct horse battery";
+pub const PASSWORD: &str = "correct horse battery";
 
 /// Everything but people: a server, a template whose container writes down all that is asked of it, a project.
 async fn ground(world: &World<'_>) {

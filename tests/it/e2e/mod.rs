@@ -38,6 +38,7 @@ mod shares;
 mod sidecars;
 mod ssh;
 mod unbuildable;
+mod wake;
 mod warm;
 mod ways_in;
 mod world;

@@ -109,7 +109,7 @@ impl Kind {
             Self::User => json!({"role": "USER", "active": true}),
             Self::Group => json!({"members": []}),
             Self::Workspace => {
-                json!({"branch": "main", "running": true, "visibility": "PRIVATE", "pinned": false, "kept": false})
+                json!({"branch": "main", "running": true, "visibility": "PRIVATE", "pinned": false, "kept": false, "wakeOnVisit": false})
             }
         }
     }

@@ -1,0 +1,143 @@
+//! A visit to a workspace that does not run: who may starts it, sees how far it is, and lands where they wanted to go.
+//!
+//! # Guarantees
+//! - However many come at once, it is started once.
+//! - It is started for who may start it, as them; for any visitor where its record says so, and then only for who opens a page: what a
+//!   page that was left open asks for by itself wakes nothing.
+//! - Nothing is started at a public host by what its visitor shows there: that is read by its container. They go to the panel.
+
+use super::elsewhere::{Place, place};
+use super::gate::{Asked, canonical, text};
+use super::pages::{self, Rest};
+use super::panel::Panel;
+use crate::access::{Action, Decision, Identity};
+use crate::api::client;
+use crate::resource::{GROUP, Workspace};
+use crate::store::StoreError;
+use axum::Extension;
+use axum::extract::ConnectInfo;
+use axum::http::{Uri, header};
+use axum::response::Response;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
+
+/// Where the button of a private workspace's page leads.
+pub(super) const START: &str = "/.devsanctum/start";
+/// How long a page is held that waits, at the longest.
+const HELD: Duration = Duration::from_secs(5);
+/// What is asked by programs is held longer: they see nothing meanwhile.
+const HELD_FOR_PROGRAMS: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_millis(100);
+/// Held at once.
+const MOST: usize = 1000;
+
+/// Workspaces being started by this process, and who waits.
+#[derive(Clone)]
+pub struct Waking {
+    being_started: Arc<Mutex<BTreeSet<String>>>,
+    places: Arc<Semaphore>,
+}
+
+impl Default for Waking {
+    fn default() -> Self {
+        Self { being_started: Arc::default(), places: Arc::new(Semaphore::new(MOST)) }
+    }
+}
+
+/// Whoever is first starts it; until it is dropped.
+struct First {
+    waking: Waking,
+    uid: String,
+}
+
+impl Waking {
+    fn first(&self, uid: &str) -> Option<First> {
+        let mut all = self.being_started.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(uid.to_owned()).then(|| First { waking: self.clone(), uid: uid.to_owned() })
+    }
+}
+
+impl Drop for First {
+    fn drop(&mut self) {
+        self.waking.being_started.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.uid);
+    }
+}
+
+/// Whether somebody opens a page, as far as browsers say, and does not have it fetched in case.
+pub(super) fn opens_a_page(asked: &Asked<'_>) -> bool {
+    let mode = text(asked.headers, "sec-fetch-mode");
+    let ahead = asked.headers.contains_key("sec-purpose") || asked.headers.contains_key("purpose");
+    asked.method == "GET" && matches!(mode, "" | "navigate") && !ahead && text(asked.headers, "accept").contains("text/html")
+}
+
+/// Whether a user may start a workspace.
+pub(super) async fn may_start(panel: &Panel, user: &str, place: &Place) -> Result<bool, StoreError> {
+    let (namespace, name) = (Some(place.project.as_str()), Some(place.workspace.as_str()));
+    let action = Action { verb: "patch", group: GROUP, resource: "workspaces", subresource: "", namespace, name };
+    Ok(matches!(panel.web.directory.judge(&Identity::person(user), &action, false).await?, (Decision::Allow(_), _)))
+}
+
+/// Has it run, as `who`, for a visitor at this address; whoever comes while another starts it has nothing to do.
+///
+/// # Errors
+/// Why it is not started, in words for who asked.
+pub(super) async fn start(panel: &Panel, who: Identity, from: IpAddr, place: &Place) -> Result<(), String> {
+    let Some(_first) = panel.waking.first(&place.uid) else { return Ok(()) };
+    let api = panel.api.clone().layer(Extension(ConnectInfo(SocketAddr::new(from, 0))));
+    let own = Api::<Workspace>::namespaced(client(api, who), &place.project);
+    let running = json!({"metadata": {"uid": place.uid}, "spec": {"running": true}});
+    let params = PatchParams { field_manager: Some("devsanctum-panel".into()), ..PatchParams::default() };
+    match own.patch(&place.workspace, &params, &Patch::Merge(running)).await {
+        Ok(_) => {
+            tracing::info!(project = place.project, workspace = place.workspace, %from, "woken by a visit");
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) => Err(status.message.clone()),
+        Err(error) => {
+            tracing::warn!(%error, "a workspace could not be started for a visitor");
+            Err("It cannot be started now. Try again.".into())
+        }
+    }
+}
+
+/// Whether a page asks anew that was shown at this host: it may be held. Who has just come is to see something.
+fn looks_again(asked: &Asked<'_>) -> bool {
+    match text(asked.headers, "sec-fetch-site") {
+        "" => {
+            let from = asked.headers.get(header::REFERER).and_then(|from| from.to_str().ok()?.parse::<Uri>().ok());
+            from.and_then(|from| from.host().map(canonical)).as_deref() == Some(asked.host)
+        }
+        site => site == "same-origin",
+    }
+}
+
+/// Waits a while for a workspace that is coming up; gives how it is then, or leads to it where it answers.
+pub(super) async fn waited(panel: &Panel, asked: &Asked<'_>, now: Place) -> Result<Result<Place, Response>, StoreError> {
+    let upgrade = asked.headers.contains_key(header::UPGRADE);
+    let page = opens_a_page(asked);
+    if now.rest != Rest::Starting || !(upgrade || (page && looks_again(asked))) {
+        return Ok(Ok(now));
+    }
+    let Ok(_place) = panel.waking.places.try_acquire() else { return Ok(Ok(now)) };
+    let until = Instant::now() + if page { HELD } else { HELD_FOR_PROGRAMS };
+    let mut then = now.clone();
+    while Instant::now() < until && then.rest == Rest::Starting && (upgrade || then.message == now.message) {
+        sleep(LOOK).await;
+        match place(&panel.web, asked.host).await? {
+            Some(found) if found.uid == now.uid && found.public == now.public => then = found,
+            _ => return Ok(Ok(now)),
+        }
+    }
+    if then.rest == Rest::Silent && page {
+        let to = asked.uri.path_and_query().map_or("/", |to| to.as_str());
+        return Ok(Err(pages::redirect(&format!("{}{}", panel.web.panel.of_host(asked.host), pages::own_path(to)))));
+    }
+    Ok(Ok(then))
+}

@@ -16,4 +16,5 @@ echo '|---|---|---|---|---|'
 "$bench" many
 "$bench" inside
 "$bench" environments
+"$bench" lifecycle
 "$bench" access

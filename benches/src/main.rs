@@ -12,6 +12,7 @@ mod environments;
 mod floor;
 mod idle;
 mod inside;
+mod lifecycle;
 mod many;
 mod records;
 mod repair;
@@ -24,7 +25,7 @@ mod wire;
 use std::process::{Command, ExitCode};
 
 const INSIDE: &str = "DEVSANCTUM_BENCH_INSIDE";
-const USAGE: &str = "usage: devsanctum-bench rollout|repair|route|idle|many|inside|environments|api|access [--count N] [--runs N] [--seconds N] [--no-compose] [--in-flight N] [--only PART]";
+const USAGE: &str = "usage: devsanctum-bench rollout|repair|route|idle|many|inside|environments|lifecycle|api|access [--count N] [--runs N] [--seconds N] [--no-compose] [--in-flight N] [--only PART]";
 
 /// Flags of all benches.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
         "inside" => runtime.block_on(inside::run(flags)),
         "access" => runtime.block_on(access::run(flags)),
         "environments" => runtime.block_on(environments::run(flags)),
+        "lifecycle" => runtime.block_on(lifecycle::run(flags)),
         "many" => runtime.block_on(many::run(flags)),
         "api" => runtime.block_on(api::run(flags)),
         _ => {

@@ -2,7 +2,8 @@
 //!
 //! What fails before it has answered once is not started again: whoever starts it is told instead.
 
-use super::up::answers;
+use super::StateDir;
+use super::up::{PID, answers};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{ExitCode, ExitStatus, Stdio};
@@ -34,8 +35,23 @@ enum Ended {
     Hung,
 }
 
+/// Takes the folder for this watchdog, and says there which process it is.
+fn taken(path: &Path) -> std::io::Result<std::fs::File> {
+    let state = StateDir::open(path)?;
+    let held = state.watch()?;
+    state.write(PID, format!("{}\n", std::process::id()).as_bytes())?;
+    Ok(held)
+}
+
 /// Runs `serve` with these arguments until told to stop.
 pub async fn keep(state: &Path, args: &[OsString], stop: CancellationToken) -> ExitCode {
+    let _held = match taken(state) {
+        Ok(held) => held,
+        Err(error) => {
+            tracing::error!(%error, "no control plane is kept here");
+            return ExitCode::FAILURE;
+        }
+    };
     let (mut lived, mut wait) = (false, FIRST_WAIT);
     loop {
         let begun = Instant::now();

@@ -41,7 +41,19 @@ impl StateDir {
     /// # Errors
     /// When another process has it.
     pub fn lock(&self) -> io::Result<File> {
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(self.file("lock"))?;
+        self.taken("lock")
+    }
+
+    /// Takes it for this process to keep a control plane running on it: also while there is none, for one has ended.
+    ///
+    /// # Errors
+    /// When another process does.
+    pub fn watch(&self) -> io::Result<File> {
+        self.taken("watchdog")
+    }
+
+    fn taken(&self, name: &str) -> io::Result<File> {
+        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(self.file(name))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(_) => Err(io::Error::other(format!(

@@ -64,6 +64,16 @@ pub fn finish(result: Result<String, String>) -> ExitCode {
     }
 }
 
+/// Whether a control plane runs, or is about to: its watchdog starts another when one has ended. The locks tell it; a pid file alone could
+/// name a stranger.
+fn runs(state: &StateDir) -> bool {
+    // Not both at once: what starts in between has the second.
+    state.watch().is_err() || state.lock().is_err()
+}
+
+/// Holds the pid of the watchdog, which has written it.
+pub const PID: &str = "devsanctum.pid";
+
 /// The state folder that is meant.
 pub fn open(globals: &Globals) -> Result<StateDir, String> {
     let path = state_dir(globals);
@@ -72,12 +82,10 @@ pub fn open(globals: &Globals) -> Result<StateDir, String> {
 
 async fn start(globals: &Globals, args: &UpArgs) -> Result<String, String> {
     let state = open(globals)?;
-    // The lock tells whether one runs; a pid file alone could name a stranger.
-    let Ok(lock) = state.lock() else {
+    if runs(&state) {
         wait_ready(&state, None, args.timeout).await?;
         return Ok(format!("the control plane runs already (state in {})", state.path().display()));
-    };
-    drop(lock);
+    }
     let log = state.file("devsanctum.log");
     let out =
         OpenOptions::new().create(true).append(true).mode(0o600).open(&log).map_err(|e| format!("{}: {e}", log.display()))?;
@@ -95,7 +103,6 @@ async fn start(globals: &Globals, args: &UpArgs) -> Result<String, String> {
         .process_group(0)
         .spawn()
         .map_err(|e| format!("cannot start: {e}"))?;
-    state.write("devsanctum.pid", format!("{}\n", child.id()).as_bytes()).map_err(|e| e.to_string())?;
     wait_ready(&state, Some(&mut child), args.timeout).await?;
     Ok(format!("the control plane runs (pid {}, log in {})", child.id(), log.display()))
 }
@@ -142,10 +149,10 @@ pub async fn answers(kubeconfig: &Path, path: &str) -> Result<(), String> {
 
 async fn stop(globals: &Globals, timeout: Duration) -> Result<String, String> {
     let state = open(globals)?;
-    if state.lock().is_ok() {
+    if !runs(&state) {
         return Ok("the control plane does not run".into());
     }
-    let pid_file = state.file("devsanctum.pid");
+    let pid_file = state.file(PID);
     let pid = std::fs::read_to_string(&pid_file).ok().and_then(|t| t.trim().parse::<i32>().ok());
     let pid = pid.and_then(rustix::process::Pid::from_raw).filter(|p| is_ours(*p, &state));
     let pid = pid.ok_or_else(|| {
@@ -154,7 +161,7 @@ async fn stop(globals: &Globals, timeout: Duration) -> Result<String, String> {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(|e| format!("cannot stop process {pid}: {e}"))?;
     let begun = Instant::now();
     while begun.elapsed() < timeout {
-        if state.lock().is_ok() {
+        if !runs(&state) {
             let _ = std::fs::remove_file(&pid_file);
             return Ok("the control plane has stopped; workspaces go on".into());
         }

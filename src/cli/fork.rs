@@ -40,6 +40,7 @@ fn copy(source: WorkspaceSpec, name: &str) -> WorkspaceSpec {
         pinned: false,
         kept: false,
         wake_on_visit: false,
+        active_above_cpu: source.active_above_cpu,
         ..source
     }
 }

@@ -33,6 +33,7 @@ mod port_forward;
 mod rest;
 mod schema;
 mod secrets;
+mod server;
 mod share;
 mod ssh;
 mod status;
@@ -142,6 +143,7 @@ async fn ask(globals: &Globals, command: Command) -> Result<(), Failure> {
         Command::Credential => login::credential(globals),
         Command::Key(args) => key::run(&connect::connect(globals).await?, args).await,
         Command::Secrets(args) => secrets::run(&connect::connect(globals).await?, args).await,
+        Command::Server(args) => server::run(globals, args).await,
         Command::Share(args) => share::run(&connect::connect(globals).await?, args).await,
         Command::Explain(args) => explain::run(&args),
         Command::Kubeconfig(args) => kubeconfig::run(globals, &args),

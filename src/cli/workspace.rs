@@ -107,7 +107,7 @@ pub async fn woken(context: &Context, name: &str) -> Result<bool, Failure> {
     if it.read().await?.spec.running {
         return Ok(false);
     }
-    ui::progress(&format!("workspace {name:?} is stopped: starting it"));
+    ui::note(&format!("workspace {name:?} is stopped: starting it"));
     let changed = it.change(&json!({"spec": {"running": true}})).await?;
     let (begun, mut told) = (Instant::now(), String::new());
     loop {

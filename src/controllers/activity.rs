@@ -104,6 +104,11 @@ impl Activity {
         lock(&self.seen).get(uid)?.last
     }
 
+    /// The workspace with this uid works by itself.
+    pub fn works(&self, uid: &str) {
+        lock(&self.seen).entry(uid.to_owned()).or_default().last = Some(Instant::now());
+    }
+
     /// Requests counted for the workspace with this uid.
     pub fn requests(&self, uid: &str) -> Option<u64> {
         lock(&self.seen).get(uid).filter(|seen| seen.begun).map(|seen| seen.requests.values().sum())

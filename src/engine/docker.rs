@@ -201,6 +201,14 @@ impl Engine for DockerEngine {
         }
     }
 
+    async fn cpu_time(&self, id: &ContainerId) -> Result<Duration, EngineError> {
+        let options = query::StatsOptionsBuilder::new().stream(false).one_shot(true).build();
+        let mut told = std::pin::pin!(self.docker.stats(id.as_str(), Some(options)));
+        let told = self.within(READ, async move { told.next().await.transpose() }).await?;
+        let used = told.and_then(|told| told.cpu_stats?.cpu_usage?.total_usage);
+        Ok(Duration::from_nanos(used.unwrap_or(0)))
+    }
+
     async fn rename(&self, id: &ContainerId, name: &str) -> Result<(), EngineError> {
         harden::check_name("container", name)?;
         let options = query::RenameContainerOptionsBuilder::new().name(name).build();

@@ -37,6 +37,8 @@ pub trait Engine: Send + Sync + 'static {
     async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<(), EngineError>;
     /// Takes a container out of `docker pause`.
     async fn unpause(&self, id: &ContainerId) -> Result<(), EngineError>;
+    /// Processor time that a container has used since it was started, of all cores together; none while it does not run.
+    async fn cpu_time(&self, id: &ContainerId) -> Result<Duration, EngineError>;
     /// Gives a container another name; [`EngineError::Conflict`] when it is taken.
     async fn rename(&self, id: &ContainerId, name: &str) -> Result<(), EngineError>;
     /// Removes a container by id, running or not; fine when it is gone already.

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// How long before it is destroyed that is announced, at most.
 const NOTICE: Duration = Duration::from_secs(24 * 3600);
+/// How long before it stops that is told, at most.
+const WARNING: Duration = Duration::from_secs(10 * 60);
 /// Activity is told within this of when it was, at most.
 pub const COARSEST: Duration = Duration::from_secs(60);
 /// It is looked for no more often than this.
@@ -61,6 +63,11 @@ pub fn notice(destroy_after: Duration) -> Duration {
     NOTICE.min(destroy_after / 2)
 }
 
+/// How long before a workspace stops for want of work that is told.
+pub fn warning(stop_after: Duration) -> Duration {
+    WARNING.min(stop_after / 4)
+}
+
 /// How exactly the time of activity is known, and so how often it is looked for.
 pub fn resolution(stop_after: Duration) -> Duration {
     (stop_after / 4).clamp(FINEST, COARSEST)
@@ -69,7 +76,7 @@ pub fn resolution(stop_after: Duration) -> Duration {
 /// Works out when a workspace stops and goes.
 pub fn times(life: &Life, terms: &Terms, now: Timestamp) -> Times {
     let stop_after = terms.stop_after.filter(|_| life.up && !life.pinned);
-    let begins = stop_after.is_some() && !life.timed;
+    let begins = stop_after.is_some() && (!life.timed || life.last_activity.is_none());
     let last_activity = if begins { Some(now) } else { life.last_activity };
     let stop_at = stop_after.map(|after| later(last_activity.unwrap_or(now), after));
     let Some(after) = terms.destroy_after.filter(|_| !life.pinned && !life.kept) else {

@@ -7,6 +7,7 @@ pub mod image;
 pub mod lifecycle;
 pub mod resync;
 pub mod schedule;
+pub mod timetable;
 pub mod workspace;
 
 use sha2::{Digest, Sha256};

@@ -1,6 +1,7 @@
 //! When workspaces stop and go by themselves, as settings and projects say it.
 
 use super::errors::FieldErrors;
+use super::schedule::Schedule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -10,6 +11,7 @@ pub const NEVER: &str = "never";
 /// Longer is a slip of the pen, and further than dates go.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 const SHORTEST: Duration = Duration::from_secs(1);
+const SCHEDULE: &str = "spec.lifecycle.schedule";
 
 fn two_hours() -> String {
     "2h".into()
@@ -28,11 +30,14 @@ pub struct Lifecycle {
     /// This long after its creation, a workspace is destroyed; or `never`.
     #[serde(default = "seven_days")]
     pub destroy_after: String,
+    /// Times of day at which workspaces start and stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
 }
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        Self { stop_after: two_hours(), destroy_after: seven_days() }
+        Self { stop_after: two_hours(), destroy_after: seven_days(), schedule: None }
     }
 }
 
@@ -46,6 +51,9 @@ pub struct ProjectLifecycle {
     /// This long after its creation, a workspace is destroyed; or `never`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destroy_after: Option<String>,
+    /// Times of day at which workspaces start and stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
 }
 
 /// How long to wait; `None` for ever. What cannot be read, which validation does not let in, is for ever, too: nothing is
@@ -65,6 +73,7 @@ impl Lifecycle {
     pub(super) fn check(&self, errors: &mut FieldErrors) {
         check_after("spec.lifecycle.stopAfter", &self.stop_after, errors);
         check_after("spec.lifecycle.destroyAfter", &self.destroy_after, errors);
+        self.schedule.iter().for_each(|schedule| schedule.check(SCHEDULE, errors));
     }
 }
 
@@ -73,6 +82,7 @@ impl ProjectLifecycle {
         for (name, value) in [("stopAfter", &self.stop_after), ("destroyAfter", &self.destroy_after)] {
             value.iter().for_each(|value| check_after(&format!("spec.lifecycle.{name}"), value, errors));
         }
+        self.schedule.iter().for_each(|schedule| schedule.check(SCHEDULE, errors));
     }
 }
 

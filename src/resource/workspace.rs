@@ -58,6 +58,10 @@ pub struct WorkspaceSpec {
     /// Never destroyed for age.
     #[serde(default)]
     pub kept: bool,
+    /// While it uses more processor time than this, in cores, it is worked in: a build that nobody looks at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.01))]
+    pub active_above_cpu: Option<f64>,
     /// Who opens one of its pages starts it: at a private one those who may open it, at a public one anybody.
     #[serde(default)]
     pub wake_on_visit: bool,
@@ -208,6 +212,12 @@ pub struct WorkspaceStatus {
     /// Requests that the proxy had handed on to it by then, since the proxy was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests: Option<u64>,
+    /// When it will be started (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<String>,
+    /// The moment of its schedule that was carried out last (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduled_at: Option<String>,
     /// When it will be stopped (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_at: Option<String>,

@@ -6,6 +6,7 @@
 //!   page that was left open asks for by itself wakes nothing.
 //! - Nothing is started at a public host by what its visitor shows there: that is read by its container. They go to the panel.
 
+use super::Web;
 use super::elsewhere::{Place, place};
 use super::gate::{Asked, canonical, text};
 use super::pages::{self, Rest};
@@ -21,7 +22,7 @@ use axum::response::Response;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -42,14 +43,19 @@ const MOST: usize = 1000;
 #[derive(Clone)]
 pub struct Waking {
     being_started: Arc<Mutex<BTreeSet<String>>>,
+    /// What was found at hosts a moment ago, for all who wait there.
+    seen: Arc<Mutex<BTreeMap<String, Seen>>>,
     places: Arc<Semaphore>,
 }
 
 impl Default for Waking {
     fn default() -> Self {
-        Self { being_started: Arc::default(), places: Arc::new(Semaphore::new(MOST)) }
+        Self { being_started: Arc::default(), seen: Arc::default(), places: Arc::new(Semaphore::new(MOST)) }
     }
 }
+
+/// What was found at a host, and when.
+type Seen = (Instant, Option<Place>);
 
 /// Whoever is first starts it; until it is dropped.
 struct First {
@@ -61,6 +67,22 @@ impl Waking {
     fn first(&self, uid: &str) -> Option<First> {
         let mut all = self.being_started.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(uid.to_owned()).then(|| First { waking: self.clone(), uid: uid.to_owned() })
+    }
+}
+
+impl Waking {
+    /// The workspace at a host, as it was within [`LOOK`].
+    async fn place(&self, web: &Web, host: &str) -> Result<Option<Place>, StoreError> {
+        let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = seen().get(host).filter(|(at, _)| at.elapsed() < LOOK).map(|(_, place)| place.clone());
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let found = place(web, host).await?;
+        let mut all = seen();
+        all.retain(|_, (at, _)| at.elapsed() < LOOK);
+        all.insert(host.to_owned(), (Instant::now(), found.clone()));
+        Ok(found)
     }
 }
 
@@ -130,7 +152,7 @@ pub(super) async fn waited(panel: &Panel, asked: &Asked<'_>, now: Place) -> Resu
     let mut then = now.clone();
     while Instant::now() < until && then.rest == Rest::Starting && (upgrade || then.message == now.message) {
         sleep(LOOK).await;
-        match place(&panel.web, asked.host).await? {
+        match panel.waking.place(&panel.web, asked.host).await? {
             Some(found) if found.uid == now.uid && found.public == now.public => then = found,
             _ => return Ok(Ok(now)),
         }

@@ -3,7 +3,7 @@
 use crate::support::ports::free_address;
 use crate::support::traefik::find_traefik;
 use crate::support::watchdog::Watchdog;
-use crate::support::{devsanctum, open_to_others};
+use crate::support::{devsanctum, open_to_others, signal};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -61,6 +61,26 @@ fn up_and_down_can_be_repeated_and_leave_nothing_open() {
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     assert!(installation.ok(&["down"]).contains("does not run"));
     assert!(installation.up().contains("the control plane runs (pid "));
+}
+
+/// A watchdog waits for a second before it starts another.
+#[test]
+fn between_a_crash_and_the_next_start_it_runs() {
+    let installation = Installation::new();
+    installation.up();
+    let pid = || std::fs::read_to_string(installation.state.path().join("devsanctum.pid")).unwrap().trim().to_owned();
+    let watchdog = pid();
+    // What fails before it has answered its watchdog, which asks every four seconds, is not started again.
+    std::thread::sleep(Duration::from_secs(9));
+    let kept = || std::fs::read_to_string(format!("/proc/{watchdog}/task/{watchdog}/children")).unwrap_or_default();
+    signal("-KILL", kept().trim());
+    assert!(installation.up().contains("runs already"));
+    assert_eq!(pid(), watchdog, "there is one watchdog");
+    std::thread::sleep(Duration::from_secs(9));
+    signal("-KILL", kept().trim());
+    assert!(installation.ok(&["down"]).contains("has stopped"));
+    assert_eq!(kept(), "");
+    assert!(installation.ok(&["down"]).contains("does not run"));
 }
 
 /// As docs/OPERATIONS.md says of each: stopped, its file removed, started.

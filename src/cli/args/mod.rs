@@ -4,12 +4,14 @@ mod access;
 mod audit;
 mod image;
 mod library;
+mod server;
 mod workspace;
 
 pub use access::*;
 pub use audit::*;
 pub use image::*;
 pub use library::*;
+pub use server::*;
 pub use workspace::*;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -125,6 +127,8 @@ pub enum Command {
     Key(KeyArgs),
     /// Look at the keys that secrets are sealed with, and rotate them
     Secrets(SecretsArgs),
+    /// Make a Docker host's certificates, register it, test it, drain it
+    Server(ServerArgs),
     /// Print a link by which anybody opens a service of a private workspace for a while; list such links, end them
     Share(ShareArgs),
     /// Let users in

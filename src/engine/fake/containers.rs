@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 
 impl World {
-    fn container(&mut self, asked: &str) -> Outcome<&mut FakeContainer> {
+    pub(super) fn container(&mut self, asked: &str) -> Outcome<&mut FakeContainer> {
         let id = self.find(asked).ok_or_else(|| Refusal::no_container(asked))?.to_owned();
         self.containers.get_mut(&id).ok_or_else(|| Refusal::no_container(asked))
     }
@@ -66,6 +66,7 @@ impl World {
             log: VecDeque::new(),
             log_dropped: 0,
             changed: None,
+            load: 0.0,
         };
         self.names.insert(name, id.clone());
         self.containers.insert(id.clone(), container);

@@ -207,6 +207,16 @@ impl FakeEngine {
     pub fn pause(&self, name: &str) -> bool {
         self.world().set_paused(name, true).is_ok()
     }
+    /// From now on, and as if since it was started, a container keeps so many cores busy.
+    pub fn set_load(&self, name: &str, cores: f64) -> bool {
+        let mut world = self.world();
+        let id = world.names.get(name).cloned();
+        let found = id.and_then(|id| world.containers.get_mut(&id));
+        found.is_some_and(|container| {
+            container.load = cores;
+            true
+        })
+    }
     /// Removes a container by name, as `docker rm -f`.
     pub fn remove(&self, name: &str) -> bool {
         self.world().remove(name, true).is_ok()

@@ -45,6 +45,7 @@ pub(super) fn router() -> Router {
         .route("/containers/{id}/start", post(start))
         .route("/containers/{id}/stop", post(stop))
         .route("/containers/{id}/logs", get(logs))
+        .route("/containers/{id}/stats", get(stats))
         .route("/containers/{id}/exec", post(create_exec))
         .route("/containers/{id}/{action}", post(act))
         .route("/containers/{id}", axum::routing::delete(remove))
@@ -174,6 +175,19 @@ async fn stop(Extension(fake): Fake, Path(asked): Path<String>, Query(params): P
     }
     fake.world().tell_of_container("stop", &id, &[]);
     StatusCode::NO_CONTENT.into_response()
+}
+
+async fn stats(Extension(fake): Fake, Path(asked): Path<String>) -> Response {
+    let mut world = fake.world();
+    let now = world.time();
+    let container = match world.container(&asked) {
+        Ok(container) => container,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let since = container.started.filter(|_| container.life == Life::Running).map(|at| now.duration_since(at));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a length of time")]
+    let used = (since.unwrap_or_default().as_secs_f64() * container.load * 1e9) as u64;
+    ok(&json!({ "cpu_stats": { "cpu_usage": { "total_usage": used } } }))
 }
 
 async fn act(Extension(fake): Fake, Path((asked, action)): Path<(String, String)>, Query(params): Params) -> Response {

@@ -46,6 +46,8 @@ pub(super) struct FakeContainer {
     pub(super) host: Value,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) life: Life,
+    /// Cores that it keeps busy while it runs.
+    pub(super) load: f64,
     /// Counts starts, so that what was to happen in an earlier run does not happen in a later one.
     pub(super) run: u64,
     pub(super) exit_code: i64,

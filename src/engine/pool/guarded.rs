@@ -145,6 +145,9 @@ impl Engine for Guarded {
     async fn unpause(&self, id: &ContainerId) -> Result<(), EngineError> {
         self.read("unpause", self.fenced(self.inner.unpause(id))).await
     }
+    async fn cpu_time(&self, id: &ContainerId) -> Result<Duration, EngineError> {
+        self.read("cpu_time", self.inner.cpu_time(id)).await
+    }
     async fn rename(&self, id: &ContainerId, name: &str) -> Result<(), EngineError> {
         self.read("rename", self.fenced(self.inner.rename(id, name))).await
     }

@@ -87,8 +87,11 @@ fn who_works_in_a_workspace_keeps_it_and_one_that_is_idle_stops() {
         workspaces(&world, &idle, json!({})).await;
         workspaces(&world, &busy, json!({})).await;
         workspaces(&world, &["pinned"], json!({"pinned": true})).await;
+        workspaces(&world, &["builds"], json!({"activeAboveCpu": 0.1})).await;
+        workspaces(&world, &["rests"], json!({"activeAboveCpu": 0.1})).await;
         let hosts = futures::future::join_all(["pinged", "visited", "talked"].map(|name| host_of(&world, name))).await;
-        timed(&world, &["pinged", "visited", "talked", "shell"]).await;
+        timed(&world, &["pinged", "visited", "talked", "shell", "builds"]).await;
+        world.docker(&["exec", "-d", &world.container("builds").await, "sh", "-c", "while [ ! -e /tmp/end ]; do :; done"]);
 
         let mut shell = devsanctum();
         shell.arg("--state-dir").arg(world.state_dir()).args(["-n", "team", "exec", "-i", "shell", "--", "cat"]);
@@ -108,9 +111,10 @@ fn who_works_in_a_workspace_keeps_it_and_one_that_is_idle_stops() {
             }
         };
         let idling = async {
+            stopped(&world, "rests").await;
             for name in idle {
                 let after = stopped(&world, name).await;
-                assert!((STOP_AFTER..STOP_AFTER + 6).contains(&after), "{name}: after {after} s");
+                assert!((STOP_AFTER..STOP_AFTER + 20).contains(&after), "{name}: after {after} s");
                 let note = world.event(name, "StoppedIdle").await;
                 assert!(note.contains("8s") && note.contains("its files are kept"), "{note}");
             }
@@ -124,7 +128,7 @@ fn who_works_in_a_workspace_keeps_it_and_one_that_is_idle_stops() {
             () = talks(&world, &hosts[2], 1500) => panic!("the connection that is talked over was cut"),
             () = async { talks(&world, &hosts[0], 4).await; std::future::pending().await } => {}
         }
-        for name in busy {
+        for name in busy.into_iter().chain(["builds"]) {
             assert!(runs(&world, name).await, "{name} is worked in");
         }
         assert!(runs(&world, "pinned").await && status(&world, "pinned").await.stop_at.is_none());
@@ -132,16 +136,18 @@ fn who_works_in_a_workspace_keeps_it_and_one_that_is_idle_stops() {
         let versions = world.workspace("visited").await.resource_version();
         let seen = status(&world, "visited").await;
         let last: Timestamp = seen.last_activity_at.unwrap().parse().unwrap();
-        assert!(Timestamp::now().duration_since(last).as_secs() < 6, "{last} {versions:?}");
+        assert!(Timestamp::now().duration_since(last).as_secs() < 12, "{last} {versions:?}");
         assert!(seen.requests.unwrap() > 10, "{:?}", seen.requests);
 
+        world.docker(&["exec", &world.container("builds").await, "touch", "/tmp/end"]);
+        stopped(&world, "builds").await;
         drop(to);
         let mut echoed = Vec::new();
         from.read_to_end(&mut echoed).unwrap();
         assert!(echoed.len() > 10, "what was typed came back");
         for name in busy {
             let after = stopped(&world, name).await;
-            assert!((STOP_AFTER..STOP_AFTER + 6).contains(&after), "{name}: after {after} s");
+            assert!(after >= STOP_AFTER, "{name}: after {after} s");
         }
         // Who starts it is there.
         until("it to be stopped", PATIENCE, async || match status(&world, "idle").await.phase {
@@ -152,7 +158,7 @@ fn who_works_in_a_workspace_keeps_it_and_one_that_is_idle_stops() {
         let begun = Instant::now();
         world.merge("idle", json!({"spec": {"running": true}})).await;
         let after = stopped(&world, "idle").await;
-        assert!((STOP_AFTER..STOP_AFTER + 6).contains(&after) && begun.elapsed().as_secs() >= STOP_AFTER.unsigned_abs());
+        assert!(after >= STOP_AFTER && begun.elapsed().as_secs() >= STOP_AFTER.unsigned_abs());
         // What is unpinned begins to be idle.
         world.merge("pinned", json!({"spec": {"pinned": false}})).await;
         let begun = Instant::now();

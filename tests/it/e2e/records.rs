@@ -11,8 +11,10 @@ fn record(kind: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": "devsanctum.io/v1", "kind": kind, "metadata": {"name": name}, "spec": spec})
 }
 
+/// With these, nothing stops or goes by itself; see `lifecycle.rs`.
 pub fn settings(probe: &str) -> Value {
-    record("Settings", "default", json!({"images": {"probe": probe}}))
+    let never = json!({"stopAfter": "never", "destroyAfter": "never"});
+    record("Settings", "default", json!({"images": {"probe": probe}, "lifecycle": never}))
 }
 
 pub fn server(name: &str, socket: &Path) -> Value {

@@ -88,6 +88,54 @@ fn a_server_over_mutual_tls_runs_workspaces_and_says_what_is_wrong_with_its_cert
     });
 }
 
+/// From certificates that the command makes to a server that takes workspaces, and on to one that takes none.
+#[test]
+fn a_host_is_online_by_the_commands_that_are_documented() {
+    let folder = tempfile::tempdir().unwrap();
+    let certs = folder.path().join("rack").display().to_string();
+    let run = |args: &[&str]| {
+        let done = devsanctum().args(args).output().unwrap();
+        (done.status.code(), String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr))
+    };
+    let make = ["server", "certs", "--host", &format!("rack.example,{ADDRESS}"), "--out", &certs];
+    let (code, said) = run(&make);
+    assert!(code == Some(0) && said.contains("set-up.sh") && said.contains("server add"), "{said}");
+    let read = |name: &str| std::fs::read_to_string(folder.path().join("rack").join(name)).unwrap();
+    assert_eq!(crate::support::open_to_others(&folder.path().join("rack")), Vec::<String>::new(), "its folder is closed");
+    let authority = read("ca.pem");
+    assert_eq!(run(&make).0, Some(0));
+    assert_eq!(read("ca.pem"), authority, "made anew, they are trusted where they were");
+    let (code, said) = run(&["server", "certs", "--host", "x", "--out", folder.path().to_str().unwrap()]);
+    assert!(code == Some(1) && said.contains("is not empty"), "{said}");
+    assert!(Command::new("sh").arg("-n").arg(folder.path().join("rack/set-up.sh")).status().unwrap().success());
+
+    let pem = tempfile::tempdir().unwrap();
+    for (from, to) in [("ca.pem", "ca.pem"), ("server-cert.pem", "server.pem"), ("server-key.pem", "server-key.pem")] {
+        std::fs::write(pem.path().join(to), read(from)).unwrap();
+    }
+    let daemon = Dockerd::start(&Options { tls: Some((pem.path().to_owned(), PORT)), ..Options::default() });
+    on(&daemon, async |world| {
+        let added = Command::new("ip").args(["address", "add", ADDRESS, "dev", "lo"]).status();
+        assert!(added.unwrap().success());
+        world.create(records::settings(TINY)).await;
+        let run = |args: &[&str]| {
+            let done = devsanctum().arg("--state-dir").arg(world.state_dir()).arg("server").args(args).output().unwrap();
+            (done.status.code(), String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr))
+        };
+        let (code, said) = run(&["add", "rack", "--host", ADDRESS]);
+        assert!(code == Some(1) && said.contains("server certs"), "{said}");
+        assert!(world.servers().get_opt("rack").await.unwrap().is_none());
+        let (code, said) = run(&["add", "rack", "--host", ADDRESS, "--certs", &certs]);
+        assert!(code == Some(0) && said.contains("dockerserver/rack is ONLINE"), "{said}");
+        let (code, said) = run(&["test", "rack"]);
+        assert!(code == Some(0) && said.contains("Reachable"), "{said}");
+        let (code, said) = run(&["drain", "rack"]);
+        assert!(code == Some(0) && said.contains("takes no more workspaces"), "{said}");
+        assert!(!world.servers().get("rack").await.unwrap().spec.schedulable);
+        assert_eq!(run(&["undrain", "rack"]).0, Some(0));
+    });
+}
+
 /// Touches the server's record, so that its loop looks at once.
 async fn again(world: &World<'_>) {
     let now = json!({"metadata": {"annotations": {"looked": format!("{:?}", std::time::Instant::now())}}});

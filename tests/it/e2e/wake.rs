@@ -80,6 +80,8 @@ async fn lands(browser: &mut Browser, url: &str) -> Answer {
         match answer.code {
             200 => return answer,
             302 => assert_eq!(answer.header("location"), Some(url)),
+            // The workspace itself: a small server, and more visitors than it has processes.
+            502 => {}
             503 => assert!(answer.body.contains("http-equiv=\"refresh\""), "{}", answer.body),
             code => panic!("{code}: {}", answer.body),
         }

@@ -171,6 +171,26 @@ pub async fn the_beginning_of_an_id_is_no_name(lab: &Lab) {
     }
 }
 
+pub async fn processor_time_is_told_of_what_works_and_of_what_waits(lab: &Lab) {
+    let idle = lab.run(&lab.spec("a")).await;
+    let mut spec = lab.spec("b");
+    spec.command = Some(["sh", "-c", "while :; do :; done"].map(str::to_owned).to_vec());
+    let busy = lab.run(&spec).await;
+    lab.is_busy(&spec.name);
+    let used = async |id: &ContainerId| {
+        let before = lab.engine.cpu_time(id).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        lab.engine.cpu_time(id).await.unwrap() - before
+    };
+    // Its limit is less than a core.
+    let (works, waits) = (used(&busy).await, used(&idle).await);
+    assert!(works > Duration::from_millis(200) && waits < Duration::from_millis(100), "{works:?} {waits:?}");
+    lab.engine.stop(&busy, Duration::ZERO).await.unwrap();
+    assert_eq!(lab.engine.cpu_time(&busy).await, Ok(Duration::ZERO));
+    lab.engine.remove(&busy).await.unwrap();
+    assert!(matches!(lab.engine.cpu_time(&busy).await, Err(EngineError::NotFound(_))));
+}
+
 pub async fn a_renamed_container_is_not_found_by_its_old_name(lab: &Lab) {
     let spec = lab.spec("a");
     let id = lab.run(&spec).await;

@@ -221,6 +221,13 @@ impl Lab {
         }
     }
 
+    /// The container's command keeps a core busy.
+    pub fn is_busy(&self, name: &str) {
+        if let Some(fake) = self.fake_engine() {
+            assert!(fake.set_load(name, 1.0));
+        }
+    }
+
     pub fn rename(&self, name: &str, to: &str) {
         match self.fake_engine() {
             Some(fake) => assert!(fake.rename(name, to)),

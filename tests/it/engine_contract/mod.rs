@@ -78,6 +78,7 @@ contract! {
     containers::starting_what_is_gone_is_not_found,
     containers::a_program_that_is_not_there_fails_the_start_with_its_name,
     containers::the_beginning_of_an_id_is_no_name,
+    containers::processor_time_is_told_of_what_works_and_of_what_waits,
     containers::a_renamed_container_is_not_found_by_its_old_name,
     containers::a_container_is_given_its_name_back_with_its_files,
     containers::a_name_that_another_container_has_is_not_given,

@@ -2,6 +2,7 @@
 
 use super::world::World;
 use crate::e2e::records;
+use devsanctum::proxy::Traffic;
 use devsanctum::resource::{GROUP, kind};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -56,10 +57,7 @@ impl Hands<'_> {
         }
         self.create(records::user()).await;
         self.create(records::template("page")).await;
-        // Nothing stops by itself in a day in which nobody works.
-        let mut project = records::project("team", "page");
-        project["spec"]["lifecycle"] = json!({"stopAfter": "never", "destroyAfter": "never"});
-        self.create(project).await;
+        self.create(records::project("team", "page")).await;
     }
 
     pub async fn workspace(&self, name: &str) {
@@ -103,6 +101,12 @@ impl Hands<'_> {
     /// Id of a container by its name.
     pub fn container_id(&self, server: &str, name: &str) -> Option<String> {
         self.world.engines[server].inspected().get(name).and_then(|c| c["Id"].as_str().map(str::to_owned))
+    }
+
+    /// So many requests went to a workspace by now.
+    pub fn visited(&self, uid: &str, requests: u64) {
+        let traffic = Traffic { requests: [("r".to_owned(), requests)].into(), ..Traffic::default() };
+        self.world.proxy.set_traffic(uid, traffic);
     }
 
     /// What a step expects.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub type Picture = BTreeMap<String, String>;
 
 /// Keys that time and chance write.
-const VOLATILE: [&str; 12] = [
+const VOLATILE: [&str; 18] = [
     "resourceVersion",
     "creationTimestamp",
     "managedFields",
@@ -24,6 +24,12 @@ const VOLATILE: [&str; 12] = [
     "FinishedAt",
     "NetworkID",
     "time",
+    "lastActivityAt",
+    "requests",
+    "startAt",
+    "stopAt",
+    "destroyAt",
+    "destroyAnnouncedAt",
 ];
 
 /// Names in place of what is drawn: uids, slugs, ids and addresses.

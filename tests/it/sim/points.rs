@@ -161,6 +161,7 @@ macro_rules! each_workload {
             failing = "failing"
             private_route = "private-route"
             project_gone = "project-gone"
+            by_itself = "by-itself"
             server_gone = "server-gone"
         }
     };

@@ -38,7 +38,7 @@ const fn short(name: &'static str, servers: &'static [&'static str], steps: &'st
 const DAY: Workload = Workload { name: "day", servers: TWO, steps: &[ground, day], patience: Duration::from_secs(3600) };
 
 /// All short ones.
-pub const ALL: [Workload; 22] = [
+pub const ALL: [Workload; 23] = [
     short("create", ONE, &[touched, one]),
     short("five-on-two", TWO, &[ground, five]),
     short("stop-start", ONE, &[ground, one, stop, start]),
@@ -60,6 +60,7 @@ pub const ALL: [Workload; 22] = [
     short("failing", ONE, &[ground, one, engine_fails, delete, engine_works]),
     short("private-route", ONE, &[ground, one, route, private, no_route]),
     short("project-gone", ONE, &[ground, one, project_gone, delete]),
+    short("by-itself", ONE, &[ground, one, worked_in, idle, start, of_age]),
     short("server-gone", TWO, &[ground, one_on_s2, server_gone, delete]),
 ];
 
@@ -109,6 +110,24 @@ steps! {
         }
     }
     day(hands) { days::day(hands).await; }
+    worked_in(hands) {
+        hands.merge("Project", "team", json!({"spec": {"lifecycle": {"stopAfter": "10m"}}})).await;
+        let uid = hands.get("Workspace", "w0").await["metadata"]["uid"].as_str().unwrap().to_owned();
+        for n in 1..=5 {
+            hands.visited(&uid, n);
+            hands.wait(300).await;
+        }
+        hands.sees(hands.get("Workspace", "w0").await["spec"]["running"] == true, "one that is worked in runs");
+    }
+    idle(hands) {
+        hands.wait(900).await;
+        hands.sees(hands.get("Workspace", "w0").await["spec"]["running"] == false, "one that nobody works in is stopped");
+    }
+    of_age(hands) {
+        hands.merge("Project", "team", json!({"spec": {"lifecycle": {"stopAfter": "never", "destroyAfter": "90m"}}})).await;
+        hands.wait(3600).await;
+        hands.sees(hands.list("Workspace").await.is_empty(), "one of age is destroyed");
+    }
     one(hands) { hands.workspace("w0").await; }
     two(hands) {
         for name in ["w0", "w1"] {

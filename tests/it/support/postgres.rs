@@ -99,6 +99,8 @@ impl Postgres {
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200"])
             // In its folder, not in /dev/shm, where one that is killed would leave it.
             .args(["-c", "dynamic_shared_memory_type=mmap"])
+            // What is killed here is a program: the kernel keeps what it has written, on the disk or not.
+            .args(["-c", "fsync=off"])
             .args(["-p", &self.port.to_string(), "-D"])
             .arg(self.folder.path().join("data"))
             .process_group(0)

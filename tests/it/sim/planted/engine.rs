@@ -146,6 +146,9 @@ impl Engine for Wrong {
     async fn unpause(&self, id: &ContainerId) -> Result<()> {
         self.inner.unpause(id).await
     }
+    async fn cpu_time(&self, id: &ContainerId) -> Result<Duration> {
+        self.inner.cpu_time(id).await
+    }
     async fn rename(&self, id: &ContainerId, name: &str) -> Result<()> {
         self.inner.rename(id, name).await
     }

@@ -7,15 +7,19 @@
 //! - What is desired is read anew before either, and the write is refused if it has changed since.
 //! - It writes only its own times; a record for which nothing is laid down is not written at all.
 
+mod verdict;
+
 use super::activity::Activity;
 use super::context::Context;
 use super::events;
 use super::herald::{Herald, Notice};
-use super::idle::{Idleness, TOLERANCE, Told};
+use super::idle::{Idleness, TOLERANCE};
 use super::skeleton::Frame;
 use super::triggers::Asked;
-use crate::plan::lifecycle::{COARSEST, Life, Terms, Times, notice, resolution, times};
-use crate::resource::{Project, SETTINGS_NAME, Settings, Workspace, WorkspacePhase, WorkspaceStatus, after, labels};
+use crate::engine::{ContainerId, EngineError};
+use crate::plan::lifecycle::{Terms, Times, resolution};
+use crate::plan::timetable::Turn;
+use crate::resource::{Project, SETTINGS_NAME, Settings, Workspace, WorkspacePhase, labels};
 use futures::StreamExt;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -23,24 +27,24 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::{ObjectRef, Store};
 use serde_json::json;
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
+use verdict::{Due, LONGEST, LaidDown, QUIET, UNDER_WAY, Verdict, laid_down, status, told, wait, warn_at, write};
 
 const MANAGER: &str = "devsanctum-lifecycle";
 const CONCURRENCY: u16 = 16;
-/// One that is being brought up or stopped is left alone until it is: its own loop writes it then.
-const UNDER_WAY: Duration = Duration::from_secs(15);
+/// How long it is looked at whether a workspace uses processor time.
+const MOMENT: Duration = Duration::from_secs(5);
 /// A new one that is not up after this long is told its times all the same.
 const LATE: Duration = Duration::from_secs(120);
 /// What failed, or was overtaken, is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 /// So is what is due while nothing can be seen.
 const BLIND: Duration = Duration::from_secs(30);
-/// Longest sleep: records move it sooner.
-const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The loop.
 pub struct Lifecycles {
@@ -48,15 +52,10 @@ pub struct Lifecycles {
     activity: Activity,
     herald: Arc<dyn Herald>,
     idleness: Mutex<Idleness>,
+    /// Those of which it was told that they stop soon, by uid.
+    warned: Mutex<HashSet<String>>,
     /// Something is timed that was not.
     timed: Notify,
-}
-
-/// What is to be done with a workspace.
-enum Due {
-    Destroy,
-    Stop,
-    Nothing,
 }
 
 /// The clock on the wall, and the one that is never set.
@@ -75,16 +74,10 @@ impl Clocks {
     }
 }
 
-/// How a workspace stands.
-struct Verdict {
-    times: Times,
-    due: Due,
-}
-
 impl Lifecycles {
     /// Knows nothing yet.
     pub fn new(ctx: Context, activity: Activity, herald: Arc<dyn Herald>) -> Arc<Self> {
-        Arc::new(Self { ctx, activity, herald, idleness: Mutex::default(), timed: Notify::new() })
+        Arc::new(Self { ctx, activity, herald, idleness: Mutex::default(), warned: Mutex::default(), timed: Notify::new() })
     }
 
     /// Runs until told to stop.
@@ -135,33 +128,35 @@ impl Lifecycles {
     /// After how long a workspace stops, if it is one that does.
     fn looked_for(&self, record: &Workspace) -> Option<Duration> {
         let timed = record.spec.running && record.status.as_ref().is_some_and(|s| s.stop_at.is_some());
-        self.terms(record).stop_after.filter(|_| timed)
+        timed.then(|| self.laid_down(record).terms.stop_after.unwrap_or(QUIET))
     }
 
     /// What is laid down for it, by the copies.
-    fn terms(&self, record: &Workspace) -> Terms {
+    fn laid_down(&self, record: &Workspace) -> LaidDown {
         let project = self.ctx.caches.projects.get(&ObjectRef::new(&record.namespace().unwrap_or_default()));
         let settings = self.ctx.caches.settings.get(&ObjectRef::new(SETTINGS_NAME));
-        terms(project.as_deref(), settings.as_deref())
+        laid_down(project.as_deref(), settings.as_deref())
     }
 
     async fn look_after(&self, record: &Workspace) -> Action {
         let uid = record.uid().unwrap_or_default();
         if record.metadata.deletion_timestamp.is_some() {
             self.lock().forget(&uid);
+            self.warned.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
             return Action::await_change();
         }
         if labels::is_suspended(record) || record.warm_of().is_some() || record.claimed_by().is_some() {
             return Action::await_change();
         }
-        let terms = self.terms(record);
-        let wait = match self.judge(record, terms) {
-            Verdict { due: Due::Nothing, times } => self.tell(record, &times, terms).await,
-            Verdict { due: Due::Destroy, .. } => self.end(record).await,
-            Verdict { due: Due::Stop, times } => match self.activity.look().await {
+        let rules = self.laid_down(record);
+        let verdict = self.judge(record, &rules);
+        let wait = match verdict.due {
+            Due::Nothing => self.tell(record, &verdict, &rules).await,
+            Due::Destroy | Due::Turn(Turn::Start, _) => self.end(record).await,
+            Due::Stop | Due::Turn(Turn::Stop, _) => match self.activity.look().await {
                 Ok(()) => self.end(record).await,
                 Err(why) => {
-                    self.blind(record, &times, &why);
+                    self.blind(record, &verdict.times, &why);
                     Ok(BLIND)
                 }
             },
@@ -172,32 +167,47 @@ impl Lifecycles {
         }))
     }
 
-    fn judge(&self, record: &Workspace, terms: Terms) -> Verdict {
+    fn judge(&self, record: &Workspace, rules: &LaidDown) -> Verdict {
         let seen = self.activity.last(record.metadata.uid.as_deref().unwrap_or_default());
-        judge(&mut self.lock(), record, seen, terms, (self.ctx.frame.clock.now(), Instant::now()))
+        verdict::judge(&mut self.lock(), record, seen, rules, (self.ctx.frame.clock.now(), Instant::now()))
     }
 
     /// Writes the times, where they are others, and gives when to look again.
-    async fn tell(&self, record: &Workspace, times: &Times, terms: Terms) -> Result<Duration, kube::Error> {
+    async fn tell(&self, record: &Workspace, verdict: &Verdict, rules: &LaidDown) -> Result<Duration, kube::Error> {
         if self.is_under_way(record) {
             return Ok(UNDER_WAY);
         }
-        let new = told(record, times, self.activity.requests(&record.uid().unwrap_or_default()), terms);
-        if let Some(changes) = new {
+        let times = &verdict.times;
+        if let Some(changes) = told(record, verdict, self.activity.requests(&record.uid().unwrap_or_default()), rules.terms) {
             let announced = times.announced.is_some() && status(record).destroy_announced_at.is_none();
-            if announced && !self.announce(record, times, terms).await {
+            if announced && !self.announce(record, times, rules.terms).await {
                 return Ok(BLIND);
             }
             let body = json!({"metadata": {"resourceVersion": record.resource_version()}, "status": changes});
             self.api(record).patch_status(&record.name_any(), &params(), &Patch::Merge(body)).await?;
-            if times.stop_at.is_some() && status(record).stop_at.is_none() {
+            if changes["stopAt"].is_string() && status(record).stop_at.is_none() {
                 self.timed.notify_one();
             }
         }
-        Ok(wait(record, times, terms, self.ctx.frame.clock.now()))
+        let wall = self.ctx.frame.clock.now();
+        self.warn(record, times, warn_at(times, rules.terms).is_some_and(|at| at <= wall));
+        Ok(wait(record, verdict, rules.terms, wall))
     }
 
-    /// Stops or destroys what is due still, by what the records say now.
+    /// Tells once that a workspace will stop soon, until it is worked in.
+    fn warn(&self, record: &Workspace, times: &Times, soon: bool) {
+        let uid = record.uid().unwrap_or_default();
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if !soon {
+            warned.remove(&uid);
+        } else if warned.insert(uid) {
+            let at = times.stop_at.map(write).unwrap_or_default();
+            let note = format!("will be stopped at {at} unless somebody works in it; its files are kept");
+            events::tell(&self.ctx.frame, record, false, "StoppedSoon", note);
+        }
+    }
+
+    /// Does what is due still, by what the records say now.
     async fn end(&self, record: &Workspace) -> Result<Duration, kube::Error> {
         let client = self.ctx.frame.client.clone();
         let namespace = record.namespace().unwrap_or_default();
@@ -207,14 +217,59 @@ impl Lifecycles {
         };
         let project = Api::<Project>::all(client.clone()).get_opt(&namespace).await?;
         let settings = Api::<Settings>::all(client).get_opt(SETTINGS_NAME).await?;
-        let terms = terms(project.as_ref(), settings.as_ref());
-        let Verdict { times, due } = self.judge(&now, terms);
-        match due {
+        let rules = laid_down(project.as_ref(), settings.as_ref());
+        let mut verdict = self.judge(&now, &rules);
+        if matches!(verdict.due, Due::Stop | Due::Turn(Turn::Stop, _)) {
+            match self.is_busy(&now).await {
+                Ok(true) => {
+                    self.activity.works(&now.uid().unwrap_or_default());
+                    verdict = self.judge(&now, &rules);
+                }
+                Ok(false) => {}
+                Err(why) => {
+                    self.blind(&now, &verdict.times, &why.to_string());
+                    return Ok(BLIND);
+                }
+            }
+        }
+        match verdict.due {
             Due::Nothing => return Ok(AGAIN),
-            Due::Stop => self.stop(&now, &times, terms).await?,
-            Due::Destroy => self.destroy(&now, terms).await?,
+            Due::Stop => self.stop(&now, &verdict.times, rules.terms).await?,
+            // What came after the backup the records do not know: somebody may have kept it.
+            Due::Destroy if settings.is_some_and(|s| s.annotations().contains_key(labels::RESTORED)) => return Ok(LONGEST),
+            Due::Destroy => self.destroy(&now, rules.terms).await?,
+            Due::Turn(turn, at) => self.turn(&now, turn, at).await?,
         }
         Ok(LONGEST)
+    }
+
+    /// Whether it uses as much processor time as its record calls work; it is looked at for a moment.
+    async fn is_busy(&self, record: &Workspace) -> Result<bool, EngineError> {
+        let (Some(above), Some(status)) = (record.spec.active_above_cpu, &record.status) else { return Ok(false) };
+        let id = status.container_id.as_deref().and_then(ContainerId::parse);
+        let (Some(id), Some(server)) = (id, record.server()) else { return Ok(false) };
+        let Some(engine) = self.ctx.engines.get(server) else {
+            return Err(EngineError::Unreachable(format!("server {server:?} does not answer")));
+        };
+        let (begun, before) = (Instant::now(), engine.cpu_time(&id).await?);
+        sleep(MOMENT).await;
+        let used = engine.cpu_time(&id).await?.saturating_sub(before);
+        Ok(used.as_secs_f64() > above * begun.elapsed().as_secs_f64())
+    }
+
+    /// Carries out what a schedule has at this moment. If that this was done is not written any more, the next pass finds it done.
+    async fn turn(&self, record: &Workspace, turn: Turn, at: Timestamp) -> Result<(), kube::Error> {
+        let run = turn == Turn::Start;
+        let body = json!({"metadata": {"resourceVersion": record.resource_version()}, "spec": {"running": run}});
+        self.api(record).patch(&record.name_any(), &params(), &Patch::Merge(body)).await?;
+        let (reason, note) = match turn {
+            Turn::Start => ("StartedOnSchedule", "started: its schedule says so"),
+            Turn::Stop => ("StoppedOnSchedule", "stopped: its schedule says so, and nobody works in it; its files are kept"),
+        };
+        tracing::info!(workspace = record.name_any(), namespace = record.namespace(), note, "lifecycle");
+        events::tell(&self.ctx.frame, record, false, reason, note.to_owned());
+        let done = json!({"status": {"scheduledAt": write(at)}});
+        self.api(record).patch_status(&record.name_any(), &params(), &Patch::Merge(done)).await.map(drop)
     }
 
     async fn stop(&self, record: &Workspace, times: &Times, terms: Terms) -> Result<(), kube::Error> {
@@ -291,113 +346,10 @@ impl Lifecycles {
     }
 }
 
-fn judge(
-    idleness: &mut Idleness,
-    record: &Workspace,
-    seen: Option<Instant>,
-    terms: Terms,
-    (wall, now): (Timestamp, Instant),
-) -> Verdict {
-    let last = status(record).last_activity_at.as_deref().and_then(read);
-    let told = Told { last, generation: record.metadata.generation };
-    let uid = record.metadata.uid.as_deref().unwrap_or_default();
-    let last = idleness.last(uid, told, seen, (wall, now));
-    let times = times(&life(record, last), &terms, wall);
-    if times.last_activity != last {
-        idleness.begin(uid, told.generation, (wall, now));
-    }
-    let is_over = |at: Option<Timestamp>| at.is_some_and(|at| at <= wall);
-    let due = match (is_over(times.destroy_at), is_over(times.stop_at)) {
-        (true, _) => Due::Destroy,
-        (false, true) => Due::Stop,
-        (false, false) => Due::Nothing,
-    };
-    Verdict { times, due }
-}
-
-/// When to look again although nothing happens.
-fn wait(record: &Workspace, times: &Times, terms: Terms, wall: Timestamp) -> Duration {
-    let notice_at = times.destroy_at.zip(terms.destroy_after).filter(|_| times.announced.is_none());
-    let notice_at = notice_at.map(|(at, after)| at - SignedDuration::try_from(notice(after)).unwrap_or_default());
-    let next = [times.stop_at, times.destroy_at, notice_at].into_iter().flatten().min();
-    let coming_up = record.spec.running && times.stop_at.is_none() && terms.stop_after.is_some() && !record.spec.pinned;
-    let longest = if coming_up { UNDER_WAY } else { LONGEST };
-    let until = |at: Timestamp| Duration::try_from(at.duration_since(wall)).unwrap_or_default();
-    // Never busy: what is due is looked at a moment later.
-    next.map_or(longest, until).clamp(Duration::from_millis(10), longest)
-}
-
 fn params() -> PatchParams {
     PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }
-}
-
-fn status(record: &Workspace) -> WorkspaceStatus {
-    record.status.clone().unwrap_or_default()
-}
-
-/// A project's word goes before the settings'. What is not there says nothing.
-fn terms(project: Option<&Project>, settings: Option<&Settings>) -> Terms {
-    let (own, all) = (project.map(|p| p.spec.lifecycle.clone()).unwrap_or_default(), settings.map(|s| s.spec.lifecycle.clone()));
-    let all = all.unwrap_or_default();
-    let of = |own: Option<String>, all: &str| after(own.as_deref().unwrap_or(all));
-    Terms { stop_after: of(own.stop_after, &all.stop_after), destroy_after: of(own.destroy_after, &all.destroy_after) }
-}
-
-fn life(record: &Workspace, last_activity: Option<Timestamp>) -> Life {
-    let status = status(record);
-    let timed = status.stop_at.is_some();
-    Life {
-        created: record.creation_timestamp().map(|t| t.0).unwrap_or(Timestamp::MAX),
-        up: record.spec.running && (timed || status.phase == WorkspacePhase::Running),
-        timed,
-        last_activity,
-        announced: status.destroy_announced_at.as_deref().and_then(read),
-        pinned: record.spec.pinned,
-        kept: record.spec.kept,
-    }
-}
-
-/// What the record is to say otherwise; nothing where it is true within [`resolution`].
-fn told(record: &Workspace, times: &Times, requests: Option<u64>, terms: Terms) -> Option<serde_json::Value> {
-    let status = status(record);
-    let resolution = terms.stop_after.map_or(COARSEST, resolution);
-    // Looks are this far apart, and a moment.
-    let fine = resolution.saturating_sub(Duration::from_secs(1)).max(resolution / 2);
-    let fine = SignedDuration::try_from(fine).unwrap_or_default();
-    let differs = |told: &Option<String>, new: Option<Timestamp>, by: SignedDuration| match (told.as_deref().and_then(read), new)
-    {
-        (Some(told), Some(new)) => new.duration_since(told).abs() > by,
-        (told, new) => told.is_some() != new.is_some(),
-    };
-    let second = SignedDuration::from_secs(1);
-    let other = differs(&status.last_activity_at, times.last_activity, fine)
-        || differs(&status.stop_at, times.stop_at, fine)
-        || differs(&status.destroy_at, times.destroy_at, second)
-        || differs(&status.destroy_announced_at, times.announced, second);
-    other.then(|| {
-        json!({
-            "lastActivityAt": times.last_activity.map(write), "stopAt": times.stop_at.map(write),
-            "destroyAt": times.destroy_at.map(write), "destroyAnnouncedAt": times.announced.map(write),
-            "requests": requests.or(status.requests),
-        })
-    })
-}
-
-fn read(at: &str) -> Option<Timestamp> {
-    at.parse().ok()
-}
-
-/// Whole seconds, and never an earlier one.
-fn write(at: Timestamp) -> String {
-    let part = at.subsec_nanosecond() > 0;
-    let at = at.checked_add(SignedDuration::from_secs(i64::from(part))).unwrap_or(at);
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn spoken(after: Option<Duration>) -> String {
     after.map(|after| humantime::format_duration(after).to_string()).unwrap_or_default()
 }
-
-#[cfg(test)]
-#[path = "lifecycle_tests.rs"]
-mod tests;

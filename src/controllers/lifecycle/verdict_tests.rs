@@ -31,10 +31,11 @@ fn a_project_has_the_last_word_and_what_nobody_can_read_is_never() {
         stop_after: stop.map(|h| Duration::from_secs(h * 3600)),
         destroy_after: destroy.map(|h| Duration::from_secs(h * 3600)),
     };
-    assert_eq!(terms(None, None), hours(Some(2), Some(168)));
-    assert_eq!(terms(Some(&project(json!({}))), Some(&settings)), hours(Some(1), None));
-    assert_eq!(terms(Some(&project(json!({"destroyAfter": "2d"}))), Some(&settings)), hours(Some(1), Some(48)));
-    assert_eq!(terms(Some(&project(json!({"stopAfter": "soon"}))), Some(&settings)), hours(None, None));
+    assert_eq!(laid_down(None, None).terms, hours(Some(2), Some(168)));
+    let terms = |lifecycle| laid_down(Some(&project(lifecycle)), Some(&settings)).terms;
+    assert_eq!(terms(json!({})), hours(Some(1), None));
+    assert_eq!(terms(json!({"destroyAfter": "2d"})), hours(Some(1), Some(48)));
+    assert_eq!(terms(json!({"stopAfter": "soon"})), hours(None, None));
 }
 
 #[test]
@@ -49,7 +50,8 @@ fn one_that_is_up_is_timed_and_stays_so_until_it_is_stopped() {
 fn a_record_is_written_when_it_is_wrong_by_more_than_its_terms_tell_apart() {
     let of = |seconds: u64| Terms { stop_after: Some(Duration::from_secs(seconds)), destroy_after: None };
     let says = json!({"lastActivityAt": "2026-01-01T01:00:00Z", "stopAt": "2026-01-01T03:00:00Z", "requests": 7});
-    let times = |last, stop| Times { last_activity: Some(at(last)), stop_at: Some(at(stop)), ..Times::default() };
+    let of_times = |times| Verdict { times, scheduled: Scheduled::default(), due: Due::Nothing };
+    let times = |last, stop| of_times(Times { last_activity: Some(at(last)), stop_at: Some(at(stop)), ..Times::default() });
     let little = times("2026-01-01T01:00:50Z", "2026-01-01T03:00:50Z");
     assert_eq!(told(&record(says.clone()), &little, Some(9), of(7200)), None);
     assert!(told(&record(says.clone()), &little, Some(9), of(20)).is_some());
@@ -58,7 +60,7 @@ fn a_record_is_written_when_it_is_wrong_by_more_than_its_terms_tell_apart() {
     assert_eq!(written["stopAt"], "2026-01-01T03:01:01Z", "no second too early");
     assert_eq!((&written["requests"], &written["destroyAt"]), (&json!(9), &serde_json::Value::Null));
     assert_eq!(told(&record(says), &much, None, of(7200)).unwrap()["requests"], 7);
-    assert_eq!(told(&record(json!({})), &Times::default(), Some(3), Terms::default()), None, "nothing is laid down");
+    assert_eq!(told(&record(json!({})), &of_times(Times::default()), Some(3), Terms::default()), None, "nothing is laid down");
 }
 
 /// What plays the life of one workspace that is up, second by second: the clocks, the proxy's count, and what a process knows.
@@ -70,7 +72,7 @@ struct Player {
     ahead: i64,
     set: u64,
     record: Workspace,
-    terms: Terms,
+    rules: LaidDown,
     requests: u64,
     /// Those that were counted at the last look.
     counted: u64,
@@ -90,12 +92,12 @@ impl Player {
         let mut record = record(json!({"phase": "RUNNING"}));
         record.metadata.uid = Some("w".into());
         record.metadata.generation = Some(1);
-        let terms = Terms { stop_after, destroy_after: None };
+        let rules = LaidDown { terms: Terms { stop_after, destroy_after: None }, table: None };
         Self {
             chance,
             base,
             record,
-            terms,
+            rules,
             now: 0,
             ahead: 0,
             set: 0,
@@ -130,21 +132,21 @@ impl Player {
     /// When to pass again; nothing once it is stopped.
     fn pass(&mut self) -> Option<u64> {
         let clocks = self.clocks();
-        let mut verdict = judge(&mut self.idleness, &self.record, self.last, self.terms, clocks);
+        let mut verdict = judge(&mut self.idleness, &self.record, self.last, &self.rules, clocks);
         if matches!(verdict.due, Due::Stop) {
             self.look();
-            verdict = judge(&mut self.idleness, &self.record, self.last, self.terms, clocks);
+            verdict = judge(&mut self.idleness, &self.record, self.last, &self.rules, clocks);
             if matches!(verdict.due, Due::Stop) {
                 return None;
             }
         }
         let counted = self.seen_requests();
-        if let Some(changes) = told(&self.record, &verdict.times, counted, self.terms) {
+        if let Some(changes) = told(&self.record, &verdict, counted, self.rules.terms) {
             let mut status = serde_json::to_value(&self.record.status).unwrap();
             json_patch::merge(&mut status, &changes);
             self.record.status = serde_json::from_value(status).unwrap();
         }
-        let wait = wait(&self.record, &verdict.times, self.terms, clocks.0);
+        let wait = wait(&self.record, &verdict, self.rules.terms, clocks.0);
         Some(self.now + wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
     }
 
@@ -173,7 +175,7 @@ impl Player {
 
     /// Plays until it is stopped; how much longer than its terms it was not worked in, in seconds.
     fn play(&mut self) -> i64 {
-        let resolution = resolution(self.terms.stop_after.unwrap()).as_secs().max(1);
+        let resolution = resolution(self.rules.terms.stop_after.unwrap()).as_secs().max(1);
         let (mut next, mut happens, mut restarted) = (0, 0, 0);
         loop {
             let look = self.looked.max(restarted) + resolution;
@@ -182,7 +184,7 @@ impl Player {
                 if self.happen() {
                     (next, restarted) = (self.now, self.now);
                 }
-                let longest = self.terms.stop_after.unwrap().as_secs() * 2;
+                let longest = self.rules.terms.stop_after.unwrap().as_secs() * 2;
                 happens = self.now + self.chance.u64(1..longest);
             }
             if self.now >= look && (self.look() || self.now < self.set + resolution + 1) {
@@ -196,7 +198,7 @@ impl Player {
             }
         }
         let idle = i64::try_from(self.now - self.worked).unwrap();
-        let stop_after = i64::try_from(self.terms.stop_after.unwrap().as_secs()).unwrap();
+        let stop_after = i64::try_from(self.rules.terms.stop_after.unwrap().as_secs()).unwrap();
         assert!(
             idle >= stop_after,
             "stopped {} s early of {stop_after}; a clock was set at {}, now is {}",
@@ -216,4 +218,43 @@ fn of_a_hundred_thousand_timers_none_is_early_and_none_is_late() {
         let late = Player::new(seed, base).play();
         assert!(late <= 5, "seed {seed}: {late} s late");
     }
+}
+
+#[test]
+fn a_schedule_is_carried_out_once_and_stops_nobody_who_works() {
+    let table =
+        json!({"schedule": {"days": ["MON"], "start": "08:00", "stop": "19:00"}, "stopAfter": "never", "destroyAfter": "never"});
+    let settings: Settings = serde_json::from_value(
+        json!({"apiVersion": "devsanctum.io/v1", "kind": "Settings", "metadata": {}, "spec": {"lifecycle": table}}),
+    )
+    .unwrap();
+    let rules = laid_down(None, Some(&settings));
+    let play = |spec: serde_json::Value, done: Option<&str>, worked: Option<&str>, now: &str| {
+        let mut it = record(json!({"phase": "RUNNING", "scheduledAt": done}));
+        it.spec = serde_json::from_value(spec).unwrap();
+        scheduled(&it, &rules, worked.map(at), at(now))
+    };
+    let (runs, stopped) = (json!({"owner": "a"}), json!({"owner": "a", "running": false}));
+    let (before, morning, evening, later) =
+        ("2026-11-30T05:00:00Z", "2026-11-30T08:00:00Z", "2026-11-30T19:00:00Z", "2026-11-30T19:00:05Z");
+    // One that was given just now changes nothing.
+    let new = play(runs.clone(), None, None, later);
+    assert_eq!((new.done, new.turn, new.stop_at), (Some(at(later)), None, Some(at("2026-12-07T19:00:00Z"))));
+    let turn = play(stopped.clone(), Some(before), None, "2026-11-30T08:00:01Z");
+    assert_eq!(turn.turn, Some((Turn::Start, at(morning))));
+    let turn = play(runs.clone(), Some(morning), None, later);
+    assert_eq!(turn.turn, Some((Turn::Stop, at(evening))));
+    // Somebody works: a quarter of an hour after they have.
+    let turn = play(runs.clone(), Some(morning), Some("2026-11-30T18:59:00Z"), later);
+    assert_eq!((turn.turn, turn.again), (None, Some(at("2026-11-30T19:14:00Z"))));
+    let turn = play(runs.clone(), Some(morning), Some("2026-11-30T18:59:00Z"), "2026-11-30T19:14:00Z");
+    assert_eq!(turn.turn, Some((Turn::Stop, at(evening))));
+    // Done, by whomever; then it is theirs.
+    assert_eq!(play(stopped.clone(), Some(morning), None, later).done, Some(at(evening)));
+    let done = play(runs.clone(), Some(evening), None, "2026-11-30T21:00:00Z");
+    assert_eq!((done.turn, done.done), (None, Some(at(evening))));
+    assert_eq!(play(json!({"owner": "a", "pinned": true}), Some(morning), None, later).turn, None);
+    // Of what was missed the last counts: nothing is started in the evening for the morning's sake.
+    assert_eq!(play(stopped, Some(before), None, later).turn, None);
+    assert_eq!(play(runs, Some(before), None, later).turn, Some((Turn::Stop, at(evening))));
 }

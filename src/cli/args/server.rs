@@ -1,0 +1,98 @@
+//! What may be typed about Docker hosts.
+
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `server`.
+#[derive(Args, Debug)]
+pub struct ServerArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ServerCommand,
+}
+
+/// What to do with Docker hosts.
+#[derive(Debug, Subcommand)]
+pub enum ServerCommand {
+    /// Make the certificates by which an engine is reached over TLS, and what sets it up on its host
+    Certs(CertsArgs),
+    /// Register a host, and wait until its engine answers
+    Add(AddServerArgs),
+    /// Say how a host is, condition by condition; fails when it cannot be worked with
+    Test(TestServerArgs),
+    /// Place nothing more on a host; with --stop, stop what runs there
+    Drain(DrainArgs),
+    /// Place workspaces on a host again
+    Undrain(OneServer),
+}
+
+/// `server certs`.
+#[derive(Args, Debug)]
+pub struct CertsArgs {
+    /// Names and addresses that the engine is reached by, such as rack-1.example.com,10.0.0.7
+    #[arg(long, required = true, value_delimiter = ',', value_name = "HOSTS")]
+    pub host: Vec<String>,
+    /// Folder for what is made; it must be new or empty, or hold the authority of an earlier time
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Port that the engine is to listen on
+    #[arg(long, default_value_t = 2376)]
+    pub port: u16,
+    /// How long the certificates last, in days
+    #[arg(long, default_value_t = 365, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub days: u32,
+}
+
+/// `server add`.
+#[derive(Args, Debug)]
+pub struct AddServerArgs {
+    /// Name of the new server
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Name or address of the host, or a socket such as unix:///var/run/docker.sock
+    #[arg(long, value_name = "HOST")]
+    pub host: String,
+    /// Port of its engine
+    #[arg(long, default_value_t = 2376)]
+    pub port: u16,
+    /// Folder that `server certs` has made; its ca.pem, cert.pem and key.pem are taken
+    #[arg(long, value_name = "DIR")]
+    pub certs: Option<PathBuf>,
+    /// Groups whose projects may use it [default: every project]
+    #[arg(long, value_delimiter = ',', value_name = "GROUPS")]
+    pub groups: Vec<String>,
+    /// Longest wait
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+}
+
+/// A server.
+#[derive(Args, Debug)]
+pub struct OneServer {
+    /// Server
+    #[arg(value_name = "NAME")]
+    pub name: String,
+}
+
+/// `server test`.
+#[derive(Args, Debug)]
+pub struct TestServerArgs {
+    /// Server
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Have it looked at anew, and wait for that at most this long
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+}
+
+/// `server drain`.
+#[derive(Args, Debug)]
+pub struct DrainArgs {
+    /// Server
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Stop the workspaces on it; their files stay there
+    #[arg(long)]
+    pub stop: bool,
+}

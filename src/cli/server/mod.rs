@@ -1,0 +1,137 @@
+//! `server`: Docker hosts, from their certificates to their last workspace.
+
+mod certs;
+
+use super::args::{AddServerArgs, CertsArgs, DrainArgs, ServerArgs, ServerCommand, TestServerArgs};
+use super::connect::{self, Context};
+use super::failure::{Failure, TIMED_OUT};
+use super::target;
+use super::ui::{self, clean, columns};
+use crate::cli::args::Globals;
+use crate::resource::{DockerServer, KindDef, SYSTEM_NAMESPACE, ServerPhase, Workspace};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, ListParams};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Duration;
+use tokio::time::Instant;
+
+const MANAGER: &str = "devsanctum-server-command";
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// Runs `server`.
+///
+/// # Errors
+/// What the API refused; what is wrong with the host.
+pub async fn run(globals: &Globals, args: ServerArgs) -> Result<(), Failure> {
+    if let ServerCommand::Certs(args) = &args.command {
+        return certify(args);
+    }
+    let context = connect::connect(globals).await?;
+    match args.command {
+        ServerCommand::Certs(args) => certify(&args),
+        ServerCommand::Add(args) => add(&context, args).await,
+        ServerCommand::Test(args) => test(&context, &args).await,
+        ServerCommand::Drain(args) => drain(&context, &args).await,
+        ServerCommand::Undrain(one) => {
+            schedulable(&context, &one.name, true).await?;
+            ui::say(&format!("dockerserver/{} takes workspaces again", one.name))
+        }
+    }
+}
+
+fn certify(args: &CertsArgs) -> Result<(), Failure> {
+    certs::run(args)
+}
+
+/// The secret and the server in one transaction: neither is there without the other.
+async fn add(context: &Context, args: AddServerArgs) -> Result<(), Failure> {
+    target::check_name(&args.name)?;
+    let kind = |kind: &str, namespace: Option<&str>, spec: Value| json!({"apiVersion": "devsanctum.io/v1", "kind": kind, "metadata": {"name": args.name, "namespace": namespace}, "spec": spec});
+    let mut spec = json!({"host": args.host, "port": args.port, "groups": args.groups});
+    let mut documents = Vec::new();
+    if let Some(dir) = &args.certs {
+        let data = json!({"ca": pem(dir, "ca.pem")?, "cert": pem(dir, "cert.pem")?, "key": pem(dir, "key.pem")?});
+        documents.push(kind("Secret", Some(SYSTEM_NAMESPACE), json!({"data": data})));
+        spec["tls"] = json!({"enabled": true, "secret": {"namespace": SYSTEM_NAMESPACE, "name": args.name}});
+    } else if !args.host.starts_with("unix://") {
+        let why = "an engine on the network without TLS is everybody's who reaches it";
+        return Err(
+            Failure::new(why).hint("make certificates with `devsanctum server certs`, and name their folder with --certs")
+        );
+    }
+    documents.push(kind("DockerServer", None, spec));
+    let body = json!({"manager": MANAGER, "documents": documents});
+    context.post("/devsanctum/apply", &body).await??;
+    ui::note(&format!("dockerserver/{} registered; waiting for its engine", args.name));
+    test(context, &TestServerArgs { name: args.name, timeout: args.timeout }).await
+}
+
+fn pem(dir: &Path, name: &str) -> Result<String, Failure> {
+    let path = dir.join(name);
+    let hint = "`devsanctum server certs` makes it";
+    std::fs::read_to_string(&path).map_err(|e| Failure::new(format!("{}: {e}", path.display())).hint(hint))
+}
+
+fn def() -> Result<&'static KindDef, Failure> {
+    target::kind("dockerserver")
+}
+
+async fn read(context: &Context, name: &str) -> Result<DockerServer, Failure> {
+    let found = context.get(def()?, None, name).await?;
+    Ok(serde_json::from_value(found.ok_or_else(|| Failure::new(format!("server {name:?} is not registered")))?)?)
+}
+
+/// Has it looked at anew, and says what was found.
+async fn test(context: &Context, args: &TestServerArgs) -> Result<(), Failure> {
+    // A record that changed is looked at.
+    let asked = json!({"metadata": {"annotations": {"devsanctum.io/tested": Timestamp::now().to_string()}}});
+    context.merge(def()?, None, &args.name, &asked, MANAGER).await??;
+    let begun = Instant::now();
+    loop {
+        let server = read(context, &args.name).await?;
+        let status = server.status.unwrap_or_default();
+        let online = status.phase == ServerPhase::Online && crate::resource::conditions::holds(&status.conditions, "Ready");
+        let over = begun.elapsed() > args.timeout;
+        if !online && !over {
+            tokio::time::sleep(LOOK_EVERY).await;
+            continue;
+        }
+        let mut rows = vec![["CONDITION", "IS", "REASON", "MESSAGE"].map(str::to_owned).to_vec()];
+        for c in &status.conditions {
+            rows.push(vec![clean(&c.type_), clean(&c.status), clean(&c.reason), clean(&c.message)]);
+        }
+        ui::say(&columns(&rows).join("\n"))?;
+        let phase = format!("{:?}", status.phase).to_uppercase();
+        let words = format!("dockerserver/{} is {phase}", args.name);
+        return if online { ui::say(&words) } else { Err(Failure { code: TIMED_OUT, ..Failure::new(words) }) };
+    }
+}
+
+async fn schedulable(context: &Context, name: &str, is: bool) -> Result<(), Failure> {
+    context.merge(def()?, None, name, &json!({"spec": {"schedulable": is}}), MANAGER).await??;
+    Ok(())
+}
+
+async fn drain(context: &Context, args: &DrainArgs) -> Result<(), Failure> {
+    schedulable(context, &args.name, false).await?;
+    let on_it = ListParams::default().fields(&format!("status.dockerServer={}", args.name));
+    let there = Api::<Workspace>::all(context.client.clone()).list(&on_it).await?.items;
+    let mut left = Vec::new();
+    for workspace in there.iter().filter(|w| w.warm_of().is_none()) {
+        let meta = &workspace.metadata;
+        let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        if args.stop && workspace.spec.running {
+            let stop = json!({"spec": {"running": false}});
+            context.merge(target::kind("workspace")?, Some(namespace), name, &stop, MANAGER).await??;
+            ui::progress(&format!("workspace {namespace}/{name} is being stopped"));
+        }
+        left.push(format!("{namespace}/{name}{}", if workspace.spec.running && !args.stop { " (runs)" } else { "" }));
+    }
+    ui::say(&format!("dockerserver/{} takes no more workspaces", args.name))?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    let hint = "their files are there alone: it can be deleted once they are";
+    ui::say(&format!("on it are {}; {hint}", left.join(", ")))
+}

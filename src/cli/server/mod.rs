@@ -2,7 +2,7 @@
 
 mod certs;
 
-use super::args::{AddServerArgs, CertsArgs, DrainArgs, ServerArgs, ServerCommand, TestServerArgs};
+use super::args::{AddServerArgs, DrainArgs, ServerArgs, ServerCommand, TestServerArgs};
 use super::connect::{self, Context};
 use super::failure::{Failure, TIMED_OUT};
 use super::target;
@@ -24,24 +24,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// # Errors
 /// What the API refused; what is wrong with the host.
 pub async fn run(globals: &Globals, args: ServerArgs) -> Result<(), Failure> {
-    if let ServerCommand::Certs(args) = &args.command {
-        return certify(args);
-    }
-    let context = connect::connect(globals).await?;
+    // Not awaited for certificates: those are made on any machine.
+    let connected = connect::connect(globals);
     match args.command {
-        ServerCommand::Certs(args) => certify(&args),
-        ServerCommand::Add(args) => add(&context, args).await,
-        ServerCommand::Test(args) => test(&context, &args).await,
-        ServerCommand::Drain(args) => drain(&context, &args).await,
+        ServerCommand::Certs(args) => certs::run(&args),
+        ServerCommand::Add(args) => add(&connected.await?, args).await,
+        ServerCommand::Test(args) => test(&connected.await?, &args).await,
+        ServerCommand::Drain(args) => drain(&connected.await?, &args).await,
         ServerCommand::Undrain(one) => {
-            schedulable(&context, &one.name, true).await?;
+            schedulable(&connected.await?, &one.name, true).await?;
             ui::say(&format!("dockerserver/{} takes workspaces again", one.name))
         }
     }
-}
-
-fn certify(args: &CertsArgs) -> Result<(), Failure> {
-    certs::run(args)
 }
 
 /// The secret and the server in one transaction: neither is there without the other.

@@ -38,8 +38,8 @@ $name
   *) return 1 ;;
   esac
 }
-# Sets 'other' to the run with the smallest number that is under way beside this one, if one is, and removes what those that
-# were broken off have left.
+# Sets 'other' to the run with the smallest number above $1 that is under way beside this one, if one is, and removes what those
+# that were broken off have left.
 look_for_others() {
   other=
   for old in "$where/.$name.cloning."*; do
@@ -48,14 +48,14 @@ look_for_others() {
       continue
     elif ! is_run "$pid"; then
       rm -rf "$old"
-    elif [ -z "$other" ] || [ "$pid" -lt "$other" ]; then
+    elif [ "$pid" -gt "$1" ] && { [ -z "$other" ] || [ "$pid" -lt "$other" ]; }; then
       other=$pid
     fi
   done
 }
 wait_for_others() {
   seconds=0
-  while look_for_others && [ -n "$other" ]; do
+  while look_for_others "$1" && [ -n "$other" ]; do
     words="an earlier run (process $other in the workspace) is still cloning it; if that hangs, restart the workspace"
     [ "$seconds" -lt 300 ] || fail
     seconds=$((seconds + 1))
@@ -64,21 +64,25 @@ wait_for_others() {
 }
 
 # A run goes on when whoever began it is gone, and what a second one brings would be put over what the first one brought. Each
-# makes its folder before it looks for others, so that of two at least one sees the other; where both do, the one with the
-# larger number steps back.
+# makes its folder before it looks for others, so that of two at least one sees the other. Who sees nobody clones at once. Who
+# sees a smaller number steps back; who sees larger ones alone waits until each of those has stepped back or is done. A smaller
+# one that comes later waits in turn, and nobody waits for it, so that no two ever wait for each other.
 trap 'rm -rf "$new"' EXIT
 while :; do
-  wait_for_others
+  wait_for_others 0
   leave_what_is_there
   words="the image has no git: add the package 'git' to its template"
   command -v git >/dev/null || fail
   rm -rf "$new"
   words=$(mkdir "$new" 2>&1) || fail
-  look_for_others
-  [ -n "$other" ] && [ "$other" -lt $$ ] || break
+  look_for_others 0
+  [ -n "$other" ] || break
+  if [ "$other" -gt $$ ]; then
+    wait_for_others $$
+    break
+  fi
   rm -rf "$new"
 done
-wait_for_others
 leave_what_is_there
 taken=$branch
 if ! take "$@" --branch "$taken"; then

@@ -139,6 +139,12 @@ fn check_workspace(who: &Identity, edit: &Edit<'_>, records: &Records) -> Result
     only(edit, &["pinned"], "whose it is may pin it; the rest takes DEPLOY in the project")
 }
 
+/// A limit that was there, and is higher now or gone.
+fn loosened<'a>(old: &'a Value, new: &Value) -> Option<&'a str> {
+    let limits = old.as_object().into_iter().flatten().filter_map(|(field, most)| Some((field.as_str(), most.as_f64()?)));
+    limits.into_iter().find(|(field, most)| new[*field].as_f64().is_none_or(|now| now > *most)).map(|(field, _)| field)
+}
+
 fn check_project(who: &str, edit: &Edit<'_>, records: &Records) -> Result<(), Unsettable> {
     let owner = if edit.old.is_some() { edit.before("/spec/owner") } else { edit.after("/spec/owner") };
     let owns = owner.as_str() == Some(who);
@@ -147,6 +153,9 @@ fn check_project(who: &str, edit: &Edit<'_>, records: &Records) -> Result<(), Un
     }
     if edit.changes("/spec/owner") && !owns {
         return refuse("spec.owner", "only its owner may give a project away");
+    }
+    if let Some(field) = loosened(edit.before("/spec/quota"), edit.after("/spec/quota")) {
+        return refuse(format!("spec.quota.{field}"), "a quota may be tightened: only administrators raise it or take it away");
     }
     // A group's servers come with the group: nobody lends what is not theirs.
     let groups = |v: &Value| v.as_array().into_iter().flatten().filter_map(|g| g["group"].as_str().map(str::to_owned)).collect();

@@ -3,11 +3,12 @@
 
 use super::digest;
 use super::features::close_over;
+use super::footprint::Footprint;
 use super::image::{self, Image};
 use crate::image::options::fill;
 use crate::resource::common::{FeatureUse, Folder, FolderMode, Limits, Port, Sidecar, Visibility};
 use crate::resource::names::image_reference;
-use crate::resource::{DEFAULT_MIN_DISK_GB, DEFAULT_MIN_RAM_MB, FeatureSpec, Images, ProjectSpec, Repository, TemplateSpec};
+use crate::resource::{FeatureSpec, Images, ProjectSpec, Repository, TemplateSpec};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Memory limit of a workspace where its template gives none, in mebibytes.
@@ -103,8 +104,7 @@ pub fn resolve(project: &ProjectSpec, images: &Images, library: &dyn Library) ->
     let mut ports = template.ports.clone();
     let (workdir, mut folders) = ground(&template, project);
     let mut sidecars = BTreeMap::new();
-    let mut min_ram = template.min_ram_mb.unwrap_or(DEFAULT_MIN_RAM_MB).max(project.min_ram_mb.unwrap_or(0));
-    let mut min_disk = template.min_disk_gb.unwrap_or(DEFAULT_MIN_DISK_GB).max(project.min_disk_gb.unwrap_or(0.0));
+    let Footprint { ram_mb, disk_gb, .. } = Footprint::of(&template, project, features.iter().map(|(_, feature, _)| feature));
     for (name, feature, options) in &features {
         for (key, value) in &feature.env {
             env.insert(key.clone(), fill(value, options));
@@ -116,8 +116,6 @@ pub fn resolve(project: &ProjectSpec, images: &Images, library: &dyn Library) ->
         if let Some(sidecar) = &feature.sidecar {
             sidecars.insert(name.clone(), fill_in(name, sidecar, options)?);
         }
-        min_ram = min_ram.saturating_add(feature.min_ram_mb.unwrap_or(0));
-        min_disk += feature.min_disk_gb.unwrap_or(0.0);
     }
     for port in &mut ports {
         if let Some(v) = project.port_visibility.get(&port.name) {
@@ -135,8 +133,8 @@ pub fn resolve(project: &ProjectSpec, images: &Images, library: &dyn Library) ->
         repositories: project.repositories.clone(),
         sidecars,
         limits: HardLimits::from(&template.limits),
-        min_ram_mb: min_ram,
-        min_disk_gb: min_disk,
+        min_ram_mb: ram_mb,
+        min_disk_gb: disk_gb,
     })
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::resource::DEFAULT_MIN_RAM_MB;
 use crate::resource::{FeatureOption, OptionType};
 
 #[derive(Default)]

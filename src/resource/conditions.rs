@@ -17,6 +17,11 @@ pub fn condition(kind: &str, holds: bool, reason: &str, message: impl Into<Strin
     }
 }
 
+/// A condition of which nobody can say now whether it holds.
+pub fn unknown(kind: &str, reason: &str, message: impl Into<String>) -> Condition {
+    Condition { status: "Unknown".into(), ..condition(kind, false, reason, message) }
+}
+
 /// Finds a condition by type.
 pub fn find<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
     conditions.iter().find(|c| c.type_ == kind)

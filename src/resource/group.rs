@@ -2,6 +2,7 @@
 
 use super::errors::FieldErrors;
 use super::kind::{Reference, Rules};
+use super::quota::Quota;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -43,6 +44,9 @@ pub struct GroupSpec {
     /// Who belongs to it. Once there is a MANAGER, one must remain.
     #[serde(default)]
     pub members: Vec<Member>,
+    /// Most that its members' workspaces may come to, those of all members and projects together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
 }
 
 /// What is known of a group.

@@ -5,6 +5,7 @@ use super::errors::FieldErrors;
 use super::kind::{Reference, Rules};
 use super::lifecycle::ProjectLifecycle;
 use super::names;
+use super::quota::Quota;
 use super::template::{check_features, feature_references};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
@@ -57,18 +58,6 @@ pub struct Repository {
     /// to pin the host's key) for SSH.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<SecretRef>,
-}
-
-/// Most a project may hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Quota {
-    /// Workspaces, stopped ones included.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workspaces: Option<u32>,
-    /// Workspaces that should run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub running: Option<u32>,
 }
 
 /// What workspaces are made from. Its name is also the name of its namespace.

@@ -5,6 +5,7 @@ use super::errors::FieldErrors;
 use super::kind::Rules;
 use super::lifecycle::{Lifecycle, seven_days};
 use super::names;
+use super::quota::Quota;
 use super::sign_in::{Mail, Provider, check_mail, check_providers};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
@@ -96,6 +97,9 @@ pub struct SettingsSpec {
     /// Who may make an account.
     #[serde(default)]
     pub registration: Registration,
+    /// Most each person may hold, where their own record does not say otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_quota: Option<Quota>,
     /// Providers that people sign in by, besides by password.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub providers: Vec<Provider>,
@@ -118,6 +122,7 @@ impl Default for SettingsSpec {
             tls: false,
             lifecycle: Lifecycle::default(),
             registration: Registration::default(),
+            user_quota: None,
             providers: Vec::new(),
             mail: None,
             images: Images::default(),

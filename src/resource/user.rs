@@ -3,6 +3,7 @@
 use super::errors::FieldErrors;
 use super::kind::{Claim, Rules};
 use super::names::is_email;
+use super::quota::Quota;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use russh::keys::{Algorithm, HashAlg, PublicKey};
@@ -51,6 +52,9 @@ pub struct UserSpec {
     /// Inactive users cannot sign in and their workspaces stop.
     #[serde(default = "yes")]
     pub active: bool,
+    /// Most they may hold, in all projects together; what is left out is as the settings' `userQuota` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
 }
 
 /// What is known of a user.

@@ -296,8 +296,8 @@ async fn a_quota_is_counted_when_it_is_used() {
     let start = api.merge(&format!("{}/b", workspaces()), &json!({"spec": {"running": true}})).await;
     assert_eq!(
         message(&start),
-        "403 workspaces.devsanctum.io \"b\" is forbidden: exceeded quota: project \"team\" allows spec.quota.running=1 and \
-         holds 1: stop one, or raise the quota"
+        "403 workspaces.devsanctum.io \"b\" is forbidden: exceeded quota of project \"team\" (spec.quota): requested: running=1, \
+         used: running=1, limited: running=1: stop one, or have the quota raised"
     );
     stopped["metadata"]["name"] = json!("c");
     assert_eq!(api.post(&workspaces(), &stopped).await.0, 403);

@@ -18,7 +18,7 @@ const EDGES: [(&str, &[&str]); 19] = [
     ("proxy", &["resource"]),
     ("access", &["resource", "store", "fetch"]),
     ("mail", &["clock", "resource", "store", "access"]),
-    ("api", &["audit", "clock", "resource", "store", "access", "mail"]),
+    ("api", &["audit", "clock", "resource", "plan", "store", "access", "mail"]),
     ("web", &["audit", "clock", "fetch", "resource", "store", "access", "mail", "api"]),
     ("ssh", &["audit", "resource", "access", "api"]),
     ("controllers", &["clock", "image", "resource", "plan", "engine", "proxy"]),

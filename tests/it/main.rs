@@ -31,6 +31,7 @@ mod proxy_contract;
 mod proxy_measured;
 mod proxy_traefik;
 mod quickstart;
+mod quotas;
 mod replicas;
 mod secret_keys;
 mod sim;

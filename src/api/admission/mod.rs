@@ -3,6 +3,7 @@
 mod kinds;
 mod opened;
 mod project;
+mod quota;
 mod references;
 mod source;
 
@@ -66,7 +67,7 @@ pub async fn admit(tx: &mut Tx, subject: &Subject<'_>) -> Result<(), ApiError> {
         kinds::check(tx, subject, &mut errors).await?;
     }
     if errors.0.is_empty() {
-        return project::check_quota(tx, subject).await;
+        return quota::check(tx, subject).await;
     }
     Err(ApiError::invalid(subject.request.served.def, &subject.key.name, &errors.0))
 }

@@ -1,9 +1,9 @@
-//! A record's project: its namespace, and its quota.
+//! A record's project: its namespace.
 
 use super::super::bootstrap::namespace_put;
 use super::super::facts::is_reserved;
 use super::super::fail;
-use super::super::record::{Head, meta_str, parse};
+use super::super::record::{Head, meta_str};
 use super::super::served::{Served, by_kind};
 use super::super::status::ApiError;
 use super::super::write::WriteRequest;
@@ -76,41 +76,4 @@ pub fn namespace_of(served: &Served, project: &Value, request: &WriteRequest) ->
     let labels = json!({labels::KIND: served.def.kind, labels::NAME: name, "kubernetes.io/metadata.name": name});
     let own = request.clock.uuid().map_err(fail::no_chance)?;
     Ok(namespace_put(name, &own, labels, Some(owner), &request.time()))
-}
-
-/// A project's quota, counted in the transaction that would use it up.
-pub async fn check_quota(tx: &mut Tx, subject: &Subject<'_>) -> Result<(), ApiError> {
-    let def = subject.request.served.def;
-    let runs = |v: &Value| v["spec"]["running"].as_bool().unwrap_or(true);
-    let starts = runs(subject.new) && !subject.old.is_some_and(runs);
-    if def.group != GROUP || def.kind != "Workspace" || (subject.old.is_some() && !starts) {
-        return Ok(());
-    }
-    let namespace = subject.key.namespace.as_str();
-    let Some(project) = by_kind("Project") else { return Ok(()) };
-    let Some(stored) = tx.get(&project.key("", namespace)).await? else { return Ok(()) };
-    let quota = parse(&stored.body).map_err(fail::damaged)?["spec"]["quota"].take();
-    if let (Some(most), None) = (quota["workspaces"].as_u64(), subject.old) {
-        let held = tx.count(subject.key.kind, namespace).await?;
-        refuse_above(subject, most, held, "workspaces", "delete one")?;
-    }
-    if let (Some(most), true) = (quota["running"].as_u64(), starts) {
-        let mut held = 0;
-        for stored in tx.list(subject.key.kind, Some(namespace)).await? {
-            held += u64::from(stored.key != *subject.key && runs(&parse(&stored.body).map_err(fail::damaged)?));
-        }
-        refuse_above(subject, most, held, "running", "stop one")?;
-    }
-    Ok(())
-}
-
-fn refuse_above(subject: &Subject<'_>, most: u64, held: u64, field: &str, way_out: &str) -> Result<(), ApiError> {
-    if held < most {
-        return Ok(());
-    }
-    let project = &subject.key.namespace;
-    let why = format!(
-        "exceeded quota: project {project:?} allows spec.quota.{field}={most} and holds {held}: {way_out}, or raise the quota"
-    );
-    Err(ApiError::forbidden(subject.request.served.def, &subject.key.name, why))
 }

@@ -43,6 +43,8 @@ const MOMENT: Duration = Duration::from_secs(5);
 const LATE: Duration = Duration::from_secs(120);
 /// What failed, or was overtaken, is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// A start that a quota refused: others stop in the meantime.
+const REFUSED: Duration = Duration::from_secs(300);
 /// So is what is due while nothing can be seen.
 const BLIND: Duration = Duration::from_secs(30);
 
@@ -179,6 +181,13 @@ impl Lifecycles {
         }
         let times = &verdict.times;
         if let Some(changes) = told(record, verdict, self.activity.requests(&record.uid().unwrap_or_default()), rules.terms) {
+            if changes["scheduledAt"].is_null() && status(record).scheduled_at.is_some() {
+                // A schedule that an old copy does not have yet would begin anew, and what it has due meanwhile never be done.
+                let (project, settings) = self.read_anew(record).await?;
+                if laid_down(project.as_ref(), settings.as_ref()).table.is_some() {
+                    return Ok(AGAIN);
+                }
+            }
             let announced = times.announced.is_some() && status(record).destroy_announced_at.is_none();
             if announced && !self.announce(record, times, rules.terms).await {
                 return Ok(BLIND);
@@ -207,16 +216,20 @@ impl Lifecycles {
         }
     }
 
+    /// What is laid down for it, by the records themselves: copies may be old.
+    async fn read_anew(&self, record: &Workspace) -> Result<(Option<Project>, Option<Settings>), kube::Error> {
+        let client = self.ctx.frame.client.clone();
+        let project = Api::<Project>::all(client.clone()).get_opt(&record.namespace().unwrap_or_default()).await?;
+        Ok((project, Api::<Settings>::all(client).get_opt(SETTINGS_NAME).await?))
+    }
+
     /// Does what is due still, by what the records say now.
     async fn end(&self, record: &Workspace) -> Result<Duration, kube::Error> {
-        let client = self.ctx.frame.client.clone();
-        let namespace = record.namespace().unwrap_or_default();
         let now = self.api(record).get_opt(&record.name_any()).await?.filter(|now| now.uid() == record.uid());
         let Some(now) = now.filter(|now| now.metadata.deletion_timestamp.is_none() && !labels::is_suspended(now)) else {
             return Ok(LONGEST);
         };
-        let project = Api::<Project>::all(client.clone()).get_opt(&namespace).await?;
-        let settings = Api::<Settings>::all(client).get_opt(SETTINGS_NAME).await?;
+        let (project, settings) = self.read_anew(record).await?;
         let rules = laid_down(project.as_ref(), settings.as_ref());
         let mut verdict = self.judge(&now, &rules);
         if matches!(verdict.due, Due::Stop | Due::Turn(Turn::Stop, _)) {
@@ -238,7 +251,14 @@ impl Lifecycles {
             // What came after the backup the records do not know: somebody may have kept it.
             Due::Destroy if settings.is_some_and(|s| s.annotations().contains_key(labels::RESTORED)) => return Ok(LONGEST),
             Due::Destroy => self.destroy(&now, rules.terms).await?,
-            Due::Turn(turn, at) => self.turn(&now, turn, at).await?,
+            Due::Turn(turn, at) => match self.turn(&now, turn, at).await {
+                Err(kube::Error::Api(said)) if said.code == 403 => {
+                    let note = format!("its schedule would start it now, and may not: {}", said.message);
+                    events::tell(&self.ctx.frame, &now, true, "StartRefused", note);
+                    return Ok(REFUSED);
+                }
+                done => done?,
+            },
         }
         Ok(LONGEST)
     }

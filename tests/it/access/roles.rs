@@ -117,6 +117,13 @@ async fn a_projects_settings_take_manage_and_its_end_its_owner() {
     }
     assert_eq!(town.ask("manager", "PATCH", "projects/team", &patch(json!({"owner": "manager"}))).await.0, 403);
     assert_eq!(town.ask("manager", "DELETE", "projects/team", &Value::Null).await.0, 403);
+    // A quota that whoever it binds could raise would be none.
+    let quota = |most: Value| patch(json!({"quota": {"running": most}}));
+    for (most, code) in [(json!(5), 200), (json!(3), 200), (json!(4), 403), (Value::Null, 403)] {
+        assert_eq!(town.ask("owner", "PATCH", "projects/team", &quota(most.clone())).await.0, code, "{most}");
+    }
+    assert_eq!(town.ask("admin", "PATCH", "projects/team", &quota(Value::Null)).await.0, 200);
+    assert_eq!(town.ask("owner", "PATCH", "users/owner", &patch(json!({"quota": {"running": 99}}))).await.0, 403);
     // What a group may use comes with it, so only its members lend it.
     let groups = |more: &str| {
         patch(json!({"groups": [{"group": "readers", "role": "DEPLOY"}, {"group": "devs", "role": "DEPLOY"},

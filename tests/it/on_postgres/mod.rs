@@ -14,6 +14,8 @@ mod api_hostile;
 mod api_reading;
 #[path = "../api_secrets.rs"]
 mod api_secrets;
+#[path = "../quotas.rs"]
+mod quotas;
 
 async fn fresh_api() -> crate::support::api::Api {
     crate::support::api::Api::on_postgres().await

@@ -44,6 +44,7 @@ mod tty;
 mod ui;
 mod user;
 mod wait;
+mod why_pending;
 mod workspace;
 
 pub use args::{Cli, Command, Globals};

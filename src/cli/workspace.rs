@@ -3,9 +3,9 @@
 use super::args::{OneWorkspace, WorkspaceArgs, WorkspaceCommand};
 use super::connect::Context;
 use super::failure::{Failure, TIMED_OUT};
-use super::{logs, target, ui};
+use super::{logs, target, ui, why_pending};
 use crate::resource::conditions::{READY, holds};
-use crate::resource::{KindDef, Workspace, WorkspacePhase, labels};
+use crate::resource::{KindDef, Workspace, WorkspacePhase, WorkspaceStatus, labels};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -21,26 +21,32 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// # Errors
 /// When there is no such workspace, or it is not so in time.
 pub async fn run(context: &Context, args: WorkspaceArgs) -> Result<(), Failure> {
-    let (one, verb) = match &args.command {
-        WorkspaceCommand::Start(one) => (one, "started"),
-        WorkspaceCommand::Stop(one) => (one, "stopped"),
-        WorkspaceCommand::Update(one) => (one, "updated"),
+    match &args.command {
+        WorkspaceCommand::Start(one) => change(context, one, "started", json!({"spec": {"running": true}}), None).await,
+        WorkspaceCommand::Stop(one) => change(context, one, "stopped", json!({"spec": {"running": false}}), None).await,
+        WorkspaceCommand::Update(one) => update(context, one).await,
+        WorkspaceCommand::WhyPending(args) => why_pending::run(context, &args.workspace).await,
+    }
+}
+
+fn named<'a>(context: &'a Context, name: &'a str) -> Result<Named<'a>, Failure> {
+    Ok(Named { context, def: target::kind("workspace")?, name: logs::workspace(name)? })
+}
+
+async fn update(context: &Context, one: &OneWorkspace) -> Result<(), Failure> {
+    let it = named(context, &one.workspace)?;
+    let Some(latest) = it.read().await?.status.and_then(|s| s.latest_environment) else {
+        return ui::say(&format!("workspace/{} is up to date\n", it.name));
     };
-    let it = Named { context, def: target::kind("workspace")?, name: logs::workspace(&one.workspace)? };
-    let now = it.read().await?;
-    let (patch, latest) = match &args.command {
-        WorkspaceCommand::Start(_) => (json!({"spec": {"running": true}}), None),
-        WorkspaceCommand::Stop(_) => (json!({"spec": {"running": false}}), None),
-        WorkspaceCommand::Update(_) => {
-            let Some(latest) = now.status.as_ref().and_then(|s| s.latest_environment.clone()) else {
-                return ui::say(&format!("workspace/{} is up to date\n", it.name));
-            };
-            (json!({"metadata": {"annotations": {labels::RECREATE: latest}}}), Some(latest))
-        }
-    };
+    change(context, one, "updated", json!({"metadata": {"annotations": {labels::RECREATE: latest}}}), Some(&latest)).await
+}
+
+async fn change(context: &Context, one: &OneWorkspace, verb: &str, patch: Value, latest: Option<&str>) -> Result<(), Failure> {
+    let it = named(context, &one.workspace)?;
+    it.read().await?;
     let changed = it.change(&patch).await?;
     if one.wait {
-        it.wait(one, &changed, latest.as_deref()).await?;
+        it.wait(one, &changed, latest).await?;
     }
     ui::say(&format!("workspace/{} {verb}\n", it.name))
 }
@@ -77,15 +83,21 @@ impl Named<'_> {
     /// # Errors
     /// When it is not so in time.
     pub async fn wait(&self, one: &OneWorkspace, changed: &Workspace, latest: Option<&str>) -> Result<(), Failure> {
+        let there = |now: &Workspace| arrived(now, changed.metadata.generation, latest);
+        self.until(there, one.timeout, "is not there").await
+    }
+
+    /// Waits until something is so, telling what it waits for.
+    async fn until(&self, there: impl Fn(&Workspace) -> bool, patience: Duration, not: &str) -> Result<(), Failure> {
         let (begun, mut told) = (Instant::now(), String::new());
         loop {
             let now = self.read().await?;
-            if arrived(&now, changed.metadata.generation, latest) {
+            if there(&now) {
                 return Ok(());
             }
             let message = now.status.and_then(|s| s.message).unwrap_or_default();
-            if begun.elapsed() > one.timeout {
-                let words = format!("workspace {:?} is not there after {}", self.name, humantime::format_duration(one.timeout));
+            if begun.elapsed() > patience {
+                let words = format!("workspace {:?} {not} after {}", self.name, humantime::format_duration(patience));
                 let words = if message.is_empty() { words } else { format!("{words}: {message}") };
                 return Err(Failure { code: TIMED_OUT, ..Failure::new(words) });
             }
@@ -109,22 +121,12 @@ pub async fn woken(context: &Context, name: &str) -> Result<bool, Failure> {
     }
     ui::note(&format!("workspace {name:?} is stopped: starting it"));
     let changed = it.change(&json!({"spec": {"running": true}})).await?;
-    let (begun, mut told) = (Instant::now(), String::new());
-    loop {
-        let status = it.read().await?.status.unwrap_or_default();
-        if status.observed_generation >= changed.metadata.generation && holds(&status.conditions, "ContainerRunning") {
-            return Ok(true);
-        }
-        let message = status.message.unwrap_or_default();
-        if begun.elapsed() > PATIENCE {
-            return Err(Failure { code: TIMED_OUT, ..Failure::new(format!("workspace {name:?} does not run: {message}")) });
-        }
-        if message != told && !message.is_empty() {
-            ui::progress(&message);
-            told = message;
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+    let there = |now: &Workspace| {
+        let seen = |s: &WorkspaceStatus| s.observed_generation >= changed.metadata.generation;
+        now.status.as_ref().is_some_and(|s| seen(s) && holds(&s.conditions, "ContainerRunning"))
+    };
+    it.until(there, PATIENCE, "does not run").await?;
+    Ok(true)
 }
 
 /// Whether what was asked for is so: of this generation of the record, and from this environment where one is named.

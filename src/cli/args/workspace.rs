@@ -49,6 +49,16 @@ pub enum WorkspaceCommand {
     Stop(OneWorkspace),
     /// Make its container anew from its template and features as they are now; its folders stay, the rest of its files is lost
     Update(OneWorkspace),
+    /// Say what it waits for
+    WhyPending(WhyPendingArgs),
+}
+
+/// `workspace why-pending`.
+#[derive(Args, Debug)]
+pub struct WhyPendingArgs {
+    /// Workspace
+    #[arg(value_name = "WORKSPACE")]
+    pub workspace: String,
 }
 
 /// A workspace, and whether to wait for it.

@@ -25,7 +25,7 @@ use super::status::Pass;
 use crate::engine::Engine;
 use crate::plan::environment::Environment;
 use crate::plan::workspace::{Wanted, WantedNetwork, base_name, shared_base, wanted};
-use crate::resource::conditions::condition;
+use crate::resource::conditions::{condition, unknown};
 use crate::resource::names::Slug;
 use crate::resource::{DockerServer, NetworkMode, Project, Workspace, WorkspacePhase, WorkspaceStatus, labels};
 use async_trait::async_trait;
@@ -75,7 +75,7 @@ impl Loop for Workspaces {
         }
         warm::claim(&self.0, record, &project, &env, pass).await?;
         let server = placement::place(&self.0, record, &project, &env, pass).await?;
-        let site = site(&self.0, &server)?;
+        let site = site(&self.0, &server).inspect_err(|why| unseen(why, pass))?;
         let wanted = wanted_of(&self.0, record, &project, &env, &site);
         fork::fill(&self.0, record, (&project, &env), &site, &wanted, pass).await?;
         self.0.upstreams.guard(&record.uid().unwrap_or_default(), routes::probed(&env));
@@ -134,6 +134,15 @@ fn stopped(ctx: &Context, record: &Workspace, pass: &mut Pass<WorkspaceStatus>) 
     let why = "stopped as asked, its files are kept; set spec.running to true to start it";
     for kind in ["ContainerRunning", "ServicesAnswering", "Routed"] {
         pass.set(condition(kind, false, "Stopped", why));
+    }
+}
+
+/// What runs on a server that cannot be asked: nobody knows whether it does.
+fn unseen(why: &PassError, pass: &mut Pass<WorkspaceStatus>) {
+    if matches!(why.reason, "ServerUnreachable" | "ServerGone") && pass.status.container_id.is_some() {
+        for kind in ["ContainerRunning", "ServicesAnswering"] {
+            pass.set(unknown(kind, why.reason, why.message.clone()));
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod deletion;
 mod drift;
 mod equality;
 mod faults;
+mod fleet;
 mod foreign;
 mod forks;
 mod front;

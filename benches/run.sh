@@ -17,4 +17,5 @@ echo '|---|---|---|---|---|'
 "$bench" inside
 "$bench" environments
 "$bench" lifecycle
+"$bench" placement
 "$bench" access

@@ -14,6 +14,7 @@ mod idle;
 mod inside;
 mod lifecycle;
 mod many;
+mod placement;
 mod records;
 mod repair;
 mod rollout;
@@ -25,7 +26,7 @@ mod wire;
 use std::process::{Command, ExitCode};
 
 const INSIDE: &str = "DEVSANCTUM_BENCH_INSIDE";
-const USAGE: &str = "usage: devsanctum-bench rollout|repair|route|idle|many|inside|environments|lifecycle|api|access [--count N] [--runs N] [--seconds N] [--no-compose] [--in-flight N] [--only PART]";
+const USAGE: &str = "usage: devsanctum-bench rollout|repair|route|idle|many|inside|environments|lifecycle|placement|api|access [--count N] [--runs N] [--seconds N] [--no-compose] [--in-flight N] [--only PART]";
 
 /// Flags of all benches.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
         "access" => runtime.block_on(access::run(flags)),
         "environments" => runtime.block_on(environments::run(flags)),
         "lifecycle" => runtime.block_on(lifecycle::run(flags)),
+        "placement" => placement::run(flags),
         "many" => runtime.block_on(many::run(flags)),
         "api" => runtime.block_on(api::run(flags)),
         _ => {

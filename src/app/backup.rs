@@ -93,7 +93,8 @@ async fn write(globals: &Globals, args: &BackupArgs) -> Result<String, String> {
 
 async fn put_back(globals: &Globals, args: &RestoreArgs) -> Result<String, String> {
     let state = super::up::open(globals)?;
-    let _lock = state.lock().map_err(|e| e.to_string())?;
+    let url = database_url(args.database.as_ref(), state.path());
+    let _owned = state.own(&url)?;
     let secret_keys = secret_keys::of_process(&state)?;
     if secret_keys.ids().is_empty() {
         return Err(format!(
@@ -106,7 +107,6 @@ async fn put_back(globals: &Globals, args: &RestoreArgs) -> Result<String, Strin
     let file = scratch.0.join("store.db");
     let info = store::unpack(&args.file, &file).await.map_err(|e| e.to_string())?;
     ready(&file, &secret_keys, &info).await?;
-    let url = database_url(args.database.as_ref(), state.path());
     let config = StoreConfig { url, secret_keys, keep_changes: super::KEEP_CHANGES };
     let checked = store::replace(&file, &config, args.replace, note(&info)).await.map_err(|e| e.to_string())?;
     Ok(summary(&info, &checked))

@@ -87,7 +87,7 @@ pub fn serve(config: Config, state: StateDir, stop: CancellationToken) -> BoxFut
 }
 
 async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -> Result<(), String> {
-    let _lock = state.lock().map_err(|e| e.to_string())?;
+    let _owned = state.own(&database_url(config.database.as_ref(), state.path()))?;
     let (clock, store) = (SystemClock::shared(), open_store(&config, &state).await?);
     let (token, tls_files) = (admin_token(&state, &store).await?, certificates(&config, &state)?);
     let (listener, door) = (listen(config.listen, "--listen")?, gateway::open(config.ssh, &state)?);

@@ -1,6 +1,6 @@
 //! The folder that holds all state of an installation. Nothing in it is readable by others.
 
-use crate::store::{SecretKeys, StoreError};
+use crate::store::{SecretKeys, StoreError, lock_file};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -10,6 +10,19 @@ use std::path::{Path, PathBuf};
 
 /// The file of the keys that seal secrets.
 pub const KEY_FILE: &str = "secret.key";
+
+/// What no two processes have at once.
+#[derive(Debug)]
+pub struct Owned {
+    _folder: File,
+    _database: Option<File>,
+}
+
+/// Takes a file; none when another process has it.
+fn try_lock(path: &Path) -> io::Result<Option<File>> {
+    let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)?;
+    Ok(file.try_lock().is_ok().then_some(file))
+}
 
 /// The state folder.
 #[derive(Clone, Debug)]
@@ -44,6 +57,29 @@ impl StateDir {
         self.taken("lock")
     }
 
+    /// Takes the folder, and a database that is a file, wherever it lies: another control plane may have been given the same one beside
+    /// a folder of its own.
+    ///
+    /// # Errors
+    /// When another process has either.
+    pub fn own(&self, database: &str) -> Result<Owned, String> {
+        let folder = self.lock().map_err(|e| e.to_string())?;
+        let Some(path) = lock_file(database).map_err(|e| e.to_string())? else {
+            return Ok(Owned { _folder: folder, _database: None });
+        };
+        if let Some(parent) = path.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(|e| format!("{}: {e}", parent.display()))?;
+        }
+        let taken = try_lock(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let why = || {
+            format!(
+                "another control plane, or a restore, works on the database {}; end that first, or name another with --database",
+                path.with_extension("").display()
+            )
+        };
+        Ok(Owned { _folder: folder, _database: Some(taken.ok_or_else(why)?) })
+    }
+
     /// Takes it for this process to keep a control plane running on it: also while there is none, for one has ended.
     ///
     /// # Errors
@@ -53,14 +89,12 @@ impl StateDir {
     }
 
     fn taken(&self, name: &str) -> io::Result<File> {
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(self.file(name))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(_) => Err(io::Error::other(format!(
+        try_lock(&self.file(name))?.ok_or_else(|| {
+            io::Error::other(format!(
                 "another control plane runs on {}; stop it (devsanctum down), or give this one a folder of its own (--state-dir)",
                 self.0.display()
-            ))),
-        }
+            ))
+        })
     }
 
     /// The keys that seal secrets, where the environment does not say which: those in the file, none before the first start.
@@ -130,6 +164,16 @@ mod tests {
         let state = StateDir::open(dir.path()).unwrap();
         let held = state.lock().unwrap();
         assert!(state.lock().unwrap_err().to_string().contains("another control plane"));
+        let (elsewhere, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let url = crate::store::file_url(&elsewhere.path().join("db/devsanctum.db"));
+        let others = StateDir::open(other.path()).unwrap();
+        let owned = others.own(&url).unwrap();
+        let third = StateDir::open(&elsewhere.path().join("third")).unwrap();
+        let why = third.own(&url).unwrap_err();
+        assert!(why.contains("/db/devsanctum.db;") && why.contains("--database"), "{why}");
+        assert!(third.own("postgres://nobody@127.0.0.1/x").is_ok(), "replicas share one");
+        drop(owned);
+        third.own(&url).unwrap();
         drop(held);
         state.lock().unwrap();
     }

@@ -17,7 +17,7 @@ mod own_routes;
 mod project;
 mod registries;
 mod report;
-mod reserved;
+pub mod reserved;
 mod retry;
 mod route;
 mod server;

@@ -1,8 +1,10 @@
 //! What placed workspaces reserve on their servers, kept up to date beside the copies, so that no choice of a server has
 //! to go through all records.
 
+use crate::plan::schedule::Candidate;
 use crate::resource::conditions::holds;
-use crate::resource::{Workspace, WorkspacePhase};
+use crate::resource::labels::is_suspended;
+use crate::resource::{DockerServer, Workspace, WorkspacePhase};
 use kube::ResourceExt;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -119,6 +121,33 @@ impl Sums<'_> {
     /// What is reserved on a server, and what was measured there.
     pub fn on(&self, server: &str) -> Held {
         self.0.by_server.get(server).copied().unwrap_or_default()
+    }
+
+    /// Servers, as the choice of one sees them.
+    pub fn candidates<'s>(&self, servers: impl IntoIterator<Item = &'s DockerServer>) -> Vec<Candidate> {
+        servers
+            .into_iter()
+            .map(|server| candidate(server, self.on(server.metadata.name.as_deref().unwrap_or_default())))
+            .collect()
+    }
+}
+
+fn candidate(server: &DockerServer, held: Held) -> Candidate {
+    let status = server.status.as_ref();
+    Candidate {
+        name: server.name_any(),
+        groups: server.spec.groups.clone(),
+        phase: status.map(|s| s.phase).unwrap_or_default(),
+        schedulable: server.spec.schedulable && server.metadata.deletion_timestamp.is_none() && !is_suspended(server),
+        ram_total_mb: status.and_then(|s| s.ram_total_mb),
+        // The record has only what moved much.
+        ram_used_mb: held.used.map(|used| used.ram_mb).or_else(|| status?.ram_used_mb),
+        ram_reserved_mb: held.reserved.ram_mb,
+        ram_unmeasured_mb: held.unmeasured.ram_mb,
+        disk_total_gb: status.and_then(|s| s.disk_total_gb),
+        disk_used_gb: held.used.map(Amount::disk_gb).or_else(|| status?.disk_used_gb),
+        disk_reserved_gb: held.reserved.disk_gb(),
+        disk_unmeasured_gb: held.unmeasured.disk_gb(),
     }
 }
 

@@ -198,3 +198,16 @@ proptest! {
         prop_assert!(place(&reserved, "last", left, TOTAL).is_ok());
     }
 }
+
+#[test]
+fn nothing_is_placed_where_nothing_is_done() {
+    let record = serde_json::json!({"apiVersion": "devsanctum.io/v1", "kind": "DockerServer", "metadata": {"name": "a"},
+        "spec": {"host": "a.example.com"}, "status": {"phase": "ONLINE", "ramTotalMb": 4096}});
+    let mut server: DockerServer = serde_json::from_value(record).unwrap();
+    let need = Need { ram_mb: 1, disk_gb: 0.0, groups: Vec::new(), server: None };
+    let reserved = Reserved::default();
+    let takes = |server: &DockerServer| choose(&need, &Sums(&reserved.lock()).candidates([server])).is_ok();
+    assert!(takes(&server));
+    server.annotations_mut().insert(crate::resource::labels::SUSPEND.into(), "true".into());
+    assert!(!takes(&server), "it is suspended");
+}

@@ -59,6 +59,22 @@ fn is_busy(e: &sqlx::Error) -> bool {
     code.is_some_and(|code| code & 0xff == 5)
 }
 
+/// The file that whoever works on a database alone has locked; none where several may at once, as on PostgreSQL.
+///
+/// # Errors
+/// When the address cannot be read.
+pub fn lock_file(url: &str) -> Result<Option<PathBuf>, StoreError> {
+    let it = Database::parse(url)?;
+    if it.dialect != Dialect::Sqlite {
+        return Ok(None);
+    }
+    let file = it.file()?;
+    // However it is called, it is one.
+    let mut path = std::fs::canonicalize(&file).unwrap_or(file).into_os_string();
+    path.push(".lock");
+    Ok(Some(path.into()))
+}
+
 impl Database {
     /// Reads the address; prepares the file and its folder on SQLite.
     pub fn new(url: &str) -> Result<Self, StoreError> {

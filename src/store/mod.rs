@@ -48,7 +48,7 @@ pub use audit::AuditQuery;
 pub use backup::{BackupInfo, backup, verify};
 pub use check::Checked;
 pub use credentials::{Credential, OneTime};
-pub use database::file_url;
+pub use database::{file_url, lock_file};
 pub use identities::ProviderIdentity;
 pub use keyring::{KeySource, SecretKeys};
 pub use keys::ApiKey;

@@ -3,14 +3,13 @@
 mod room;
 
 use super::fork;
-use crate::controllers::caches::InOrder;
 use crate::controllers::context::Context;
-use crate::controllers::reserved::{Amount, Held, Placed, Sums, placed};
+use crate::controllers::reserved::{Amount, Placed, Sums, placed};
 use crate::controllers::retry::PassError;
 use crate::controllers::status::Pass;
 use crate::plan::environment::Environment;
 use crate::plan::schedule::{Candidate, Need, place as choose};
-use crate::resource::{DockerServer, Project, Workspace, WorkspacePhase, WorkspaceStatus};
+use crate::resource::{Project, Workspace, WorkspacePhase, WorkspaceStatus};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use std::time::Duration;
@@ -117,24 +116,5 @@ fn confirm(ctx: &Context, record: &Workspace, saved: bool) {
 
 /// All servers with what is reserved on them.
 fn candidates(ctx: &Context, sums: &Sums<'_>) -> Vec<Candidate> {
-    ctx.caches.servers.in_order(|_| true).iter().map(|s| candidate(s, sums.on(&s.name_any()))).collect()
-}
-
-fn candidate(server: &DockerServer, held: Held) -> Candidate {
-    let status = server.status.clone().unwrap_or_default();
-    Candidate {
-        name: server.name_any(),
-        groups: server.spec.groups.clone(),
-        phase: status.phase,
-        schedulable: server.spec.schedulable && server.metadata.deletion_timestamp.is_none(),
-        ram_total_mb: status.ram_total_mb,
-        // The record has only what moved much.
-        ram_used_mb: held.used.map(|used| used.ram_mb).or(status.ram_used_mb),
-        ram_reserved_mb: held.reserved.ram_mb,
-        ram_unmeasured_mb: held.unmeasured.ram_mb,
-        disk_total_gb: status.disk_total_gb,
-        disk_used_gb: held.used.map(Amount::disk_gb).or(status.disk_used_gb),
-        disk_reserved_gb: held.reserved.disk_gb(),
-        disk_unmeasured_gb: held.unmeasured.disk_gb(),
-    }
+    sums.candidates(ctx.caches.servers.state().iter().map(|s| &**s))
 }

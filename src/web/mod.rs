@@ -7,6 +7,7 @@ mod elsewhere;
 mod forms;
 pub mod gate;
 mod held;
+mod home;
 mod pages;
 pub mod panel;
 mod picture;

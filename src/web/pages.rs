@@ -3,12 +3,11 @@
 use super::PanelUrl;
 use super::forms::ways;
 use super::picture;
-use crate::resource::{Provider, Workspace, WorkspacePhase};
+use crate::resource::Provider;
 use crate::store::Session;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt;
 use maud::{DOCTYPE, Markup, html};
 
 /// The one style sheet.
@@ -258,45 +257,11 @@ pub fn set_password(status: StatusCode, wrong: Option<&str>) -> Response {
     page(status, "Set your password", true, false, &content)
 }
 
-fn top(user: &str) -> Markup {
+pub(super) fn top(user: &str) -> Markup {
     html! {
         header {
             h1 { a href="/" { "DevSanctum" } }
             form method="post" action="/logout" { span.soft { a href="/account" { (user) } " " } button.plain { "Sign out" } }
-        }
-    }
-}
-
-/// Somebody's workspaces, and how to open them.
-pub fn home(user: &str, workspaces: &[Workspace]) -> Response {
-    let content = html! {
-        (top(user))
-        h2 { "Your workspaces" }
-        ul.rows.card {
-            @for workspace in workspaces { (row(workspace)) }
-            @if workspaces.is_empty() { li.soft { "None yet. `devsanctum apply` makes one." } }
-        }
-    };
-    page(StatusCode::OK, "Your workspaces", false, false, &content)
-}
-
-fn row(workspace: &Workspace) -> Markup {
-    let status = workspace.status.as_ref();
-    let phase = status.map(|s| s.phase).unwrap_or_default();
-    let services = status.map(|s| s.services.as_slice()).unwrap_or_default();
-    html! {
-        li {
-            span { strong { (workspace.name_any()) } " " span.soft { (workspace.namespace().unwrap_or_default()) } }
-            span {
-                @if phase == WorkspacePhase::Running {
-                    @for service in services {
-                        @if let Some(url) = service.url.as_deref().filter(|url| url.starts_with("http")) {
-                            a href=(url) rel="noopener" { (service.name) } " "
-                        }
-                    }
-                }
-                span.soft { (format!("{phase:?}").to_lowercase()) }
-            }
         }
     }
 }

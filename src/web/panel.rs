@@ -4,11 +4,10 @@ use super::accounts::Accounts;
 use super::cookies::{self, Cookies};
 use super::gate::{may_open, visitor};
 use super::{
-    ApiAddress, Waking, Web, device, elsewhere, forms, pages, picture, providers, setup, signing, start, welcome as arrival,
+    ApiAddress, Waking, Web, device, elsewhere, forms, home, pages, picture, providers, setup, signing, start, welcome as arrival,
 };
-use crate::access::{Identity, Refused, SignedIn, Visitor};
-use crate::api::{Ledger, Noted, client, closed, finished};
-use crate::resource::Workspace;
+use crate::access::{Refused, SignedIn, Visitor};
+use crate::api::{Ledger, Noted, closed, finished};
 use crate::store::{Session, StoreError};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
@@ -17,8 +16,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Form, Router};
 use k8s_openapi::jiff::SignedDuration;
-use kube::Api;
-use kube::api::ListParams;
 use serde::Deserialize;
 use std::sync::{Arc, Mutex};
 
@@ -55,7 +52,7 @@ pub struct Panel {
 /// The panel's routes.
 pub fn router(panel: Panel) -> Router {
     Router::new()
-        .route("/", get(home))
+        .route("/", get(home::show))
         .route("/style.css", get(style))
         .route("/login", get(login_page).post(login))
         .route("/logout", post(logout))
@@ -219,22 +216,6 @@ fn welcome(signed_in: &SignedIn, next: &str) -> Response {
 /// Who asks.
 pub(super) fn by(headers: &HeaderMap) -> Visitor {
     visitor(headers, &Cookies::read(headers))
-}
-
-async fn home(State(panel): State<Panel>, headers: HeaderMap) -> Response {
-    let Some(session) = panel.session(&headers).await else { return to_login("/") };
-    let own = client(panel.api.clone(), Identity::person(&session.user));
-    let listed = Api::<Workspace>::all(own).list(&ListParams::default()).await;
-    match listed {
-        Ok(found) => {
-            let theirs = |w: &Workspace| w.spec.owner == session.user;
-            pages::home(&session.user, &found.items.into_iter().filter(theirs).collect::<Vec<_>>())
-        }
-        Err(error) => {
-            tracing::warn!(%error, "workspaces could not be listed for the panel");
-            pages::trouble(StatusCode::SERVICE_UNAVAILABLE, "Your workspaces cannot be listed now. Try again.")
-        }
-    }
 }
 
 /// Leads to where one signs in, and on from there.

@@ -6,8 +6,9 @@ use super::revoked::{Socket, ground};
 use super::world::{PATIENCE, World, in_world, until};
 use crate::support::browser::Browser;
 use crate::support::devsanctum;
+use crate::support::outside::MailServer;
 use crate::support::traefik::request;
-use devsanctum::resource::{Settings, WorkspacePhase, WorkspaceStatus};
+use devsanctum::resource::{Settings, WorkspacePhase, WorkspaceStatus, labels};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
@@ -20,10 +21,17 @@ use tokio::time::sleep;
 const SECOND: Duration = Duration::from_secs(1);
 const STOP_AFTER: i64 = 8;
 
-async fn lay_down(world: &World<'_>, stop: &str, destroy: &str) {
+async fn set(world: &World<'_>, change: Value) {
     let settings: Api<Settings> = Api::all(world.client.clone());
-    let spec = json!({"spec": {"lifecycle": {"stopAfter": stop, "destroyAfter": destroy}}});
-    settings.patch("default", &PatchParams::default(), &Patch::Merge(spec)).await.unwrap();
+    settings.patch("default", &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
+}
+
+async fn lay_down(world: &World<'_>, stop: &str, destroy: &str) {
+    set(world, json!({"spec": {"lifecycle": {"stopAfter": stop, "destroyAfter": destroy}}})).await;
+}
+
+fn subject(mail: &str) -> Option<String> {
+    mail.lines().find_map(|line| line.strip_prefix("Subject: ")).map(|subject| subject.trim().to_owned())
 }
 
 /// Public workspaces of a template that echoes, as they are made.
@@ -122,11 +130,20 @@ fn who_works_in_a_workspace_keeps_it_and_one_that_is_idle_stops() {
             // As long again, and some.
             sleep(Duration::from_secs(2 * STOP_AFTER.unsigned_abs())).await;
         };
+        // A connection may be cut for other reasons, as when a busy machine has Traefik started anew; who talks connects again.
+        let talking = async {
+            loop {
+                talks(&world, &hosts[2], 1500).await;
+                let now = world.workspace("talked").await;
+                assert!(now.spec.running, "what is talked over was stopped: {now:?}\n{}", world.log_tail());
+                eprintln!("the connection was cut; the log ends:\n{}", world.log_tail());
+            }
+        };
         tokio::select! {
             () = idling => {}
             () = typing => {}
             () = visiting => {}
-            () = talks(&world, &hosts[2], 1500) => panic!("the connection that is talked over was cut"),
+            () = talking => {}
             () = async { talks(&world, &hosts[0], 4).await; std::future::pending().await } => {}
         }
         for name in busy.into_iter().chain(["builds"]) {
@@ -134,10 +151,9 @@ fn who_works_in_a_workspace_keeps_it_and_one_that_is_idle_stops() {
         }
         assert!(runs(&world, "pinned").await && status(&world, "pinned").await.stop_at.is_none());
         // It says when somebody was there, and that is not written each second.
-        let versions = world.workspace("visited").await.resource_version();
         let seen = status(&world, "visited").await;
         let last: Timestamp = seen.last_activity_at.unwrap().parse().unwrap();
-        assert!(Timestamp::now().duration_since(last).as_secs() < 12, "{last} {versions:?}");
+        assert!(Timestamp::now().duration_since(last).as_secs() < 12, "{last}");
         assert!(seen.requests.unwrap() > 10, "{:?}", seen.requests);
 
         world.docker(&["exec", &world.container("builds").await, "touch", "/tmp/end"]);
@@ -176,6 +192,16 @@ fn what_is_of_age_is_announced_and_destroyed_unless_it_is_kept() {
         workspaces(&world, &["kept"], json!({"kept": true})).await;
         workspaces(&world, &["pinned"], json!({"pinned": true})).await;
         world.at_rest().await;
+        let post = MailServer::start();
+        let login = json!({"username": "mailer", "password": "post horse"});
+        world
+            .create(json!({"apiVersion": "devsanctum.io/v1", "kind": "Secret", "metadata": {"name": "smtp", "namespace": "team"},
+                "spec": {"data": login}}))
+            .await;
+        let credentials = json!({"namespace": "team", "name": "smtp"});
+        let mail = json!({"host": "127.0.0.1", "port": post.port, "security": "NONE", "from": "ds@example.com", "credentials": credentials});
+        set(&world, json!({"spec": {"mail": mail}, "metadata": {"annotations": {labels::RESTORED: "2026-01-01T00:00:00Z"}}}))
+            .await;
         lay_down(&world, "never", "20s").await;
         let created = world.workspace("goes").await.creation_timestamp().unwrap().0;
         let note = world.event("goes", "DestroyedSoon").await;
@@ -184,6 +210,22 @@ fn what_is_of_age_is_announced_and_destroyed_unless_it_is_kept() {
         let says: Timestamp = status(&world, "goes").await.destroy_at.unwrap().parse().unwrap();
         world.event("rescued", "DestroyedSoon").await;
         world.merge("rescued", json!({"spec": {"kept": true}})).await;
+        until("its owner to be told", PATIENCE, async || {
+            let mut told: Vec<String> = post.mails("ada@example.com").iter().filter_map(|m| subject(m)).collect();
+            told.sort();
+            let wanted = ["goes", "rescued"].map(|name| format!("Your workspace {name} will be destroyed"));
+            if told == wanted { Ok(()) } else { Err(format!("{told:?}")) }
+        })
+        .await;
+        // What a restored installation does not know may be that somebody keeps it.
+        while Timestamp::now() < says + 4 * SECOND {
+            sleep(SECOND / 5).await;
+        }
+        assert!(
+            world.workspaces().get_opt("goes").await.unwrap().is_some(),
+            "nothing is destroyed before the restored is looked at"
+        );
+        set(&world, json!({"metadata": {"annotations": {labels::RESTORED: null}}})).await;
         world.gone("goes").await;
         let (now, age) = (Timestamp::now(), Timestamp::now().duration_since(created).as_secs());
         assert!(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// 1 January 2026.
-const EPOCH: i64 = 1_767_225_600;
+pub const EPOCH: i64 = 1_767_225_600;
 
 /// The clock of a simulated installation: it goes on when its process is killed and started again, although each
 /// process has a runtime, and so a paused clock, of its own.

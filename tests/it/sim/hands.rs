@@ -1,9 +1,11 @@
 //! What people do: to records through the API, to engines behind the control plane's back.
 
+use super::chance::EPOCH;
 use super::world::World;
 use crate::e2e::records;
 use devsanctum::proxy::Traffic;
 use devsanctum::resource::{GROUP, kind};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
@@ -114,6 +116,18 @@ impl Hands<'_> {
         if !holds {
             self.world.director.broke(format!("it does not hold that {what}"));
         }
+    }
+
+    /// The time of day so many minutes after the installation was made, as schedules have it, in UTC.
+    pub fn time_of_day(minute: u64) -> String {
+        let at = Timestamp::from_second(EPOCH).unwrap() + Duration::from_secs(60 * minute);
+        at.strftime("%H:%M").to_string()
+    }
+
+    /// Waits until it was made so many minutes ago.
+    pub async fn until(&self, minute: u64) {
+        let left = Duration::from_secs(60 * minute).saturating_sub(self.world.clock.elapsed());
+        tokio::time::sleep(left).await;
     }
 
     pub async fn wait(&self, seconds: u64) {

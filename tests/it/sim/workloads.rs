@@ -38,7 +38,7 @@ const fn short(name: &'static str, servers: &'static [&'static str], steps: &'st
 const DAY: Workload = Workload { name: "day", servers: TWO, steps: &[ground, day], patience: Duration::from_secs(3600) };
 
 /// All short ones.
-pub const ALL: [Workload; 23] = [
+pub const ALL: [Workload; 24] = [
     short("create", ONE, &[touched, one]),
     short("five-on-two", TWO, &[ground, five]),
     short("stop-start", ONE, &[ground, one, stop, start]),
@@ -61,6 +61,7 @@ pub const ALL: [Workload; 23] = [
     short("private-route", ONE, &[ground, one, route, private, no_route]),
     short("project-gone", ONE, &[ground, one, project_gone, delete]),
     short("by-itself", ONE, &[ground, one, worked_in, idle, start, of_age]),
+    short("on-schedule", ONE, &[ground, one, on_schedule, evening, morning]),
     short("server-gone", TWO, &[ground, one_on_s2, server_gone, delete]),
 ];
 
@@ -127,6 +128,18 @@ steps! {
         hands.merge("Project", "team", json!({"spec": {"lifecycle": {"stopAfter": "never", "destroyAfter": "90m"}}})).await;
         hands.wait(3600).await;
         hands.sees(hands.list("Workspace").await.is_empty(), "one of age is destroyed");
+    }
+    on_schedule(hands) {
+        let schedule = json!({"timeZone": "UTC", "stop": Hands::time_of_day(30), "start": Hands::time_of_day(60)});
+        hands.merge("Project", "team", json!({"spec": {"lifecycle": {"stopAfter": "never", "schedule": schedule}}})).await;
+    }
+    evening(hands) {
+        hands.until(40).await;
+        hands.sees(hands.get("Workspace", "w0").await["spec"]["running"] == false, "the schedule has stopped it");
+    }
+    morning(hands) {
+        hands.until(70).await;
+        hands.sees(hands.get("Workspace", "w0").await["spec"]["running"] == true, "the schedule has started it");
     }
     one(hands) { hands.workspace("w0").await; }
     two(hands) {

@@ -1,9 +1,9 @@
-//! `workspace`: started, stopped, moved to its template as it is now.
+//! `workspace`: started, stopped, brought to its template as it is now, moved to another server.
 
 use super::args::{OneWorkspace, WorkspaceArgs, WorkspaceCommand};
 use super::connect::Context;
 use super::failure::{Failure, TIMED_OUT};
-use super::{logs, target, ui};
+use super::{logs, relocate, target, ui};
 use crate::resource::conditions::{READY, holds};
 use crate::resource::{KindDef, Workspace, WorkspacePhase, labels};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 const MANAGER: &str = "devsanctum-workspace-command";
 /// A workspace waited for is looked at this often.
-const LOOK_EVERY: Duration = Duration::from_millis(300);
+pub const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// How long one that is woken may take: its image may have to be built first.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -25,13 +25,14 @@ pub async fn run(context: &Context, args: WorkspaceArgs) -> Result<(), Failure> 
         WorkspaceCommand::Start(one) => (one, "started"),
         WorkspaceCommand::Stop(one) => (one, "stopped"),
         WorkspaceCommand::Update(one) => (one, "updated"),
+        WorkspaceCommand::Move(args) => return relocate::run(context, args).await,
     };
     let it = Named { context, def: target::kind("workspace")?, name: logs::workspace(&one.workspace)? };
     let now = it.read().await?;
     let (patch, latest) = match &args.command {
         WorkspaceCommand::Start(_) => (json!({"spec": {"running": true}}), None),
         WorkspaceCommand::Stop(_) => (json!({"spec": {"running": false}}), None),
-        WorkspaceCommand::Update(_) => {
+        WorkspaceCommand::Update(_) | WorkspaceCommand::Move(_) => {
             let Some(latest) = now.status.as_ref().and_then(|s| s.latest_environment.clone()) else {
                 return ui::say(&format!("workspace/{} is up to date\n", it.name));
             };
@@ -67,7 +68,11 @@ impl Named<'_> {
         Ok(serde_json::from_value(found.ok_or_else(missing)?)?)
     }
 
-    async fn change(&self, patch: &Value) -> Result<Workspace, Failure> {
+    /// Changes the record.
+    ///
+    /// # Errors
+    /// When that is refused.
+    pub async fn change(&self, patch: &Value) -> Result<Workspace, Failure> {
         let changed = self.context.merge(self.def, Some(&self.context.namespace), self.name, patch, MANAGER).await?;
         Ok(serde_json::from_value(changed?)?)
     }
@@ -127,8 +132,8 @@ pub async fn woken(context: &Context, name: &str) -> Result<bool, Failure> {
     }
 }
 
-/// Whether what was asked for is so: of this generation of the record, and from this environment where one is named.
-fn arrived(now: &Workspace, generation: Option<i64>, latest: Option<&str>) -> bool {
+/// Whether what was asked for is so, and it stands or runs as it should: of this generation of the record, and from this environment where one is named.
+pub fn arrived(now: &Workspace, generation: Option<i64>, latest: Option<&str>) -> bool {
     let Some(status) = &now.status else { return false };
     let seen = status.observed_generation >= generation;
     // The container of one that is stopped is made when it is started.

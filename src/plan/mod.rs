@@ -5,6 +5,7 @@ pub mod environment;
 pub mod features;
 pub mod image;
 pub mod lifecycle;
+pub mod moves;
 pub mod resync;
 pub mod schedule;
 pub mod timetable;

@@ -163,6 +163,7 @@ macro_rules! each_workload {
             project_gone = "project-gone"
             by_itself = "by-itself"
             server_gone = "server-gone"
+            moved = "moved"
         }
     };
     ($play:ident $($test:ident = $name:literal)*) => {

@@ -38,7 +38,7 @@ const fn short(name: &'static str, servers: &'static [&'static str], steps: &'st
 const DAY: Workload = Workload { name: "day", servers: TWO, steps: &[ground, day], patience: Duration::from_secs(3600) };
 
 /// All short ones.
-pub const ALL: [Workload; 23] = [
+pub const ALL: [Workload; 24] = [
     short("create", ONE, &[touched, one]),
     short("five-on-two", TWO, &[ground, five]),
     short("stop-start", ONE, &[ground, one, stop, start]),
@@ -62,6 +62,7 @@ pub const ALL: [Workload; 23] = [
     short("project-gone", ONE, &[ground, one, project_gone, delete]),
     short("by-itself", ONE, &[ground, one, worked_in, idle, start, of_age]),
     short("server-gone", TWO, &[ground, one_on_s2, server_gone, delete]),
+    short("moved", TWO, &[ground, one_on_s2, move_to_s1]),
 ];
 
 /// What is wrong, and stays so for a day. Nothing else goes wrong in these: what counts is what is tried meanwhile.
@@ -348,6 +349,11 @@ steps! {
         let mut record = records::workspace("w0");
         record["spec"]["dockerServer"] = json!("s2");
         hands.create(record).await;
+    }
+    move_to_s1(hands) {
+        hands.merge("Workspace", "w0", json!({"spec": {"dockerServer": "s1"}})).await;
+        // As long as a try that fails is waited for.
+        hands.wait(300).await;
     }
     server_gone(hands) { hands.delete("DockerServer", "s2").await; }
 }

@@ -30,6 +30,7 @@ mod logs;
 pub mod manifest;
 mod output;
 mod port_forward;
+mod relocate;
 mod rest;
 mod schema;
 mod secrets;

@@ -1,9 +1,9 @@
-//! `workspace`: started, stopped, moved to its template as it is now.
+//! `workspace`: started, stopped, brought to its template as it is now, moved to another server.
 
 use super::args::{OneWorkspace, WorkspaceArgs, WorkspaceCommand};
 use super::connect::Context;
 use super::failure::{Failure, TIMED_OUT};
-use super::{logs, target, ui, why_pending};
+use super::{logs, relocate, target, ui, why_pending};
 use crate::resource::conditions::{READY, holds};
 use crate::resource::{KindDef, Workspace, WorkspacePhase, WorkspaceStatus, labels};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 const MANAGER: &str = "devsanctum-workspace-command";
 /// A workspace waited for is looked at this often.
-const LOOK_EVERY: Duration = Duration::from_millis(300);
+pub const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// How long one that is woken may take: its image may have to be built first.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -25,6 +25,7 @@ pub async fn run(context: &Context, args: WorkspaceArgs) -> Result<(), Failure> 
         WorkspaceCommand::Start(one) => change(context, one, "started", json!({"spec": {"running": true}}), None).await,
         WorkspaceCommand::Stop(one) => change(context, one, "stopped", json!({"spec": {"running": false}}), None).await,
         WorkspaceCommand::Update(one) => update(context, one).await,
+        WorkspaceCommand::Move(args) => relocate::run(context, args).await,
         WorkspaceCommand::WhyPending(args) => why_pending::run(context, &args.workspace).await,
     }
 }
@@ -73,7 +74,11 @@ impl Named<'_> {
         Ok(serde_json::from_value(found.ok_or_else(missing)?)?)
     }
 
-    async fn change(&self, patch: &Value) -> Result<Workspace, Failure> {
+    /// Changes the record.
+    ///
+    /// # Errors
+    /// When that is refused.
+    pub async fn change(&self, patch: &Value) -> Result<Workspace, Failure> {
         let changed = self.context.merge(self.def, Some(&self.context.namespace), self.name, patch, MANAGER).await?;
         Ok(serde_json::from_value(changed?)?)
     }
@@ -129,8 +134,8 @@ pub async fn woken(context: &Context, name: &str) -> Result<bool, Failure> {
     Ok(true)
 }
 
-/// Whether what was asked for is so: of this generation of the record, and from this environment where one is named.
-fn arrived(now: &Workspace, generation: Option<i64>, latest: Option<&str>) -> bool {
+/// Whether what was asked for is so, and it stands or runs as it should: of this generation of the record, and from this environment where one is named.
+pub fn arrived(now: &Workspace, generation: Option<i64>, latest: Option<&str>) -> bool {
     let Some(status) = &now.status else { return false };
     let seen = status.observed_generation >= generation;
     // The container of one that is stopped is made when it is started.

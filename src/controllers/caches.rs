@@ -3,7 +3,7 @@
 
 use super::environments::Environments;
 use super::own_routes::OwnRoutes;
-use super::reserved::{Reserved, placed};
+use super::reserved::{Reserved, moving, placed};
 use super::takeovers::Takeovers;
 use super::triggers::Triggers;
 use crate::resource::{DockerServer, Feature, Project, Repository, Route, Secret, Settings, Template, Workspace, WorkspacePhase};
@@ -213,7 +213,7 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
     let listed = Listed(watch::Sender::new(0));
     let feeds = Feeds::new();
     let start = Start { client, triggers, caches: &caches, listed: &listed, feeds: &feeds };
-    start.feed("workspaces", w, |x| fingerprint(&x.metadata, (placed(x), warmth(x))), workspace_changed);
+    start.feed("workspaces", w, |x| fingerprint(&x.metadata, (placed(x), moving(x), warmth(x))), workspace_changed);
     start.feed("routes", r, |x| fingerprint(&x.metadata, (programmed(x), owners(x))), route_changed);
     start.feed("projects", p, |x| Print { says: members(x), ..fingerprint(&x.metadata, ()) }, project_changed);
     start.feed(
@@ -336,7 +336,8 @@ fn workspace_changed(on: &Triggers, caches: &Caches, w: &Workspace, is: Is) {
     if let Some(project) = w.namespace() {
         on.projects.fire_named(None, &project);
     }
-    if let Some(server) = w.server() {
+    let elsewhere = moving(w).map(|it| it.server);
+    for server in w.server().into_iter().chain(elsewhere.as_deref()) {
         on.servers.fire_named(None, server);
     }
     if w.metadata.deletion_timestamp.is_some() {
@@ -380,7 +381,8 @@ fn server_changed(on: &Triggers, caches: &Caches, s: &DockerServer, _: Is) {
         on.lists.send_replace(());
     }
     let name = s.name_any();
-    let concerned = caches.workspaces.in_order(|w| w.server().is_none_or(|of| of == name));
+    let wants = |w: &Workspace| w.server().is_none() || w.spec.docker_server.as_ref() == Some(&name);
+    let concerned = caches.workspaces.in_order(|w| wants(w) || w.has_to_do_with(&name));
     concerned.iter().for_each(|w| on.workspaces.fire(w));
     // No warm environment holds a server that is to go.
     caches.templates.in_order(|t| t.spec.warm.is_some()).iter().for_each(|t| on.templates.fire(t));

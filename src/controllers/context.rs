@@ -49,6 +49,8 @@ pub struct Context {
     pub builds: Arc<super::workspace::BuildLogs>,
     /// Repositories being cloned.
     pub clones: Arc<super::workspace::Clones>,
+    /// Parts of workspaces that are carried to other servers.
+    pub moves: Arc<super::workspace::Moves>,
     /// Starts of containers that keep ending.
     pub restarts: Arc<super::workspace::Restarts>,
 }
@@ -199,9 +201,14 @@ impl Context {
         self.caches.workspaces.in_order(|w| w.server() == Some(server))
     }
 
-    /// Asks for a look at all workspaces placed on a server.
+    /// The workspaces placed on a server, and those that have something there because they move.
+    pub fn holders(&self, server: &str) -> Vec<Arc<Workspace>> {
+        self.caches.workspaces.in_order(|w| w.has_to_do_with(server))
+    }
+
+    /// Asks for a look at all workspaces that have to do with a server.
     pub fn wake_members(&self, server: &str) {
-        self.members(server).iter().for_each(|w| self.triggers.workspaces.fire(w));
+        self.holders(server).iter().for_each(|w| self.triggers.workspaces.fire(w));
     }
 
     /// The settings, or the defaults where none are set.

@@ -121,6 +121,7 @@ pub async fn run(parts: Parts) -> Result<(), String> {
         supply: Arc::default(),
         builds,
         clones: Arc::default(),
+        moves: Arc::default(),
         restarts: Arc::default(),
     };
     // A loop that saw only half the records would conclude wrong things from what it does not see.

@@ -55,6 +55,18 @@ pub fn placed(w: &Workspace) -> Option<Placed> {
     Some(Placed { server: w.server()?.to_owned(), amount })
 }
 
+/// What a workspace that moves reserves on the server that it is not on: where it goes to, or where it was.
+pub fn moving(w: &Workspace) -> Option<Placed> {
+    let (here, it) = (placed(w)?, w.moving()?);
+    let server = if it.to == here.server { it.from.clone() } else { it.to.clone() };
+    Some(Placed { server, ..here })
+}
+
+/// What is reserved on a second server has a name of its own in the ledger.
+pub fn elsewhere(uid: &str) -> String {
+    format!("{uid}/move")
+}
+
 /// All reservations: those the records show, and those just made that they will show in a moment.
 #[derive(Clone, Default)]
 pub struct Reserved(Arc<Mutex<Ledger>>);
@@ -163,6 +175,13 @@ impl Reserved {
         let before = ledger.by_uid.get(&uid).filter(|e| e.placed.server == placed.server);
         let unmeasured = before.map_or_else(Amount::default, |e| e.unmeasured);
         ledger.set(&uid, Some(Entry { placed, unmeasured }));
+        let there = elsewhere(&uid);
+        let held = ledger.by_uid.get(&there).cloned();
+        match moving(w) {
+            Some(placed) if held.as_ref().is_none_or(|e| e.placed != placed) => ledger.set(&there, Some(Entry::new(placed))),
+            Some(_) => None,
+            None => ledger.set(&there, None),
+        };
     }
 
     /// A server was measured while these used it.
@@ -184,6 +203,12 @@ impl Reserved {
     /// The workspace is gone.
     pub fn gone(&self, uid: &str) {
         self.lock().set(uid, None);
+        self.leave(uid);
+    }
+
+    /// The workspace does not move after all.
+    pub fn leave(&self, uid: &str) {
+        self.lock().set(&elsewhere(uid), None);
     }
 
     /// Chooses and reserves in one step, so that two never take the same free memory. What the workspace itself may hold

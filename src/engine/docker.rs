@@ -7,6 +7,7 @@
 //! - An object asked for by name has exactly that name: Docker itself would also match the beginning of an id.
 
 mod build;
+mod carry;
 mod connect;
 mod error;
 mod exec;
@@ -324,6 +325,26 @@ impl Engine for DockerEngine {
 
     async fn build(&self, build: &ImageBuild, said: &Said<'_>) -> Result<(), EngineError> {
         self.build_image(build, said).await
+    }
+
+    async fn commit(&self, id: &ContainerId, name: &str, labels: &Labels) -> Result<String, EngineError> {
+        self.commit_container(id, name, labels).await
+    }
+
+    async fn save(&self, image: &str) -> Result<ByteStream, EngineError> {
+        self.save_image(image).await
+    }
+
+    async fn load(&self, archive: ByteStream) -> Result<(), EngineError> {
+        self.load_image(archive).await
+    }
+
+    async fn archive(&self, id: &ContainerId, path: &str) -> Result<ByteStream, EngineError> {
+        self.read_archive(id, path).await
+    }
+
+    async fn extract(&self, id: &ContainerId, folder: &str, archive: ByteStream) -> Result<(), EngineError> {
+        self.write_archive(id, folder, archive).await
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Result<EngineEvent, EngineError>>, EngineError> {

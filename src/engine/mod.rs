@@ -85,6 +85,20 @@ pub trait Engine: Send + Sync + 'static {
     /// line; where it fails, its last word is the error.
     async fn build(&self, build: &ImageBuild, said: &Said<'_>) -> Result<(), EngineError>;
 
+    /// Makes an image of a container's own file system, under this name, and gives its id. Volumes are not in it. `labels` are the
+    /// image's in place of the container's of the same names.
+    async fn commit(&self, id: &ContainerId, name: &str, labels: &Labels) -> Result<String, EngineError>;
+    /// An image with all its layers, as another engine's [`Engine::load`] takes it.
+    async fn save(&self, image: &str) -> Result<ByteStream, EngineError>;
+    /// Takes an image that was saved, under the name it was saved by. The engine itself compares each layer with its digest: an
+    /// image of the same id is the same image.
+    async fn load(&self, archive: ByteStream) -> Result<(), EngineError>;
+    /// What is at a path in a container, running or not, as a tar archive whose names begin with the path's last part. Volumes
+    /// that are mounted there are in it.
+    async fn archive(&self, id: &ContainerId, path: &str) -> Result<ByteStream, EngineError>;
+    /// Unpacks a tar archive into a folder of a container, running or not, with its owners and modes.
+    async fn extract(&self, id: &ContainerId, folder: &str, archive: ByteStream) -> Result<(), EngineError>;
+
     /// Events of this installation's containers, networks and volumes, from now on. A hint only: the stream may
     /// end or miss events at any time.
     async fn events(&self) -> Result<BoxStream<'static, Result<EngineEvent, EngineError>>, EngineError>;
@@ -100,6 +114,9 @@ pub trait Engine: Send + Sync + 'static {
         request: &LogRequest,
     ) -> Result<BoxStream<'static, Result<Bytes, EngineError>>, EngineError>;
 }
+
+/// Bytes as they come. An error ends them.
+pub type ByteStream = BoxStream<'static, Result<Bytes, EngineError>>;
 
 /// Takes what a builder says, a line at a time.
 pub type Said<'a> = dyn Fn(&str) + Send + Sync + 'a;

@@ -6,6 +6,7 @@ pub mod features;
 pub mod footprint;
 pub mod image;
 pub mod lifecycle;
+pub mod moves;
 pub mod resync;
 pub mod schedule;
 pub mod timetable;

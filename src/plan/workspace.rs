@@ -76,6 +76,8 @@ pub struct Wanted {
     pub sidecars: Vec<WantedContainer>,
     /// Make an outdated container anew (its own file system is lost, its folders stay).
     pub recreate: bool,
+    /// Make its container although it is not to run.
+    pub made: bool,
 }
 
 /// Whether a container runs.
@@ -162,7 +164,7 @@ pub struct Blocked {
 pub fn plan(wanted: &Wanted, seen: &Seen) -> Result<Vec<Step>, Blocked> {
     refuse_foreign(wanted, seen)?;
     let mut steps = Vec::new();
-    if wanted.running {
+    if wanted.running || wanted.made {
         make_ground(wanted, seen, &mut steps);
     }
     let main = seen.containers.get(&wanted.main.name);
@@ -173,6 +175,7 @@ pub fn plan(wanted: &Wanted, seen: &Seen) -> Result<Vec<Step>, Blocked> {
     match (wanted.running, keep) {
         (true, None) => steps.extend([Step::Create(wanted.main.name.clone()), Step::Start(wanted.main.name.clone())]),
         (true, Some(m)) => bring_up(&wanted.main.name, m, &mut steps),
+        (false, None) if wanted.made => steps.push(Step::Create(wanted.main.name.clone())),
         (false, _) => {}
     }
     plan_sidecars(wanted, seen, keep.filter(|_| steps.is_empty()), &mut steps);
@@ -333,7 +336,7 @@ pub fn wanted(
         };
         sidecars.push(container(sidecar_name(base, feature), format!("sidecar.{feature}"), parts, mounted));
     }
-    Wanted { running: true, network, volumes, main, sidecars, recreate: false }
+    Wanted { running: true, network, volumes, main, sidecars, recreate: false, made: false }
 }
 
 fn sidecar_limits(own: &Limits, main: HardLimits) -> HardLimits {

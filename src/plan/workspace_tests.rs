@@ -81,11 +81,11 @@ fn any_container(digests: Vec<String>) -> impl Strategy<Value = Option<SeenConta
 proptest! {
     #[test]
     fn from_any_state_of_ours_it_settles_and_then_rests(
-        running: bool, recreate: bool, network in prop::option::of(Just(true)), volume: bool,
+        running: bool, recreate: bool, made: bool, network in prop::option::of(Just(true)), volume: bool,
         main in any_container(vec!["old".into(), wanted_one().main.digest]),
         side in any_container(vec!["edited".into(), wanted_one().sidecars[0].digest.clone()]),
     ) {
-        let wanted = Wanted { running, recreate, ..wanted_one() };
+        let wanted = Wanted { running, recreate, made, ..wanted_one() };
         let mut seen = Seen { network, ..Seen::default() };
         if volume {
             seen.volumes.insert(wanted.volumes[0].name.clone(), true);
@@ -109,6 +109,7 @@ proptest! {
             prop_assert!(seen.containers.values().all(|c| c.attached));
         } else {
             prop_assert!(states.iter().all(|s| matches!(s, State::Stopped | State::Stuck)));
+            prop_assert!(!made || seen.containers.contains_key(&wanted.main.name));
         }
     }
 

@@ -65,7 +65,7 @@ pub struct WorkspaceSpec {
     /// Who opens one of its pages starts it: at a private one those who may open it, at a public one anybody.
     #[serde(default)]
     pub wake_on_visit: bool,
-    /// Server it must run on; it must pass the same rules as any.
+    /// Server it must run on; it must pass the same rules as any. Another one than it is on moves it there, with its files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docker_server: Option<String>,
     /// Host name of its primary service, in place of `<slug>.<domain>`.
@@ -150,6 +150,79 @@ pub struct ClaimedBy {
     pub resource_version: String,
 }
 
+/// How far a move to another server is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum MoveStep {
+    /// It is being stopped where it is.
+    #[default]
+    Stopping,
+    /// Its files are carried over. Nothing runs; it can go back.
+    Copying,
+    /// It is being started where it goes to. What it was is still whole, and stopped.
+    Starting,
+    /// It answers where it went to; what it was is being removed.
+    Removing,
+}
+
+/// A part of a workspace that was carried to another server, and found the same there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CarriedPart {
+    /// Name of the volume, or `image` for the container's own file system.
+    pub name: String,
+    /// Bytes carried.
+    pub bytes: u64,
+    /// What both servers say of it: of a volume, a digest over its files, their names, owners and modes; of the file system,
+    /// its image's id.
+    pub digest: String,
+}
+
+/// A move to another server, while it is under way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MoveStatus {
+    /// Tells this move from others.
+    pub id: String,
+    /// Server it was on.
+    pub from: String,
+    /// Server it goes to.
+    pub to: String,
+    /// How far it is.
+    pub step: MoveStep,
+    /// When it began (RFC 3339).
+    pub started_at: String,
+    /// The run of its container that is carried, by when it started: files of a later one would be other ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// What has been carried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub carried: Vec<CarriedPart>,
+}
+
+impl MoveStatus {
+    /// What a part that is the container's own file system is called.
+    pub const FILE_SYSTEM: &'static str = "image";
+
+    /// Name of the image that the container's own file system is carried as.
+    pub fn image(&self) -> String {
+        format!("{MOVED_IMAGES}{}", self.id)
+    }
+
+    /// Whether it takes room on a server, or leaves something there.
+    pub fn concerns(&self, server: &str) -> bool {
+        self.from == server || self.to == server
+    }
+
+    /// Whether the container's own file system was carried.
+    pub fn has_file_system(&self) -> bool {
+        self.carried.iter().any(|part| part.name == Self::FILE_SYSTEM)
+    }
+}
+
+/// What names of images begin with that file systems are carried as.
+pub const MOVED_IMAGES: &str = "devsanctum/moved:";
+
 /// What is known of a workspace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -198,6 +271,12 @@ pub struct WorkspaceStatus {
     /// Of a warm environment: the workspace that it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claimed_by: Option<ClaimedBy>,
+    /// The move to another server that is under way.
+    #[serde(rename = "move", skip_serializing_if = "Option::is_none")]
+    pub moving: Option<MoveStatus>,
+    /// The image that its own file system came to its server as. It goes with the container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved_image: Option<String>,
     /// Services and where they are reached.
     pub services: Vec<ServiceStatus>,
     /// Repositories it has.
@@ -230,7 +309,7 @@ pub struct WorkspaceStatus {
     /// Generation the conditions speak of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// State: `Resolved`, `Scheduled`, `FoldersCopied`, `ImageReady`, `ContainerRunning`, `RepositoriesReady`, `ServicesAnswering`, `Routed`,
+    /// State: `Resolved`, `Scheduled`, `Moved`, `FoldersCopied`, `ImageReady`, `ContainerRunning`, `RepositoriesReady`, `ServicesAnswering`, `Routed`,
     /// `UpToDate`, `Ready`.
     pub conditions: Vec<Condition>,
     /// What to know or do, in words.
@@ -266,6 +345,16 @@ impl Workspace {
     /// The server it is placed on.
     pub fn server(&self) -> Option<&str> {
         self.status.as_ref()?.docker_server.as_deref()
+    }
+
+    /// The move to another server that is under way.
+    pub fn moving(&self) -> Option<&MoveStatus> {
+        self.status.as_ref()?.moving.as_ref()
+    }
+
+    /// Whether it is on a server, or has something there because it moves.
+    pub fn has_to_do_with(&self, server: &str) -> bool {
+        self.server() == Some(server) || self.moving().is_some_and(|m| m.concerns(server))
     }
 
     /// Whose names and uid its Docker objects bear: its own, or those of the warm environment it took over.

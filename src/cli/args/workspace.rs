@@ -51,6 +51,8 @@ pub enum WorkspaceCommand {
     Update(OneWorkspace),
     /// Say what it waits for
     WhyPending(WhyPendingArgs),
+    /// Move it to another server, with its own files and its folders: it is stopped for as long as that takes
+    Move(MoveArgs),
 }
 
 /// `workspace why-pending`.
@@ -59,6 +61,23 @@ pub struct WhyPendingArgs {
     /// Workspace
     #[arg(value_name = "WORKSPACE")]
     pub workspace: String,
+}
+
+/// `workspace move`.
+#[derive(Args, Debug)]
+pub struct MoveArgs {
+    /// Workspace
+    #[arg(value_name = "WORKSPACE")]
+    pub workspace: String,
+    /// Server it is to be on; the one that it was on, while it moves, to go back
+    #[arg(long, value_name = "SERVER")]
+    pub to: String,
+    /// Wait until it is there
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub wait: bool,
+    /// Longest wait; it goes on moving after it
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub timeout: std::time::Duration,
 }
 
 /// A workspace, and whether to wait for it.

@@ -3,7 +3,7 @@
 use crate::controllers::caches::InOrder;
 use crate::controllers::context::Context;
 use crate::engine::{BuiltImage, Engine, EngineError};
-use crate::resource::DockerServerStatus;
+use crate::resource::{DockerServerStatus, MOVED_IMAGES, Workspace};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -52,7 +52,7 @@ impl Collector {
                 }
                 continue;
             }
-            let Some(name) = image.names.iter().find(|n| n.starts_with(BUILT)) else { continue };
+            let Some(name) = image.names.iter().find(|n| is_ours(n)) else { continue };
             // A template's own image is what its next workspace begins with.
             let needed = used.contains(name) || wanted.contains(name) && !full;
             if let Some(since) = self.unused(server, name, needed)
@@ -102,7 +102,18 @@ fn used(ctx: &Context, server: &str) -> BTreeSet<String> {
     let members = ctx.members(server);
     let current = members.iter().filter_map(|w| ctx.caches.environments.of(&ctx.caches, w)?.ok());
     let current: BTreeSet<String> = current.map(|(_, env)| env.image.reference()).collect();
-    members.iter().filter_map(|w| w.status.as_ref()?.image.clone()).chain(current).collect()
+    let carried = ctx.holders(server).iter().flat_map(|w| carried(w)).collect::<Vec<_>>();
+    members.iter().filter_map(|w| w.status.as_ref()?.image.clone()).chain(current).chain(carried).collect()
+}
+
+/// The images that a workspace's file system is, or was, carried as.
+fn carried(w: &Workspace) -> Vec<String> {
+    let came_as = w.status.as_ref().and_then(|s| s.moved_image.clone());
+    w.moving().map(|it| it.image()).into_iter().chain(came_as).collect()
+}
+
+fn is_ours(name: &str) -> bool {
+    name.starts_with(BUILT) || name.starts_with(MOVED_IMAGES)
 }
 
 fn of_templates(ctx: &Context) -> BTreeSet<String> {
@@ -113,7 +124,7 @@ fn of_templates(ctx: &Context) -> BTreeSet<String> {
 /// Takes its names of ours off it; the last one takes the image along.
 async fn remove(ctx: &Context, server: &str, engine: &dyn Engine, image: &BuiltImage, repository: Option<&str>) {
     let shared = |name: &String| repository.is_some_and(|r| name.strip_prefix(r).is_some_and(|rest| rest.starts_with(':')));
-    for name in image.names.iter().filter(|n| n.starts_with(BUILT) || shared(n)) {
+    for name in image.names.iter().filter(|n| is_ours(n) || shared(n)) {
         remove_one(server, engine, name).await;
         ctx.supply.forget(server, name);
     }

@@ -75,7 +75,7 @@ impl Loop for Servers {
 
     async fn cleanup(&self, record: &DockerServer, pass: &mut Pass<DockerServerStatus>) -> Result<(), PassError> {
         let name = record.name_any();
-        let members = self.ctx.members(&name);
+        let members = self.ctx.holders(&name);
         let abandoned = record.annotations().get(labels::ABANDON).is_some_and(|v| v == "true");
         if !members.is_empty() && !abandoned {
             self.lend(record, pass).await;

@@ -4,7 +4,7 @@
 use super::shared_network;
 use crate::controllers::context::Context;
 use crate::controllers::status::Record;
-use crate::controllers::workspace::{copier, is_due};
+use crate::controllers::workspace::{carrier, copier, is_due};
 use crate::engine::ownership::Ownership;
 use crate::engine::{ContainerState, ContainerSummary, Engine, EngineError, Labels, Network};
 use crate::plan::resync::{ObjectKind, Owned, Trust, strays};
@@ -31,9 +31,11 @@ pub async fn resync(ctx: &Context, server: &str, server_uid: &str, engine: &Arc<
     let volumes = engine.volumes(None).await?;
     // Those that waited for this are among those looked at now, or are woken by their own change.
     ctx.engines.set_listed(server);
-    let members = ctx.members(server);
-    // One that was given away is not its own record's to look after any more.
-    let own: Vec<Arc<Workspace>> = members.iter().filter(|w| w.claimed_by().is_none()).cloned().collect();
+    let holders = ctx.holders(server);
+    // One that was given away is not its own record's to look after any more, and one that only moves has nothing here that is to
+    // be as its record says.
+    let looked_after = |w: &&Arc<Workspace>| w.claimed_by().is_none() && w.server() == Some(server);
+    let own: Vec<Arc<Workspace>> = holders.iter().filter(looked_after).cloned().collect();
     let names = names(ctx, &own);
     wake_drifted(ctx, server, &containers, &own, &names);
     wake_unprepared(ctx, server, server_uid, &containers, &networks);
@@ -41,7 +43,7 @@ pub async fn resync(ctx: &Context, server: &str, server_uid: &str, engine: &Arc<
         containers.iter().filter_map(|c| owned(ObjectKind::Container, c.id.as_str(), &c.name, &c.labels)).collect();
     all.extend(networks.iter().filter_map(|n| owned(ObjectKind::Network, &n.id, &n.name, &n.labels)));
     all.extend(volumes.iter().filter_map(|v| owned(ObjectKind::Volume, &v.name, &v.name, &v.labels)));
-    let mut known: BTreeSet<String> = members.iter().map(|w| w.identity().uid).collect();
+    let mut known: BTreeSet<String> = holders.iter().map(|w| w.identity().uid).collect();
     known.insert(server_uid.to_owned());
     // What is named like the shared bridge is the server loop's to judge.
     known.extend(
@@ -67,7 +69,8 @@ fn names(ctx: &Context, members: &[Arc<Workspace>]) -> Names {
             let identity = w.identity();
             let base = base_name(&identity);
             let copier = is_due(w).then(|| copier(&base));
-            names.insert(identity.uid, container_names(&base, &env).into_iter().chain(copier).collect());
+            let carrier = w.moving().map(|_| carrier(&base));
+            names.insert(identity.uid, container_names(&base, &env).into_iter().chain(copier).chain(carrier).collect());
         }
     }
     names
@@ -211,7 +214,7 @@ async fn living(ctx: &Context, server: &str) -> Option<BTreeSet<String>> {
     let all = ListParams::default();
     let workspaces = Api::<Workspace>::all(ctx.frame.client.clone()).list(&all).await.ok()?;
     let servers = DockerServer::api(&ctx.frame.client, None).list(&all).await.ok()?;
-    let elsewhere = |w: &Workspace| w.server().is_some_and(|of| of != server);
+    let elsewhere = |w: &Workspace| w.server().is_some() && !w.has_to_do_with(server);
     let here = workspaces.items.into_iter().filter(|w| !elsewhere(w)).map(|w| w.identity().uid);
     Some(here.chain(servers.items.into_iter().filter_map(|s| s.uid())).collect())
 }

@@ -6,9 +6,10 @@ use crate::controllers::retry::PassError;
 use crate::controllers::status::Pass;
 use crate::engine::ownership::Ownership;
 use crate::engine::{ContainerState, ContainerSummary, Engine, EngineError, Labels};
-use crate::resource::{Workspace, WorkspacePhase, WorkspaceStatus, labels};
+use crate::resource::{MoveStatus, Workspace, WorkspacePhase, WorkspaceStatus, labels};
 use futures::future::try_join_all;
 use kube::ResourceExt;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Its files go anyway; this is for what it may still write to shared folders.
@@ -23,9 +24,17 @@ pub async fn destroy(ctx: &Context, record: &Workspace, pass: &mut Pass<Workspac
         pass.status.phase = WorkspacePhase::Destroyed;
         pass.save(record).await?;
     }
-    if let Some(server) = pass.status.docker_server.clone() {
+    // Nothing more is carried while it goes.
+    ctx.moves.forget(&uid);
+    for server in servers(&pass.status) {
         let removed = match site(ctx, &server) {
-            Ok(site) => remove_all(site.engine.as_ref(), &identity.uid, pass).await.map_err(|e| PassError::engine("Ready", &e)),
+            Ok(site) => {
+                let removed = remove_all(site.engine.as_ref(), &identity.uid, pass).await;
+                for image in images(&pass.status) {
+                    remove_image(site.engine.as_ref(), &image).await;
+                }
+                removed.map_err(|e| PassError::engine("Ready", &e))
+            }
             Err(e) => Err(e),
         };
         if let Err(e) = removed {
@@ -42,9 +51,32 @@ pub fn forget(ctx: &Context, uid: &str) {
     ctx.upstreams.forget(uid);
     ctx.restarts.forget(uid);
     ctx.clones.forget(uid);
+    ctx.moves.forget(uid);
 }
 
-async fn remove_all(engine: &dyn Engine, uid: &str, pass: &mut Pass<WorkspaceStatus>) -> Result<(), EngineError> {
+/// Where there is something of it: in the middle of a move, on two servers.
+fn servers(status: &WorkspaceStatus) -> BTreeSet<String> {
+    let moving = status.moving.iter().flat_map(|it| [it.from.clone(), it.to.clone()]);
+    status.docker_server.iter().cloned().chain(moving).collect()
+}
+
+/// What its file system was carried as.
+fn images(status: &WorkspaceStatus) -> Vec<String> {
+    status.moving.iter().map(MoveStatus::image).chain(status.moved_image.clone()).collect()
+}
+
+/// Takes off an image that a file system was carried as. One that stays is collected with those that nothing uses.
+pub async fn remove_image(engine: &dyn Engine, image: &str) {
+    if let Err(e) = engine.remove_image(image).await {
+        tracing::debug!(image, error = %e, "an image that a workspace was moved as stays for now");
+    }
+}
+
+/// Removes all that carries a workspace's uid on one server.
+///
+/// # Errors
+/// The engine's; some of it may be gone then.
+pub async fn remove_all(engine: &dyn Engine, uid: &str, pass: &mut Pass<WorkspaceStatus>) -> Result<(), EngineError> {
     let own = |labels: &Labels| Ownership::of_record(labels, "Workspace", uid);
     let containers: Vec<_> = engine.containers(Some(uid)).await?.into_iter().filter(|c| own(&c.labels)).collect();
     // Where each answer is lost, what has been stopped must not be stopped again for ever.

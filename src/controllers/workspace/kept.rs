@@ -1,7 +1,7 @@
 //! Workspaces that are not brought to where their records say, and go on as they are: suspended ones, and those whose
 //! environment cannot be worked out because a record they depend on is wrong.
 
-use super::{Site, execute, fork, site};
+use super::{Site, execute, fork, moves, site};
 use crate::controllers::context::Context;
 use crate::controllers::retry::PassError;
 use crate::controllers::status::Pass;
@@ -38,7 +38,8 @@ pub async fn keep(ctx: &Context, record: &Workspace, pass: &mut Pass<WorkspaceSt
     let failed = |e| PassError::engine("ContainerRunning", &e);
     let mut own = site.engine.containers(Some(&owner.identity.uid)).await.map_err(failed)?;
     let base = base_name(&owner.identity);
-    own.retain(|c| Ownership::of_record(&c.labels, "Workspace", &owner.identity.uid) && c.name != fork::copier(&base));
+    let helpers = [fork::copier(&base), moves::carrier(&base)];
+    own.retain(|c| Ownership::of_record(&c.labels, "Workspace", &owner.identity.uid) && !helpers.contains(&c.name));
     // Companions live in the main container's network: it is started first and stopped last.
     own.sort_by_key(|c| (c.name == base) != record.spec.running);
     let main = own.iter().find(|c| c.name == base && c.state == ContainerState::Running && record.spec.running);

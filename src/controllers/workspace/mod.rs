@@ -5,6 +5,7 @@ mod execute;
 mod fork;
 mod images;
 mod kept;
+mod moves;
 mod observe;
 mod placement;
 mod repositories;
@@ -14,6 +15,7 @@ mod warm;
 
 pub use fork::{copier, is_due};
 pub use images::{BuildLogs, Supply, have_one};
+pub use moves::{Moves, carrier};
 pub use repositories::Clones;
 pub use restarts::Restarts;
 pub use warm::{of_template, remove};
@@ -73,15 +75,17 @@ impl Loop for Workspaces {
             stopped(&self.0, record, pass);
             return Ok(());
         }
+        moves::advance(&self.0, record, (&project, &env), pass).await?;
         warm::claim(&self.0, record, &project, &env, pass).await?;
         let server = placement::place(&self.0, record, &project, &env, pass).await?;
         let site = site(&self.0, &server).inspect_err(|why| unseen(why, pass))?;
-        let wanted = wanted_of(&self.0, record, &project, &env, &site);
+        let wanted = moves::as_carried(wanted_of(&self.0, record, &project, &env, &site), &pass.status);
         fork::fill(&self.0, record, (&project, &env), &site, &wanted, pass).await?;
         self.0.upstreams.guard(&record.uid().unwrap_or_default(), routes::probed(&env));
         let settled = execute::settle(&self.0, record, &site, &wanted, pass).await?;
         if !record.spec.running {
             stopped(&self.0, record, pass);
+            pass.requeue = moves::finish(&self.0, record, (&project, &env), pass).await?;
             return Ok(());
         }
         let again =
@@ -103,8 +107,9 @@ impl Loop for Workspaces {
         if let Some(held) = settled.held {
             return Err(held);
         }
+        let moves_on = moves::finish(&self.0, record, (&project, &env), pass).await?;
         let resync = self.next_look(settled.listed);
-        pass.requeue = Some(again.map_or(resync, |again| again.min(resync)));
+        pass.requeue = Some([again, moves_on].into_iter().flatten().fold(resync, Duration::min));
         Ok(())
     }
 

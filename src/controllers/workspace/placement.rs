@@ -4,7 +4,7 @@ mod room;
 
 use super::fork;
 use crate::controllers::context::Context;
-use crate::controllers::reserved::{Amount, Placed, Sums, placed};
+use crate::controllers::reserved::{Amount, Placed, Sums, elsewhere, placed};
 use crate::controllers::retry::PassError;
 use crate::controllers::status::Pass;
 use crate::plan::environment::Environment;
@@ -93,6 +93,28 @@ pub fn take_over(
         .reserved
         .take_over(&uid, &from, |sums| choose(&need, &candidates(ctx, &sums)).map(|c| Placed { server: c.name.clone(), amount }));
     taken.map(drop)
+}
+
+/// Reserves on another server, by the same rules as anywhere, what the workspace goes on holding where it is.
+///
+/// # Errors
+/// Why it cannot be had.
+pub async fn reserve_elsewhere(
+    ctx: &Context,
+    record: &Workspace,
+    (project, env): (&Project, &Environment),
+    to: &str,
+    pass: &mut Pass<WorkspaceStatus>,
+) -> Result<(), PassError> {
+    let need = need(project, env, Some(to.to_owned()));
+    let amount = Amount::new(env.min_ram_mb, env.min_disk_gb);
+    let chosen = ctx.caches.reserved.reserve(&elsewhere(&record.uid().unwrap_or_default()), |sums| {
+        choose(&need, &candidates(ctx, &sums)).map(|c| Placed { server: c.name.clone(), amount })
+    });
+    match chosen {
+        Ok(_) => Ok(()),
+        Err(why) => Err(room::make(ctx, &need, PassError::waiting("Moved", "NoEligibleServer", why, RETRY), pass).await?),
+    }
 }
 
 /// Nothing came of it: each holds what its copy says.

@@ -3,13 +3,15 @@
 //! Over a custom transport bollard sends paths without a version, which means "the engine's newest". Here every
 //! path gets the version both sides speak, so that a newer engine answers as we expect.
 
+use crate::engine::ByteStream;
 use bollard::errors::Error;
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper_util::client::legacy::connect::Connect;
 use hyper_util::client::legacy::{Client, Error as LegacyError};
 use std::io;
@@ -115,6 +117,14 @@ impl Wire {
         json: Option<&serde_json::Value>,
     ) -> Result<Response<Incoming>, Error> {
         self.ask_upgrading(method, path, json, false).await
+    }
+
+    /// Sends a tar archive as it comes; an answer with an error status is an error.
+    pub(super) async fn put(&self, method: Method, path: &str, archive: ByteStream) -> Result<Response<Incoming>, Error> {
+        let builder = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        let frames = archive.map(|chunk| chunk.map(Frame::data).map_err(BoxError::from));
+        let body = BodyExt::boxed_unsync(StreamBody::new(frames));
+        refuse_errors(self.send(builder.header(http::header::CONTENT_TYPE, "application/x-tar").body(body)?).await?).await
     }
 
     /// As [`Wire::ask`], asking for a raw connection after the answer's head.

@@ -4,7 +4,7 @@ use super::answers::{Outcome, Refusal};
 use super::events::has_label;
 use super::networks::text_map;
 use super::shell;
-use super::world::{FakeContainer, LOG_CHUNKS, Life, LogChunk, World};
+use super::world::{FakeContainer, FakeImage, LOG_CHUNKS, Life, LogChunk, World};
 use crate::engine::IN_MEMORY;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
@@ -23,7 +23,7 @@ impl World {
         }
         let image = body["Image"].as_str().unwrap_or_default().to_owned();
         let missing = || Refusal(404, format!("No such image: {}", super::images::tagged(&image)));
-        let image = self.image(&image).ok_or_else(missing)?.id.clone();
+        let FakeImage { id: image, files, .. } = self.image(&image).ok_or_else(missing)?.clone();
         let id = self.new_id();
         let name = name.filter(|n| !n.is_empty()).map_or_else(|| format!("random_{}", &id[..12]), str::to_owned);
         if let Some(owner) = self.names.get(&name) {
@@ -62,7 +62,7 @@ impl World {
             finished: None,
             networks,
             mounts,
-            files: BTreeMap::new(),
+            files,
             log: VecDeque::new(),
             log_dropped: 0,
             changed: None,

@@ -54,6 +54,7 @@ pub(super) fn router() -> Router {
         .route("/exec/{id}/json", get(inspect_exec))
         .merge(super::http_objects::router())
         .merge(super::images::router())
+        .merge(super::carry::router())
         .fallback(|| async { Refusal(404, "page not found".into()) })
 }
 

@@ -24,13 +24,13 @@ impl World {
 
     pub(super) fn learn_labelled(&mut self, reference: &str, labels: BTreeMap<String, String>) -> String {
         let id = format!("sha256:{}", digest(&format!("image/{reference}")));
-        self.images.insert(tagged(reference), FakeImage { id: id.clone(), labels });
+        self.images.insert(tagged(reference), FakeImage { id: id.clone(), labels, files: BTreeMap::new() });
         id
     }
 
     /// The last step of a build that went wrong stays as an image of no name, until another build goes on from it.
     pub(super) fn leave_unnamed(&mut self, id: &str, labels: BTreeMap<String, String>) {
-        self.images.insert(id.to_owned(), FakeImage { id: id.to_owned(), labels });
+        self.images.insert(id.to_owned(), FakeImage { id: id.to_owned(), labels, files: BTreeMap::new() });
     }
 
     pub(super) fn image(&self, reference: &str) -> Option<&FakeImage> {
@@ -162,8 +162,11 @@ async fn list(Extension(fake): Fake, Query(params): Params) -> Response {
 }
 
 async fn image(Extension(fake): Fake, Path(path): Path<String>) -> Response {
-    let reference = path.strip_suffix("/json").unwrap_or(&path);
     let world = fake.world();
+    if let Some(name) = path.strip_suffix("/get") {
+        return super::carry::save(&world, name);
+    }
+    let reference = path.strip_suffix("/json").unwrap_or(&path);
     let name = tagged(reference);
     let missing = || Refusal(404, format!("no such image: {name}: No such image: {name}")).into_response();
     world.image(reference).map_or_else(missing, |image| ok(&json!({ "Id": image.id, "RepoTags": [tagged(reference)] })))

@@ -14,6 +14,7 @@
 
 mod answers;
 mod build;
+mod carry;
 mod containers;
 mod control;
 mod events;

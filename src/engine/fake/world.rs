@@ -85,6 +85,8 @@ pub(super) struct FakeNetwork {
 pub(super) struct FakeImage {
     pub(super) id: String,
     pub(super) labels: BTreeMap<String, String>,
+    /// What a container made of it begins with.
+    pub(super) files: BTreeMap<String, Vec<u8>>,
 }
 
 /// A volume and the files in it.

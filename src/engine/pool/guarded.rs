@@ -1,6 +1,7 @@
 //! An engine whose heavy calls wait for a free place, whose changes are fenced, and whose calls are all measured.
 
 use crate::engine::*;
+use futures::StreamExt;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -97,9 +98,15 @@ impl Guarded {
     /// A call that changes something: not begun once another may have the lead.
     async fn fenced<T>(&self, future: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
         if !(self.fence)() {
-            return Err(EngineError::Unreachable("this process no longer leads; another one acts".into()));
+            return Err(leads_no_more());
         }
         future.await
+    }
+
+    /// What changes something for as long as it comes: no more of it once another may have the lead.
+    fn while_leading(&self, archive: ByteStream) -> ByteStream {
+        let fence = Arc::clone(&self.fence);
+        archive.map(move |chunk| if fence() { chunk } else { Err(leads_no_more()) }).boxed()
     }
 
     async fn measured<T>(
@@ -114,6 +121,10 @@ impl Guarded {
         self.metrics.observe(&self.server, call, outcome, waited, begun.elapsed());
         answer
     }
+}
+
+fn leads_no_more() -> EngineError {
+    EngineError::Unreachable("this process no longer leads; another one acts".into())
 }
 
 type Stream<T> = BoxStream<'static, Result<T, EngineError>>;
@@ -204,6 +215,21 @@ impl Engine for Guarded {
     }
     async fn build(&self, build: &ImageBuild, said: &Said<'_>) -> Result<(), EngineError> {
         self.read("build", self.fenced(self.inner.build(build, said))).await
+    }
+    async fn commit(&self, id: &ContainerId, name: &str, labels: &Labels) -> Result<String, EngineError> {
+        self.read("commit", self.fenced(self.inner.commit(id, name, labels))).await
+    }
+    async fn save(&self, image: &str) -> Result<ByteStream, EngineError> {
+        self.read("save", self.inner.save(image)).await
+    }
+    async fn load(&self, archive: ByteStream) -> Result<(), EngineError> {
+        self.read("load", self.fenced(self.inner.load(self.while_leading(archive)))).await
+    }
+    async fn archive(&self, id: &ContainerId, path: &str) -> Result<ByteStream, EngineError> {
+        self.read("archive", self.inner.archive(id, path)).await
+    }
+    async fn extract(&self, id: &ContainerId, folder: &str, archive: ByteStream) -> Result<(), EngineError> {
+        self.read("extract", self.fenced(self.inner.extract(id, folder, self.while_leading(archive)))).await
     }
     async fn events(&self) -> Result<Stream<EngineEvent>, EngineError> {
         self.read("events", self.inner.events()).await

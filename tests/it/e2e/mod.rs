@@ -24,6 +24,7 @@ mod kept;
 mod lifecycle;
 mod login;
 mod looping;
+mod moves;
 mod readiness;
 pub mod records;
 mod registries;

@@ -4,6 +4,7 @@
 mod answers;
 mod at_once;
 mod builds;
+mod carrying;
 mod containers;
 mod daemon;
 mod events;
@@ -171,6 +172,10 @@ contract! {
     images::an_image_goes_with_its_last_name_and_not_from_under_a_container,
     images::what_a_failed_build_leaves_has_no_name_and_goes_by_its_id,
     images::what_was_pushed_is_pulled_by_who_may,
+    carrying::a_container_s_own_files_go_on_as_an_image,
+    carrying::an_image_that_is_cut_off_on_its_way_is_not_there,
+    carrying::a_volume_is_read_and_filled_through_a_container_that_never_ran,
+    carrying::an_archive_that_is_cut_off_on_its_way_is_an_error,
     builds::an_image_is_built_and_says_how,
     builds::a_build_that_fails_says_where_and_leaves_nothing,
     builds::what_a_build_begins_with_is_pulled,

@@ -16,6 +16,8 @@ pub struct Records {
     revision: i64,
     /// Workspaces' uids, and those that their objects bear.
     workspaces: BTreeMap<String, String>,
+    /// Uids that objects of workspaces bear which are moving to another server.
+    moving: BTreeSet<String>,
     /// Uids of routes that are private.
     private: BTreeSet<String>,
 }
@@ -27,9 +29,13 @@ impl Records {
         if self.revision == revision {
             return;
         }
+        self.moving.clear();
+        let moving = &mut self.moving;
         let identity = |w: Stored| {
             let Taking { status } = serde_json::from_slice(&w.body).unwrap();
+            let moves = status.as_ref().is_some_and(|s| s.moving.is_some());
             let of = status.and_then(|s| s.took_over).map_or_else(|| w.uid.clone(), |it| it.uid);
+            moving.extend(moves.then(|| of.clone()));
             (w.uid, of)
         };
         self.workspaces = world.stored("workspaces.devsanctum.io").await.into_iter().map(identity).collect();
@@ -51,6 +57,8 @@ struct Taking {
 #[serde(rename_all = "camelCase")]
 struct Status {
     took_over: Option<Identity>,
+    #[serde(rename = "move")]
+    moving: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -84,15 +92,20 @@ pub fn own(world: &World) -> Vec<Own> {
     .collect()
 }
 
-/// What must hold at every moment: a workspace has one main container.
-pub fn one_main_each(own: &[Own]) -> Vec<String> {
-    let mut mains: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+/// What must hold at every moment: a workspace has one main container. One that moves has another where it goes to, and only one
+/// of the two runs.
+pub fn one_main_each(own: &[Own], records: &Records) -> Vec<String> {
+    let mut mains: BTreeMap<&str, Vec<&Glance>> = BTreeMap::new();
     for it in own.iter().filter(|it| it.owner.role == "main") {
-        mains.entry(&it.owner.uid).or_default().push(&it.container.name);
+        mains.entry(&it.owner.uid).or_default().push(&it.container);
     }
+    let too_many = |uid: &str, all: &[&Glance]| {
+        let most = if records.moving.contains(uid) { 2 } else { 1 };
+        all.len() > most || all.iter().filter(|c| c.running).count() > 1
+    };
     mains
         .into_iter()
-        .filter(|(_, all)| all.len() > 1)
+        .filter(|(uid, all)| too_many(uid, all))
         .map(|(uid, all)| format!("workspace {uid} has containers {all:?}"))
         .collect()
 }

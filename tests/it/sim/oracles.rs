@@ -157,6 +157,11 @@ fn anywhere(tally: &BTreeMap<String, u64>) -> BTreeMap<&str, u64> {
     all
 }
 
+/// What is carried to another server is begun again where it was broken off: the volume there, and what it is carried through.
+fn is_carried_anew(line: &str) -> bool {
+    line.contains("_carry") || line.contains("s1 ") && line.contains(".data")
+}
+
 /// What is wrong with a run, compared with the one without faults.
 pub fn judge(plan: &Plan, reference: &Outcome, found: &Outcome) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -177,6 +182,9 @@ pub fn judge(plan: &Plan, reference: &Outcome, found: &Outcome) -> Vec<String> {
         "counts",
         if may_be_cold {
             Vec::new()
+        } else if plan.workload == "moved" {
+            let lines = picture::differences(&reference.tally, &found.tally);
+            lines.into_iter().filter(|line| !is_carried_anew(line)).collect()
         } else if plan.is_view() || races {
             needless(reference, found)
         } else {

@@ -104,6 +104,8 @@ fn masks(records: &BTreeMap<String, Value>, world: &World) -> Masks {
         masks.add(took_over, format!("<uid taken over by {name}>"));
         masks.add(took_over.get(..8).unwrap_or_default(), format!("<uid8 taken over by {name}>"));
         masks.add(text(&record["status"]["slug"]), format!("<slug {name}>"));
+        let moved = text(&record["status"]["movedImage"]).rsplit(':').next().unwrap_or_default();
+        masks.add(moved, format!("<move of {name}>"));
     }
     for (server, engine) in &world.engines {
         for (name, container) in engine.inspected() {

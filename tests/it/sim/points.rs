@@ -164,6 +164,7 @@ macro_rules! each_workload {
             by_itself = "by-itself"
             on_schedule = "on-schedule"
             server_gone = "server-gone"
+            moved = "moved"
         }
     };
     ($play:ident $($test:ident = $name:literal)*) => {

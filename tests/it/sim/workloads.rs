@@ -63,6 +63,7 @@ pub const ALL: [Workload; 24] = [
     short("by-itself", ONE, &[ground, one, worked_in, idle, start, of_age]),
     short("on-schedule", ONE, &[ground, one, on_schedule, evening, morning]),
     short("server-gone", TWO, &[ground, one_on_s2, server_gone, delete]),
+    short("moved", TWO, &[ground, one_on_s2, move_to_s1]),
 ];
 
 /// What is wrong, and stays so for a day. Nothing else goes wrong in these: what counts is what is tried meanwhile.
@@ -361,6 +362,11 @@ steps! {
         let mut record = records::workspace("w0");
         record["spec"]["dockerServer"] = json!("s2");
         hands.create(record).await;
+    }
+    move_to_s1(hands) {
+        hands.merge("Workspace", "w0", json!({"spec": {"dockerServer": "s1"}})).await;
+        // As long as a try that fails is waited for.
+        hands.wait(300).await;
     }
     server_gone(hands) { hands.delete("DockerServer", "s2").await; }
 }

@@ -203,7 +203,7 @@ impl World {
             done.iter_mut().for_each(watch::Receiver::mark_unchanged);
             records.read(self).await;
             let own = moments::own(self);
-            let never = moments::one_main_each(&own).into_iter().chain(moments::nothing_shared(&records));
+            let never = moments::one_main_each(&own, &records).into_iter().chain(moments::nothing_shared(&records));
             never.for_each(|broken| self.director.broke(broken));
             let routes = moments::routes(self, &own, &records).await.into_iter().map(|w| (w, self.patience));
             let orphans = moments::orphans(&own, &records).into_iter().map(|w| (w, ORPHANED.min(self.patience)));

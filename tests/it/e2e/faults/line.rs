@@ -58,6 +58,8 @@ pub enum Window {
 
 struct Trap {
     call: String,
+    /// So many of the call are let pass.
+    skip: usize,
     window: Window,
     caught: oneshot::Sender<()>,
     go: oneshot::Receiver<()>,
@@ -126,8 +128,13 @@ impl Line {
 
     /// Holds the next request that is this call.
     pub fn trap(&self, call: &str, window: Window) -> Held {
+        self.trap_after(0, call, window)
+    }
+
+    /// Holds a later request that is this call, after so many others.
+    pub fn trap_after(&self, skip: usize, call: &str, window: Window) -> Held {
         let ((tell, caught), (go, released)) = (oneshot::channel(), oneshot::channel());
-        *self.shared.trap.lock().unwrap() = Some(Trap { call: call.to_owned(), window, caught: tell, go: released });
+        *self.shared.trap.lock().unwrap() = Some(Trap { call: call.to_owned(), skip, window, caught: tell, go: released });
         Held { caught, go }
     }
 
@@ -299,7 +306,14 @@ impl Connection {
 
     fn sprung(&self, call: &str) -> Option<Trap> {
         let mut trap = self.shared.trap.lock().unwrap();
-        trap.take_if(|t| t.call == call)
+        let due = trap.as_mut().filter(|t| t.call == call).is_some_and(|t| match t.skip.checked_sub(1) {
+            Some(left) => {
+                t.skip = left;
+                false
+            }
+            None => true,
+        });
+        trap.take_if(|_| due)
     }
 
     async fn hold(&mut self, request: &Request, trap: Trap) -> io::Result<Then> {

@@ -6,7 +6,7 @@
 
 mod crash_points;
 mod fault;
-mod line;
+pub mod line;
 mod plan;
 mod request;
 mod scene;

@@ -13,7 +13,7 @@ impl Request {
     pub fn changes(&self) -> bool {
         let Some(call) = &self.call else { return false };
         let exec = call.contains("exec");
-        !exec && (call.starts_with("POST ") || call.starts_with("DELETE "))
+        !exec && ["POST ", "PUT ", "DELETE "].iter().any(|method| call.starts_with(method))
     }
 }
 
@@ -22,6 +22,8 @@ impl Request {
 pub struct Requests {
     buffer: Vec<u8>,
     stream: bool,
+    /// How far the end of a body was looked for; bodies may be long.
+    looked: usize,
 }
 
 impl Requests {
@@ -43,12 +45,18 @@ impl Requests {
         };
         let end = match (field("content-length"), field("transfer-encoding")) {
             (Some(length), _) => head + length.parse::<usize>().unwrap(),
-            (None, Some(_)) => head + self.buffer[head..].windows(5).position(|w| w == b"0\r\n\r\n")? + 5,
+            (None, Some(_)) => {
+                let from = self.looked.max(head);
+                let end = self.buffer[from..].windows(5).position(|w| w == b"0\r\n\r\n");
+                self.looked = self.buffer.len().saturating_sub(4);
+                from + end? + 5
+            }
             (None, None) => head,
         };
         if self.buffer.len() < end {
             return None;
         }
+        self.looked = 0;
         self.stream = field("upgrade").is_some();
         let bytes = self.buffer.drain(..end).collect();
         Some(Request { call: Some(call(text.lines().next().unwrap_or_default())), bytes })
@@ -67,6 +75,7 @@ fn call(line: &str) -> String {
     let plain = ["json", "create", "prune", "load"];
     match parts.as_mut_slice() {
         ["images", rest @ ..] if rest.last() == Some(&"json") && rest.len() > 1 => parts = vec!["images", "*", "json"],
+        ["images", ..] if method == "DELETE" => parts = vec!["images", "*"],
         [_, particular, ..] if !plain.contains(particular) => *particular = "*",
         _ => {}
     }
@@ -106,9 +115,12 @@ mod tests {
     #[test]
     fn only_what_changes_something_counts_as_a_change() {
         let changes = |line: &str| Request { call: Some(call(line)), bytes: vec![] }.changes();
-        for line in
-            ["POST /v1.41/containers/ab/stop?t=10 HTTP/1.1", "DELETE /volumes/x HTTP/1.1", "POST /volumes/create HTTP/1.1"]
-        {
+        for line in [
+            "POST /v1.41/containers/ab/stop?t=10 HTTP/1.1",
+            "DELETE /volumes/x HTTP/1.1",
+            "POST /volumes/create HTTP/1.1",
+            "PUT /containers/ab/archive?path=x HTTP/1.1",
+        ] {
             assert!(changes(line), "{line}");
         }
         for line in ["GET /v1.41/containers/json HTTP/1.1", "POST /containers/ab/exec HTTP/1.1", "POST /exec/ab/start HTTP/1.1"] {

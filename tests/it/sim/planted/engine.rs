@@ -225,6 +225,21 @@ impl Engine for Wrong {
     async fn remove_image(&self, name: &str) -> Result<()> {
         self.inner.remove_image(name).await
     }
+    async fn commit(&self, id: &ContainerId, name: &str, labels: &Labels) -> Result<String> {
+        self.inner.commit(id, name, labels).await
+    }
+    async fn save(&self, image: &str) -> Result<ByteStream> {
+        self.inner.save(image).await
+    }
+    async fn load(&self, archive: ByteStream) -> Result<()> {
+        self.inner.load(archive).await
+    }
+    async fn archive(&self, id: &ContainerId, path: &str) -> Result<ByteStream> {
+        self.inner.archive(id, path).await
+    }
+    async fn extract(&self, id: &ContainerId, folder: &str, archive: ByteStream) -> Result<()> {
+        self.inner.extract(id, folder, archive).await
+    }
     async fn events(&self) -> Result<BoxStream<'static, Result<EngineEvent>>> {
         let events = self.inner.events().await?;
         Ok(match self.bug {

@@ -1,0 +1,422 @@
+//! A workspace moves to another server: stopped where it is, carried over part by part, started there, and removed where it was
+//! once it answers where it is.
+//!
+//! # Guarantees
+//! - What it was stays whole, and stopped, until what it is answers. Nothing runs in both.
+//! - Each step is written down before it is taken, and begins with a look: a pass that was cut off is gone on with by the next.
+//! - What was carried and found the same is not carried again, unless somebody started the container meanwhile.
+
+mod carry;
+mod digest;
+mod leave;
+
+pub use carry::Moves;
+
+use super::{Site, cleanup, execute, fork, images, placement, site, wanted_of};
+use crate::controllers::context::Context;
+use crate::controllers::retry::{Class, PassError};
+use crate::controllers::status::{Pass, still_so};
+use crate::engine::ownership::Ownership;
+use crate::engine::{Container, ContainerId, EngineError};
+use crate::plan::environment::Environment;
+use crate::plan::image::{Image, probe_image};
+use crate::plan::moves::{Turn, turn};
+use crate::plan::workspace::{Wanted, base_name};
+use crate::resource::common::FolderMode;
+use crate::resource::conditions::{condition, find};
+use crate::resource::names::Slug;
+use crate::resource::{MoveStatus, MoveStep, Project, Workspace, WorkspacePhase, WorkspaceStatus, labels};
+use carry::{Helper, Job, Part, Progress};
+use kube::ResourceExt;
+use std::time::Duration;
+
+const KIND: &str = "Moved";
+/// What is under way is told this often.
+const AGAIN: Duration = Duration::from_secs(2);
+/// What keeps it from moving, or from being rid of what it was, may have ended.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// The name of the container that a volume is carried through.
+pub fn carrier(base: &str) -> String {
+    format!("{base}_carry")
+}
+
+/// What a pass over a workspace that may move has in its hands.
+struct Mover<'a> {
+    ctx: &'a Context,
+    record: &'a Workspace,
+    project: &'a Project,
+    env: &'a Environment,
+}
+
+/// Takes a move as far as it goes in this pass. Where the workspace is to be looked after as any other, where its status says it
+/// is, there is no error.
+pub async fn advance(
+    ctx: &Context,
+    record: &Workspace,
+    (project, env): (&Project, &Environment),
+    pass: &mut Pass<WorkspaceStatus>,
+) -> Result<(), PassError> {
+    let Some(here) = pass.status.docker_server.clone().filter(|_| record.warm_of().is_none()) else { return Ok(()) };
+    let it = Mover { ctx, record, project, env };
+    let next = turn(&here, record.spec.docker_server.as_deref(), pass.status.moving.as_ref());
+    if next != Turn::Stay && ctx.restored().is_some() {
+        return it.wait_for_trust(pass);
+    }
+    match next {
+        Turn::Stay => it.stay(pass).await,
+        Turn::Begin(to) => {
+            if it.begin(&here, to, pass).await? {
+                return it.go_on(pass).await;
+            }
+            Ok(())
+        }
+        Turn::GoOn => it.go_on(pass).await,
+        Turn::GoBack => it.go_back(pass).await,
+    }
+}
+
+/// What a workspace that has just been carried should have: a container that begins with the file system of the one it had, and
+/// says what that was made from.
+pub fn as_carried(wanted: Wanted, status: &WorkspaceStatus) -> Wanted {
+    let carried = status.moving.as_ref().filter(|m| m.step == MoveStep::Starting && m.has_file_system());
+    let Some(it) = carried else { return wanted };
+    let Wanted { mut main, running, .. } = wanted;
+    main.image = Image::AsItIs(it.image());
+    if let Some(environment) = &status.environment {
+        main.digest.clone_from(environment);
+    }
+    Wanted { main, recreate: false, made: !running, ..wanted }
+}
+
+/// The workspace is as it should be where it is: what it was elsewhere is not needed any more. Gives when to look again.
+pub async fn finish(
+    ctx: &Context,
+    record: &Workspace,
+    (project, env): (&Project, &Environment),
+    pass: &mut Pass<WorkspaceStatus>,
+) -> Result<Option<Duration>, PassError> {
+    let it = Mover { ctx, record, project, env };
+    match pass.status.moving.as_mut() {
+        Some(moving) if moving.step == MoveStep::Starting => {
+            moving.step = MoveStep::Removing;
+            pass.save(record).await?;
+            it.remove_old(pass).await?;
+        }
+        Some(_) => {}
+        None => {
+            let asked = record.spec.docker_server.is_some() && record.warm_of().is_none();
+            let refused = asked && record.spec.docker_server != pass.status.docker_server;
+            return Ok(refused.then_some(RETRY));
+        }
+    }
+    Ok(pass.status.moving.is_some().then_some(RETRY))
+}
+
+impl Mover<'_> {
+    fn uid(&self) -> String {
+        self.record.uid().unwrap_or_default()
+    }
+
+    /// Records that come from a backup may be from before a move, or from the middle of one that has ended.
+    fn wait_for_trust(&self, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+        let words = format!(
+            "it is not moved while the records are those of a backup: take the annotation {} off the Settings when all is as it \
+             should be",
+            labels::RESTORED
+        );
+        if pass.status.moving.is_some() {
+            return Err(PassError::waiting(KIND, "Restored", words, RETRY));
+        }
+        pass.notice(condition(KIND, false, "Restored", words));
+        Ok(())
+    }
+
+    async fn stay(&self, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+        match pass.status.moving.clone() {
+            Some(it) if it.step == MoveStep::Removing => return self.remove_old(pass).await,
+            Some(it) => {
+                let words = format!(
+                    "it is being started on {}; what it was on {} is kept until it answers. `devsanctum workspace move {} --to {}` goes \
+                     back, without what was written since",
+                    it.to,
+                    it.from,
+                    self.record.name_any(),
+                    it.from
+                );
+                pass.notice(condition(KIND, false, "Starting", words));
+            }
+            // What was asked for once, and is not any more.
+            None => {
+                let said = self.record.status.as_ref().and_then(|s| find(&s.conditions, KIND));
+                if said.is_some_and(|c| c.status != "True") {
+                    pass.notice(condition(KIND, true, "Stays", ""));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down that it moves, or says why it does not and lets it go on where it is.
+    async fn begin(&self, here: &str, to: &str, pass: &mut Pass<WorkspaceStatus>) -> Result<bool, PassError> {
+        match self.try_begin(here, to, pass).await {
+            Ok(()) => Ok(true),
+            Err(e) if matches!(e.class, Class::Unknown(_) | Class::Overtaken) || e.reason == "ApiFailed" => Err(e),
+            Err(e) => {
+                let words = format!("it cannot move to {to} now: {}. It goes on where it is, on {here}", e.message);
+                pass.notice(condition(KIND, false, e.reason, words));
+                Ok(false)
+            }
+        }
+    }
+
+    async fn try_begin(&self, here: &str, to: &str, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+        let shared = shared_folders(self.env);
+        if !shared.is_empty() {
+            let words = format!(
+                "it has folders that it shares with other workspaces of its project, which stay where they are: {}",
+                shared.join(", ")
+            );
+            return Err(PassError::stalled(KIND, "SharedFolders", words));
+        }
+        if fork::is_due(self.record) {
+            return Err(PassError::waiting(KIND, "FoldersNotCopied", "its folders are still to be filled from another's", RETRY));
+        }
+        site(self.ctx, here)?;
+        self.is_clear(&site(self.ctx, to)?).await?;
+        placement::reserve_elsewhere(self.ctx, self.record, (self.project, self.env), to, pass).await?;
+        let id = Slug::drawn(|| self.ctx.frame.clock.draw());
+        let id = id.map_err(|e| PassError::transient(KIND, "NoRandomness", e.to_string()))?.to_string();
+        let (from, to, started_at) = (here.to_owned(), to.to_owned(), pass.now.to_string());
+        pass.did(format!("moves to {to}"));
+        pass.status.moving = Some(MoveStatus { id, from, to, started_at, ..MoveStatus::default() });
+        let saved = pass.save(self.record).await;
+        if saved.is_err() {
+            pass.status.moving = None;
+            self.ctx.caches.reserved.leave(&self.uid());
+        }
+        saved
+    }
+
+    /// What an earlier move left there is removed as belonging to no record; what is there for another reason stays.
+    async fn is_clear(&self, there: &Site) -> Result<(), PassError> {
+        let (uid, failed) = (self.record.identity().uid, |e: EngineError| PassError::engine(KIND, &e));
+        let containers = there.engine.containers(Some(&uid)).await.map_err(failed)?.into_iter().map(|c| c.name);
+        let volumes = there.engine.volumes(Some(&uid)).await.map_err(failed)?.into_iter().map(|v| v.name);
+        let found: Vec<String> = containers.chain(volumes).collect();
+        if found.is_empty() {
+            return Ok(());
+        }
+        let words = format!(
+            "there is something of it on {} already, which is removed with the next list where it belongs to nobody: {}",
+            there.server,
+            found.join(", ")
+        );
+        Err(PassError::waiting(KIND, "SomethingThere", words, RETRY))
+    }
+
+    /// Stops it, carries what is not carried yet, and hands it over.
+    async fn go_on(&self, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+        let Some(it) = pass.status.moving.clone() else { return Ok(()) };
+        let here = site(self.ctx, &it.from)?;
+        let there = site(self.ctx, &it.to).map_err(|e| can_go_back(self.record, &it, e))?;
+        let main = self.halt(&here, pass).await?;
+        self.note_run(main.as_ref(), &there, pass).await?;
+        let parts = self.parts(main.map(|m| m.id), &here).await?;
+        let all = parts.len();
+        for (nth, part) in parts.into_iter().enumerate() {
+            self.carry(part, (nth + 1, all), (&here, &there), pass).await?;
+        }
+        self.hand_over(&there, pass).await
+    }
+
+    /// Nothing of it runs after this. Gives its container.
+    async fn halt(&self, here: &Site, pass: &mut Pass<WorkspaceStatus>) -> Result<Option<Container>, PassError> {
+        self.ctx.reached(&self.uid(), None);
+        let wanted = wanted_of(self.ctx, self.record, self.project, self.env, here);
+        let wanted = Wanted { running: false, recreate: false, ..wanted };
+        execute::settle(self.ctx, self.record, here, &wanted, pass).await?;
+        pass.status.phase = if self.record.spec.running { WorkspacePhase::Starting } else { WorkspacePhase::Stopped };
+        let found = here.engine.inspect(&wanted.main.name).await.map_err(|e| PassError::engine(KIND, &e))?;
+        let owner = execute::owner(self.ctx, self.record);
+        Ok(found.filter(|c| owner.of(&wanted.main.role).proves(&c.labels)))
+    }
+
+    /// Files of another run are other files: what was carried before counts no more.
+    async fn note_run(&self, main: Option<&Container>, there: &Site, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+        let Some(it) = pass.status.moving.clone() else { return Ok(()) };
+        let run = main.map(|m| format!("{} {}", m.id.short(), m.started_at));
+        // Its file system may be there by now, and nowhere else.
+        let same = run == it.run || run.is_none() && it.has_file_system();
+        let anew = match it.step {
+            MoveStep::Stopping => it.clone(),
+            _ if same => return Ok(()),
+            _ => {
+                self.still_mine(pass).await?;
+                self.ctx.moves.forget(&self.uid());
+                self.clear(there, &it, pass).await.map_err(|e| PassError::engine(KIND, &e))?;
+                let id = Slug::drawn(|| self.ctx.frame.clock.draw());
+                let id = id.map_err(|e| PassError::transient(KIND, "NoRandomness", e.to_string()))?.to_string();
+                pass.did("was started while it was carried: it is carried anew");
+                MoveStatus { id, carried: Vec::new(), ..it }
+            }
+        };
+        pass.status.moving = Some(MoveStatus { run, step: MoveStep::Copying, ..anew });
+        pass.save(self.record).await
+    }
+
+    /// All that is to be carried.
+    async fn parts(&self, main: Option<ContainerId>, here: &Site) -> Result<Vec<Part>, PassError> {
+        let uid = self.record.identity().uid;
+        let mut volumes = here.engine.volumes(Some(&uid)).await.map_err(|e| PassError::engine(KIND, &e))?;
+        volumes.retain(|v| Ownership::of_record(&v.labels, "Workspace", &uid));
+        volumes.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(main.map(Part::FileSystem).into_iter().chain(volumes.into_iter().map(Part::Volume)).collect())
+    }
+
+    /// One part: until it is there, this is the error that says how far it is.
+    async fn carry(
+        &self,
+        part: Part,
+        (nth, all): (usize, usize),
+        (here, there): (&Site, &Site),
+        pass: &mut Pass<WorkspaceStatus>,
+    ) -> Result<(), PassError> {
+        let Some(it) = pass.status.moving.clone() else { return Ok(()) };
+        if it.carried.iter().any(|c| c.name == part.name()) {
+            return Ok(());
+        }
+        let words = format!("moving to {}: carrying {}, part {nth} of {all}", it.to, part.words());
+        let (bytes, again) = match self.ctx.moves.progress(&self.uid(), &it, &part) {
+            Progress::Done(carried) => {
+                pass.did(format!("carried {} to {}: {} bytes, {}", part.words(), it.to, carried.bytes, carried.digest));
+                if let Some(moving) = pass.status.moving.as_mut() {
+                    moving.carried.push(carried);
+                }
+                return pass.save(self.record).await;
+            }
+            Progress::Running(bytes) => (bytes, AGAIN),
+            Progress::Due => {
+                self.start(part, &it, (here, there), pass).await?;
+                (0, AGAIN)
+            }
+            Progress::Failed(why, left) => {
+                let why = PassError::waiting(KIND, "CarryFailed", format!("{} could not be carried: {why}", part.words()), left);
+                let why = can_go_back(self.record, &it, why);
+                is_down(pass, &why.message);
+                return Err(why);
+            }
+        };
+        let words = format!("{words}, {} MiB so far", bytes >> 20);
+        is_down(pass, &words);
+        Err(PassError::waiting(KIND, "Carrying", words, again))
+    }
+
+    async fn start(
+        &self,
+        part: Part,
+        it: &MoveStatus,
+        (here, there): (&Site, &Site),
+        pass: &Pass<WorkspaceStatus>,
+    ) -> Result<(), PassError> {
+        let helper = self.helper();
+        if matches!(part, Part::Volume(_)) {
+            for at in [here, there] {
+                images::have_one(self.ctx, &at.server, &at.engine, &Image::AsItIs(helper.image.clone())).await?;
+            }
+        }
+        self.still_mine(pass).await?;
+        let who = (self.record.namespace(), self.record.name_any());
+        Moves::begin(self.ctx, &self.uid(), who, it, Job::new((here, there), it, part, helper));
+        Ok(())
+    }
+
+    fn helper(&self) -> Helper {
+        let owner = execute::owner(self.ctx, self.record);
+        Helper { name: carrier(&base_name(&owner.identity)), image: probe_image(&self.ctx.settings().images), owner }
+    }
+
+    /// An old copy of a record must not begin anew, or clear away, what another process has gone on with.
+    async fn still_mine(&self, pass: &Pass<WorkspaceStatus>) -> Result<(), PassError> {
+        let now = still_so(&self.ctx.frame.client, self.record).await?;
+        let same = now.status.is_some_and(|s| s.moving == pass.status.moving && s.docker_server == pass.status.docker_server);
+        if same { Ok(()) } else { Err(PassError::overtaken()) }
+    }
+
+    /// All is there: from here on it is looked after there. What it was is not touched.
+    async fn hand_over(&self, there: &Site, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+        let Some(mut it) = pass.status.moving.clone() else { return Ok(()) };
+        self.still_mine(pass).await?;
+        let failed = |e: EngineError| PassError::engine(KIND, &e);
+        let mut volumes = there.engine.volumes(Some(&self.record.identity().uid)).await.map_err(failed)?;
+        volumes.retain(|v| v.labels.get(labels::MOVE) == Some(&it.id));
+        let image = if it.has_file_system() { there.engine.image(&it.image()).await.map_err(failed)? } else { None };
+        let before = it.carried.len();
+        it.carried.retain(|part| match part.name.as_str() {
+            MoveStatus::FILE_SYSTEM => image.as_ref() == Some(&part.digest),
+            name => volumes.iter().any(|v| v.name == name),
+        });
+        if it.carried.len() < before {
+            self.ctx.moves.forget(&self.uid());
+            pass.status.moving = Some(it);
+            pass.save(self.record).await?;
+            let words = "something that was carried is gone again: it is carried anew";
+            return Err(PassError::waiting(KIND, "CarriedAnew", words, Duration::ZERO));
+        }
+        it.step = MoveStep::Starting;
+        let to = it.to.clone();
+        pass.status.moving = Some(it);
+        pass.status.docker_server = Some(to.clone());
+        pass.status.reserved_ram_mb = Some(self.env.min_ram_mb);
+        pass.status.reserved_disk_gb = Some(self.env.min_disk_gb);
+        self.is_elsewhere(pass);
+        pass.save(self.record).await?;
+        pass.did(format!("was carried to {to}"));
+        self.stay(pass).await
+    }
+
+    /// What was known of its container was of the one that it had where it was.
+    fn is_elsewhere(&self, pass: &mut Pass<WorkspaceStatus>) {
+        self.ctx.reached(&self.uid(), None);
+        self.ctx.listings.forget(&self.record.identity().uid);
+        self.ctx.moves.forget(&self.uid());
+        self.ctx.restarts.forget(&self.uid());
+        (pass.status.container_id, pass.status.started_at, pass.status.address) = Default::default();
+    }
+
+    /// Removes all there is of it on a server that it is not on.
+    async fn clear(&self, at: &Site, it: &MoveStatus, pass: &mut Pass<WorkspaceStatus>) -> Result<(), EngineError> {
+        cleanup::remove_all(at.engine.as_ref(), &self.record.identity().uid, pass).await?;
+        cleanup::remove_image(at.engine.as_ref(), &it.image()).await;
+        Ok(())
+    }
+}
+
+/// Folders that other workspaces of the project have, too.
+fn shared_folders(env: &Environment) -> Vec<String> {
+    let all = env.folders.iter().chain(env.sidecars.values().flat_map(|s| &s.folders));
+    all.filter(|f| f.mode == FolderMode::Shared).map(|f| f.name.clone()).collect()
+}
+
+/// What else can be done.
+fn can_go_back(record: &Workspace, it: &MoveStatus, e: PassError) -> PassError {
+    let full =
+        if e.message.contains("no space left on device") { format!(" Free disk space on {}.", it.to) } else { String::new() };
+    let message = format!(
+        "it cannot move to {} now: {}.{full} It is stopped, and whole, on {}. Trying again by itself; `devsanctum workspace move {} --to \
+         {}` goes back",
+        it.to,
+        e.message,
+        it.from,
+        record.name_any(),
+        it.from
+    );
+    PassError { condition: KIND, message, ..e }
+}
+
+/// Nothing of it runs meanwhile.
+fn is_down(pass: &mut Pass<WorkspaceStatus>, why: &str) {
+    for kind in ["ContainerRunning", "ServicesAnswering", "Routed"] {
+        pass.notice(condition(kind, false, "Moving", why));
+    }
+}

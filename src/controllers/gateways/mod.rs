@@ -12,11 +12,12 @@ pub use keys::{GATEWAYS, Keys};
 use super::activity::Counted;
 use super::caches::InOrder;
 use super::context::Context;
-use crate::proxy::gateway::{Admin, Session, Way, domain, label, target};
+use crate::proxy::gateway::{Admin, Way, domain, label, target};
 use crate::resource::common::Protocol;
 use crate::resource::{DockerServer, Workspace};
 use kube::ResourceExt;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -248,12 +249,11 @@ impl Gateways {
     /// Says which go on, and why.
     pub async fn cut(&self, server: &str, addresses: &[SocketAddr]) -> Result<(), String> {
         let Some(admin) = self.admin(server) else { return Err(format!("the gateway of {server} is not known")) };
-        let ends = |sessions: Vec<Session>| sessions.into_iter().filter(|s| addresses.contains(&s.to)).collect::<Vec<_>>();
         let failed = |e: std::io::Error| format!("connections through the gateway of {server} may go on: {e}");
-        admin.end(&ends(admin.sessions().await.map_err(failed)?)).await.map_err(failed)?;
+        end(&admin, addresses).await.map_err(failed)?;
         // A request that was let through before may have been on its way.
         sleep(STRAGGLERS).await;
-        admin.end(&ends(admin.sessions().await.map_err(failed)?)).await.map_err(failed)
+        end(&admin, addresses).await.map_err(failed)
     }
 
     /// Bytes over what stands open through gateways, to the workspaces with these uids. A gateway that cannot be asked carries
@@ -274,12 +274,22 @@ impl Gateways {
     }
 }
 
+/// Ends what stands open to these addresses now. With a gateway that is gone, all that it carried is.
+async fn end(admin: &Admin, addresses: &[SocketAddr]) -> std::io::Result<()> {
+    let mut open = match admin.sessions().await {
+        Err(e) if e.kind() == ErrorKind::ConnectionRefused => return Ok(()),
+        open => open?,
+    };
+    open.retain(|session| addresses.contains(&session.to));
+    admin.end(&open).await
+}
+
 /// What a server's gateway is to lead where: to the ports of its workspaces that run, and those that routes name.
 fn wanted(ctx: &Context, server: &str) -> Map {
     let stays = |w: &Workspace| w.server() == Some(server) && w.metadata.deletion_timestamp.is_none() && w.warm_of().is_none();
-    let mut routed: BTreeMap<(Option<String>, String), Vec<(u16, Protocol)>> = BTreeMap::new();
+    let mut routed: BTreeMap<_, Vec<(u16, Protocol)>> = BTreeMap::new();
     for route in ctx.caches.routes.state() {
-        let of = (route.metadata.namespace.clone(), route.spec.workspace.clone());
+        let of = (route.namespace(), route.spec.workspace.clone());
         routed.entry(of).or_default().push((route.spec.port, route.spec.protocol));
     }
     let mut all = Map::new();

@@ -59,7 +59,7 @@ impl Way {
         let to: Uri = self.url().parse().map_err(io::Error::other)?;
         let connected = timeout(PATIENCE, self.connector()?.call(to)).await;
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("{} does not answer", self.gateway));
-        connected.map_err(late)?.map(TokioIo::new).map_err(|e| io::Error::other(with_causes(e.as_ref())))
+        connected.map_err(late)?.map(TokioIo::new).map_err(|e| io::Error::new(kind(e.as_ref()), with_causes(e.as_ref())))
     }
 
     /// Whether the service takes connections. A gateway says that it does not by hanging up, and nothing else.
@@ -89,6 +89,12 @@ impl Way {
         let answer = sender.send_request(request).await.map_err(|e| io::Error::other(with_causes(&e)))?;
         Ok(answer.status().as_u16())
     }
+}
+
+/// What kind of error the system says that it is.
+fn kind(error: &(dyn std::error::Error + 'static)) -> io::ErrorKind {
+    let mut causes = std::iter::successors(Some(error), |e| e.source());
+    causes.find_map(|e| Some(e.downcast_ref::<io::Error>()?.kind())).unwrap_or(io::ErrorKind::Other)
 }
 
 /// The cause that helps, such as "connection refused", is one or two levels down.

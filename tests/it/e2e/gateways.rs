@@ -201,8 +201,7 @@ fn a_workspace_on_another_machine_is_reached_through_its_gateway_and_by_nobody_e
             until(&format!("{name} again"), PATIENCE, async || {
                 let (code, body) = request(world.web, &host, "/", &[]).await;
                 assert!(code != 200 || body.starts_with("w0 "), "somebody else's: {body}");
-                if let Ok(body) = let_in(&self::transport_name(&name, &domain, &world).await, Some(shown.clone()), &trusted).await
-                {
+                if let Ok(body) = let_in(&transport_name(name, domain, &world).await, Some(shown.clone()), &trusted).await {
                     assert!(body.starts_with(of), "somebody else's: {body}");
                 }
                 match world.page(name).await {
@@ -242,8 +241,8 @@ fn what_stands_open_through_a_gateway_is_cut_and_the_gateway_comes_back() {
     far(async |world| {
         ground(&world, HAPROXY).await;
         let _root = set_up(&world).await;
-        team(&world, "echo", "root").await;
         let mut eve = person(&world, "eve").await;
+        team(&world, "echo", "eve").await;
         let mut workspace = records::workspace("w0");
         workspace["spec"]["owner"] = json!("eve");
         world.create(workspace).await;

@@ -12,6 +12,7 @@ echo '|---|---|---|---|---|'
 "$bench" rollout --count 200 --runs 1
 "$bench" repair
 "$bench" route
+"$bench" gateway
 "$bench" idle
 "$bench" many
 "$bench" inside

@@ -141,6 +141,11 @@ impl BareTraefik {
         let services: serde_json::Map<String, Value> = routes.iter().map(service).collect();
         let config = json!({"http": {"routers": routers, "services": services},
             "tls": {"stores": {"default": {"defaultCertificate": files}}}});
+        self.tell_all(&config);
+    }
+
+    /// Tells it a whole configuration.
+    pub fn tell_all(&self, config: &Value) {
         let _ = self.config.send(config.to_string());
     }
 }

@@ -115,6 +115,7 @@ async fn look(count: usize) {
         protocol: Protocol::Http,
         visibility: Visibility::Public,
         workspace_uid: format!("u{i}"),
+        way: None,
     };
     proxy.publish(&RouteTable((0..count).map(|i| (format!("r{i}"), entry(i))).collect()));
     proxy.wait_live(Duration::from_secs(60)).await.unwrap();

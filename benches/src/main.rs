@@ -10,6 +10,7 @@ mod api;
 mod docker;
 mod environments;
 mod floor;
+mod gateway;
 mod idle;
 mod inside;
 mod lifecycle;
@@ -26,7 +27,7 @@ mod wire;
 use std::process::{Command, ExitCode};
 
 const INSIDE: &str = "DEVSANCTUM_BENCH_INSIDE";
-const USAGE: &str = "usage: devsanctum-bench rollout|repair|route|idle|many|inside|environments|lifecycle|placement|api|access [--count N] [--runs N] [--seconds N] [--no-compose] [--in-flight N] [--only PART]";
+const USAGE: &str = "usage: devsanctum-bench rollout|repair|route|gateway|idle|many|inside|environments|lifecycle|placement|api|access [--count N] [--runs N] [--seconds N] [--no-compose] [--in-flight N] [--only PART]";
 
 /// Flags of all benches.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         "rollout" => runtime.block_on(rollout::run(flags)),
         "repair" => runtime.block_on(repair::run(flags)),
         "route" => runtime.block_on(route::run(flags)),
+        "gateway" => runtime.block_on(gateway::run(flags)),
         "idle" => runtime.block_on(idle::run(flags)),
         "inside" => runtime.block_on(inside::run(flags)),
         "access" => runtime.block_on(access::run(flags)),

@@ -44,6 +44,7 @@ fn entry(input: &mut Input) -> RouteEntry {
         protocol: *input.pick(&[Protocol::Http, Protocol::Https, Protocol::Tcp]),
         visibility: *input.pick(&[Visibility::Public, Visibility::Private]),
         workspace_uid: if input.below(6) == 0 { input.text(12) } else { "ws-1".into() },
+        way: None,
     }
 }
 

@@ -68,8 +68,11 @@ impl Proxying {
         let published = proxy.feed().clone();
         let leads: Leads = Arc::new(move |host: &str| {
             let route = published.private(host)?;
-            let tls = route.protocol == Protocol::Https;
-            Some(Upstream { workspace_uid: route.workspace_uid, address: route.upstream, tls })
+            let Some(way) = route.way else {
+                return Some(Upstream::at(route.workspace_uid, route.upstream, route.protocol == Protocol::Https));
+            };
+            // A name that cannot be said leads nowhere.
+            Some(Upstream { workspace_uid: route.workspace_uid, url: way.url(), connector: way.connector().ok()? })
         });
         let own = proxy.feed().router().merge(gate::router(web.clone())).layer(until_stopped);
         let routes = by_upgrade(own, sockets::router(web, leads));

@@ -5,10 +5,9 @@
 //!   counted.
 //! - A connection over which nothing but signs of life go is no work.
 
-use super::caches::{Caches, InOrder};
-use super::triggers::Trigger;
-use crate::proxy::{Proxy, Traffic};
-use crate::resource::Workspace;
+use super::caches::InOrder;
+use super::context::Context;
+use crate::proxy::Traffic;
 use kube::ResourceExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,13 +38,13 @@ impl Touched {
     }
 }
 
+/// What went to workspaces, by uid.
+pub type Counted = BTreeMap<String, Traffic>;
+
 /// What is known of work in workspaces, by uid.
 pub struct Activity {
-    caches: Caches,
-    proxy: Arc<dyn Proxy>,
+    ctx: Context,
     touched: Touched,
-    /// Told of those that were worked in.
-    wake: Trigger<Workspace>,
     /// One look at a time; when the last one that was had began.
     looked: tokio::sync::Mutex<Option<Instant>>,
     seen: Mutex<BTreeMap<String, Seen>>,
@@ -95,8 +94,8 @@ impl Seen {
 
 impl Activity {
     /// Nothing is known yet.
-    pub fn new(caches: Caches, proxy: Arc<dyn Proxy>, touched: Touched, wake: Trigger<Workspace>) -> Self {
-        Self { caches, proxy, touched, wake, looked: tokio::sync::Mutex::default(), seen: Mutex::default() }
+    pub fn new(ctx: Context, touched: Touched) -> Self {
+        Self { ctx, touched, looked: tokio::sync::Mutex::default(), seen: Mutex::default() }
     }
 
     /// When it was seen that the workspace with this uid is worked in: that was since the look before.
@@ -125,17 +124,18 @@ impl Activity {
             return Ok(());
         }
         let begun = Instant::now();
-        let traffic = self.proxy.traffic().await?;
+        let mut traffic = self.ctx.proxy.traffic().await?;
+        self.ctx.gateways.count(&self.ctx, &mut traffic).await;
         self.note(&traffic, begun);
         *looked = Some(begun);
         Ok(())
     }
 
-    fn note(&self, traffic: &BTreeMap<String, Traffic>, begun: Instant) {
+    fn note(&self, traffic: &Counted, begun: Instant) {
         let (touched, now) = (self.touched.take(), Instant::now());
         let mut known = lock(&self.seen);
         let mut all = BTreeMap::new();
-        for workspace in self.caches.workspaces.in_order(|_| true) {
+        for workspace in self.ctx.caches.workspaces.in_order(|_| true) {
             let uid = workspace.uid().unwrap_or_default();
             let mut seen = known.remove(&uid).unwrap_or_default();
             let before = workspace.status.as_ref().and_then(|s| s.requests).unwrap_or(0);
@@ -143,7 +143,7 @@ impl Activity {
             let touched = touched.contains(&(workspace.namespace().unwrap_or_default(), workspace.name_any()));
             if worked || touched {
                 seen.last = Some(now);
-                self.wake.fire(&workspace);
+                self.ctx.triggers.lifecycles.fire(&workspace);
             }
             all.insert(uid, seen);
         }

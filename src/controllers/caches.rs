@@ -2,11 +2,14 @@
 //! wakes which loop.
 
 use super::environments::Environments;
+use super::gateways::GATEWAYS;
 use super::own_routes::OwnRoutes;
 use super::reserved::{Reserved, moving, placed};
 use super::takeovers::Takeovers;
 use super::triggers::Triggers;
-use crate::resource::{DockerServer, Feature, Project, Repository, Route, Secret, Settings, Template, Workspace, WorkspacePhase};
+use crate::resource::{
+    DockerServer, Feature, Project, Repository, Route, SYSTEM_NAMESPACE, Secret, Settings, Template, Workspace, WorkspacePhase,
+};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -399,6 +402,9 @@ fn secret_changed(on: &Triggers, caches: &Caches, s: &Secret, _: Is) {
     }
     let with = |d: &DockerServer| d.spec.tls.secret.as_ref().is_some_and(|t| t.name == name);
     caches.servers.in_order(with).iter().for_each(|server| on.servers.fire(server));
+    if (namespace.as_str(), name.as_str()) == (SYSTEM_NAMESPACE, GATEWAYS) {
+        on.servers.fire_all(&caches.servers);
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! What the loops share.
 
 use super::caches::{Caches, InOrder};
+use super::gateways::Gateways;
 use super::listings::Listings;
 use super::skeleton::Frame;
 use super::triggers::Triggers;
 use crate::engine::{Connector, Engine};
 use crate::plan::environment::Library;
 use crate::proxy::Proxy;
+use crate::resource::common::Protocol;
 use crate::resource::{FeatureSpec, Route, SETTINGS_NAME, SettingsSpec, TemplateSpec, Workspace, labels};
 use async_trait::async_trait;
 use kube::ResourceExt;
@@ -37,6 +39,8 @@ pub struct Context {
     pub engines: Engines,
     /// Where running workspaces are reached, as seen by this process.
     pub upstreams: Upstreams,
+    /// Ways to workspaces on other machines.
+    pub gateways: Gateways,
     /// Where the proxy is reached, where the settings do not say.
     pub public: super::Public,
     /// How often everything on a server is listed although no event said so.
@@ -113,11 +117,22 @@ impl Engines {
 #[derive(Clone, Default)]
 pub struct Upstreams(Arc<Mutex<BTreeMap<String, Upstream>>>);
 
+/// Where a workspace was seen running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its address on its server.
+    pub address: IpAddr,
+    /// The server, where that is another machine: there it means something to the gateway alone.
+    pub beyond: Option<String>,
+}
+
 #[derive(Clone, Default)]
 struct Upstream {
     /// Whether it was looked at.
     seen: bool,
-    address: Option<IpAddr>,
+    place: Option<Place>,
+    /// Ports that gateways are to lead to, whether they are ready or not.
+    ports: BTreeMap<u16, Protocol>,
     /// Ports that open when they are ready.
     probed: BTreeSet<u16>,
     /// Those of them that are, once they were asked.
@@ -126,15 +141,26 @@ struct Upstream {
 
 impl Upstreams {
     /// Notes what was seen; `true` when it is news. At another address nothing is ready yet.
-    pub fn set(&self, uid: &str, address: Option<IpAddr>) -> bool {
+    pub fn set(&self, uid: &str, place: Option<Place>) -> bool {
         let mut all = self.lock();
         let it = all.entry(uid.to_owned()).or_default();
-        let news = !it.seen || it.address != address;
-        if it.address != address {
+        let news = !it.seen || it.place != place;
+        if it.place != place {
             it.ready = None;
         }
-        (it.seen, it.address) = (true, address);
+        (it.seen, it.place) = (true, place);
         news
+    }
+    /// Notes which ports gateways are to lead to.
+    pub fn serves(&self, uid: &str, ports: BTreeMap<u16, Protocol>) {
+        self.lock().entry(uid.to_owned()).or_default().ports = ports;
+    }
+    /// Those ports, and where the workspace is, where that is beyond this gateway.
+    pub fn beyond(&self, server: &str, uid: &str) -> Option<(IpAddr, BTreeMap<u16, Protocol>)> {
+        let all = self.lock();
+        let it = all.get(uid)?;
+        let place = it.place.as_ref().filter(|place| place.beyond.as_deref() == Some(server))?;
+        Some((place.address, it.ports.clone()))
     }
     /// Names the ports that open when they are ready.
     pub fn guard(&self, uid: &str, probed: BTreeSet<u16>) {
@@ -154,9 +180,9 @@ impl Upstreams {
     pub fn forget(&self, uid: &str) {
         self.lock().remove(uid);
     }
-    /// The address, if the workspace was seen running.
-    pub fn get(&self, uid: &str) -> Option<IpAddr> {
-        self.lock().get(uid)?.address
+    /// Where it is, if the workspace was seen running.
+    pub fn get(&self, uid: &str) -> Option<Place> {
+        self.lock().get(uid)?.place.clone()
     }
     /// Whether a port is open: to be routed to, where the workspace runs.
     pub fn is_open(&self, uid: &str, port: u16) -> bool {
@@ -166,7 +192,7 @@ impl Upstreams {
     }
     /// Whether all is known of the workspace that its routes depend on.
     pub fn knows(&self, uid: &str) -> bool {
-        let known = |it: &Upstream| it.seen && (it.address.is_none() || it.probed.is_empty() || it.ready.is_some());
+        let known = |it: &Upstream| it.seen && (it.place.is_none() || it.probed.is_empty() || it.ready.is_some());
         self.lock().get(uid).is_some_and(known)
     }
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Upstream>> {
@@ -176,8 +202,8 @@ impl Upstreams {
 
 impl Context {
     /// Notes where a workspace is reached now, if anywhere; the proxy is told when that is news.
-    pub fn reached(&self, uid: &str, address: Option<IpAddr>) {
-        if self.upstreams.set(uid, address) {
+    pub fn reached(&self, uid: &str, place: Option<Place>) {
+        if self.upstreams.set(uid, place) {
             self.triggers.route_table.notify_one();
         }
     }
@@ -191,9 +217,19 @@ impl Context {
 
     /// Whether a route's workspace runs, and only the port is not ready.
     pub fn waits_for_port(&self, route: &Route) -> bool {
-        let workspace = ObjectRef::new(&route.spec.workspace).within(&route.namespace().unwrap_or_default());
-        let uid = self.caches.workspaces.get(&workspace).and_then(|w| w.uid()).unwrap_or_default();
+        let uid = self.workspace_of(route);
         self.upstreams.get(&uid).is_some() && !self.upstreams.is_open(&uid, route.spec.port)
+    }
+
+    /// The server whose gateway leads to a route's workspace, where it runs on another machine and the port is open.
+    pub fn beyond(&self, route: &Route) -> Option<String> {
+        let uid = self.workspace_of(route);
+        self.upstreams.get(&uid).filter(|_| self.upstreams.is_open(&uid, route.spec.port))?.beyond
+    }
+
+    fn workspace_of(&self, route: &Route) -> String {
+        let workspace = ObjectRef::new(&route.spec.workspace).within(&route.namespace().unwrap_or_default());
+        self.caches.workspaces.get(&workspace).and_then(|w| w.uid()).unwrap_or_default()
     }
 
     /// The workspaces placed on a server.

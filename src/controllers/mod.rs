@@ -8,6 +8,7 @@ pub mod endpoint;
 mod environments;
 mod events;
 mod feature;
+mod gateways;
 mod herald;
 mod idle;
 mod invitation;
@@ -115,6 +116,7 @@ pub async fn run(parts: Parts) -> Result<(), String> {
         proxy,
         engines: Engines::default(),
         upstreams: Upstreams::default(),
+        gateways: gateways::Gateways::default(),
         public,
         resync,
         listings: Arc::default(),
@@ -132,7 +134,7 @@ pub async fn run(parts: Parts) -> Result<(), String> {
     }
     let triggers::Listening { workspaces, lifecycles, routes, projects, templates, features, servers } = listening;
     let table = route::Table::new(ctx.clone());
-    let activity = Activity::new(caches.clone(), ctx.proxy.clone(), life.touched, ctx.triggers.lifecycles.clone());
+    let activity = Activity::new(ctx.clone(), life.touched);
     let lifecycle = Lifecycles::new(ctx.clone(), activity, life.herald);
     let frame = || ctx.frame.clone();
     let loops: [(&str, BoxFuture<'_, ()>); 8] = [

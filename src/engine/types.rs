@@ -164,13 +164,15 @@ pub enum Attach {
     Container(ContainerId),
     /// None at all.
     None,
+    /// Its host's: for the gateway of a server alone, by its labels ([`labels::GATEWAY`](crate::resource::labels::GATEWAY)).
+    Host,
 }
 
 /// Folder that every container has in its memory: for what must never lie on a disk. It is empty after each start.
 pub const IN_MEMORY: &str = "/run/devsanctum";
 
-/// A container to create. There is deliberately no way to say privileged, host mounts, devices or host
-/// namespaces: every container is hardened the same way by the adapter.
+/// A container to create. There is deliberately no way to say privileged, host mounts, devices or published ports, and no
+/// host namespace but the gateway's network: every container is hardened the same way by the adapter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ContainerSpec {
     /// Its name; never empty.

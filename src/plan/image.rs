@@ -36,6 +36,11 @@ pub fn probe_image(images: &Images) -> String {
     images.probe.clone().unwrap_or_else(|| "devsanctum/base:tiny".into())
 }
 
+/// The image of the gateway on each server that is another machine.
+pub fn gateway_image(images: &Images) -> String {
+    images.gateway.clone().unwrap_or_else(|| "haproxy:3.0-alpine".into())
+}
+
 /// The image of a template with these features, and the names of the services kept running in it.
 pub(super) fn image(template: &TemplateSpec, features: &[Chosen], images: &Images) -> Result<Image, Unresolvable> {
     let recipe = recipe(template, features, images)?;

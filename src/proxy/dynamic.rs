@@ -111,6 +111,18 @@ pub struct Server {
 pub struct ServersTransport {
     /// The server's certificate is not checked.
     pub insecure_skip_verify: bool,
+    /// The name said in the handshake, which the server's certificate must be for.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub server_name: String,
+    /// Authorities that may vouch for the server: paths, or the PEM text itself.
+    #[serde(rename = "rootCAs", skip_serializing_if = "Vec::is_empty")]
+    pub root_cas: Vec<String>,
+    /// What is shown to the server.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateFiles>,
+    /// HTTP/1.1 alone.
+    #[serde(rename = "disableHTTP2", skip_serializing_if = "is_default")]
+    pub disable_http2: bool,
 }
 
 /// `http.middlewares.<name>`: exactly one of its fields is set.

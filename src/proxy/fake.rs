@@ -161,6 +161,7 @@ mod tests {
             protocol: Protocol::Http,
             visibility: Visibility::Public,
             workspace_uid: "w".into(),
+            way: None,
         };
         RouteTable([("r".to_owned(), entry)].into())
     }

@@ -126,7 +126,7 @@ impl Feed {
     /// Whether a public route leads to an address, as it was published last.
     pub fn is_public(&self, upstream: SocketAddr) -> bool {
         let table = lock(&self.state).table.clone();
-        let is_it = |entry: &RouteEntry| entry.upstream == upstream && entry.visibility == Visibility::Public;
+        let is_it = |entry: &RouteEntry| entry.spot() == (None, upstream) && entry.visibility == Visibility::Public;
         table.is_some_and(|table| table.0.values().any(is_it))
     }
 

@@ -18,6 +18,7 @@ fn table(ports: impl IntoIterator<Item = u16>) -> RouteTable {
         protocol: Protocol::Http,
         visibility: Visibility::Public,
         workspace_uid: "w".into(),
+        way: None,
     };
     RouteTable(ports.into_iter().map(|p| (format!("r{p}"), entry(p))).collect())
 }

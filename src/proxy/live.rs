@@ -122,6 +122,7 @@ mod tests {
             protocol: Protocol::Http,
             visibility: Visibility::Private,
             workspace_uid: "w".into(),
+            way: None,
         };
         let gate_url = "http://127.0.0.1:1".into();
         let settings = RenderSettings { entry_points: vec!["web".into()], gate_url, ..RenderSettings::default() };

@@ -12,6 +12,7 @@ pub mod fake;
 pub mod fake_traefik;
 mod fallback;
 pub mod feed;
+pub mod gateway;
 pub mod live;
 pub mod managed;
 mod probe;

@@ -13,7 +13,8 @@
 //! - TCP routes are refused. Traefik can tell TCP routes apart only by the name in a TLS handshake, and has no
 //!   ForwardAuth for them.
 //! - The certificate of an HTTPS upstream is not checked: it is the workspace's own, self-signed, and the way there is
-//!   the container's own bridge.
+//!   the container's own bridge. On another machine it is the gateway that speaks TLS with it; the gateway's own is checked, and
+//!   each route there has a transport of its own, since the name in the handshake is all that a gateway goes by.
 
 use super::dynamic::{
     CertificateFiles, Configuration, Domain, ForwardAuth, Headers, Http, LoadBalancer, Middleware, Router, RouterTls, Server,
@@ -191,13 +192,9 @@ fn shared_hosts(table: &RouteTable) -> BTreeMap<&str, usize> {
 
 fn add(http: &mut Http, uid: &str, entry: &RouteEntry, settings: &RenderSettings, domain: Option<&str>) -> Result<(), String> {
     let (name, rule) = (route_name(uid)?, host_rule(&entry.host)?);
-    let (scheme, servers_transport) = match entry.protocol {
-        Protocol::Http => ("http", None),
-        Protocol::Https => ("https", Some(SELF_SIGNED.to_owned())),
-        Protocol::Tcp => {
-            return Err("protocol TCP cannot be routed by host name; use HTTP or HTTPS, or reach the port by 'exec'".into());
-        }
-    };
+    if entry.protocol == Protocol::Tcp {
+        return Err("protocol TCP cannot be routed by host name; use HTTP or HTTPS, or reach the port by 'exec'".into());
+    }
     if entry.upstream.ip().is_unspecified() || entry.upstream.port() == 0 {
         return Err(format!("upstream {} is not an address; wait for the workspace's container", entry.upstream));
     }
@@ -205,11 +202,8 @@ fn add(http: &mut Http, uid: &str, entry: &RouteEntry, settings: &RenderSettings
         Visibility::Public => add_public(http),
         Visibility::Private => add_gate(http, &entry.workspace_uid, settings)?,
     };
-    if servers_transport.is_some() {
-        http.servers_transports.insert(SELF_SIGNED.into(), ServersTransport { insecure_skip_verify: true });
-    }
-    let servers = vec![Server { url: format!("{scheme}://{}", entry.upstream) }];
-    let load_balancer = LoadBalancer { servers, pass_host_header: true, servers_transport };
+    let (url, servers_transport) = reached(http, &name, entry);
+    let load_balancer = LoadBalancer { servers: vec![Server { url }], pass_host_header: true, servers_transport };
     let router = Router {
         entry_points: settings.entry_points.clone(),
         rule,
@@ -221,6 +215,27 @@ fn add(http: &mut Http, uid: &str, entry: &RouteEntry, settings: &RenderSettings
     http.services.insert(name.clone(), Service { load_balancer });
     http.routers.insert(name, router);
     Ok(())
+}
+
+/// The address of a route's service, and how that is spoken to.
+fn reached(http: &mut Http, name: &str, entry: &RouteEntry) -> (String, Option<String>) {
+    let (name, transport) = match (&entry.way, entry.protocol) {
+        (None, Protocol::Https) => (SELF_SIGNED, ServersTransport { insecure_skip_verify: true, ..ServersTransport::default() }),
+        (None, _) => return (format!("http://{}", entry.upstream), None),
+        (Some(way), _) => {
+            let (cert_file, key_file) = (way.identity.certificate.clone(), way.identity.key.clone());
+            let transport = ServersTransport {
+                server_name: way.name.clone(),
+                root_cas: vec![way.identity.authority.clone()],
+                certificates: vec![CertificateFiles { cert_file, key_file }],
+                disable_http2: true,
+                ..ServersTransport::default()
+            };
+            (name, transport)
+        }
+    };
+    http.servers_transports.insert(name.to_owned(), transport);
+    (entry.way.as_ref().map_or_else(|| format!("https://{}", entry.upstream), |way| way.url()), Some(name.to_owned()))
 }
 
 /// One router for all private hosts: what is to be upgraded goes through the control plane, which is the gate itself there. Before

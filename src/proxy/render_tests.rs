@@ -1,4 +1,5 @@
 use super::*;
+use crate::proxy::gateway;
 use proptest::prelude::*;
 use std::net::SocketAddr;
 
@@ -8,7 +9,7 @@ fn settings() -> RenderSettings {
 
 fn entry(host: &str, visibility: Visibility) -> RouteEntry {
     let upstream = SocketAddr::from(([172, 20, 0, 2], 8080));
-    RouteEntry { host: host.into(), upstream, protocol: Protocol::Http, visibility, workspace_uid: "ws-1".into() }
+    RouteEntry { host: host.into(), upstream, protocol: Protocol::Http, visibility, workspace_uid: "ws-1".into(), way: None }
 }
 
 fn one(entry: RouteEntry) -> Rendered {
@@ -131,6 +132,7 @@ fn any_entry() -> impl Strategy<Value = RouteEntry> {
             protocol,
             visibility,
             workspace_uid,
+            way: None,
         },
     )
 }
@@ -296,4 +298,32 @@ proptest! {
         let other = regex_lite::Regex::new(&all_but(WEBSOCKET)).unwrap();
         prop_assert_eq!(other.is_match(&text), !text.is_empty() && !text.eq_ignore_ascii_case(WEBSOCKET));
     }
+}
+
+#[test]
+fn a_service_on_another_machine_is_reached_through_its_gateway_alone() {
+    let (pem, key) = gateway::Authority::make().unwrap();
+    let identity = std::sync::Arc::new(gateway::Authority::read(&pem, &key).unwrap().client(gateway::PROXY).unwrap());
+    let way = |name: &str| {
+        let (server, gateway, name) = ("rack".into(), "192.0.2.7:9443".into(), format!("{name}.u.gateway.internal"));
+        Some(std::sync::Arc::new(gateway::Way { server, gateway, name, identity: identity.clone() }))
+    };
+    let far = RouteEntry { way: way("p8080-w1"), ..entry("a.example.com", Visibility::Public) };
+    let secure = RouteEntry { way: way("s8443-w1"), protocol: Protocol::Https, ..entry("b.example.com", Visibility::Private) };
+    let near = entry("c.example.com", Visibility::Public);
+    let table = RouteTable([("r1", far), ("r2", secure), ("r3", near)].map(|(uid, entry)| (uid.to_owned(), entry)).into());
+    let http = http(&render(&table, &settings()));
+    for (name, sni) in [("ds-r1", "p8080-w1"), ("ds-r2", "s8443-w1")] {
+        let service = &http.services[name].load_balancer;
+        assert_eq!(
+            (service.servers[0].url.as_str(), service.servers_transport.as_deref()),
+            ("https://192.0.2.7:9443", Some(name))
+        );
+        let transport = &http.servers_transports[name];
+        assert_eq!(transport.server_name, format!("{sni}.u.gateway.internal"));
+        assert!(!transport.insecure_skip_verify && transport.disable_http2);
+        assert_eq!((&transport.root_cas[0], &transport.certificates[0].key_file), (&pem, &identity.key));
+    }
+    assert_eq!(http.services["ds-r3"].load_balancer.servers[0].url, "http://172.20.0.2:8080");
+    assert_eq!(http.servers_transports.len(), 2, "nothing goes there unchecked");
 }

@@ -26,7 +26,8 @@ pub async fn traffic(api: &dyn TraefikApi, table: &RouteTable) -> Result<BTreeMa
         let of = all.entry(entry.workspace_uid.clone()).or_default();
         let service = route_name(uid).unwrap_or_default();
         of.requests.insert(uid.clone(), requests.get(&service).copied().unwrap_or(0));
-        for (near, bytes) in connections.get(&entry.upstream).into_iter().flatten() {
+        // On another machine it is its gateway that tells them; here the address may be somebody else's.
+        for (near, bytes) in connections.get(&entry.upstream).filter(|_| entry.way.is_none()).into_iter().flatten() {
             of.connections.insert(format!("{near} {}", entry.upstream), *bytes);
         }
     }

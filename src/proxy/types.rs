@@ -1,8 +1,10 @@
 //! What is asked of and told by a proxy.
 
+use super::gateway::Way;
 use crate::resource::common::{Protocol, Visibility};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// One route, ready to be rendered. All strings have passed the validators of `resource::names`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,9 +19,19 @@ pub struct RouteEntry {
     pub visibility: Visibility,
     /// `metadata.uid` of the workspace, for the gate.
     pub workspace_uid: String,
+    /// The way there, where it is on another machine: `upstream` means something to its gateway alone.
+    pub way: Option<Arc<Way>>,
 }
 
+/// Where connections to a service stand open: the server whose gateway leads there (none: this machine), and the address.
+pub type Spot = (Option<String>, SocketAddr);
+
 impl RouteEntry {
+    /// Where connections to it stand open.
+    pub fn spot(&self) -> Spot {
+        (self.way.as_ref().map(|way| way.server.clone()), self.upstream)
+    }
+
     /// Whether its upgraded connections go through the control plane, which ends them when the right to them ends.
     pub fn is_carried(&self) -> bool {
         self.visibility == Visibility::Private && self.protocol != Protocol::Tcp

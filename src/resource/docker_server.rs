@@ -13,6 +13,9 @@ use std::net::IpAddr;
 fn default_port() -> u16 {
     2376
 }
+fn default_gateway_port() -> u16 {
+    9443
+}
 fn default_poll() -> String {
     "60s".into()
 }
@@ -72,9 +75,15 @@ pub struct DockerServerSpec {
     /// New workspaces may be placed here.
     #[serde(default = "yes")]
     pub schedulable: bool,
-    /// Address at which the router reaches ports published by this host, where it is not the same host.
+    /// Address at which the proxy and the control plane reach the gateway on this host; `host` where left out. Not used where the
+    /// engine is on the control plane's own machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream_address: Option<IpAddr>,
+    /// Port of the gateway on this host, by which routes lead to its workspaces. Not used where the engine is on the control
+    /// plane's own machine.
+    #[serde(default = "default_gateway_port")]
+    #[schemars(range(min = 1024, max = 65535))]
+    pub gateway_port: u16,
 }
 
 /// Whether a server answers.
@@ -140,7 +149,7 @@ pub struct DockerServerStatus {
     /// Generation the conditions speak of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// State: `Reachable`, `Isolated`, `ResourcesKnown`, `Ready`.
+    /// State: `Reachable`, `Isolated`, `ResourcesKnown`, `GatewayReady`, `Ready`.
     pub conditions: Vec<Condition>,
     /// What to know or do, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,6 +183,13 @@ impl Rules for DockerServerSpec {
         }
         if self.port == 0 {
             errors.invalid("spec.port", 0, "must be between 1 and 65535");
+        }
+        // It is nobody's user that listens.
+        if self.gateway_port < 1024 {
+            errors.invalid("spec.gatewayPort", self.gateway_port, "must be between 1024 and 65535");
+        }
+        if !self.is_local() && self.gateway_port == self.port {
+            errors.invalid("spec.gatewayPort", self.gateway_port, "must not be the engine's own port (spec.port)");
         }
         if self.tls.enabled && self.tls.secret.as_ref().is_none_or(|s| s.namespace.is_none()) {
             errors.required("spec.tls.secret", "TLS needs a Secret (namespace and name) with the keys ca, cert and key");

@@ -16,6 +16,8 @@ pub const NAMESPACE: &str = "devsanctum.io/namespace";
 pub const NAME: &str = "devsanctum.io/name";
 /// What a Docker object is to its record: `main`, `sidecar.<name>`, `folder.<name>`, `network`, `probe`, …
 pub const ROLE: &str = "devsanctum.io/role";
+/// What a server's gateway is to it: the one container that may be in its host's network.
+pub const GATEWAY: &str = "gateway";
 /// Digest of the settings a Docker object was made from; another digest means it must be made anew.
 pub const DIGEST: &str = "devsanctum.io/digest";
 /// On a container: the user that commands in it are run as.

@@ -44,6 +44,9 @@ pub struct Images {
     /// A small image with a POSIX shell, for the probe on each server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<String>,
+    /// An image with HAProxy 2.6 or newer and a POSIX shell, for the gateway on each server that is another machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
     /// How long a built image that neither a workspace nor a template uses is kept on a server; not at all where its disk is
     /// nearly full.
     #[serde(default = "seven_days")]
@@ -52,7 +55,7 @@ pub struct Images {
 
 impl Default for Images {
     fn default() -> Self {
-        Self { alpine: None, debian: None, repository: None, probe: None, keep: seven_days() }
+        Self { alpine: None, debian: None, repository: None, probe: None, gateway: None, keep: seven_days() }
     }
 }
 
@@ -165,8 +168,10 @@ impl Rules for SettingsSpec {
             errors.check("spec.domain", &self.domain, names::host_name(&self.domain));
         }
         self.lifecycle.check(errors);
-        let images = [("alpine", &self.images.alpine), ("debian", &self.images.debian), ("probe", &self.images.probe)];
-        for (name, image) in images.into_iter().filter_map(|(n, i)| Some((n, i.as_ref()?))) {
+        let images = &self.images;
+        let named =
+            [("alpine", &images.alpine), ("debian", &images.debian), ("probe", &images.probe), ("gateway", &images.gateway)];
+        for (name, image) in named.into_iter().filter_map(|(n, i)| Some((n, i.as_ref()?))) {
             errors.check(format!("spec.images.{name}"), image, names::image_reference(image));
         }
         if let Some(repository) = &self.images.repository {

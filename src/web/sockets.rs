@@ -20,6 +20,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -40,14 +42,22 @@ const OTHER_UPGRADE: &str =
     "Only WebSockets get through to a workspace: ask for one by 'Upgrade: websocket', or for no upgrade at all.";
 
 /// Where a private host leads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Upstream {
     /// Uid of its workspace.
     pub workspace_uid: String,
-    /// Address of the service.
-    pub address: SocketAddr,
-    /// It speaks TLS, by a certificate of its own.
-    pub tls: bool,
+    /// Where it is asked: `http://` or `https://`, and an address.
+    pub url: String,
+    /// What connects there.
+    pub connector: HttpsConnector<HttpConnector>,
+}
+
+impl Upstream {
+    /// A service that is reached at its own address. With `tls` it speaks that, by a certificate of its own.
+    pub fn at(workspace_uid: String, address: SocketAddr, tls: bool) -> Self {
+        let scheme = if tls { "https" } else { "http" };
+        Self { workspace_uid, url: format!("{scheme}://{address}"), connector: unverified::connector() }
+    }
 }
 
 /// Says where a private host leads, as the proxy was told.
@@ -177,9 +187,8 @@ type Broken = Box<dyn std::error::Error + Send + Sync>;
 
 /// Asks the workspace as the browser did; where both agree to speak otherwise, carries what they say.
 async fn relay(sockets: Sockets, mut request: Request, right: Right, cookies: &Cookies) -> Result<Response, Broken> {
-    let scheme = if right.upstream.tls { "https" } else { "http" };
-    let stream =
-        timeout(PATIENCE, unverified::connector().call(format!("{scheme}://{}", right.upstream.address).parse()?)).await??;
+    let Upstream { url, mut connector, .. } = right.upstream.clone();
+    let stream = timeout(PATIENCE, connector.call(url.parse()?)).await??;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
     tokio::spawn(connection.with_upgrades());
     let browser = hyper::upgrade::on(&mut request);

@@ -1,29 +1,28 @@
 //! Addresses that were public and are not any more: what was opened there is to end. Pure.
 
-use crate::proxy::{LiveRoutes, RouteTable};
+use crate::proxy::{LiveRoutes, RouteTable, Spot};
 use crate::resource::common::Visibility;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 /// Those whose end the proxy has not taken up yet, with the uid of the route that led there.
 #[derive(Debug, Default)]
 pub struct Closing {
-    due: BTreeMap<SocketAddr, String>,
+    due: BTreeMap<Spot, String>,
     /// Closed since the proxy was asked last: its answer may be about the table before.
-    since: BTreeMap<SocketAddr, String>,
+    since: BTreeMap<Spot, String>,
 }
 
-fn public(table: &RouteTable) -> impl Iterator<Item = (SocketAddr, &String)> {
-    table.0.iter().filter(|(_, entry)| entry.visibility == Visibility::Public).map(|(uid, entry)| (entry.upstream, uid))
+fn public(table: &RouteTable) -> impl Iterator<Item = (Spot, &String)> {
+    table.0.iter().filter(|(_, entry)| entry.visibility == Visibility::Public).map(|(uid, entry)| (entry.spot(), uid))
 }
 
 impl Closing {
     /// Notes what is closed by another table. What is public again is not.
     pub fn note(&mut self, before: &RouteTable, now: &RouteTable) {
-        self.since.extend(public(before).map(|(upstream, uid)| (upstream, uid.clone())));
-        for (upstream, _) in public(now) {
-            self.due.remove(&upstream);
-            self.since.remove(&upstream);
+        self.since.extend(public(before).map(|(spot, uid)| (spot, uid.clone())));
+        for (spot, _) in public(now) {
+            self.due.remove(&spot);
+            self.since.remove(&spot);
         }
     }
 
@@ -34,7 +33,7 @@ impl Closing {
 
     /// Takes those, closed before the proxy was asked, whose route it holds as it was told last, or does not serve: it holds none, or
     /// says what is wrong with it.
-    pub fn taken(&mut self, live: &LiveRoutes) -> BTreeMap<SocketAddr, String> {
+    pub fn taken(&mut self, live: &LiveRoutes) -> BTreeMap<Spot, String> {
         let is_taken = |uid: &String| live.0.get(uid).is_none_or(|held| held.current || !held.error.is_empty());
         self.due.extract_if(.., |_, uid| is_taken(uid)).collect()
     }
@@ -45,12 +44,19 @@ mod tests {
     use super::*;
     use crate::proxy::{LiveRoute, RouteEntry};
     use crate::resource::common::Protocol;
+    use std::net::SocketAddr;
 
     fn table(entries: &[(&str, u8, Visibility)]) -> RouteTable {
         let entry = |(uid, last, visibility): &(&str, u8, Visibility)| {
             let (host, upstream) = (format!("{uid}.localhost"), ([10, 0, 0, *last], 80).into());
-            let entry =
-                RouteEntry { host, upstream, protocol: Protocol::Http, visibility: *visibility, workspace_uid: "w".into() };
+            let entry = RouteEntry {
+                host,
+                upstream,
+                protocol: Protocol::Http,
+                visibility: *visibility,
+                workspace_uid: "w".into(),
+                way: None,
+            };
             ((*uid).to_owned(), entry)
         };
         RouteTable(entries.iter().map(entry).collect())
@@ -66,7 +72,7 @@ mod tests {
     fn what_was_public_closes_once_the_proxy_has_taken_up_that_it_is_not() {
         use Visibility::{Private, Public};
         let open = table(&[("a", 1, Public), ("b", 2, Public), ("c", 3, Private)]);
-        let one = |last: u8, uid: &str| BTreeMap::from([(SocketAddr::from(([10, 0, 0, last], 80)), uid.to_owned())]);
+        let one = |last: u8, uid: &str| BTreeMap::from([((None, SocketAddr::from(([10, 0, 0, last], 80))), uid.to_owned())]);
         for (now, held, closed) in [
             (
                 table(&[("a", 1, Private), ("b", 2, Public), ("c", 3, Private)]),

@@ -53,6 +53,13 @@ impl Loop for Routes {
                 let message = format!("port {} is not ready yet: its readiness probe says so", record.spec.port);
                 waiting("ServiceNotReady", message)
             }
+            Standing::NoUpstream if self.0.beyond(record).is_some() => {
+                let message = format!(
+                    "the gateway of {}, which it goes through, does not lead there yet: see the server's condition GatewayReady",
+                    self.0.beyond(record).unwrap_or_default()
+                );
+                waiting("GatewayNotReady", message)
+            }
             Standing::NoUpstream => {
                 waiting("WorkspaceNotRunning", format!("workspace {:?} is not running", record.spec.workspace))
             }

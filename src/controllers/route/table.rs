@@ -5,7 +5,7 @@ use super::closing::Closing;
 use crate::controllers::caches::InOrder;
 use crate::controllers::context::Context;
 use crate::controllers::events;
-use crate::proxy::{LiveRoutes, ProxyError, RouteEntry, RouteTable};
+use crate::proxy::{LiveRoutes, ProxyError, RouteEntry, RouteTable, Spot};
 use crate::resource::{Route, Workspace};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
@@ -81,19 +81,24 @@ impl Table {
     /// Waits until every workspace was looked at: a table told too early would take down routes that work.
     async fn first(&self) {
         let (caches, begun) = (&self.ctx.caches, Instant::now());
-        // Only what is on this machine, and stays, and is somebody's, has routes.
-        let stays = |w: &Workspace| w.metadata.deletion_timestamp.is_none() && w.warm_of().is_none();
-        let near = |w: &Workspace| stays(w) && w.server().is_some_and(|server| self.ctx.is_near(server));
-        let unseen = |w: &Workspace| near(w) && !self.ctx.upstreams.knows(w.metadata.uid.as_deref().unwrap_or_default());
+        // Only what is somewhere, and stays, and is somebody's, has routes.
+        let stays = |w: &Workspace| w.metadata.deletion_timestamp.is_none() && w.warm_of().is_none() && w.server().is_some();
+        let unseen = |w: &Workspace| stays(w) && !self.ctx.upstreams.knows(w.metadata.uid.as_deref().unwrap_or_default());
         let mut open = caches.workspaces.state();
         while begun.elapsed() < FIRST_TABLE {
             // From the end, and each once: there may be many.
             while open.pop_if(|w| !caches.workspaces.get(&ObjectRef::from_obj(&**w)).is_some_and(|now| unseen(&now))).is_some() {}
-            if open.is_empty() {
+            if open.is_empty() && !caches.routes.state().iter().any(|route| self.awaits_gateway(route)) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Whether a route's workspace runs beyond a gateway that may still be told to lead there.
+    fn awaits_gateway(&self, route: &Route) -> bool {
+        let beyond = self.ctx.beyond(route);
+        beyond.is_some_and(|server| !matches!(self.ctx.gateways.state(&server), Some(Err(_))) && self.entry(route).is_none())
     }
 
     async fn follow(&self) {
@@ -151,24 +156,36 @@ impl Table {
 
     /// Ends what was opened at addresses that are public no more, now that the proxy lets nobody through unasked. Where that cannot
     /// be done, it is said of the route.
-    fn close(&self, closed: BTreeMap<SocketAddr, String>) {
+    fn close(&self, closed: BTreeMap<Spot, String>) {
         if closed.is_empty() {
             return;
         }
-        let ctx = self.ctx.clone();
-        tokio::spawn(async move {
-            let upstreams: Vec<SocketAddr> = closed.keys().copied().collect();
-            let Err(why) = ctx.proxy.end_connections(&upstreams).await else { return };
-            tracing::warn!(why, "connections that were opened while a workspace was public may go on");
-            for route in ctx.caches.routes.in_order(|route| closed.values().any(|uid| route.uid().as_deref() == Some(uid))) {
-                events::tell(&ctx.frame, &*route, true, "ConnectionsGoOn", format!("opened while it was public: {why}"));
-            }
-        });
+        let mut by_server: BTreeMap<Option<String>, BTreeMap<SocketAddr, String>> = BTreeMap::new();
+        for ((server, upstream), uid) in closed {
+            by_server.entry(server).or_default().insert(upstream, uid);
+        }
+        for (server, closed) in by_server {
+            let ctx = self.ctx.clone();
+            tokio::spawn(async move {
+                let upstreams: Vec<SocketAddr> = closed.keys().copied().collect();
+                let ended = match &server {
+                    None => ctx.proxy.end_connections(&upstreams).await,
+                    Some(server) => ctx.gateways.cut(server, &upstreams).await,
+                };
+                let Err(why) = ended else { return };
+                tracing::warn!(why, "connections that were opened while a workspace was public may go on");
+                for route in ctx.caches.routes.in_order(|route| closed.values().any(|uid| route.uid().as_deref() == Some(uid))) {
+                    events::tell(&ctx.frame, &*route, true, "ConnectionsGoOn", format!("opened while it was public: {why}"));
+                }
+            });
+        }
     }
 
     /// The table as records and running containers have it. The proxy is told the domain beside it, which can change, too.
     fn wanted(&self) -> RouteTable {
         self.ctx.proxy.serve_below(&self.ctx.settings().domain);
+        // What gateways are to lead to is made of the same.
+        self.ctx.gateways.poke();
         RouteTable(self.ctx.caches.routes.state().iter().filter_map(|r| Some((r.uid()?, self.entry(r)?))).collect())
     }
 
@@ -179,13 +196,19 @@ impl Table {
         let reference = ObjectRef::new(&route.spec.workspace).within(&route.namespace()?);
         let workspace_uid = self.ctx.caches.workspaces.get(&reference)?.uid()?;
         let upstreams = &self.ctx.upstreams;
-        let address = upstreams.get(&workspace_uid).filter(|_| upstreams.is_open(&workspace_uid, route.spec.port))?;
+        let place = upstreams.get(&workspace_uid).filter(|_| upstreams.is_open(&workspace_uid, route.spec.port))?;
+        let upstream = SocketAddr::new(place.address, route.spec.port);
+        let way = match &place.beyond {
+            None => None,
+            Some(server) => Some(self.ctx.gateways.way(server, &workspace_uid, upstream, route.spec.protocol)?),
+        };
         Some(RouteEntry {
             host: route.spec.host.clone(),
-            upstream: SocketAddr::new(address, route.spec.port),
+            upstream,
             protocol: route.spec.protocol,
             visibility: route.spec.visibility,
             workspace_uid,
+            way,
         })
     }
 
@@ -233,7 +256,7 @@ mod tests {
     fn entry(last: u8) -> RouteEntry {
         let (host, upstream) = ("a.localhost".into(), ([10, 0, 0, last], 80).into());
         let (protocol, visibility) = (Protocol::Http, Visibility::Public);
-        RouteEntry { host, upstream, protocol, visibility, workspace_uid: "w".into() }
+        RouteEntry { host, upstream, protocol, visibility, workspace_uid: "w".into(), way: None }
     }
 
     fn table<const N: usize>(entries: [(&str, RouteEntry); N]) -> RouteTable {

@@ -1,6 +1,7 @@
-//! The server loop: a Docker host is reached, prepared, measured and watched.
+//! The server loop: a Docker host is reached, prepared, measured and watched; one that is another machine gets a gateway.
 
 mod collect;
+mod gateway;
 mod isolation;
 mod prepare;
 mod resync;
@@ -109,6 +110,7 @@ impl Loop for Servers {
         }
         self.watches.end(&name);
         self.ctx.engines.forget(&name);
+        self.ctx.gateways.forget(&name);
         self.ctx.connector.forget(&name);
         self.lock().remove(&name);
         Ok(())
@@ -161,6 +163,7 @@ impl Servers {
             self.ctx.engines.set(&name, Some(engine.clone()));
             self.watches.keep(&self.ctx, record, engine.clone());
         }
+        let again = gateway::have(&self.ctx, record, &engine, &prepared, pass).await;
         self.prove(&name, &prepared, engine.as_ref(), pass).await?;
         self.measure(record, &prepared, engine.as_ref(), pass).await?;
         self.collector.collect(&self.ctx, &name, engine.as_ref(), &pass.status).await;
@@ -174,7 +177,8 @@ impl Servers {
         let poll = humantime::parse_duration(&record.spec.poll_interval).unwrap_or(Duration::from_secs(60));
         let poll = poll.mul_f64(0.9 + 0.2 * self.ctx.frame.clock.jitter());
         let all_known = prepared.probe.is_some() && self.lock().get(&name).is_some_and(|l| l.proved);
-        pass.requeue = Some(if all_known { poll } else { poll.min(UNKNOWN_FOR) });
+        let poll = if all_known { poll } else { poll.min(UNKNOWN_FOR) };
+        pass.requeue = Some(again.map_or(poll, |again| again.min(poll)));
         Ok(())
     }
 

@@ -129,7 +129,7 @@ async fn network(
     Err(PassError::transient("Prepared", "NoSubnet", message))
 }
 
-fn taken(what: &str, name: &str) -> PassError {
+pub(super) fn taken(what: &str, name: &str) -> PassError {
     let message = format!(
         "a {what} named {name:?} is there that is not this server record's; it is left alone. Rename or remove it to go on"
     );

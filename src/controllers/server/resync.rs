@@ -94,7 +94,7 @@ fn wake_drifted(ctx: &Context, server: &str, containers: &[ContainerSummary], me
             !runs(&base)
         };
         let same = main.map(|c| c.id.as_str()) == w.status.as_ref().and_then(|s| s.container_id.as_deref());
-        let routed = ctx.upstreams.get(&record);
+        let routed = ctx.upstreams.get(&record).map(|place| place.address);
         let reached = ctx.upstreams.knows(&record) && (routed.is_none() || routed == address);
         if as_wanted && same && reached {
             continue;
@@ -106,7 +106,7 @@ fn wake_drifted(ctx: &Context, server: &str, containers: &[ContainerSummary], me
     }
 }
 
-/// The shared bridge and the probe are the server loop's; Docker's network events do not say whose they are.
+/// The shared bridge, the probe and the gateway are the server loop's; Docker's network events do not say whose they are.
 fn wake_unprepared(ctx: &Context, server: &str, server_uid: &str, containers: &[ContainerSummary], networks: &[Network]) {
     let name = shared_network(&ctx.instance);
     let bridge = networks.iter().any(|n| n.name == name);
@@ -115,9 +115,15 @@ fn wake_unprepared(ctx: &Context, server: &str, server_uid: &str, containers: &[
             && c.state == ContainerState::Running
             && c.networks.get(&name).is_some_and(Option::is_some)
     };
+    let gateway = |c: &ContainerSummary| {
+        Ownership::read(&c.labels).is_some_and(|o| o.uid == server_uid && o.role == labels::GATEWAY)
+            && c.state == ContainerState::Running
+    };
     let record = ctx.caches.servers.get(&ObjectRef::new(server));
-    let measured = record.and_then(|r| r.status.as_ref().map(|s| holds(&s.conditions, "ResourcesKnown"))).unwrap_or(false);
-    if !bridge || (measured && !containers.iter().any(probe)) {
+    let said = |kind| record.as_ref().and_then(|r| r.status.as_ref()).is_some_and(|s| holds(&s.conditions, kind));
+    let serves = !ctx.is_near(server) && said("GatewayReady");
+    let gone = (said("ResourcesKnown") && !containers.iter().any(probe)) || (serves && !containers.iter().any(gateway));
+    if !bridge || gone {
         ctx.triggers.servers.fire_named(None, server);
     }
 }

@@ -141,7 +141,7 @@ pub fn owner(ctx: &Context, record: &Workspace) -> Owner {
 fn note(ctx: &Context, uid: &str, site: &Site, wanted: &Wanted, observed: &Observed, pass: &mut Pass<WorkspaceStatus>) {
     let address = observed.address(wanted).filter(|_| wanted.running);
     pass.status.address = address.map(|a| a.to_string());
-    ctx.reached(uid, address.filter(|_| site.near));
+    ctx.reached(uid, site.place(address));
     if let Some(main) = observed.main(wanted) {
         up_to_date(wanted, main.labels.get(labels::DIGEST).map_or("", String::as_str), pass);
     }

@@ -26,7 +26,7 @@ pub async fn look(ctx: &Context, record: &Workspace, site: &Site) -> Result<(), 
     let main = main.filter(|c| c.state == ContainerState::Running && owner.of("main").proves(&c.labels));
     let network = site.network_of(ctx, &base);
     let address = main.and_then(|c| c.networks.get(network.name()).copied().flatten());
-    ctx.reached(&owner.record, address.filter(|_| site.near));
+    ctx.reached(&owner.record, site.place(address));
     Ok(())
 }
 
@@ -45,7 +45,7 @@ pub async fn keep(ctx: &Context, record: &Workspace, pass: &mut Pass<WorkspaceSt
     let main = own.iter().find(|c| c.name == base && c.state == ContainerState::Running && record.spec.running);
     let network = site.network_of(ctx, &base);
     let address = main.and_then(|c| c.networks.get(network.name()).copied().flatten());
-    ctx.reached(&owner.record, address.filter(|_| site.near));
+    ctx.reached(&owner.record, site.place(address));
     pass.status.address = address.map(|a| a.to_string());
     for c in &own {
         let done = set_running(ctx, &site, &owner.record, c, record.spec.running).await.map_err(failed)?;

@@ -20,7 +20,7 @@ pub use repositories::Clones;
 pub use restarts::Restarts;
 pub use warm::{of_template, remove};
 
-use super::context::Context;
+use super::context::{Context, Place};
 use super::retry::PassError;
 use super::skeleton::Loop;
 use super::status::Pass;
@@ -33,6 +33,7 @@ use crate::resource::{DockerServer, NetworkMode, Project, Workspace, WorkspacePh
 use async_trait::async_trait;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,6 +83,9 @@ impl Loop for Workspaces {
         let wanted = moves::as_carried(wanted_of(&self.0, record, &project, &env, &site), &pass.status);
         fork::fill(&self.0, record, (&project, &env), &site, &wanted, pass).await?;
         self.0.upstreams.guard(&record.uid().unwrap_or_default(), routes::probed(&env));
+        if !site.near && !is_warm {
+            self.0.upstreams.serves(&record.uid().unwrap_or_default(), routes::served(&env));
+        }
         let settled = execute::settle(&self.0, record, &site, &wanted, pass).await?;
         if !record.spec.running {
             stopped(&self.0, record, pass);
@@ -94,10 +98,10 @@ impl Loop for Workspaces {
             routes::publish(&self.0, record, &env, pass).await?;
         }
         if !site.near && !env.ports.is_empty() && !is_warm {
-            return Err(no_gateway(&server));
+            has_gateway(&self.0, &server)?;
         }
         if site.near || !is_warm {
-            routes::answering(&self.0, record, &env, pass).await?;
+            routes::answering(&self.0, record, &env, &site, pass).await?;
             pass.holds("ServicesAnswering", "Answering");
         }
         if !is_warm {
@@ -151,13 +155,19 @@ fn unseen(why: &PassError, pass: &mut Pass<WorkspaceStatus>) {
     }
 }
 
-/// The address of a container on another machine may be that of a stranger's container on this one.
-fn no_gateway(server: &str) -> PassError {
+/// The address of a container on another machine may be that of a stranger's container on this one: what leads there is the gateway
+/// on that machine, or nothing.
+fn has_gateway(ctx: &Context, server: &str) -> Result<(), PassError> {
+    let why = match ctx.gateways.state(server) {
+        Some(Ok(())) => return Ok(()),
+        Some(Err(why)) => format!("does not answer ({why})"),
+        None => "is not there yet".to_owned(),
+    };
     let message = format!(
-        "it runs on {server}, which is another machine: routes to other machines are not there yet. Use `devsanctum exec`, or a \
-         server on the control plane's own machine"
+        "it runs on {server}, which is another machine, and the gateway there, which its routes go through, {why}: the condition \
+         GatewayReady of the server says more. `devsanctum exec` reaches it meanwhile"
     );
-    PassError::stalled("Routed", "NoGateway", message)
+    Err(PassError::waiting("Routed", "NoGateway", message, SOME_TIME))
 }
 
 /// Where a workspace lives.
@@ -173,6 +183,11 @@ pub struct Site {
 }
 
 impl Site {
+    /// Where a container with this address is reached.
+    pub fn place(&self, address: Option<IpAddr>) -> Option<Place> {
+        address.map(|address| Place { address, beyond: (!self.near).then(|| self.server.clone()) })
+    }
+
     /// The network of the workspace whose objects' names begin with `base`.
     pub fn network_of(&self, ctx: &Context, base: &str) -> WantedNetwork {
         match self.network {

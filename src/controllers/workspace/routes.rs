@@ -1,10 +1,12 @@
 //! A workspace's own `Route` records, and whether what they promise is true.
 
+use super::Site;
 use crate::controllers::context::Context;
 use crate::controllers::retry::PassError;
 use crate::controllers::status::{Pass, Record, still_so};
 use crate::plan::digest;
 use crate::plan::environment::Environment;
+use crate::proxy::gateway::Way;
 use crate::resource::common::{Port, Protocol, Visibility};
 use crate::resource::conditions::{condition, find, holds};
 use crate::resource::{Route, RouteSpec, ServiceStatus, Workspace, WorkspacePhase, WorkspaceStatus};
@@ -12,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -183,14 +185,21 @@ pub fn probed(env: &Environment) -> BTreeSet<u16> {
     env.ports.iter().filter(|p| p.readiness_probe.is_some()).map(|p| p.port).collect()
 }
 
+/// Ports that gateways are to lead to.
+pub fn served(env: &Environment) -> BTreeMap<u16, Protocol> {
+    env.ports.iter().map(|p| (p.port, p.protocol)).collect()
+}
+
 /// Asks each service whether it is ready, or takes connections where it does not say what shows that. One that does not is asked
 /// ever more seldom: a development server may be off for days. (Its route is there all the while.)
 pub async fn answering(
     ctx: &Context,
     record: &Workspace,
     env: &Environment,
+    site: &Site,
     pass: &Pass<WorkspaceStatus>,
 ) -> Result<(), PassError> {
+    let uid = record.uid().unwrap_or_default();
     let Some(address) = pass.status.address.as_ref().and_then(|a| a.parse::<IpAddr>().ok()) else {
         let message = "the container runs but has no address on its network yet";
         return Err(PassError::waiting("ServicesAnswering", "NoAddress", message, Duration::from_secs(1)));
@@ -202,13 +211,13 @@ pub async fn answering(
         if silent.is_some() && port.readiness_probe.is_none() {
             continue;
         }
-        match ask(ctx, address, port).await {
+        match ask(ctx, site, &uid, (address, port.port).into(), port).await {
             Ok(()) => drop(ready.insert(port.port)),
             Err(why) => silent = silent.or(Some((port, why))),
         }
     }
     ready.retain(|port| probed(env).contains(port));
-    ctx.ready(&record.uid().unwrap_or_default(), ready);
+    ctx.ready(&uid, ready);
     let Some((port, (reason, why))) = silent else { return Ok(()) };
     let lasted = pass.lasted("ServicesAnswering", "False").min(pass.lasted("ContainerRunning", "True"));
     let wait = (lasted / 10).clamp(SOONEST, LATEST);
@@ -217,13 +226,17 @@ pub async fn answering(
 }
 
 /// Some times within a pass, before it gives way to others.
-async fn ask(ctx: &Context, address: IpAddr, port: &Port) -> Result<(), (&'static str, String)> {
+async fn ask(ctx: &Context, site: &Site, uid: &str, upstream: SocketAddr, port: &Port) -> Result<(), (&'static str, String)> {
+    let way = match site.near {
+        true => None,
+        false => Some(ctx.gateways.await_way(&site.server, uid, upstream, port.protocol).await.map_err(|e| ("NoGateway", e))?),
+    };
     let mut last = Ok(());
     for ask in 0..ASKS {
         if ask > 0 {
             tokio::time::sleep(BETWEEN).await;
         }
-        last = ask_once(ctx, (address, port.port).into(), port).await;
+        last = ask_once(ctx, upstream, way.as_deref(), port).await;
         if last.is_ok() {
             break;
         }
@@ -231,12 +244,14 @@ async fn ask(ctx: &Context, address: IpAddr, port: &Port) -> Result<(), (&'stati
     last
 }
 
-async fn ask_once(ctx: &Context, upstream: SocketAddr, port: &Port) -> Result<(), (&'static str, String)> {
+async fn ask_once(ctx: &Context, upstream: SocketAddr, way: Option<&Way>, port: &Port) -> Result<(), (&'static str, String)> {
     let get = port.readiness_probe.as_ref().and_then(|p| p.http_get.as_ref());
     let asked = async {
-        match get {
-            Some(get) => ctx.proxy.answers(upstream, port.protocol, &get.path).await,
-            None => ctx.proxy.reaches(upstream).await.map(|()| 200),
+        match (way, get) {
+            (None, Some(get)) => ctx.proxy.answers(upstream, port.protocol, &get.path).await,
+            (None, None) => ctx.proxy.reaches(upstream).await.map(|()| 200),
+            (Some(way), Some(get)) => way.answers(&upstream.to_string(), &get.path).await,
+            (Some(way), None) => way.reaches().await.map(|()| 200),
         }
     };
     let answer = tokio::time::timeout(Duration::from_secs(2), asked).await;

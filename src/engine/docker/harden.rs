@@ -1,6 +1,8 @@
 //! The one place where a container's settings are made: what is not written here cannot be asked for.
 
-use crate::engine::{Attach, ContainerSpec, EngineError, IN_MEMORY};
+use crate::engine::ownership::Ownership;
+use crate::engine::{Attach, ContainerSpec, EngineError, IN_MEMORY, Labels};
+use crate::resource::labels;
 use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount, MountType, RestartPolicy,
     RestartPolicyNameEnum,
@@ -18,6 +20,9 @@ pub const CAPABILITIES: [&str; 10] =
     ["AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID", "SYS_CHROOT"];
 
 const IN_MEMORY_OPTIONS: &str = "rw,noexec,nosuid,nodev,size=1m,mode=755";
+/// What is in its host's network is nobody there (by number: images name them otherwise), and what it writes is its own.
+const NOBODY: &str = "65534:65534";
+const NOBODYS_OPTIONS: &str = "rw,noexec,nosuid,nodev,size=8m,mode=700,uid=65534,gid=65534";
 
 const LOG_MAX_SIZE: &str = "10m";
 const LOG_MAX_FILE: &str = "3";
@@ -27,7 +32,8 @@ pub(super) fn body(spec: &ContainerSpec) -> Result<ContainerCreateBody, EngineEr
     check_name("container", &spec.name)?;
     check_reference(&spec.image)?;
     Ok(ContainerCreateBody {
-        hostname: spec.hostname.clone().filter(|_| !matches!(spec.attach, Attach::Container(_))),
+        hostname: spec.hostname.clone().filter(|_| !matches!(spec.attach, Attach::Container(_) | Attach::Host)),
+        user: in_host_network(spec).then(|| NOBODY.to_owned()),
         image: Some(spec.image.clone()),
         cmd: spec.command.clone(),
         working_dir: spec.workdir.clone(),
@@ -42,14 +48,19 @@ pub(super) fn body(spec: &ContainerSpec) -> Result<ContainerCreateBody, EngineEr
 
 fn host_config(spec: &ContainerSpec) -> Result<HostConfig, EngineError> {
     let memory = limit("memory", spec.memory)?;
+    let (capabilities, in_memory) = match in_host_network(spec) {
+        true => (Vec::new(), NOBODYS_OPTIONS),
+        false => (CAPABILITIES.map(str::to_owned).to_vec(), IN_MEMORY_OPTIONS),
+    };
     Ok(HostConfig {
         cap_drop: Some(vec!["ALL".into()]),
-        cap_add: Some(CAPABILITIES.map(str::to_owned).to_vec()),
+        cap_add: Some(capabilities),
+        readonly_rootfs: in_host_network(spec).then_some(true),
         security_opt: Some(vec!["no-new-privileges".into()]),
         privileged: Some(false),
         ipc_mode: Some("private".into()),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
-        network_mode: Some(network_mode(&spec.attach)?),
+        network_mode: Some(network_mode(&spec.attach, &spec.labels)?),
         publish_all_ports: Some(false),
         memory: Some(memory),
         memory_swap: Some(memory),
@@ -59,7 +70,7 @@ fn host_config(spec: &ContainerSpec) -> Result<HostConfig, EngineError> {
         auto_remove: Some(false),
         init: Some(false),
         mounts: Some(spec.mounts.iter().map(|(volume, path)| mount(volume, path)).collect::<Result<_, _>>()?),
-        tmpfs: Some(HashMap::from([(IN_MEMORY.to_owned(), IN_MEMORY_OPTIONS.to_owned())])),
+        tmpfs: Some(HashMap::from([(IN_MEMORY.to_owned(), in_memory.to_owned())])),
         log_config: Some(log_config()),
         ..Default::default()
     })
@@ -73,9 +84,17 @@ fn limit(what: &str, value: u64) -> Result<i64, EngineError> {
         .ok_or_else(|| EngineError::Invalid(format!("the {what} limit is {value}; every container needs one above 0")))
 }
 
-fn network_mode(attach: &Attach) -> Result<String, EngineError> {
+fn in_host_network(spec: &ContainerSpec) -> bool {
+    spec.attach == Attach::Host
+}
+
+/// A workspace's labels are never a server's, so that no mistake elsewhere puts one into its host's network.
+fn network_mode(attach: &Attach, labels: &Labels) -> Result<String, EngineError> {
+    let is_gateway = |o: Ownership| o.kind == "DockerServer" && o.namespace.is_none() && o.role == labels::GATEWAY;
     match attach {
         Attach::None => Ok("none".into()),
+        Attach::Host if Ownership::read(labels).is_some_and(is_gateway) => Ok("host".into()),
+        Attach::Host => Err(EngineError::Invalid("nothing but a server's gateway may be in its host's network".into())),
         Attach::Container(id) => Ok(format!("container:{}", id.as_str())),
         Attach::Network(name) => {
             check_name("network", name)?;

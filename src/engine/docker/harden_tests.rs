@@ -112,3 +112,31 @@ fn references_that_would_leave_the_request_s_path_are_refused() {
         assert!(check_reference(good).is_ok(), "{good}");
     }
 }
+
+#[test]
+fn nothing_but_a_gateway_is_in_its_host_s_network_and_it_has_less_than_others() {
+    let owner = |kind: &str, namespace: Option<&str>, role: &str| Ownership {
+        instance: "i".into(),
+        uid: "u".into(),
+        kind: kind.into(),
+        namespace: namespace.map(str::to_owned),
+        name: "n".into(),
+        role: role.into(),
+    };
+    let gateway = owner("DockerServer", None, labels::GATEWAY);
+    let of = |owner: &Ownership| ContainerSpec { attach: Attach::Host, labels: owner.labels(), ..spec() };
+    for other in [
+        owner("Workspace", Some("team"), labels::GATEWAY),
+        owner("Workspace", None, labels::GATEWAY),
+        owner("DockerServer", Some("team"), labels::GATEWAY),
+        owner("DockerServer", None, "probe"),
+    ] {
+        assert!(body(&of(&other)).unwrap_err().to_string().contains("nothing but a server's gateway"), "{other:?}");
+    }
+    assert!(refused(|s| s.attach = Attach::Host).contains("nothing but a server's gateway"));
+    let sent = serde_json::to_value(body(&of(&gateway)).unwrap()).unwrap();
+    let host = &sent["HostConfig"];
+    assert_eq!((&host["NetworkMode"], &host["ReadonlyRootfs"], &sent["User"]), (&"host".into(), &true.into(), &NOBODY.into()));
+    assert_eq!((&host["CapAdd"], &host["CapDrop"][0]), (&serde_json::json!([]), &"ALL".into()));
+    assert!(host.get("PortBindings").is_none() && sent.get("Hostname").is_none());
+}

@@ -69,7 +69,7 @@ impl Rig {
         let (leads_to, count) = (uid.clone(), looks.clone());
         let leads: Leads = Arc::new(move |host: &str| {
             count.fetch_add(1, Ordering::SeqCst);
-            (host == HOST).then(|| Upstream { workspace_uid: leads_to.clone(), address: to, tls: false })
+            (host == HOST).then(|| Upstream::at(leads_to.clone(), to, false))
         });
         let routes = router(web(&town, SystemClock::shared()), leads);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -26,7 +26,7 @@ async fn set(world: &World<'_>, change: Value) {
     settings.patch("default", &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
 }
 
-async fn lay_down(world: &World<'_>, stop: &str, destroy: &str) {
+pub async fn lay_down(world: &World<'_>, stop: &str, destroy: &str) {
     set(world, json!({"spec": {"lifecycle": {"stopAfter": stop, "destroyAfter": destroy}}})).await;
 }
 
@@ -48,7 +48,7 @@ async fn status(world: &World<'_>, name: &str) -> WorkspaceStatus {
 }
 
 /// They are timed from when a time is laid down: until then, none stops while another comes up.
-async fn up(world: &World<'_>, names: &[&str]) {
+pub async fn up(world: &World<'_>, names: &[&str]) {
     for name in names {
         until(&format!("{name} to be up"), PATIENCE, async || {
             let status = status(world, name).await;
@@ -60,7 +60,7 @@ async fn up(world: &World<'_>, names: &[&str]) {
 }
 
 /// Waits until a workspace is not wanted to run any more; gives how long after what the record tells as its last work that was.
-async fn stopped(world: &World<'_>, name: &str) -> i64 {
+pub async fn stopped(world: &World<'_>, name: &str) -> i64 {
     let mut last = None;
     until(&format!("{name} to be stopped"), PATIENCE, async || {
         let now = world.workspace(name).await;
@@ -72,12 +72,12 @@ async fn stopped(world: &World<'_>, name: &str) -> i64 {
     Timestamp::now().duration_since(last).as_secs()
 }
 
-async fn runs(world: &World<'_>, name: &str) -> bool {
+pub async fn runs(world: &World<'_>, name: &str) -> bool {
     world.workspace(name).await.spec.running
 }
 
 /// A connection that stands open, over which a word of this length goes and comes back each second until it is cut.
-async fn talks(world: &World<'_>, host: &str, length: usize) {
+pub async fn talks(world: &World<'_>, host: &str, length: usize) {
     let (code, _, mut socket) = Socket::open(world, &Browser::new(world.web), host).await;
     assert_eq!(code, 101);
     while socket.echoes(&"x".repeat(length)).await {

@@ -16,6 +16,7 @@ mod forks;
 mod front;
 mod gate;
 mod gate_matrix;
+mod gateways;
 mod guest_book;
 mod hostile;
 mod hung;

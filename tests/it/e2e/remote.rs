@@ -16,7 +16,7 @@ const PORT: u16 = 2376;
 /// An address of the namespace that is not a loopback one, as another machine's would be (RFC 5737).
 const ADDRESS: &str = "192.0.2.7";
 
-fn secret(ca: &str, (cert, key): &(String, String)) -> Value {
+pub fn secret(ca: &str, (cert, key): &(String, String)) -> Value {
     json!({"apiVersion": "devsanctum.io/v1", "kind": "Secret", "metadata": {"name": "rack", "namespace": "devsanctum-system"},
         "spec": {"data": {"ca": ca, "cert": cert, "key": key}}})
 }
@@ -74,7 +74,7 @@ fn a_server_over_mutual_tls_runs_workspaces_and_says_what_is_wrong_with_its_cert
             .output()
             .unwrap();
         assert_eq!(String::from_utf8_lossy(&said.stdout), "w0\n", "{}", String::from_utf8_lossy(&said.stderr));
-        // What it runs elsewhere cannot be routed to yet, and says so.
+        // Where no gateway can be had for it, nothing leads there from elsewhere, and that is said.
         let ports = json!({"spec": {"ports": [{"name": "web", "port": 8080}]}});
         merge(&world, "templates/plain", ports).await;
         until("a condition about its route", SOON, async || {

@@ -24,6 +24,11 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub async fn ground(world: &World<'_>) {
     world.create(records::settings(crate::support::dockerd::TINY)).await;
     world.create(records::server("local", &world.daemon.socket())).await;
+    world.create(echo()).await;
+}
+
+/// The template of such a service.
+pub fn echo() -> Value {
     let mut template = records::template("echo");
     let script = r#"cat > /tmp/echo <<'END'
 upgrade=; seen=
@@ -41,7 +46,7 @@ END
 trap 'exit 0' TERM
 nc -ll -p 8080 -e sh /tmp/echo & wait"#;
     template["spec"]["startCommand"] = json!(["sh", "-c", script]);
-    world.create(template).await;
+    template
 }
 
 /// A connection that was upgraded, as its browser has it.

@@ -125,14 +125,14 @@ fn what_was_opened_while_a_workspace_was_public_ends_when_it_turns_private() {
 }
 
 /// A service that speaks TLS, in a container: says what it was sent, and then again all that it is told.
-struct Secure {
+pub struct Secure {
     handle: axum_server::Handle<std::net::SocketAddr>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Secure {
     /// By a thread in the network of this process, with a certificate that nobody knows.
-    fn serve(pid: &str) -> Self {
+    pub fn serve(pid: &str) -> Self {
         let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
         let handle = axum_server::Handle::new();
         let own = handle.clone();

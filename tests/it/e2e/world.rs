@@ -41,6 +41,45 @@ pub fn on<'d>(daemon: &'d Dockerd, test: impl AsyncFnOnce(World<'d>)) {
     });
 }
 
+/// The address of the engine's machine as [`apart`] has it (RFC 5737).
+pub const THERE: &str = "192.0.2.7";
+const HERE: &str = "192.0.2.1";
+
+/// As [`on`], with the control plane and its Traefik on a machine of their own, as far as networks go: a wire leads to the engine's
+/// machine, and no route to its containers.
+pub fn apart<'d>(daemon: &'d Dockerd, test: impl AsyncFnOnce(World<'d>)) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    daemon.tiny_image();
+    // It ends with this thread, and takes its end of the wire, and so the other, with it.
+    let mut machine = support::bare("unshare");
+    machine.args(["--net", "--", "setpriv", "--pdeathsig", "KILL", "sleep", "infinity"]).stdin(Stdio::null());
+    let mut machine = machine.spawn().unwrap();
+    let own = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    while own(machine.id()) == own(std::process::id()) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (here, there) = (machine.id().to_string(), daemon.pid().to_string());
+    let run = |words: &str| {
+        let words: Vec<&str> = words.split(' ').collect();
+        assert!(support::bare(words[0]).args(&words[1..]).status().unwrap().success(), "{words:?}");
+    };
+    run(&format!("ip link add name wire netns {here} type veth peer name wire netns {there}"));
+    for (pid, address) in [(&here, HERE), (&there, THERE)] {
+        run(&format!("nsenter -t {pid} -n ip address add {address}/24 dev wire"));
+        run(&format!("nsenter -t {pid} -n ip link set wire up"));
+        run(&format!("nsenter -t {pid} -n ip link set lo up"));
+    }
+    let namespace = std::fs::File::open(format!("/proc/{here}/ns/net")).unwrap();
+    rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(rustix::thread::LinkNameSpaceType::Network)).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let world = World::start(daemon).await;
+        test(world).await;
+    });
+    machine.kill().unwrap();
+    machine.wait().unwrap();
+}
+
 /// A control plane, its engine and its Traefik.
 pub struct World<'d> {
     pub daemon: &'d Dockerd,

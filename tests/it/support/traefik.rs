@@ -212,7 +212,7 @@ pub async fn spawn(router: axum::Router) -> (SocketAddr, JoinHandle<()>) {
 
 pub fn public(host: &str, upstream: SocketAddr) -> RouteEntry {
     let (protocol, visibility) = (Protocol::Http, Visibility::Public);
-    RouteEntry { host: host.into(), upstream, protocol, visibility, workspace_uid: "w1".into() }
+    RouteEntry { host: host.into(), upstream, protocol, visibility, workspace_uid: "w1".into(), way: None }
 }
 
 pub fn private(host: &str, upstream: SocketAddr, workspace_uid: &str) -> RouteEntry {

@@ -1,0 +1,229 @@
+//! What the way through a gateway costs: one Traefik in front, the same service behind, reached directly, through HAProxy as a server's
+//! gateway runs it, and through a second Traefik that does the same, in turns.
+
+use super::Flags;
+use super::floor::BareTraefik;
+use super::tool::{find, free_port, median, ms, note, quantile, row, spread};
+use super::wire::{plain, until_ok};
+use devsanctum::proxy::gateway::{Authority, Identity, Listening, PROXY, Way, config, domain, label, target};
+use devsanctum::proxy::render::render;
+use devsanctum::proxy::{RenderSettings, RouteEntry, RouteTable};
+use devsanctum::resource::common::{Protocol, Visibility};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+const DIRECT: &str = "direct";
+const HAPROXY: &str = "haproxy";
+const TRAEFIK: &str = "traefik";
+/// Each way in each turn.
+const REQUESTS: usize = 2000;
+const CONNECTIONS: usize = 16;
+const TURN: Duration = Duration::from_secs(2);
+const SERVER: &str = "0b5c7a51-3c8f-4c56-9f5e-7d3a3c1e4f00";
+/// Of a page, as a workspace's might be.
+const BODY: usize = 1024;
+
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub async fn run(flags: Flags) {
+    let runs = flags.runs.unwrap_or(15);
+    let upstream = service().await;
+    let dir = tempfile::tempdir().unwrap();
+    let (pem, key) = Authority::make().unwrap();
+    let authority = Authority::read(&pem, &key).unwrap();
+    let identity = Arc::new(authority.client(PROXY).unwrap());
+    let (one, other) = (free_port(), free_port());
+    let _haproxy = haproxy(&dir.path().join(HAPROXY), &authority, one, upstream);
+    let _traefik = traefik(&dir.path().join(TRAEFIK), &authority, other, upstream);
+    let front = BareTraefik::start().await;
+    let ways = [(DIRECT, None), (HAPROXY, Some(one)), (TRAEFIK, Some(other))];
+    let entry = |(name, port): (&str, Option<u16>)| (name.to_owned(), entry(name, port, upstream, &identity));
+    let settings =
+        RenderSettings { entry_points: vec!["web".into()], gate_url: "http://127.0.0.1:9".into(), ..RenderSettings::default() };
+    let rendered = render(&RouteTable(ways.into_iter().map(entry).collect()), &settings);
+    front.tell_all(&serde_json::to_value(&rendered.configuration).unwrap());
+    for (name, _) in ways {
+        until_ok(front.web, &host(name), Duration::from_millis(20)).await;
+    }
+    let mut latency: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let mut throughput: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for run in 0..=runs {
+        for (name, _) in ways {
+            let (one, many) = (one_by_one(front.web, name).await, at_once(front.web, name).await);
+            // The first turn warms up.
+            if run > 0 {
+                latency.entry(name).or_default().push(one);
+                throughput.entry(name).or_default().push(many);
+            }
+        }
+    }
+    for (name, _) in &ways[1..] {
+        tell(name, &latency, &throughput);
+    }
+}
+
+fn tell(name: &str, latency: &BTreeMap<&str, Vec<f64>>, throughput: &BTreeMap<&str, Vec<f64>>) {
+    let per_turn = |of: &BTreeMap<&str, Vec<f64>>| {
+        let each: Vec<f64> = of[name].iter().zip(&of[DIRECT]).map(|(a, b)| a / b).collect();
+        (median(&each), quantile(&each, 0.0), quantile(&each, 1.0))
+    };
+    let (more, least, most) = per_turn(latency);
+    let goal = |goal| if name == HAPROXY { goal } else { "" };
+    row(
+        &format!("request through {name} as gateway, median of {REQUESTS}"),
+        &spread(&latency[name], "ms"),
+        &format!("direct {}", spread(&latency[DIRECT], "ms")),
+        &format!("{:+.0} % ({:+.0}–{:+.0})", (more - 1.0) * 100.0, (least - 1.0) * 100.0, (most - 1.0) * 100.0),
+        goal("≤ +15 %"),
+    );
+    let (share, least, most) = per_turn(throughput);
+    row(
+        &format!("requests a second through {name} as gateway, {CONNECTIONS} connections"),
+        &spread(&throughput[name], "/s"),
+        &format!("direct {}", spread(&throughput[DIRECT], "/s")),
+        &format!("{share:.2} ({least:.2}–{most:.2})"),
+        goal("≥ 0.85"),
+    );
+}
+
+fn host(name: &str) -> String {
+    format!("{name}.example.com")
+}
+
+fn entry(name: &str, port: Option<u16>, upstream: SocketAddr, identity: &Arc<Identity>) -> RouteEntry {
+    let way = port.map(|port| {
+        let name = format!("{}.{}", label(name, upstream.port(), Protocol::Http), domain(SERVER));
+        Arc::new(Way { server: "rack".into(), gateway: format!("127.0.0.1:{port}"), name, identity: identity.clone() })
+    });
+    let (protocol, visibility, workspace_uid) = (Protocol::Http, Visibility::Public, name.to_owned());
+    RouteEntry { host: host(name), upstream, protocol, visibility, workspace_uid, way }
+}
+
+/// A service that costs as little as can be.
+async fn service() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY}\r\n\r\n{}", "x".repeat(BODY));
+    tokio::spawn(async move {
+        loop {
+            let Ok((mut stream, _)) = listener.accept().await else { continue };
+            let _ = stream.set_nodelay(true);
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let mut asked = Vec::new();
+                while stream.read_buf(&mut asked).await.is_ok_and(|n| n > 0) {
+                    if asked.ends_with(b"\r\n\r\n") {
+                        asked.clear();
+                        if stream.write_all(answer.as_bytes()).await.is_err() {
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// As a server's gateway runs it, in another folder.
+fn haproxy(dir: &Path, authority: &Authority, port: u16, upstream: SocketAddr) -> Ended {
+    std::fs::create_dir(dir).unwrap();
+    let told = config(&Listening { port, ipv6: false, shut_out: Vec::new() });
+    let leads = format!("{} {}\n", label(HAPROXY, upstream.port(), Protocol::Http), target(upstream, Protocol::Http));
+    for (name, content) in [
+        ("haproxy.cfg", told.replace("/run/devsanctum", &dir.display().to_string())),
+        ("ca.pem", authority.pem().to_owned()),
+        ("server.pem", authority.server(&domain(SERVER)).unwrap()),
+        ("map", leads),
+    ] {
+        std::fs::write(dir.join(name), content).unwrap();
+    }
+    let program = find("HAPROXY", HAPROXY).expect("no haproxy in PATH: scripts/test-tools.sh installs it");
+    let mut command = Command::new(program);
+    command.arg("-db").arg("-f").arg(dir.join("haproxy.cfg"));
+    Ended(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// A second Traefik that takes the same certificates and goes by the same names.
+fn traefik(dir: &Path, authority: &Authority, port: u16, upstream: SocketAddr) -> Ended {
+    std::fs::create_dir(dir).unwrap();
+    let at = |name: &str| dir.join(name).display().to_string();
+    let name = format!("{}.{}", label(TRAEFIK, upstream.port(), Protocol::Http), domain(SERVER));
+    let pem = authority.server(&domain(SERVER)).unwrap();
+    let (certificate, key) = pem.split_at(pem.find("-----BEGIN PRIVATE KEY").unwrap());
+    let told = json!({
+        "tcp": {
+            "routers": {"w": {"entryPoints": ["gateway"], "rule": format!("HostSNI(`{name}`)"), "service": "w", "tls": {"options": "mutual"}}},
+            "services": {"w": {"loadBalancer": {"servers": [{"address": upstream.to_string()}]}}},
+        },
+        "tls": {
+            "certificates": [{"certFile": at("cert.pem"), "keyFile": at("key.pem")}],
+            "options": {"mutual": {"minVersion": "VersionTLS13", "sniStrict": true,
+                "clientAuth": {"caFiles": [at("ca.pem")], "clientAuthType": "RequireAndVerifyClientCert"}}},
+        },
+    });
+    let fixed = json!({
+        "global": {"checkNewVersion": false, "sendAnonymousUsage": false}, "log": {"level": "ERROR"},
+        "entryPoints": {"gateway": {"address": format!("127.0.0.1:{port}")}},
+        "providers": {"file": {"filename": at("told.yml")}},
+    });
+    let files = [("cert.pem", certificate), ("key.pem", key), ("ca.pem", authority.pem())];
+    files.into_iter().for_each(|(name, content)| std::fs::write(dir.join(name), content).unwrap());
+    for (name, content) in [("told.yml", &told), ("traefik.yml", &fixed)] {
+        std::fs::write(dir.join(name), content.to_string()).unwrap();
+    }
+    let mut command = Command::new(find("DEVSANCTUM_TRAEFIK", TRAEFIK).unwrap());
+    command.arg(format!("--configFile={}", at("traefik.yml"))).stdin(Stdio::null());
+    Ended(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// The median of one request after the other over a kept connection, in milliseconds.
+async fn one_by_one(web: SocketAddr, name: &str) -> f64 {
+    let mut wire = plain(web, &host(name)).await.unwrap();
+    let mut all = Vec::with_capacity(REQUESTS);
+    for _ in 0..REQUESTS {
+        let begun = Instant::now();
+        assert_eq!(wire.call("GET", "/", "").await.unwrap().0, 200);
+        all.push(ms(begun.elapsed()));
+    }
+    median(&all)
+}
+
+/// Requests a second over several kept connections.
+async fn at_once(web: SocketAddr, name: &str) -> f64 {
+    let begun = Instant::now();
+    let each = (0..CONNECTIONS).map(|_| {
+        let host = host(name);
+        tokio::spawn(async move {
+            let (mut wire, mut count) = (plain(web, &host).await.unwrap(), 0u32);
+            while begun.elapsed() < TURN {
+                assert_eq!(wire.call("GET", "/", "").await.unwrap().0, 200);
+                count += 1;
+            }
+            count
+        })
+    });
+    let mut sum = 0;
+    for one in each.collect::<Vec<_>>() {
+        sum += one.await.unwrap();
+    }
+    let took = begun.elapsed();
+    if sum == 0 {
+        note(&format!("{name}: nothing came back"));
+    }
+    f64::from(sum) / took.as_secs_f64()
+}

@@ -33,6 +33,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const GATHER: Duration = Duration::from_millis(3);
 /// How long a pass waits for a way that it has just asked for.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// One that ended, or could not be made, is not made anew as it was for this long, doubling up to [`LONGEST_REST`]: less than 300
+/// times a day.
+const FIRST_REST: Duration = Duration::from_secs(10);
+const LONGEST_REST: Duration = Duration::from_secs(400);
 /// After this long, connections are looked for once more that began while the proxy took up a change.
 const STRAGGLERS: Duration = Duration::from_secs(1);
 
@@ -58,6 +62,20 @@ pub struct Trouble {
     pub digest: String,
     /// When that was seen.
     pub at: Instant,
+    /// How often before, one time after the other.
+    pub times: u32,
+}
+
+impl Trouble {
+    /// What is wrong now.
+    pub fn new(reason: &'static str, words: String, digest: &str) -> Self {
+        Self { reason, words, digest: digest.to_owned(), at: Instant::now(), times: 0 }
+    }
+
+    /// How long nothing is tried again that was made of the same.
+    fn rests(&self) -> Duration {
+        FIRST_REST.saturating_mul(1 << self.times.min(10)).min(LONGEST_REST)
+    }
 }
 
 struct Gateway {
@@ -132,14 +150,23 @@ impl Gateways {
         self.troubles().remove(server);
     }
 
-    /// Something is wrong with a server's gateway.
-    pub fn fails(&self, server: &str, trouble: Trouble) {
-        self.troubles().insert(server.to_owned(), trouble);
+    /// Something is wrong with a server's gateway; gives when to look again.
+    pub fn fails(&self, server: &str, mut trouble: Trouble) -> Duration {
+        let mut all = self.troubles();
+        if let Some(before) = all.get(server) {
+            // It is what was told before.
+            let same = before.at == trouble.at;
+            let again = (before.reason, &before.digest) == (trouble.reason, &trouble.digest);
+            trouble.times = if same || !again { trouble.times } else { before.times + 1 };
+        }
+        let rests = trouble.rests();
+        all.insert(server.to_owned(), trouble);
+        rests
     }
 
-    /// What was wrong, shorter than this ago, with a gateway made of the same.
-    pub fn held(&self, server: &str, digest: &str, less_than: Duration) -> Option<Trouble> {
-        self.troubles().get(server).filter(|t| t.digest == digest && t.at.elapsed() < less_than).cloned()
+    /// What was wrong lately with a gateway made of the same.
+    pub fn held(&self, server: &str, digest: &str) -> Option<Trouble> {
+        self.troubles().get(server).filter(|t| t.digest == digest && t.at.elapsed() < t.rests()).cloned()
     }
 
     fn troubles(&self) -> MutexGuard<'_, BTreeMap<String, Trouble>> {
@@ -346,5 +373,28 @@ async fn follow(ctx: Context, server: String, (wake, mended): (Arc<Notify>, Arc<
             () = news => sleep(GATHER).await,
             () = sleep(next) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_go_is_tried_ever_more_seldom_and_at_once_when_it_is_another() {
+        let gateways = Gateways::default();
+        let (mut tries, begun) = (0, Instant::now());
+        while begun.elapsed() < Duration::from_secs(24 * 3600) {
+            let found = gateways.held("rack", "a").unwrap_or_else(|| {
+                tries += 1;
+                Trouble::new("PortTaken", "taken".into(), "a")
+            });
+            tokio::time::advance(gateways.fails("rack", found).min(Duration::from_secs(60))).await;
+        }
+        assert!((100..300).contains(&tries), "{tries}");
+        assert!(gateways.held("rack", "b").is_none(), "another image, say");
+        assert_eq!(gateways.state("rack"), Some(Err("taken".into())));
+        gateways.works("rack");
+        assert!(gateways.held("rack", "a").is_none() && gateways.state("rack").is_none());
     }
 }

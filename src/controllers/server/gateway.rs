@@ -37,8 +37,6 @@ const MEMORY: u64 = 512 << 20;
 const CORES: u32 = 2;
 /// A gateway that was just started is given this long to answer.
 const STARTS_IN: Duration = Duration::from_secs(3);
-/// One that ended, or could not be made, is not made anew as it was for this long.
-const AGAIN: Duration = Duration::from_secs(30);
 /// Seconds.
 const YEAR: i64 = 365 * 24 * 3600;
 /// How much of its log is read.
@@ -71,8 +69,7 @@ pub async fn have(
         }
         Err(trouble) => {
             let told = condition(READY, false, trouble.reason, trouble.words.clone());
-            ctx.gateways.fails(&server, trouble);
-            (told, Some(AGAIN))
+            (told, Some(ctx.gateways.fails(&server, trouble)))
         }
     };
     pass.notice(told);
@@ -100,7 +97,7 @@ impl Make<'_> {
     /// Makes it where it is not as it should be, and has it lead where it should. Gives what was done.
     async fn made(&self) -> Result<Option<&'static str>, Trouble> {
         let server = self.record.name_any();
-        let trouble = |reason, words| Trouble { reason, words, digest: String::new(), at: Instant::now() };
+        let trouble = |reason, words| Trouble::new(reason, words, "");
         let keys = self.ctx.gateways.keys(self.ctx).await.map_err(|e| trouble("KeysMissing", e))?;
         let image = gateway_image(&self.ctx.settings().images);
         have_one(self.ctx, &server, self.engine, &Image::AsItIs(image.clone())).await.map_err(|e| {
@@ -114,12 +111,12 @@ impl Make<'_> {
         })?;
         let spec = self.spec(&image, &keys);
         let digest = spec.labels.get(labels::DIGEST).cloned().unwrap_or_default();
-        if let Some(held) = self.ctx.gateways.held(&server, &digest, AGAIN) {
+        if let Some(held) = self.ctx.gateways.held(&server, &digest) {
             return Err(held);
         }
         let engine_says = |e: &EngineError| {
             let e = PassError::engine(READY, e);
-            Trouble { reason: e.reason, words: e.message, digest: digest.clone(), at: Instant::now() }
+            Trouble::new(e.reason, e.message, &digest)
         };
         let (id, anew) = self.running(&spec, &keys).await.map_err(|e| match e {
             Failure::Taken(words) => trouble("NameTaken", words),
@@ -135,7 +132,7 @@ impl Make<'_> {
             let found = self.engine.inspect(id.as_str()).await.map_err(|e| engine_says(&e))?;
             if found.is_none_or(|c| c.state != ContainerState::Running) {
                 let said = self.last_words(&id).await;
-                return Err(ended(self.record.spec.gateway_port, &said, digest.clone()));
+                return Err(ended(self.record.spec.gateway_port, &said, &digest));
             }
             if !anew || begun.elapsed() > STARTS_IN {
                 return Err(trouble("Unreachable", self.unreachable(&why)));
@@ -249,22 +246,17 @@ fn usable(c: &Container, spec: &ContainerSpec) -> bool {
     c.state == ContainerState::Running && spec.labels.iter().all(|(key, value)| c.labels.get(key) == Some(value))
 }
 
-fn ended(port: u16, said: &str, digest: String) -> Trouble {
-    let at = Instant::now();
+fn ended(port: u16, said: &str, digest: &str) -> Trouble {
     if said.contains("cannot bind") || said.contains("Address already in use") || said.contains("Address in use") {
         let words = format!(
             "port {port} of the host is somebody else's, or may not be listened on: end what listens there (`ss -ltnp` on the host), or \
              choose another spec.gatewayPort ({said})"
         );
-        return Trouble { reason: "PortTaken", words, digest, at };
+        return Trouble::new("PortTaken", words, digest);
     }
     let said = if said.is_empty() { "it said nothing" } else { said };
-    Trouble {
-        reason: "Ended",
-        words: format!("the gateway does not go on: {said}. Is spec.images.gateway of Settings an HAProxy?"),
-        digest,
-        at,
-    }
+    let words = format!("the gateway does not go on: {said}. Is spec.images.gateway of Settings an HAProxy?");
+    Trouble::new("Ended", words, digest)
 }
 
 enum Failure {
@@ -295,8 +287,8 @@ mod tests {
     #[test]
     fn a_port_that_is_taken_is_told_from_another_end() {
         let said = "[ALERT] (1) : Starting frontend gateway: cannot bind socket (Address already in use) [0.0.0.0:9443]";
-        let told = ended(9443, said, String::new());
+        let told = ended(9443, said, "");
         assert!(told.reason == "PortTaken" && told.words.contains("spec.gatewayPort"), "{}", told.words);
-        assert_eq!(ended(9443, "exec: haproxy: not found", String::new()).reason, "Ended");
+        assert_eq!(ended(9443, "exec: haproxy: not found", "").reason, "Ended");
     }
 }

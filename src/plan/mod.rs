@@ -3,6 +3,7 @@
 
 pub mod environment;
 pub mod features;
+pub mod holes;
 pub mod image;
 pub mod lifecycle;
 pub mod resync;

@@ -44,4 +44,15 @@ fits() {
   [[ $version = [0-9]* ]] && printf '%s\n' "$oldest_traefik" "$version" | sort -CV
 }
 
+# Takes the firewall rules away, those of a version that kept them as lines in `firewall` too.
+open_host() {
+  local chain rule
+  [[ ! -e $state/firewall.sh ]] || sh "$state/firewall.sh" open || return 1
+  while read -r chain rule; do
+    # shellcheck disable=SC2086
+    while iptables -w -D "$chain" $rule 2>/dev/null; do :; done
+  done < <(cat "$state/firewall" 2>/dev/null)
+  rm -f "$state/firewall" "$state/firewall.sh"
+}
+
 engine_answers() { docker version >/dev/null 2>&1; }

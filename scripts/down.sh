@@ -9,15 +9,6 @@ source "$(dirname "$0")/common.sh"
 state=$(realpath "$state")
 export DEVSANCTUM_STATE=$state
 
-open_host() {
-  local chain rule
-  while read -r chain rule; do
-    # shellcheck disable=SC2086
-    while iptables -w -D "$chain" $rule 2>/dev/null; do :; done
-  done < <(cat "$state/firewall" 2>/dev/null)
-  rm -f "$state/firewall"
-}
-
 # The engine that up.sh started, if it is the one that runs: a number in a file may be another process by now.
 engine_pid() {
   local pid

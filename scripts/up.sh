@@ -117,27 +117,15 @@ start_control_plane() {
   DEVSANCTUM_TRAEFIK=$(find_traefik) "$binary" up
 }
 
-# Rules that keep workspaces from this machine and from cloud metadata, one a line: chain and rule.
-# Not in DOCKER-USER: whenever a network is made, the engine takes the jump there out for some milliseconds.
-firewall_rules() {
-  local instance
-  instance=$("$binary" status -o json | sed -n 's/.*"instance": "\([0-9a-f]\{8\}\).*/\1/p')
-  [[ -n $instance ]] || return 1
-  say "INPUT -i ds$instance -m conntrack --ctstate NEW -j DROP"
-  say "PREROUTING -i ds$instance -d 169.254.0.0/16 -j DROP -t raw"
-}
+# Keeps workspaces from this machine and from cloud metadata, by the rules that `server harden` prints.
 # Whoever asks whether it succeeded turns errexit off in it: every failure is passed on by hand.
 close_host() {
-  local chain rule rules failed=0
+  local rules=$state/firewall.sh
   [[ ${DEVSANCTUM_FIREWALL:-on} != off ]] || return 0
-  rules=$(firewall_rules) || return 1
-  say "$rules" >"$state/firewall" || return 1
-  while read -r chain rule; do
-    # shellcheck disable=SC2086
-    iptables -w -C "$chain" $rule 2>/dev/null || { iptables -w -I "$chain" $rule && say "closed to workspaces: $chain $rule"; } ||
-      failed=1
-  done <<<"$rules"
-  return $failed
+  "$binary" server harden --print >"$rules.new" || return 1
+  # What an earlier version has set is not what is set now.
+  cmp -s "$rules" "$rules.new" || open_host || return 1
+  mv "$rules.new" "$rules" && sh "$rules"
 }
 
 hello() { "$binary" get -n quickstart workspace/hello -o "$1"; }

@@ -71,6 +71,11 @@ impl PassError {
         };
         Self::transient(condition, reason, e.to_string())
     }
+    /// Why a server's engine cannot be reached or worked with, by its own name where it has one.
+    pub fn reaching(e: &EngineError) -> Self {
+        let general = Self::engine("Reachable", e);
+        Self { reason: e.cause().map_or(general.reason, crate::engine::Cause::reason), ..general }
+    }
     /// The record is another one than was read.
     pub fn overtaken() -> Self {
         let (reason, message) = ("RecordMovedOn", "the record changed meanwhile".to_owned());

@@ -13,7 +13,9 @@ mod error;
 mod exec;
 mod harden;
 mod image;
+mod listening;
 mod network;
+mod parts;
 mod stream;
 mod tls;
 mod translate;
@@ -31,7 +33,7 @@ use futures::stream::StreamExt;
 use http_body_util::BodyExt;
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use wire::Wire;
 
 /// Deadline of calls that only read.
@@ -58,14 +60,17 @@ pub struct DockerEngine {
     wire: Wire,
     to: Option<Endpoint>,
     instance: String,
+    ends: Option<Arc<tls::Ends>>,
+    parts: Arc<Mutex<Option<parts::Known>>>,
 }
 
 impl DockerEngine {
     /// The engine at `endpoint`, for the installation `instance` (see [`labels::INSTANCE`]). Nothing is sent yet;
     /// [`EngineError::Invalid`] when the TLS material cannot be used.
     pub fn at(endpoint: Endpoint, instance: &str) -> Result<Self, EngineError> {
-        let wire = Wire::new(connect::client(&endpoint)?, connect::base(&endpoint));
-        Self::new(wire, Some(endpoint), instance)
+        let (client, ends) = connect::client(&endpoint)?;
+        let wire = Wire::new(client, connect::base(&endpoint));
+        Ok(Self { ends, ..Self::new(wire, Some(endpoint), instance)? })
     }
 
     /// An engine behind an HTTP client of our own: the fake's.
@@ -85,14 +90,14 @@ impl DockerEngine {
         let version = bollard::API_DEFAULT_VERSION;
         let docker = Docker::connect_with_custom_transport(send, Some(wire.base()), BOLLARD_TIMEOUT_SECONDS, version)
             .map_err(|e| error::classify(to.as_ref(), e))?;
-        Ok(Self { docker, wire, to, instance: instance.to_owned() })
+        Ok(Self { docker, wire, to, instance: instance.to_owned(), ends: None, parts: Arc::default() })
     }
 
     /// Waits for an answer until the deadline, and sorts what goes wrong.
     async fn within<T>(&self, deadline: Duration, call: impl Future<Output = Result<T, Error>>) -> Result<T, EngineError> {
         match tokio::time::timeout(deadline, call).await {
             Ok(answer) => answer.map_err(|e| self.classify(e)),
-            Err(_) => Err(self.classify(std::io::Error::other(format!("no answer within {} s", deadline.as_secs())).into())),
+            Err(_) => Err(self.classify(silence(deadline))),
         }
     }
 
@@ -135,6 +140,11 @@ impl DockerEngine {
     }
 }
 
+fn silence(deadline: Duration) -> Error {
+    let words = format!("no answer within {} s", deadline.as_secs());
+    std::io::Error::new(std::io::ErrorKind::TimedOut, words).into()
+}
+
 /// "It is not there" is an answer to some questions.
 fn absent<T>(answer: Result<T, EngineError>) -> Result<Option<T>, EngineError> {
     match answer {
@@ -147,15 +157,26 @@ fn absent<T>(answer: Result<T, EngineError>) -> Result<Option<T>, EngineError> {
 #[async_trait]
 impl Engine for DockerEngine {
     async fn info(&self) -> Result<EngineInfo, EngineError> {
-        let info = self.within(READ, self.docker.info()).await?;
+        let info = match self.within(READ, self.docker.info()).await {
+            Err(e) if e.cause() == Some(Cause::TlsMissing) => return Err(self.in_clear_text(e).await),
+            other => other?,
+        };
         let api = self.within(READ, self.wire.version()).await?;
+        let components = self.components(&info).await?;
         Ok(EngineInfo {
             id: info.id.unwrap_or_default(),
             version: info.server_version.unwrap_or_default(),
             api_version: api.to_string(),
             cpu_cores: info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or_default(),
             memory: info.mem_total.and_then(|n| u64::try_from(n).ok()).unwrap_or_default(),
+            components,
+            certificate_ends: self.ends.as_ref().and_then(|ends| ends.first()),
         })
+    }
+
+    fn listening(&self) -> Vec<SocketAddr> {
+        let here = matches!(&self.to, Some(Endpoint::Unix(_)));
+        if here { listening::on_this_machine() } else { Vec::new() }
     }
 
     async fn containers(&self, uid: Option<&str>) -> Result<Vec<ContainerSummary>, EngineError> {

@@ -4,6 +4,7 @@
 //! given; nothing is deleted by name; an answer that did not come is [`EngineError::Unreachable`], never "not
 //! there".
 
+mod cause;
 pub mod docker;
 pub mod fake;
 pub mod ownership;
@@ -11,11 +12,13 @@ pub mod pool;
 pub mod probe;
 mod types;
 
+pub use cause::{Cause, Told};
 pub use types::*;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A Docker Engine.
@@ -23,6 +26,10 @@ use std::time::Duration;
 pub trait Engine: Send + Sync + 'static {
     /// Who it is: version, identity, cores, memory.
     async fn info(&self) -> Result<EngineInfo, EngineError>;
+    /// Where programs of its host listen, besides on loopback, as far as that can be known: on this machine alone.
+    fn listening(&self) -> Vec<SocketAddr> {
+        Vec::new()
+    }
 
     /// All containers of this installation, running or not, by its instance label; with `uid`, those of one record.
     async fn containers(&self, uid: Option<&str>) -> Result<Vec<ContainerSummary>, EngineError>;

@@ -1,5 +1,6 @@
 //! What is asked of and told by an engine.
 
+use super::cause::Told;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -81,6 +82,10 @@ pub struct EngineInfo {
     pub cpu_cores: u32,
     /// Memory in bytes.
     pub memory: u64,
+    /// Versions of what it works with, as it says them: `containerd`, `runc`, …
+    pub components: BTreeMap<String, String>,
+    /// When the first of its and our certificates ends, in seconds since 1970; none without TLS.
+    pub certificate_ends: Option<i64>,
 }
 
 /// Whether a container runs.
@@ -377,10 +382,10 @@ pub struct LogRequest {
 pub enum EngineError {
     /// No answer, or none in time: nothing is known about the effect.
     #[error("the engine does not answer: {0}")]
-    Unreachable(String),
-    /// TLS or permission refused the connection.
-    #[error("the engine refuses us: {0}")]
-    Denied(String),
+    Unreachable(Told),
+    /// TLS, permission or what answers there stands in the way.
+    #[error("the engine cannot be worked with: {0}")]
+    Denied(Told),
     /// The name is taken, or the object is in a state that does not allow this (in use, paused, not running).
     #[error("{0}")]
     Conflict(String),
@@ -399,6 +404,14 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// What stands in the way, where that has a name.
+    pub fn cause(&self) -> Option<super::cause::Cause> {
+        match self {
+            Self::Unreachable(told) | Self::Denied(told) => told.cause,
+            _ => None,
+        }
+    }
+
     /// The error's class, for metrics: `unreachable`, `denied`, …
     pub fn class(&self) -> &'static str {
         match self {

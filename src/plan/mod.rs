@@ -4,6 +4,7 @@
 pub mod environment;
 pub mod features;
 pub mod footprint;
+pub mod holes;
 pub mod image;
 pub mod lifecycle;
 pub mod moves;

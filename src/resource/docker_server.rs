@@ -143,13 +143,19 @@ pub struct DockerServerStatus {
     pub stale: bool,
     /// Workspaces placed here.
     pub workspaces: u32,
+    /// When the first of the certificates of its TLS ends, the engine's or ours (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_expires_at: Option<String>,
     /// How workspaces are kept apart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_mode: Option<NetworkMode>,
+    /// The test that was done last: what the annotation `devsanctum.io/tested` said then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_test: Option<String>,
     /// Generation the conditions speak of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// State: `Reachable`, `Isolated`, `ResourcesKnown`, `GatewayReady`, `Ready`.
+    /// State: `Reachable`, `Isolated`, `ResourcesKnown`, `GatewayReady`, `Patched`, `CertificatesCurrent`, `Ready`.
     pub conditions: Vec<Condition>,
     /// What to know or do, in words.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -50,6 +50,8 @@ pub const MOVE: &str = "devsanctum.io/move";
 pub const ACCEPT_ENGINE: &str = "devsanctum.io/accept-engine";
 /// Set to `"true"` on a server, allows one removal of more strays than the fuse lets pass.
 pub const REMOVE_STRAYS: &str = "devsanctum.io/remove-strays";
+/// On a server: another value than before has it looked at, and its isolation proved, at once.
+pub const TESTED: &str = "devsanctum.io/tested";
 /// On the settings: the records come from the backup of this time. What they do not know on a server is left alone until
 /// this is taken off, or [`REMOVE_STRAYS`] is set on the server.
 pub const RESTORED: &str = "devsanctum.io/restored";

@@ -37,6 +37,12 @@ pub fn host_name(value: &str) -> Result<(), String> {
         .into())
 }
 
+/// What the names of an installation's network interfaces begin with, on every Docker host: the shared bridge's is just this.
+/// `instance` is the installation's id.
+pub fn bridges(instance: &str) -> String {
+    format!("ds{}", instance.get(..8).unwrap_or(instance))
+}
+
 /// Checks an environment variable's name.
 ///
 /// # Errors

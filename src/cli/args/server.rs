@@ -25,6 +25,48 @@ pub enum ServerCommand {
     Drain(DrainArgs),
     /// Place workspaces on a host again
     Undrain(OneServer),
+    /// Print what closes a host's own services, cloud metadata and other engines to workspaces: for `sh`, as root, on that host
+    Harden(HardenArgs),
+    /// Print the one line that sets a new host up, to be pasted there as root
+    JoinCommand(JoinArgs),
+    /// Take a host off: its record, and the certificates that `server add` has kept
+    Remove(RemoveServerArgs),
+}
+
+/// `server harden`.
+#[derive(Args, Debug)]
+pub struct HardenArgs {
+    /// Print the firewall rules; nothing is changed on any host
+    #[arg(long, required = true)]
+    pub print: bool,
+    /// The server they are for: other servers' engines are closed to its workspaces as well
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// More addresses and networks that workspaces are not to reach, such as the control plane's own
+    #[arg(long, value_delimiter = ',', value_name = "ADDRESSES")]
+    pub also: Vec<String>,
+}
+
+/// `server join-command`.
+#[derive(Args, Debug)]
+pub struct JoinArgs {
+    /// Folder that `server certs` has made
+    #[arg(value_name = "DIR")]
+    pub certs: PathBuf,
+}
+
+/// `server remove`.
+#[derive(Args, Debug)]
+pub struct RemoveServerArgs {
+    /// Server
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// It will never come back: let go of what is there, and print what stays behind
+    #[arg(long)]
+    pub force: bool,
+    /// Longest wait until it is gone
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
 }
 
 /// `server certs`.

@@ -15,6 +15,8 @@ use std::path::Path;
 
 /// The authority's own certificate lasts longer than all it signs.
 const AUTHORITY_DAYS: u32 = 3650;
+/// What sets a host up, among the files that are made.
+pub const SET_UP: &str = "set-up.sh";
 /// Where the files are on the host.
 const ON_HOST: &str = "/etc/docker/devsanctum";
 
@@ -35,11 +37,13 @@ pub fn run(args: &CertsArgs) -> Result<(), Failure> {
         "tlscacert": format!("{ON_HOST}/ca.pem"),
         "tlscert": format!("{ON_HOST}/server-cert.pem"),
         "tlskey": format!("{ON_HOST}/server-key.pem"),
+        // Certificates are read at the start: workspaces go on while the engine is started anew with others.
+        "live-restore": true,
     });
     let daemon = format!("{}\n", serde_json::to_string_pretty(&daemon)?);
     // What the package's unit says on its command line must not be said in daemon.json again.
-    let unit = "[Service]\nExecStart=\nExecStart=/usr/bin/dockerd --containerd=/run/containerd/containerd.sock\n";
-    let setup = setup(&authority.pem, &server, &daemon, unit);
+    let unit = unit("/usr/bin/dockerd");
+    let setup = setup(&authority.pem, &server, &daemon);
     for (name, content) in [
         ("ca.pem", &authority.pem),
         ("ca-key.pem", &authority.key),
@@ -48,8 +52,8 @@ pub fn run(args: &CertsArgs) -> Result<(), Failure> {
         ("cert.pem", &client.0),
         ("key.pem", &client.1),
         ("daemon.json", &daemon),
-        ("docker.service.conf", &unit.to_owned()),
-        ("set-up.sh", &setup),
+        ("docker.service.conf", &unit),
+        (SET_UP, &setup),
     ] {
         write(dir, name, content).map_err(|e| made(&e))?;
     }
@@ -57,6 +61,7 @@ pub fn run(args: &CertsArgs) -> Result<(), Failure> {
     ui::say(&format!(
         "certificates for {host} in {shown}, for {} days; whoever has key.pem owns the host, so keep the folder to yourself\n\
          on the host, as root:   ssh root@{host} sh < {shown}/set-up.sh\n\
+         or paste the line of:   devsanctum server join-command {shown}\n\
          then here:              devsanctum server add NAME --host {host} --port {} --certs {shown}",
         args.days, args.port
     ))
@@ -132,22 +137,32 @@ fn last(params: &mut CertificateParams, days: u32) {
     params.not_after = day(days.into());
 }
 
+/// What has systemd start this dockerd without what the package's unit says on its command line.
+fn unit(dockerd: &str) -> String {
+    format!("[Service]\nExecStart=\nExecStart={dockerd}\n")
+}
+
 /// What sets a host up, to be run there by root. It is run anew with new certificates, and replaces what it has written alone.
-fn setup(ca: &str, (cert, key): &(String, String), daemon: &str, unit: &str) -> String {
+fn setup(ca: &str, (cert, key): &(String, String), daemon: &str) -> String {
     let file = |path: &str, mode: &str, content: &str| format!("install -m {mode} /dev/stdin {path} <<'END'\n{content}END\n");
     let of_daemon = "/etc/docker/daemon.json";
     let own = format!("{ON_HOST}/daemon.json");
+    let units = "/etc/systemd/system/docker.service.d";
+    // Where dockerd lies is another place for each distribution.
+    let unit = unit("$dockerd");
     format!(
-        "#!/bin/sh\n# Has this host's Docker Engine listen for DevSanctum over TLS, beside its socket. Run it as root.\nset -eu\numask 077\n\
-         mkdir -p {ON_HOST}\n\
+        "#!/bin/sh\n# Has this host's Docker Engine listen for DevSanctum over TLS, beside its socket. Run it as root.\nset -eu\n\
+         dockerd=$(command -v dockerd) || {{\n\
+         \x20 echo 'there is no dockerd: install Docker Engine 20.10 or newer, then run this again' >&2\n\x20 exit 1\n}}\n\
+         mkdir -p {ON_HOST}\nchmod 700 {ON_HOST}\n\
          if [ -e {of_daemon} ] && ! cmp -s {of_daemon} {own}; then\n\
          \x20 echo '{of_daemon} is there, and not of this script: put what {own} says into it by hand' >&2\n\
          \x20 by_hand=1\nfi\n\
          {}{}{}{}\
          [ -n \"${{by_hand:-}}\" ] || cp {own} {of_daemon}\n\
          if command -v systemctl >/dev/null && systemctl cat docker.service >/dev/null 2>&1; then\n\
-         \x20 mkdir -p /etc/systemd/system/docker.service.d\n\
-         {}\
+         \x20 mkdir -p {units}\n\
+         \x20 cat >{units}/devsanctum.conf <<END\n{unit}END\n\
          \x20 systemctl daemon-reload\n\
          \x20 [ -n \"${{by_hand:-}}\" ] || systemctl restart docker.service\n\
          else\n\x20 echo 'there is no docker.service: start dockerd anew'\nfi\n",
@@ -155,7 +170,6 @@ fn setup(ca: &str, (cert, key): &(String, String), daemon: &str, unit: &str) -> 
         file(&format!("{ON_HOST}/server-cert.pem"), "644", cert),
         file(&format!("{ON_HOST}/server-key.pem"), "600", key),
         file(&own, "644", daemon),
-        file("/etc/systemd/system/docker.service.d/devsanctum.conf", "644", unit),
     )
 }
 

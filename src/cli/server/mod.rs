@@ -1,6 +1,9 @@
 //! `server`: Docker hosts, from their certificates to their last workspace.
 
 mod certs;
+mod harden;
+mod join;
+mod remove;
 
 use super::args::{AddServerArgs, DrainArgs, ServerArgs, ServerCommand, TestServerArgs};
 use super::connect::{self, Context};
@@ -8,7 +11,8 @@ use super::failure::{Failure, TIMED_OUT};
 use super::target;
 use super::ui::{self, clean, columns};
 use crate::cli::args::Globals;
-use crate::resource::{DockerServer, KindDef, SYSTEM_NAMESPACE, ServerPhase, Workspace};
+use crate::resource::conditions::holds;
+use crate::resource::{DockerServer, KindDef, SYSTEM_NAMESPACE, ServerPhase, Workspace, labels};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
@@ -35,6 +39,9 @@ pub async fn run(globals: &Globals, args: ServerArgs) -> Result<(), Failure> {
             schedulable(&connected.await?, &one.name, true).await?;
             ui::say(&format!("dockerserver/{} takes workspaces again", one.name))
         }
+        ServerCommand::Harden(args) => harden::run(&connected.await?, &args).await,
+        ServerCommand::JoinCommand(args) => join::run(&args),
+        ServerCommand::Remove(args) => remove::run(&connected.await?, &args).await,
     }
 }
 
@@ -78,14 +85,15 @@ async fn read(context: &Context, name: &str) -> Result<DockerServer, Failure> {
 
 /// Has it looked at anew, and says what was found.
 async fn test(context: &Context, args: &TestServerArgs) -> Result<(), Failure> {
-    // A record that changed is looked at.
-    let asked = json!({"metadata": {"annotations": {"devsanctum.io/tested": Timestamp::now().to_string()}}});
+    let now = Timestamp::now().to_string();
+    let asked = json!({"metadata": {"annotations": {labels::TESTED: now}}});
     context.merge(def()?, None, &args.name, &asked, MANAGER).await??;
     let begun = Instant::now();
     loop {
         let server = read(context, &args.name).await?;
         let status = server.status.unwrap_or_default();
-        let online = status.phase == ServerPhase::Online && crate::resource::conditions::holds(&status.conditions, "Ready");
+        let looked = status.last_test.as_ref() == Some(&now);
+        let online = looked && status.phase == ServerPhase::Online && holds(&status.conditions, "Ready");
         let over = begun.elapsed() > args.timeout;
         if !online && !over {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -96,6 +104,9 @@ async fn test(context: &Context, args: &TestServerArgs) -> Result<(), Failure> {
             rows.push(vec![clean(&c.type_), clean(&c.status), clean(&c.reason), clean(&c.message)]);
         }
         ui::say(&columns(&rows).join("\n"))?;
+        if let Some(ends) = &status.certificate_expires_at {
+            ui::say(&format!("the first of its certificates ends on {}", clean(ends)))?;
+        }
         let phase = format!("{:?}", status.phase).to_uppercase();
         let words = format!("dockerserver/{} is {phase}", args.name);
         return if online { ui::say(&words) } else { Err(Failure { code: TIMED_OUT, ..Failure::new(words) }) };
@@ -107,10 +118,15 @@ async fn schedulable(context: &Context, name: &str, is: bool) -> Result<(), Fail
     Ok(())
 }
 
+/// The workspaces on a server, warm ones too.
+async fn placed(context: &Context, name: &str) -> Result<Vec<Workspace>, Failure> {
+    let on_it = ListParams::default().fields(&format!("status.dockerServer={name}"));
+    Ok(Api::<Workspace>::all(context.client.clone()).list(&on_it).await?.items)
+}
+
 async fn drain(context: &Context, args: &DrainArgs) -> Result<(), Failure> {
     schedulable(context, &args.name, false).await?;
-    let on_it = ListParams::default().fields(&format!("status.dockerServer={}", args.name));
-    let there = Api::<Workspace>::all(context.client.clone()).list(&on_it).await?.items;
+    let there = placed(context, &args.name).await?;
     let mut left = Vec::new();
     for workspace in there.iter().filter(|w| w.warm_of().is_none()) {
         let meta = &workspace.metadata;

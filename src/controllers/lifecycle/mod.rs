@@ -269,7 +269,7 @@ impl Lifecycles {
         let id = status.container_id.as_deref().and_then(ContainerId::parse);
         let (Some(id), Some(server)) = (id, record.server()) else { return Ok(false) };
         let Some(engine) = self.ctx.engines.get(server) else {
-            return Err(EngineError::Unreachable(format!("server {server:?} does not answer")));
+            return Err(EngineError::Unreachable(format!("server {server:?} does not answer").into()));
         };
         let (begun, before) = (Instant::now(), engine.cpu_time(&id).await?);
         sleep(MOMENT).await;

@@ -213,7 +213,7 @@ impl Make<'_> {
         let pem = keys.authority.server(&domain).map_err(|e| Failure::Keys(e.to_string()))?;
         let argv = ["sh", "-c", FILL].map(String::from).to_vec();
         let mut session = self.engine.exec(id, &ExecRequest { argv, stdin: true, ..ExecRequest::default() }).await?;
-        let lost = |e: std::io::Error| EngineError::Unreachable(e.to_string());
+        let lost = |e: std::io::Error| EngineError::Unreachable(e.to_string().into());
         session.input.write_all(format!("{pem}end\n").as_bytes()).await.map_err(lost)?;
         while let Some(chunk) = session.output.next().await {
             chunk?;

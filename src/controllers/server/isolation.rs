@@ -2,19 +2,28 @@
 
 use super::prepare::{Prepared, spec};
 use crate::engine::ownership::Ownership;
-use crate::engine::probe::{OUTPUT_LIMIT, parse_reach, reach_command};
+use crate::engine::probe::{MAX_TARGETS, OUTPUT_LIMIT, parse_reach, reach_command};
 use crate::engine::{ContainerId, Engine, EngineError, NetworkSpec};
+use crate::resource::DockerServer;
 use crate::resource::conditions::condition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Port the neighbour listens on.
 const NEIGHBOUR_PORT: u16 = 8080;
 /// The address cloud providers serve credentials at.
 const METADATA: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), 80);
-/// Ports of a host that matter most: ssh, web, Docker, databases, and our own.
-const HOST_PORTS: [u16; 12] = [22, 80, 443, 2375, 2376, 3306, 5432, 6379, 6443, 8080, 8443, 9000];
+/// Ports of a host that matter most, where it cannot be asked what listens: ssh, web, Docker and Swarm, databases, what manages
+/// and measures hosts, and our own.
+const HOST_PORTS: [u16; 26] = [
+    22, 53, 80, 111, 443, 2222, 2375, 2376, 2377, 3000, 3306, 4243, 5000, 5432, 6379, 6443, 8000, 8080, 8443, 8888, 9000, 9090,
+    9100, 9323, 10250, 27017,
+];
+/// Tried in one command; the neighbour comes on top.
+const AT_ONCE: usize = MAX_TARGETS - 1;
 
 /// What could be reached.
 pub struct Found {
@@ -22,9 +31,33 @@ pub struct Found {
     pub neighbour: bool,
     /// A neighbour on another network.
     across: bool,
-    /// Services of the host, or the metadata address.
+    /// Services of the host, of other engines, or the metadata address.
     host: Vec<SocketAddr>,
-    bridge: String,
+    server: String,
+}
+
+/// What no workspace of a server may reach, besides its neighbours: cloud metadata, all that listens on the host as far as that is
+/// known, the ports that matter most where it is not, and other servers' engines.
+pub fn forbidden(
+    server: &DockerServer,
+    others: &[Arc<DockerServer>],
+    listening: &[SocketAddr],
+    gateway: Option<IpAddr>,
+) -> Vec<SocketAddr> {
+    let spec = &server.spec;
+    let elsewhere = spec.host.parse::<IpAddr>().ok().filter(|ip| !ip.is_loopback());
+    let own = [gateway, elsewhere].into_iter().flatten();
+    let ports = HOST_PORTS.into_iter().chain(spec.socket().is_none().then_some(spec.port));
+    let usual = own.flat_map(|host| ports.clone().map(move |port| SocketAddr::new(host, port)));
+    // An address of zeros is all of the host's. Workspaces have no IPv6, so of what listens there alone nothing is asked.
+    let told = listening.iter().filter_map(|at| match at.ip() {
+        ip if ip.is_unspecified() => Some(SocketAddr::new(gateway?, at.port())),
+        ip => ip.is_ipv4().then_some(*at),
+    });
+    let engines = others.iter().filter(|s| s.metadata.name != server.metadata.name && !s.spec.is_local());
+    let engines = engines.filter_map(|s| Some(SocketAddr::new(s.spec.host.parse().ok()?, s.spec.port)));
+    let all: BTreeSet<SocketAddr> = usual.chain(told).chain(engines).chain([METADATA]).collect();
+    all.into_iter().collect()
 }
 
 impl Found {
@@ -39,30 +72,38 @@ impl Found {
             let how = if self.neighbour { "a network for each workspace" } else { "the shared bridge" };
             return condition("Isolated", true, "Proved", format!("kept apart by {how}"));
         }
-        let open: Vec<String> = self.host.iter().map(ToString::to_string).collect();
+        let mut open: Vec<String> = self.host.iter().take(20).map(ToString::to_string).collect();
+        let more = self.host.len() - open.len();
+        open.extend((more > 0).then(|| format!("{more} more")));
         let message = format!(
-            "workspaces can reach {} of the host. Close it on the host: iptables -I INPUT -i {b} -m conntrack --ctstate NEW -j DROP; \
-             iptables -t raw -I PREROUTING -i {b} -d 169.254.0.0/16 -j DROP",
+            "workspaces can reach {}. Run what `devsanctum server harden --print {}` prints on the host as root, and then \
+             `devsanctum server test {1}`",
             open.join(", "),
-            b = self.bridge
+            self.server
         );
         condition("Isolated", false, "HostReachable", message)
     }
 }
 
-/// Tries a neighbour, the host and the metadata address from the probe. Where the neighbour answers, it is tried on a
-/// network of its own: that is what workspaces get then.
-pub async fn prove(engine: &dyn Engine, probe: &ContainerId, prepared: &Prepared) -> Result<Found, EngineError> {
-    let mut others = vec![METADATA];
-    if let Some(gateway) = prepared.network.gateway {
-        others.extend(HOST_PORTS.iter().map(|p| SocketAddr::new(gateway, *p)));
+/// Tries a neighbour and what is forbidden from the probe. Where the neighbour answers, it is tried on a network of its own: that is
+/// what workspaces get then.
+pub async fn prove(
+    engine: &dyn Engine,
+    probe: &ContainerId,
+    prepared: &Prepared,
+    forbidden: &[SocketAddr],
+) -> Result<Found, EngineError> {
+    let (with_it, more) = forbidden.split_at(forbidden.len().min(AT_ONCE));
+    let Reached { neighbour, others: mut host } =
+        with_neighbour(engine, probe, prepared, &prepared.network.name, with_it).await?;
+    for targets in more.chunks(MAX_TARGETS) {
+        host.extend(reach(engine, probe, targets).await?);
     }
-    let Reached { neighbour, others: host } = with_neighbour(engine, probe, prepared, &prepared.network.name, &others).await?;
     // Whenever a network is made, Docker Engine takes its rules between networks out for some milliseconds: what is reached
     // once is not yet open.
     let across =
         neighbour && on_another_network(engine, probe, prepared).await? && on_another_network(engine, probe, prepared).await?;
-    Ok(Found { neighbour, across, host, bridge: bridge_of(prepared) })
+    Ok(Found { neighbour, across, host, server: prepared.owner.name.clone() })
 }
 
 struct Reached {
@@ -106,10 +147,6 @@ async fn with_neighbour(
     tried
 }
 
-fn bridge_of(prepared: &Prepared) -> String {
-    prepared.network.options.get("com.docker.network.bridge.name").cloned().unwrap_or_else(|| "ds+".into())
-}
-
 async fn try_all(
     engine: &dyn Engine,
     probe: &ContainerId,
@@ -146,4 +183,41 @@ async fn await_listening(engine: &dyn Engine, peer: &ContainerId) -> Result<(), 
 async fn reach(engine: &dyn Engine, from: &ContainerId, targets: &[SocketAddr]) -> Result<Vec<SocketAddr>, EngineError> {
     let out = engine.exec_output(from, &reach_command(targets)?, OUTPUT_LIMIT).await?;
     parse_reach(&String::from_utf8_lossy(&out.stdout))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(name: &str, host: &str) -> DockerServer {
+        let spec = serde_json::from_value(serde_json::json!({"host": host})).unwrap();
+        DockerServer::new(name, spec)
+    }
+
+    fn asked(host: &str, listening: &[&str]) -> Vec<String> {
+        let listening: Vec<SocketAddr> = listening.iter().map(|a| a.parse().unwrap()).collect();
+        let others = [server("a", host), server("b", "10.0.0.8"), server("c", "rack.example")].map(Arc::new);
+        let gateway = Some(IpAddr::from([10, 213, 0, 1]));
+        forbidden(&others[0], &others, &listening, gateway).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn all_that_listens_on_this_machine_is_asked_for_at_the_address_it_listens_at() {
+        let asked = asked("unix:///var/run/docker.sock", &["0.0.0.0:4711", "10.0.0.7:4712", "[::]:4713", "[fd00::1]:4714"]);
+        for target in
+            ["10.213.0.1:4711", "10.0.0.7:4712", "10.213.0.1:4713", "169.254.169.254:80", "10.213.0.1:22", "10.0.0.8:2376"]
+        {
+            assert!(asked.iter().any(|a| a == target), "{target}: {asked:?}");
+        }
+        assert!(!asked.iter().any(|a| a.ends_with(":4714")), "{asked:?}");
+    }
+
+    #[test]
+    fn another_host_is_asked_at_its_own_address_as_well_and_so_are_other_engines() {
+        let asked = asked("10.0.0.7", &[]);
+        for target in ["10.213.0.1:2376", "10.0.0.7:2376", "10.0.0.7:22", "10.0.0.8:2376"] {
+            assert!(asked.iter().any(|a| a == target), "{target}: {asked:?}");
+        }
+        assert!(!asked.iter().any(|a| a == "10.0.0.8:22"), "{asked:?}");
+    }
 }

@@ -1,13 +1,16 @@
 //! The server loop: a Docker host is reached, prepared, measured and watched; one that is another machine gets a gateway.
 
+mod bridge;
 mod collect;
 mod gateway;
 mod isolation;
 mod prepare;
 mod resync;
 mod subnet;
+mod warnings;
 mod watch;
 
+pub use bridge::own_bridge;
 pub use prepare::shared_network;
 
 use super::context::Context;
@@ -50,6 +53,8 @@ struct Looked {
     proved: bool,
     /// What it found out.
     found: Option<(NetworkMode, Condition)>,
+    /// When somebody last asked for a test, as that is written in the record.
+    tested: Option<String>,
 }
 
 #[async_trait]
@@ -63,6 +68,7 @@ impl Loop for Servers {
 
     async fn reconcile(&self, record: &DockerServer, pass: &mut Pass<DockerServerStatus>) -> Result<(), PassError> {
         let name = record.name_any();
+        pass.status.last_test = record.annotations().get(labels::TESTED).cloned();
         let done = self.look_after(record, pass).await;
         // That may take seconds, in which workspaces come and go.
         pass.status.workspaces = u32::try_from(self.ctx.members(&name).len()).unwrap_or(u32::MAX);
@@ -164,7 +170,7 @@ impl Servers {
             self.watches.keep(&self.ctx, record, engine.clone());
         }
         let again = gateway::have(&self.ctx, record, &engine, &prepared, pass).await;
-        self.prove(&name, &prepared, engine.as_ref(), pass).await?;
+        self.prove(record, &prepared, engine.as_ref(), pass).await?;
         self.measure(record, &prepared, engine.as_ref(), pass).await?;
         self.collector.collect(&self.ctx, &name, engine.as_ref(), &pass.status).await;
         if pass.status.phase != ServerPhase::Online {
@@ -203,10 +209,10 @@ impl Servers {
     /// Connects and asks who it is.
     async fn reach(&self, record: &DockerServer, pass: &mut Pass<DockerServerStatus>) -> Result<Arc<dyn Engine>, PassError> {
         let endpoint = endpoint(&self.ctx.frame.client, self.ctx.secrets.as_ref(), record).await?;
-        let failed = |e: &EngineError| PassError::engine("Reachable", e);
-        let engine = self.ctx.connector.connect(&record.name_any(), &endpoint).await.map_err(|e| failed(&e))?;
-        let info = engine.info().await.map_err(|e| failed(&e))?;
+        let engine = self.ctx.connector.connect(&record.name_any(), &endpoint).await.map_err(|e| PassError::reaching(&e))?;
+        let info = engine.info().await.map_err(|e| PassError::reaching(&e))?;
         self.same_engine(record, &info.id, pass)?;
+        warnings::warn(&self.ctx, record, &info, pass);
         pass.status.engine_version = Some(info.version);
         pass.status.cpu_cores = Some(info.cpu_cores);
         pass.status.ram_total_mb = Some(info.memory >> 20);
@@ -250,16 +256,13 @@ impl Servers {
     /// Proves now and then that workspaces cannot reach each other or the host, and chooses the network by it.
     async fn prove(
         &self,
-        name: &str,
+        record: &DockerServer,
         prepared: &prepare::Prepared,
         engine: &dyn Engine,
         pass: &mut Pass<DockerServerStatus>,
     ) -> Result<(), PassError> {
-        if prepared.fresh {
-            // What was proved of the network before is nothing to this one, also when this proof is broken off.
-            self.lock().entry(name.to_owned()).or_default().prove_at = None;
-        }
-        let looked = self.lock().get(name).cloned().unwrap_or_default();
+        let name = record.name_any();
+        let looked = self.proved(record, prepared.fresh);
         if let Some((mode, told)) = looked.found.filter(|_| looked.prove_at.is_some_and(|at| Instant::now() < at)) {
             // The pass that found it out may not have been let write it down.
             pass.status.network_mode = Some(mode);
@@ -271,7 +274,9 @@ impl Servers {
             pass.notice(condition("Isolated", false, "NotProved", prepared.missing.clone()));
             return Ok(());
         };
-        let (proved, mode, told) = match isolation::prove(engine, probe, prepared).await {
+        let servers = self.ctx.caches.servers.state();
+        let forbidden = isolation::forbidden(record, &servers, &engine.listening(), prepared.network.gateway);
+        let (proved, mode, told) = match isolation::prove(engine, probe, prepared, &forbidden).await {
             Ok(found) => {
                 let mode = if found.neighbour { NetworkMode::PerWorkspace } else { NetworkMode::SharedBridge };
                 (true, mode, found.condition())
@@ -287,9 +292,22 @@ impl Servers {
         pass.notice(told.clone());
         let prove_at = Some(Instant::now() + if proved { PROVED_FOR } else { UNKNOWN_FOR });
         let mut all = self.lock();
-        let looked = all.entry(name.to_owned()).or_default();
+        let looked = all.entry(name).or_default();
         (looked.prove_at, looked.proved, looked.found) = (prove_at, proved, Some((mode, told)));
         Ok(())
+    }
+
+    /// What the last proof said, for as long as that is believed.
+    fn proved(&self, record: &DockerServer, fresh: bool) -> Looked {
+        let asked = record.annotations().get(labels::TESTED);
+        let mut all = self.lock();
+        let looked = all.entry(record.name_any()).or_default();
+        // What was proved of the network before is nothing to a new one, also when this proof is broken off; and somebody who asks
+        // for a test has changed something.
+        if fresh || looked.tested.as_ref() != asked {
+            (looked.prove_at, looked.tested) = (None, asked.cloned());
+        }
+        looked.clone()
     }
 
     /// Reads memory and disk, no more often than asked for, and writes them down only when they moved.
@@ -336,7 +354,7 @@ impl Servers {
     /// Takes the probe and the shared network off a server that goes.
     async fn leave(&self, record: &DockerServer) -> Result<(), EngineError> {
         let endpoint = endpoint(&self.ctx.frame.client, self.ctx.secrets.as_ref(), record).await;
-        let endpoint = endpoint.map_err(|e| EngineError::Unreachable(e.message))?;
+        let endpoint = endpoint.map_err(|e| EngineError::Unreachable(e.message.into()))?;
         let engine = self.ctx.connector.connect(&record.name_any(), &endpoint).await?;
         let own = |labels: &Labels| prepare::is_ours(&self.ctx, labels, record);
         for container in engine.containers(None).await?.into_iter().filter(|c| own(&c.labels)) {

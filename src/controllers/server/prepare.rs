@@ -11,6 +11,7 @@ use crate::engine::{
     Attach, Container, ContainerId, ContainerSpec, ContainerState, Engine, EngineError, Labels, Network, NetworkSpec,
 };
 use crate::plan::image::{Image, probe_image};
+use crate::resource::names::bridges;
 use crate::resource::{DockerServer, DockerServerStatus};
 use kube::ResourceExt;
 use std::collections::BTreeMap;
@@ -105,7 +106,7 @@ async fn network(
             name: name.clone(),
             labels: owner.labels(),
             subnet: Some(subnet.into()),
-            bridge: Some(format!("ds{}", short(instance))),
+            bridge: Some(bridges(instance)),
             inter_container: false,
         };
         match engine.create_network(&spec).await {

@@ -4,6 +4,7 @@ use super::observe::{Observed, Owner, observe};
 use super::{Site, images};
 use crate::controllers::context::Context;
 use crate::controllers::retry::PassError;
+use crate::controllers::server::own_bridge;
 use crate::controllers::status::{Pass, still_so};
 use crate::engine::{
     Attach, Container, ContainerId, ContainerSpec, ContainerState, Engine, EngineError, NetworkSpec, VolumeSpec,
@@ -337,7 +338,7 @@ impl Hands<'_> {
             name: self.wanted.network.name().to_owned(),
             labels: self.owner.of("network").labels(),
             subnet: None,
-            bridge: None,
+            bridge: Some(own_bridge(&self.owner.instance, self.wanted.network.name())),
             inter_container: true,
         };
         self.engine.create_network(&spec).await.map(drop)

@@ -255,7 +255,7 @@ async fn collect(engine: &dyn Engine, id: &ContainerId, request: &ExecRequest, i
     let mut session = engine.exec(id, request).await?;
     if !input.is_empty() {
         let sent = session.input.write_all(input).await;
-        sent.map_err(|e| EngineError::Unreachable(e.to_string()))?;
+        sent.map_err(|e| EngineError::Unreachable(e.to_string().into()))?;
     }
     let mut said = ExecOutput::default();
     while let Some(chunk) = session.output.next().await {

@@ -100,7 +100,9 @@ impl DockerEngine {
 }
 
 fn silent() -> EngineError {
-    EngineError::Unreachable(format!("it has been silent for {} minutes in the middle of a transfer", SILENCE.as_secs() / 60))
+    EngineError::Unreachable(
+        format!("it has been silent for {} minutes in the middle of a transfer", SILENCE.as_secs() / 60).into(),
+    )
 }
 
 fn unless_silent(stream: ByteStream) -> ByteStream {

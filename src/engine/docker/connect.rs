@@ -13,7 +13,8 @@ use tokio::net::UnixStream;
 
 /// An unused connection is kept this long. Shorter than the idle limits of common firewalls and NATs.
 const IDLE: Duration = Duration::from_secs(30);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Less than a call may take, so that one that cannot connect says so.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 /// Finds a peer that went away without a word under a quiet event stream.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -50,15 +51,18 @@ fn bracketed(host: &str) -> String {
     if host.parse::<std::net::Ipv6Addr>().is_ok() { format!("[{host}]") } else { host.to_owned() }
 }
 
-/// Makes the HTTP client. Opens no connection yet.
-pub(super) fn client(endpoint: &Endpoint) -> Result<Arc<dyn HttpClient>, EngineError> {
+/// An HTTP client, and with TLS when its certificates end.
+pub(super) type Connected = (Arc<dyn HttpClient>, Option<Arc<tls::Ends>>);
+
+/// Makes the HTTP client; with TLS, it tells when the certificates end. Opens no connection yet.
+pub(super) fn client(endpoint: &Endpoint) -> Result<Connected, EngineError> {
     Ok(match endpoint {
-        Endpoint::Unix(path) => pooled(unix_connector(path.clone())),
-        Endpoint::Tcp { .. } => pooled(tcp_connector()),
+        Endpoint::Unix(path) => (pooled(unix_connector(path.clone())), None),
+        Endpoint::Tcp { .. } => (pooled(tcp_connector()), None),
         Endpoint::Tls { ca, cert, key, .. } => {
-            let config = tls::client_config(TlsIdentity { ca, cert, key })?;
+            let (config, ends) = tls::client_config(TlsIdentity { ca, cert, key })?;
             let builder = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(config);
-            pooled(builder.https_only().enable_http1().wrap_connector(tcp_connector()))
+            (pooled(builder.https_only().enable_http1().wrap_connector(tcp_connector())), Some(ends))
         }
     })
 }

@@ -1,7 +1,7 @@
 //! From what bollard and the connection say to [`EngineError`], keeping Docker's own words.
 
 use super::{connect, tls};
-use crate::engine::{Endpoint, EngineError};
+use crate::engine::{Cause, Endpoint, EngineError, Told};
 use bollard::errors::Error;
 use std::error::Error as StdError;
 use std::io::{self, ErrorKind};
@@ -11,7 +11,7 @@ pub(super) fn classify(to: Option<&Endpoint>, error: Error) -> EngineError {
     match error {
         Error::DockerResponseServerError { status_code, message } => by_status(status_code, message),
         Error::DockerStreamError { error } => by_words(error),
-        Error::RequestTimeoutError => EngineError::Unreachable("no answer in time".into()),
+        Error::RequestTimeoutError => EngineError::Unreachable(Told::of(Cause::NoAnswer, "no answer in time")),
         Error::JsonDataError { message, .. } => EngineError::Failed(format!("the engine's answer cannot be read: {message}")),
         Error::JsonSerdeError { err } => EngineError::Failed(format!("the engine's answer cannot be read: {err}")),
         Error::InvalidURIError { .. } | Error::URLParseError { .. } | Error::HttpClientError { .. } => {
@@ -27,17 +27,17 @@ pub(super) fn classify(to: Option<&Endpoint>, error: Error) -> EngineError {
 fn by_status(status: u16, message: String) -> EngineError {
     match status {
         400 if message.contains("HTTP request to an HTTPS server") => {
-            EngineError::Denied("it wants TLS on this port; turn TLS on and give ca, cert and key".into())
+            EngineError::Denied(Told::of(Cause::TlsRequired, "it wants TLS on this port; turn TLS on and give ca, cert and key"))
         }
         400 => EngineError::Invalid(message),
-        401 => EngineError::Denied(message),
+        401 => EngineError::Denied(message.into()),
         // Docker says 403 also for what a network's state does not allow.
-        403 if message.contains("authorization denied") => EngineError::Denied(message),
+        403 if message.contains("authorization denied") => EngineError::Denied(message.into()),
         404 if message.to_ascii_lowercase().contains("no such image") => EngineError::ImageMissing(message),
         404 => EngineError::NotFound(message),
         409 => EngineError::Conflict(message),
         // Not Docker's: a proxy before it. Whether the request arrived is unknown.
-        502..=504 => EngineError::Unreachable(format!("HTTP {status}: {message}")),
+        502..=504 => EngineError::Unreachable(format!("HTTP {status}: {message}").into()),
         _ => EngineError::Failed(message),
     }
 }
@@ -53,24 +53,57 @@ fn by_words(words: String) -> EngineError {
 
 fn by_cause(to: Option<&Endpoint>, error: &(dyn StdError + 'static)) -> EngineError {
     let identity = to.and_then(connect::identity);
+    if let Some(Misfit(told)) = find::<Misfit>(error) {
+        return EngineError::Denied(told.clone());
+    }
     if let (Some(identity), Some(tls)) = (identity, find::<rustls::Error>(error)) {
         return EngineError::Denied(tls::explain(tls, identity));
     }
     let at = to.map_or_else(|| "the engine".to_owned(), |t| format!("{t:?}"));
-    let text = deepest(error);
+    let text = match deepest(error) {
+        // Of the time that a connection may take.
+        text if text.starts_with("deadline") => format!("no answer within {} s", connect::CONNECT_TIMEOUT.as_secs()),
+        text => text,
+    };
+    let unreachable = |cause, words: &str| EngineError::Unreachable(Told::of(cause, format!("{at}: {words}")));
     match find_io(error).map(io::Error::kind) {
-        Some(ErrorKind::PermissionDenied) => EngineError::Denied(format!(
-            "{at}: permission denied; run as root or as a member of the socket's group (usually 'docker')"
-        )),
-        Some(ErrorKind::Unsupported) => EngineError::Failed(text),
-        Some(ErrorKind::ConnectionRefused) => EngineError::Unreachable(format!("{at}: connection refused; is dockerd running?")),
-        Some(ErrorKind::NotFound) => EngineError::Unreachable(format!("{at}: there is no such socket; is dockerd running?")),
-        Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof) if identity.is_some() => {
-            EngineError::Unreachable(format!("{at}: {text}; it may be refusing our client certificate"))
+        Some(ErrorKind::PermissionDenied) => {
+            let words = "permission denied; run as root or as a member of the socket's group (usually 'docker')";
+            EngineError::Denied(Told::of(Cause::PermissionDenied, format!("{at}: {words}")))
         }
-        _ => EngineError::Unreachable(format!("{at}: {text}")),
+        Some(ErrorKind::ConnectionRefused) => {
+            unreachable(Cause::ConnectionRefused, "connection refused; is dockerd running? Is it the right port?")
+        }
+        Some(ErrorKind::NotFound) => unreachable(Cause::SocketMissing, "there is no such socket; is dockerd running?"),
+        Some(ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable) => unreachable(
+            Cause::NoAnswer,
+            &format!("{text}; is it the right address, is the host up, and does a firewall between let this port through?"),
+        ),
+        Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof) if identity.is_some() => {
+            // An engine that refuses a certificate may close before its word of why has been read.
+            match identity.and_then(tls::cut) {
+                Some(told) => EngineError::Denied(told),
+                None => EngineError::Unreachable(format!("{at}: {text}; it may be refusing our client certificate").into()),
+            }
+        }
+        _ if text.contains("failed to lookup address") => {
+            unreachable(Cause::HostUnknown, &format!("the host's name leads nowhere ({text}); correct it, or the name servers"))
+        }
+        _ => EngineError::Unreachable(format!("{at}: {text}").into()),
     }
 }
+
+/// What answers cannot be worked with.
+#[derive(Debug)]
+pub(super) struct Misfit(pub(super) Told);
+
+impl std::fmt::Display for Misfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for Misfit {}
 
 /// What an error was made from. [`io::Error`] hides the error it wraps from `source`.
 fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {

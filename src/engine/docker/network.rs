@@ -4,6 +4,9 @@ use super::{CHANGE, DockerEngine, READ, harden};
 use crate::engine::{ContainerId, Engine, EngineError, NetworkSpec};
 use bollard::models::{NetworkConnectRequest, NetworkDisconnectRequest};
 
+/// What Docker says of a container that is attached already.
+const THERE: &str = "already exists in network";
+
 /// Written by hand because bollard's model has lost `CheckDuplicate`: without it, engines before 25 make a second
 /// network of the same name.
 pub(super) fn body(spec: &NetworkSpec) -> Result<serde_json::Value, EngineError> {
@@ -56,7 +59,8 @@ impl DockerEngine {
         }
         let request = NetworkConnectRequest { container: id.as_str().to_owned(), endpoint_config: None };
         match self.within(CHANGE, self.docker.connect_network(&current.id, request)).await {
-            Err(EngineError::Denied(text) | EngineError::Failed(text)) if text.contains("already exists in network") => Ok(()),
+            Err(EngineError::Denied(told)) if told.contains(THERE) => Ok(()),
+            Err(EngineError::Failed(text)) if text.contains(THERE) => Ok(()),
             other => other,
         }
     }

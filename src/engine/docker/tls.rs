@@ -1,12 +1,22 @@
 //! Mutual TLS from PEM in memory, and words for what goes wrong with it.
 
 use super::connect::TlsIdentity;
-use crate::engine::EngineError;
+use crate::engine::{Cause, EngineError, Told};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, PeerIncompatible, RootCertStore,
+    SignatureScheme,
+};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+/// The end of the year 9999: whatever is asked at that time has ended, and the refusal says when.
+const NEVER: Duration = Duration::from_secs(253_402_300_799);
 
 /// The provider is given explicitly: a process-wide default could be another one.
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
@@ -33,71 +43,228 @@ fn roots(identity: TlsIdentity<'_>) -> Result<RootCertStore, EngineError> {
     Ok(store)
 }
 
-/// TLS settings for a connection; an error names the PEM that cannot be used.
-pub(super) fn client_config(identity: TlsIdentity<'_>) -> Result<ClientConfig, EngineError> {
-    let chain = certificates("cert", identity.cert)?;
-    let key = PrivateKeyDer::from_pem_slice(identity.key).map_err(|e| bad("key", e))?;
-    ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|e| bad("settings", e))?
-        .with_root_certificates(roots(identity)?)
-        .with_client_auth_cert(chain, key)
-        .map_err(|e| bad("cert and key", e))
+/// When the certificates of a connection end, in seconds since 1970.
+#[derive(Debug)]
+pub(super) struct Ends {
+    client: Option<i64>,
+    /// As of the last handshake; zero before the first.
+    server: AtomicI64,
 }
 
-/// What an engine that trusts the same authority would say of our own certificate. Engines answer most refusals
+impl Ends {
+    /// The first of both.
+    pub(super) fn first(&self) -> Option<i64> {
+        let server = Some(self.server.load(Ordering::Relaxed)).filter(|at| *at > 0);
+        self.client.into_iter().chain(server).min()
+    }
+}
+
+/// TLS settings for a connection, and when its certificates end. An error names the PEM that cannot be used; a certificate of
+/// ours that has ended is not even shown to the engine.
+pub(super) fn client_config(identity: TlsIdentity<'_>) -> Result<(ClientConfig, Arc<Ends>), EngineError> {
+    let chain = certificates("cert", identity.cert)?;
+    let key = PrivateKeyDer::from_pem_slice(identity.key).map_err(|e| bad("key", e))?;
+    let client = match own_problem(identity, UnixTime::since_unix_epoch(NEVER)) {
+        Some(CertificateError::ExpiredContext { not_after, .. }) => Some(seconds(not_after)),
+        _ => None,
+    };
+    let ends = Arc::new(Ends { client, server: AtomicI64::new(0) });
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(identity)?), provider()).build();
+    let verifier = Noting { inner: inner.map_err(|e| bad("ca", e))?, ends: Arc::clone(&ends) };
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| bad("settings", e))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_auth_cert(chain, key)
+        .map_err(|e| bad("cert and key", e))?;
+    match own_problem(identity, UnixTime::now()) {
+        Some(problem) if of_time(&problem) => Err(EngineError::Denied(client_problem("", Some(problem)))),
+        _ => Ok((config, ends)),
+    }
+}
+
+/// The usual check of the engine's certificate; it notes when that ends.
+#[derive(Debug)]
+struct Noting {
+    inner: Arc<WebPkiServerVerifier>,
+    ends: Arc<Ends>,
+}
+
+impl ServerCertVerifier for Noting {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let at = |time| self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, time);
+        let verified = at(now)?;
+        if let Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) =
+            at(UnixTime::since_unix_epoch(NEVER))
+        {
+            self.ends.server.store(seconds(not_after), Ordering::Relaxed);
+        }
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+fn seconds(time: UnixTime) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// A moment as people read it.
+fn date(time: UnixTime) -> String {
+    jiff::Timestamp::from_second(seconds(time)).map(|t| t.to_string()).unwrap_or_default()
+}
+
+/// What an engine that trusts the same authority would say of our own certificate at a time. Engines answer most refusals
 /// with the same alert; this finds the reason.
-fn own_problem(identity: TlsIdentity<'_>) -> Option<CertificateError> {
+fn own_problem(identity: TlsIdentity<'_>, at: UnixTime) -> Option<CertificateError> {
     let chain = certificates("cert", identity.cert).ok()?;
     let roots = Arc::new(roots(identity).ok()?);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build().ok()?;
     let (own, intermediates) = chain.split_first()?;
-    match verifier.verify_client_cert(own, intermediates, UnixTime::now()) {
-        Err(rustls::Error::InvalidCertificate(problem)) => Some(problem),
+    match verifier.verify_client_cert(own, intermediates, at) {
+        Err(Error::InvalidCertificate(problem)) => Some(problem),
         _ => None,
     }
 }
 
+/// Whether it is for everybody that a certificate is no good now, whomever they trust.
+fn of_time(problem: &CertificateError) -> bool {
+    use CertificateError as E;
+    matches!(problem, E::Expired | E::ExpiredContext { .. } | E::NotValidYet | E::NotValidYetContext { .. })
+}
+
 /// Says what a failed handshake means and what to do.
-pub(super) fn explain(error: &rustls::Error, identity: TlsIdentity<'_>) -> String {
+pub(super) fn explain(error: &Error, identity: TlsIdentity<'_>) -> Told {
     match error {
-        rustls::Error::InvalidCertificate(problem) => server_problem(problem),
-        rustls::Error::AlertReceived(alert) => client_problem(*alert, own_problem(identity)),
-        rustls::Error::InvalidMessage(_) => {
-            format!("it does not speak TLS on this port ({error}); start dockerd with --tlsverify, or turn TLS off here")
+        Error::InvalidCertificate(problem) => server_problem(problem),
+        Error::AlertReceived(AlertDescription::ProtocolVersion)
+        | Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13) => {
+            let words = "it offers TLS 1.1 or older, and 1.2 is the oldest that is safe: bring dockerd, or what ends TLS before it, up to date";
+            Told::of(Cause::TlsTooOld, words)
         }
-        other => format!("the TLS handshake failed: {other}"),
+        Error::AlertReceived(alert) => client_problem(&format!(" (TLS alert {alert:?})"), own_problem(identity, UnixTime::now())),
+        Error::InvalidMessage(_) => {
+            let words = format!(
+                "it does not speak TLS on this port, but plain HTTP or something else ({error}); start dockerd with --tlsverify, or \
+                 correct the port"
+            );
+            Told::of(Cause::TlsMissing, words)
+        }
+        other => Told::of(Cause::TlsFailed, format!("the TLS handshake failed: {other}")),
     }
 }
 
-fn server_problem(problem: &CertificateError) -> String {
-    use CertificateError as E;
-    let (what, next) = match problem {
-        E::UnknownIssuer | E::BadSignature => {
-            ("is not signed by the CA given", "use the CA that signed the engine's certificate as 'ca'")
-        }
-        E::NotValidForName | E::NotValidForNameContext { .. } => {
-            ("is for another name", "make it anew with this host as a subject alternative name")
-        }
-        E::Expired | E::ExpiredContext { .. } => ("has expired", "make a new one and restart dockerd"),
-        E::NotValidYet | E::NotValidYetContext { .. } => ("is not valid yet", "compare the clocks of both hosts"),
-        E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
-            ("is not a server certificate", "make it with the extended key usage 'serverAuth'")
-        }
-        _ => ("is not accepted", "make a new one"),
-    };
-    format!("the engine's certificate {what} ({problem}); {next}")
+/// A connection that was cut where an engine would look at our certificate: what may be wrong with that, if anything is.
+pub(super) fn cut(identity: TlsIdentity<'_>) -> Option<Told> {
+    own_problem(identity, UnixTime::now()).map(|problem| client_problem("", Some(problem)))
 }
 
-fn client_problem(alert: AlertDescription, own: Option<CertificateError>) -> String {
+fn server_problem(problem: &CertificateError) -> Told {
     use CertificateError as E;
-    let (what, next) = match own {
-        Some(E::Expired | E::ExpiredContext { .. }) => ("it has expired", "make a new client certificate"),
-        Some(E::NotValidYet | E::NotValidYetContext { .. }) => ("it is not valid yet", "compare the clocks of both hosts"),
-        Some(E::InvalidPurpose | E::InvalidPurposeContext { .. }) => {
-            ("it is not a client certificate", "make it with the extended key usage 'clientAuth'")
+    let (cause, what, next) = match problem {
+        E::UnknownIssuer | E::BadSignature => (
+            Cause::ServerCertificateUnknownAuthority,
+            "is not signed by the CA given".to_owned(),
+            "use the CA that signed the engine's certificate as 'ca'; if nothing was changed, somebody else may be answering",
+        ),
+        E::NotValidForNameContext { expected, presented } => (
+            Cause::ServerCertificateWrongName,
+            format!("is for other names: asked for was {}, it is for {}", expected.to_str(), named(presented)),
+            "make it anew with this host as a subject alternative name, or correct the host",
+        ),
+        E::NotValidForName => (
+            Cause::ServerCertificateWrongName,
+            "is for other names".to_owned(),
+            "make it anew with this host as a subject alternative name, or correct the host",
+        ),
+        E::ExpiredContext { not_after, .. } => (
+            Cause::ServerCertificateExpired,
+            format!("has expired on {}", date(*not_after)),
+            "make a new one and restart dockerd",
+        ),
+        E::Expired => (Cause::ServerCertificateExpired, "has expired".to_owned(), "make a new one and restart dockerd"),
+        E::NotValidYetContext { not_before, .. } => (
+            Cause::ServerCertificateNotYetValid,
+            format!("is not valid before {}", date(*not_before)),
+            "compare the clocks of both hosts",
+        ),
+        E::NotValidYet => {
+            (Cause::ServerCertificateNotYetValid, "is not valid yet".to_owned(), "compare the clocks of both hosts")
         }
-        _ => ("it is not signed by the CA the engine trusts", "use a certificate signed by the CA of dockerd's --tlscacert"),
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => (
+            Cause::ServerCertificateRefused,
+            "is not a server certificate".to_owned(),
+            "make it with the extended key usage 'serverAuth'",
+        ),
+        other => (Cause::ServerCertificateRefused, format!("is not accepted ({other})"), "make a new one"),
     };
-    format!("the engine refuses our client certificate (TLS alert {alert:?}): most likely {what}; {next}")
+    Told::of(cause, format!("the engine's certificate {what}; {next}"))
+}
+
+/// Names of a certificate, as people write them: rustls gives `DnsName("rack-1")` and `IpAddress(10.0.0.7)`.
+fn named(presented: &[String]) -> String {
+    let inner = |name: &String| {
+        let inside = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+        inside.trim_matches('"').to_owned()
+    };
+    let all: Vec<String> = presented.iter().map(inner).collect();
+    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+}
+
+fn client_problem(said: &str, own: Option<CertificateError>) -> Told {
+    use CertificateError as E;
+    let anew = "make a new client certificate and put it into the Secret";
+    let (cause, what, next) = match own {
+        Some(E::ExpiredContext { not_after, .. }) => {
+            (Cause::ClientCertificateExpired, format!("it has expired on {}", date(not_after)), anew)
+        }
+        Some(E::Expired) => (Cause::ClientCertificateExpired, "it has expired".to_owned(), anew),
+        Some(E::NotValidYetContext { not_before, .. }) => (
+            Cause::ClientCertificateNotYetValid,
+            format!("it is not valid before {}", date(not_before)),
+            "compare the clocks of both hosts",
+        ),
+        Some(E::NotValidYet) => {
+            (Cause::ClientCertificateNotYetValid, "it is not valid yet".to_owned(), "compare the clocks of both hosts")
+        }
+        Some(E::InvalidPurpose | E::InvalidPurposeContext { .. }) => (
+            Cause::ClientCertificateRefused,
+            "most likely it is not a client certificate".to_owned(),
+            "make it with the extended key usage 'clientAuth'",
+        ),
+        _ => (
+            Cause::ClientCertificateRefused,
+            "most likely it is not signed by the CA the engine trusts".to_owned(),
+            "use a certificate signed by the CA of dockerd's --tlscacert",
+        ),
+    };
+    Told::of(cause, format!("the engine refuses our client certificate{said}: {what}; {next}"))
 }

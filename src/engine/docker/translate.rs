@@ -6,9 +6,10 @@ use crate::engine::{
 use crate::resource::labels;
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum as Inspected, ContainerSummary as DockerSummary,
-    ContainerSummaryStateEnum as Listed, EndpointSettings, EventMessage, MountPoint, Network as DockerNetwork,
+    ContainerSummaryStateEnum as Listed, EndpointSettings, EventMessage, IpamConfig, MountPoint, Network as DockerNetwork,
     Volume as DockerVolume,
 };
+use ipnet::Ipv4Net;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
@@ -93,7 +94,10 @@ pub(super) fn container(from: ContainerInspectResponse) -> Result<Container, Eng
 /// A network.
 pub(super) fn network(from: DockerNetwork) -> Network {
     let pools = from.ipam.and_then(|i| i.config).unwrap_or_default();
-    let gateway = pools.iter().filter_map(|p| p.gateway.as_deref()).find_map(|g| g.parse().ok());
+    let told = pools.iter().filter_map(|p| p.gateway.as_deref()).find_map(|g| g.parse().ok());
+    // An engine that was told the subnet does not say the gateway it chose: the first address (libnetwork's default).
+    let first = |p: &IpamConfig| p.subnet.as_deref()?.parse::<Ipv4Net>().ok()?.hosts().next().map(IpAddr::from);
+    let gateway = told.or_else(|| pools.iter().find_map(first));
     Network {
         id: from.id.unwrap_or_default(),
         name: from.name.unwrap_or_default(),

@@ -3,7 +3,8 @@
 //! Over a custom transport bollard sends paths without a version, which means "the engine's newest". Here every
 //! path gets the version both sides speak, so that a newer engine answers as we expect.
 
-use crate::engine::ByteStream;
+use super::error::Misfit;
+use crate::engine::{ByteStream, Cause, Told};
 use bollard::errors::Error;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -82,13 +83,20 @@ impl Wire {
             return Ok(version);
         }
         let request = Request::get(format!("{}/_ping", self.base)).body(empty())?;
-        let answer = refuse_errors(self.client.request(request).await?).await?;
-        let told = answer.headers().get("api-version").and_then(|v| v.to_str().ok()).and_then(ApiVersion::parse);
+        let answer = self.client.request(request).await?;
+        let header = |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok());
+        let (told, itself) = (header("api-version").and_then(ApiVersion::parse), header("server").unwrap_or("it").to_owned());
+        let missing = answer.status() == http::StatusCode::NOT_FOUND;
+        if !missing {
+            refuse_errors(answer).await?;
+        }
         let Some(told) = told else {
-            return Err(not_docker("it does not answer /_ping as a Docker Engine does (no Api-Version header)"));
+            let words = "what answers there is no Docker Engine (it does not answer /_ping as one does); correct host and port";
+            return Err(misfit(Cause::NotDocker, words));
         };
         if told < OLDEST {
-            return Err(not_docker(&format!("it speaks API {told}; Docker Engine 20.10 (API {OLDEST}) or newer is needed")));
+            let words = format!("{itself} speaks API {told}; Docker Engine 20.10 (API {OLDEST}) or newer is needed: upgrade it");
+            return Err(misfit(Cause::ApiTooOld, words));
         }
         let version = told.min(NEWEST);
         *self.version.lock().unwrap_or_else(PoisonError::into_inner) = Some(version);
@@ -150,8 +158,8 @@ impl Wire {
     }
 }
 
-fn not_docker(text: &str) -> Error {
-    io::Error::new(io::ErrorKind::Unsupported, text.to_owned()).into()
+fn misfit(cause: Cause, words: impl Into<String>) -> Error {
+    io::Error::other(Misfit(Told::of(cause, words))).into()
 }
 
 fn full(bytes: Bytes) -> Body {

@@ -3,6 +3,7 @@
 use crate::engine::*;
 use futures::StreamExt;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -137,6 +138,9 @@ impl Engine for Guarded {
             self.resize(info.cpu_cores);
         }
         Ok(info)
+    }
+    fn listening(&self) -> Vec<SocketAddr> {
+        self.inner.listening()
     }
     async fn containers(&self, uid: Option<&str>) -> Result<Vec<ContainerSummary>, EngineError> {
         self.read("containers", self.inner.containers(uid)).await

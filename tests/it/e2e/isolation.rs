@@ -14,7 +14,7 @@ async fn isolated(world: &World<'_>) -> (String, String) {
     (found.map(|c| format!("{} {}: {}", c.status, c.reason, c.message)).unwrap_or_default(), format!("{:?}", status.network_mode))
 }
 
-async fn becomes(world: &World<'_>, condition: &str, mode: &str) {
+pub async fn becomes(world: &World<'_>, condition: &str, mode: &str) {
     until(&format!("isolation {condition} by {mode}"), SOON, async || {
         let now = isolated(world).await;
         if now.0.starts_with(condition) && now.1.contains(mode) { Ok(()) } else { Err(format!("{now:?}")) }
@@ -23,7 +23,7 @@ async fn becomes(world: &World<'_>, condition: &str, mode: &str) {
 }
 
 /// Waits until each is on its own network and on no other.
-async fn moved(world: &World<'_>, names: &[&str]) {
+pub async fn moved(world: &World<'_>, names: &[&str]) {
     for name in names {
         let own = world.container(name).await;
         until(&format!("{name} to be on its own network alone"), SOON, async || {

@@ -15,6 +15,7 @@ const SOON: Duration = Duration::from_secs(30);
 const PORT: u16 = 2376;
 /// An address of the namespace that is not a loopback one, as another machine's would be (RFC 5737).
 const ADDRESS: &str = "192.0.2.7";
+const SECRET: &str = "/apis/devsanctum.io/v1/namespaces/devsanctum-system/secrets/rack";
 
 pub fn secret(ca: &str, (cert, key): &(String, String)) -> Value {
     json!({"apiVersion": "devsanctum.io/v1", "kind": "Secret", "metadata": {"name": "rack", "namespace": "devsanctum-system"},
@@ -51,9 +52,30 @@ fn a_server_over_mutual_tls_runs_workspaces_and_says_what_is_wrong_with_its_cert
         reachable(&world, "False CredentialsMissing: secret devsanctum-system/rack has no key \"cert\"").await;
         replace(&world, secret(&ca.pem(), &client(&authority("somebody else"), false))).await;
         again(&world).await;
-        reachable(&world, "False EngineDenied: the engine refuses us").await;
+        reachable(&world, "False ClientCertificateRefused: the engine cannot be worked with").await;
+        replace(&world, secret(&authority("somebody else").pem(), &client(&ca, false))).await;
+        reachable(&world, "False ServerCertificateUnknownAuthority").await;
+        replace(&world, secret(&ca.pem(), &client(&ca, true))).await;
+        reachable(&world, "False ClientCertificateExpired").await;
+        // Keys never come back.
+        let shown = world.client.request_text(http::Request::get(SECRET).body(vec![]).unwrap()).await.unwrap();
+        assert!(!shown.contains("PRIVATE KEY") && !shown.contains("BEGIN"), "{shown}");
         replace(&world, secret(&ca.pem(), &client(&ca, false))).await;
         again(&world).await;
+        reachable(&world, "True Answers").await;
+        for (change, reason) in [
+            (json!({"host": "localhost"}), "ServerCertificateWrongName"),
+            (json!({"host": ADDRESS, "port": 1}), "ConnectionRefused"),
+        ] {
+            merge(&world, "dockerservers/rack", json!({"spec": change})).await;
+            reachable(&world, &format!("False {reason}")).await;
+        }
+        let silent = |how| ["-w", how, "INPUT", "-p", "tcp", "--dport", "2", "-j", "DROP"];
+        assert!(Command::new("iptables").args(silent("-I")).status().unwrap().success());
+        merge(&world, "dockerservers/rack", json!({"spec": {"port": 2}})).await;
+        reachable(&world, "False NoAnswer").await;
+        assert!(Command::new("iptables").args(silent("-D")).status().unwrap().success());
+        merge(&world, "dockerservers/rack", json!({"spec": {"port": PORT}})).await;
         reachable(&world, "True Answers").await;
 
         world.create(records::user()).await;
@@ -128,11 +150,19 @@ fn a_host_is_online_by_the_commands_that_are_documented() {
         let (code, said) = run(&["add", "rack", "--host", ADDRESS, "--certs", &certs]);
         assert!(code == Some(0) && said.contains("dockerserver/rack is ONLINE"), "{said}");
         let (code, said) = run(&["test", "rack"]);
-        assert!(code == Some(0) && said.contains("Reachable"), "{said}");
+        assert!(
+            code == Some(0) && said.contains("Reachable") && said.contains("the first of its certificates ends on"),
+            "{said}"
+        );
         let (code, said) = run(&["drain", "rack"]);
         assert!(code == Some(0) && said.contains("takes no more workspaces"), "{said}");
         assert!(!world.servers().get("rack").await.unwrap().spec.schedulable);
         assert_eq!(run(&["undrain", "rack"]).0, Some(0));
+        let (code, said) = run(&["remove", "rack"]);
+        assert!(code == Some(0) && said.contains("deleted"), "{said}");
+        assert!(world.servers().get_opt("rack").await.unwrap().is_none());
+        let secret = world.client.request_text(http::Request::get(SECRET).body(vec![]).unwrap()).await;
+        assert!(matches!(secret, Err(kube::Error::Api(status)) if status.code == 404), "its certificates go with it");
     });
 }
 
@@ -149,5 +179,5 @@ async fn merge(world: &World<'_>, path: &str, body: Value) {
 }
 
 async fn replace(world: &World<'_>, secret: Value) {
-    merge(world, "namespaces/devsanctum-system/secrets/rack", json!({"spec": secret["spec"]})).await;
+    merge(world, SECRET.trim_start_matches("/apis/devsanctum.io/v1/"), json!({"spec": secret["spec"]})).await;
 }

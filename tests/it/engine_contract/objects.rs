@@ -51,7 +51,9 @@ pub async fn a_chosen_subnet_is_kept_and_an_overlap_refused(lab: &Lab) {
     let subnet = Some("10.200.64.0/20".to_owned());
     let spec = NetworkSpec { subnet, ..lab.network_spec("n") };
     lab.engine.create_network(&spec).await.unwrap();
-    assert_eq!(lab.engine.network(&spec.name).await.unwrap().unwrap().subnets, ["10.200.64.0/20"]);
+    let found = lab.engine.network(&spec.name).await.unwrap().unwrap();
+    assert_eq!(found.subnets, ["10.200.64.0/20"]);
+    assert_eq!(found.gateway, Some("10.200.64.1".parse().unwrap()), "an engine that was told the subnet does not say it");
     let error = lab.engine.create_network(&NetworkSpec { name: lab.name("m"), ..spec }).await.unwrap_err();
     assert!(matches!(&error, EngineError::Failed(t) if t.contains("overlaps")), "{error:?}");
     let wrong = NetworkSpec { subnet: Some("10.0.0.0".into()), ..lab.network_spec("w") };

@@ -219,7 +219,7 @@ impl World {
         let fence: devsanctum::engine::Fence = Arc::new(|| true);
         let made = Arc::default();
         let make = move |server: &str, _: &devsanctum::engine::Endpoint| {
-            let engine = engines.get(server).ok_or_else(|| EngineError::Unreachable(format!("no engine {server}")))?;
+            let engine = engines.get(server).ok_or_else(|| EngineError::Unreachable(format!("no engine {server}").into()))?;
             let right: Arc<dyn Engine> = Arc::new(engine.engine(&instance)?);
             Ok(match bug {
                 Some(bug) => {

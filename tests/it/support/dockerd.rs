@@ -101,6 +101,16 @@ impl Dockerd {
         daemon
     }
 
+    /// The daemon of a machine that somebody else starts and ends; its process is the machine's first one, whose namespaces it has.
+    pub fn on_machine(machine: &super::machine::Machine) -> Self {
+        let home = Watchdog::new("ds-dockerd-");
+        symlink(machine.folder("/run/docker.sock"), home.path().join("s")).unwrap();
+        std::fs::write(home.path().join("pid"), machine.init()).unwrap();
+        let daemon = Self { home, command: Vec::new() };
+        daemon.await_ready();
+        daemon
+    }
+
     fn launch(&self, outer: Vec<String>) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.home.path().join("log")).unwrap();
         let inner = ["sh", &self.home.path().join("launch").display().to_string()].map(str::to_owned);

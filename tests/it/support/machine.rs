@@ -14,6 +14,10 @@ for folder in /run /var/lib/docker /var/lib/devsanctum; do
   mkdir -p "$folder" "$dir$folder"
   mount --bind "$dir$folder" "$folder"
 done
+# What is set up on it is set up on it alone.
+cp -a /etc "$dir/etc"
+rm -rf "$dir/etc/docker" "$dir/etc/systemd/system/docker.service.d"
+mount --bind "$dir/etc" /etc
 ip link set lo up
 echo ready
 exec sleep infinity >/dev/null
@@ -57,6 +61,11 @@ impl Machine {
         let done = self.command(words[0]).args(&words[1..]).output().unwrap();
         assert!(done.status.success(), "{words:?}: {done:#?}");
         String::from_utf8(done.stdout).unwrap()
+    }
+
+    /// Its first process, as it is seen from outside.
+    pub fn init(&self) -> &str {
+        &self.init
     }
 
     /// Where one of its folders lies on the machine that carries it.

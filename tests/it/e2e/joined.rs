@@ -1,0 +1,146 @@
+//! A host from bare to `ONLINE` by what is documented alone, and its certificates made anew under running workspaces.
+
+use super::records;
+use super::removed::server;
+use super::world::{World, on, until};
+use crate::support::dockerd::{Dockerd, TINY};
+use crate::support::machine::Machine;
+use crate::support::{bare, devsanctum};
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// An address of the host that is not a loopback one (RFC 5737).
+const ADDRESS: &str = "192.0.2.9";
+const SOON: Duration = Duration::from_secs(60);
+/// systemd does not run here: as much of it as the script asks for. It starts what the unit's override says.
+const SYSTEMCTL: &str = r#"#!/bin/sh
+case "$1 ${2:-}" in
+"cat docker.service" | "daemon-reload ") ;;
+"restart docker.service")
+  kill "$(cat /run/docker.pid)"
+  while [ -e /run/docker.pid ]; do sleep 0.1; done
+  setsid $(sed -n 's/^ExecStart=\(..*\)/\1/p' /etc/systemd/system/docker.service.d/devsanctum.conf) >>/run/dockerd.log 2>&1 </dev/null &
+  ;;
+*) exit 1 ;;
+esac
+"#;
+
+/// Runs `server certs`, and gives what it said.
+fn make(certs: &Path, days: &str) -> String {
+    let mut command = devsanctum();
+    command.args(["server", "certs", "--host", &format!("rack.example,{ADDRESS}"), "--days", days, "--out"]).arg(certs);
+    let done = command.output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    String::from_utf8(done.stdout).unwrap()
+}
+
+/// The line that is to be pasted.
+fn join(certs: &Path) -> String {
+    let done = devsanctum().args(["server", "join-command"]).arg(certs).output().unwrap();
+    let line = String::from_utf8(done.stdout).unwrap();
+    assert!(done.status.success() && line.trim_end().lines().count() == 1, "{line}");
+    // A terminal that takes lines whole takes no longer ones (N_TTY_BUF_SIZE).
+    assert!(line.len() < 4096, "{} bytes", line.len());
+    line
+}
+
+fn mode(machine: &Machine, path: &str) -> u32 {
+    std::fs::metadata(machine.folder(path)).unwrap().permissions().mode() & 0o777
+}
+
+fn condition(world_said: &Value, kind: &str) -> String {
+    let all = world_said["status"]["conditions"].as_array().unwrap();
+    let found = all.iter().find(|c| c["type"] == kind);
+    found.map(|c| format!("{} {}", c["status"].as_str().unwrap(), c["reason"].as_str().unwrap())).unwrap_or_default()
+}
+
+async fn rack(world: &World<'_>) -> Value {
+    serde_json::to_value(world.servers().get("rack").await.unwrap()).unwrap()
+}
+
+/// When the workspace's container was started, and as which process.
+async fn run_of(world: &World<'_>) -> String {
+    let name = world.container("w0").await;
+    world.docker_says(&[
+        "inspect",
+        "-f",
+        "{{.Id}} {{.State.StartedAt}} {{.State.Pid}} {{.RestartCount}} {{.State.Running}}",
+        &name,
+    ])
+}
+
+#[test]
+fn a_bare_host_is_online_by_one_pasted_line_and_gets_new_certificates_while_its_workspaces_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let certs = folder.path().join("rack");
+    assert!(make(&certs, "10").contains("server join-command"));
+    let machine = Machine::start();
+    let said = machine.ok(&["sh", "-c", &join(&certs)]);
+    assert!(said.contains("start dockerd anew"), "{said}");
+    assert_eq!(mode(&machine, "/etc/docker/devsanctum"), 0o700);
+    assert_eq!(mode(&machine, "/etc/docker/devsanctum/server-key.pem"), 0o600);
+    let daemon = std::fs::read_to_string(machine.folder("/etc/docker/daemon.json")).unwrap();
+    assert_eq!(daemon, std::fs::read_to_string(certs.join("daemon.json")).unwrap());
+    // By what lies there alone: no flag is given.
+    machine.ok(&["sh", "-c", "setsid dockerd >/run/dockerd.log 2>&1 </dev/null &"]);
+
+    let daemon = Dockerd::on_machine(&machine);
+    on(&daemon, async |world| {
+        assert!(bare("ip").args(["address", "add", ADDRESS, "dev", "lo"]).status().unwrap().success());
+        world.create(records::settings(TINY)).await;
+        let add = || server(&world, &["add", "rack", "--host", ADDRESS, "--certs", certs.to_str().unwrap()]);
+        let (code, said) = add();
+        assert!(code == Some(0) && said.contains("dockerserver/rack is ONLINE"), "{said}");
+        assert!(said.contains("ExpiresSoon") && said.contains("the first of its certificates ends on"), "{said}");
+        assert!(world.event("rack", "ExpiresSoon").await.contains("server certs"));
+        world.create(records::user()).await;
+        let mut template = records::template("plain");
+        template["spec"]["ports"] = json!([]);
+        world.create(template).await;
+        world.create(records::project("team", "plain")).await;
+        world.create(records::workspace("w0")).await;
+        let runs = async || {
+            until("the workspace to run", SOON, async || {
+                let status = world.workspace("w0").await.status.unwrap_or_default();
+                if format!("{:?}", status.phase) == "Running" { Ok(()) } else { Err(format!("{:?}", status.conditions)) }
+            })
+            .await;
+        };
+        runs().await;
+        let (before, server_before) = (run_of(&world).await, rack(&world).await);
+
+        // By the same authority: our new certificate is taken by the engine as it runs.
+        make(&certs, "365");
+        let (code, said) = add();
+        assert!(code == Some(0) && said.contains("is ONLINE"), "{said}");
+        assert_eq!(run_of(&world).await, before);
+        // And the engine's: it is started anew with it.
+        std::fs::create_dir(machine.folder("/run/bin")).unwrap();
+        let systemctl = machine.folder("/run/bin/systemctl");
+        std::fs::write(&systemctl, SYSTEMCTL).unwrap();
+        std::fs::set_permissions(&systemctl, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let script = std::fs::File::open(certs.join("set-up.sh")).unwrap();
+        let done = machine.command("sh").args(["-c", "PATH=/run/bin:$PATH exec sh"]).stdin(script).output().unwrap();
+        assert!(done.status.success() && done.stdout.is_empty(), "{done:?}");
+        until("the new certificates to be seen", SOON, async || {
+            let now = rack(&world).await;
+            let later = now["status"]["certificateExpiresAt"].as_str() > server_before["status"]["certificateExpiresAt"].as_str();
+            let well = now["status"]["phase"] == "ONLINE" && condition(&now, "CertificatesCurrent") == "True Current";
+            if later && well { Ok(()) } else { Err(now["status"].to_string()) }
+        })
+        .await;
+        runs().await;
+        assert_eq!(run_of(&world).await, before, "no workspace was restarted");
+        let said = devsanctum()
+            .arg("--state-dir")
+            .arg(world.state_dir())
+            .args(["exec", "-n", "team", "w0", "--", "hostname"])
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&said.stdout), "w0\n", "{}", String::from_utf8_lossy(&said.stderr));
+        world.delete("w0").await;
+        world.gone("w0").await;
+    });
+}

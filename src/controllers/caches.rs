@@ -400,7 +400,10 @@ fn secret_changed(on: &Triggers, caches: &Caches, s: &Secret, _: Is) {
         let members = caches.workspaces.in_order(|w| w.metadata.namespace.as_ref() == Some(&namespace));
         members.iter().for_each(|w| on.workspaces.fire(w));
     }
-    let with = |d: &DockerServer| d.spec.tls.secret.as_ref().is_some_and(|t| t.name == name);
+    let with = |d: &DockerServer| {
+        let ssh = d.spec.ssh.as_ref().map(|s| &s.secret);
+        d.spec.tls.secret.iter().chain(ssh).any(|s| s.name == name)
+    };
     caches.servers.in_order(with).iter().for_each(|server| on.servers.fire(server));
     if (namespace.as_str(), name.as_str()) == (SYSTEM_NAMESPACE, GATEWAYS) {
         on.servers.fire_all(&caches.servers);

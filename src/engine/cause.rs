@@ -54,6 +54,10 @@ causes! {
     ClientCertificateNotYetValid,
     /// The engine does not take our certificate.
     ClientCertificateRefused,
+    /// The host of an SSH tunnel shows a key that it is not known by.
+    SshHostKeyUnknown,
+    /// The host of an SSH tunnel does not let our key in.
+    SshKeyRefused,
     /// The engine's API is older than we speak.
     ApiTooOld,
     /// What answers is no Docker Engine.

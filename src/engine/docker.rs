@@ -16,6 +16,7 @@ mod image;
 mod listening;
 mod network;
 mod parts;
+mod ssh;
 mod stream;
 mod tls;
 mod translate;

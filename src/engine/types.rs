@@ -54,6 +54,25 @@ pub enum Endpoint {
         /// Our key.
         key: Vec<u8>,
     },
+    /// A socket on another machine, through SSH.
+    Ssh(SshEndpoint),
+}
+
+/// A socket on another machine, and what to get there with; it does not show the key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SshEndpoint {
+    /// Whom to be there.
+    pub user: String,
+    /// Host name or address.
+    pub host: String,
+    /// Port of SSH.
+    pub port: u16,
+    /// Path of the engine's socket.
+    pub socket: String,
+    /// Our private key, as OpenSSH has it.
+    pub key: Vec<u8>,
+    /// What the host is known by: lines of `known_hosts`.
+    pub known_hosts: Vec<u8>,
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -62,6 +81,7 @@ impl std::fmt::Debug for Endpoint {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
             Self::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
             Self::Tls { host, port, .. } => write!(f, "tls://{host}:{port}"),
+            Self::Ssh(SshEndpoint { user, host, port, .. }) => write!(f, "ssh://{user}@{host}:{port}"),
         }
     }
 }

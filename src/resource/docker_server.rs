@@ -34,6 +34,27 @@ pub struct ServerTls {
     pub secret: Option<SecretRef>,
 }
 
+/// What to get to a host through SSH with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerSsh {
+    /// Secret with the keys `sshKey` (an Ed25519 or ECDSA private key without a passphrase) and `knownHosts` (what the host is known by).
+    pub secret: SecretRef,
+}
+
+/// An engine's socket behind SSH, as `host` says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SshHost<'a> {
+    /// Whom to be there.
+    pub user: &'a str,
+    /// Host name or address.
+    pub host: &'a str,
+    /// Port of SSH.
+    pub port: u16,
+    /// Path of the engine's socket.
+    pub socket: &'a str,
+}
+
 /// A Docker host.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -57,7 +78,8 @@ pub struct ServerTls {
 #[kube(printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.message","priority":1}"#)]
 #[serde(rename_all = "camelCase")]
 pub struct DockerServerSpec {
-    /// Host name or address, or a local socket such as `unix:///var/run/docker.sock`.
+    /// Host name or address, a local socket such as `unix:///var/run/docker.sock`, or one through SSH:
+    /// `ssh://user@rack-1.example.com:22/var/run/docker.sock`, where port and path may be left out.
     pub host: String,
     /// Port of the engine; not used for sockets.
     #[serde(default = "default_port")]
@@ -66,6 +88,9 @@ pub struct DockerServerSpec {
     /// TLS. Docker's own convention is 2376 with TLS; without TLS anyone on the network owns the host.
     #[serde(default)]
     pub tls: ServerTls,
+    /// What to get there with, where `host` begins with `ssh://`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<ServerSsh>,
     /// Groups whose projects may use this server. Empty: every project.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
@@ -168,6 +193,17 @@ impl DockerServerSpec {
         self.host.strip_prefix("unix://")
     }
 
+    /// The socket behind SSH, where the host is one.
+    pub fn ssh_host(&self) -> Option<SshHost<'_>> {
+        let (user, rest) = self.host.strip_prefix("ssh://")?.split_once('@')?;
+        let (at, socket) = rest.find('/').map_or((rest, "/var/run/docker.sock"), |end| rest.split_at(end));
+        let (host, port) = match at.rsplit_once(':') {
+            Some((host, port)) => (host, port.parse().ok().filter(|p| *p > 0)?),
+            None => (at, 22),
+        };
+        Some(SshHost { user, host, port, socket })
+    }
+
     /// Whether the engine runs on the machine of the control plane: only then do the addresses of its containers
     /// lead to them, and not to somebody else's containers.
     pub fn is_local(&self) -> bool {
@@ -180,12 +216,22 @@ impl Rules for DockerServerSpec {
         let ip = self.host.parse::<IpAddr>().is_ok();
         let named = names::host_name(&self.host).is_ok() || names::dns_label(&self.host).is_ok();
         let socket = self.socket().is_some_and(|p| p.starts_with('/') && !p.contains(".."));
-        if !(ip || named || socket) {
+        let ssh = self.ssh_host().is_some_and(|at| {
+            let host = at.host.parse::<std::net::Ipv4Addr>().is_ok() || names::host_name(at.host).is_ok();
+            let user = at.user.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                && at.user.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+            user && (host || names::dns_label(at.host).is_ok()) && !at.socket.contains("..")
+        });
+        if !(ip || named || socket || ssh) {
             errors.invalid(
                 "spec.host",
                 self.host.as_str(),
-                "must be a host name, an IP address or a socket such as 'unix:///var/run/docker.sock'",
+                "must be a host name, an IP address, a socket such as 'unix:///var/run/docker.sock', or one through SSH such as \
+                 'ssh://root@rack-1.example.com'",
             );
+        }
+        if self.host.starts_with("ssh://") && self.ssh.as_ref().is_none_or(|s| s.secret.namespace.is_none()) {
+            errors.required("spec.ssh.secret", "SSH needs a Secret (namespace and name) with the keys sshKey and knownHosts");
         }
         if self.port == 0 {
             errors.invalid("spec.port", 0, "must be between 1 and 65535");
@@ -205,8 +251,9 @@ impl Rules for DockerServerSpec {
     fn references(&self) -> Vec<Reference> {
         let group = |(i, g): (usize, &String)| Reference::new(format!("spec.groups[{i}]"), "Group", g);
         let mut all: Vec<_> = self.groups.iter().enumerate().map(group).collect();
-        if let Some(s) = &self.tls.secret {
-            all.push(Reference { namespace: s.namespace.clone(), ..Reference::new("spec.tls.secret", "Secret", &s.name) });
+        let secrets = [("spec.tls.secret", self.tls.secret.as_ref()), ("spec.ssh.secret", self.ssh.as_ref().map(|s| &s.secret))];
+        for (path, secret) in secrets {
+            all.extend(secret.map(|s| Reference { namespace: s.namespace.clone(), ..Reference::new(path, "Secret", &s.name) }));
         }
         all
     }

@@ -92,7 +92,7 @@ pub struct AddServerArgs {
     /// Name of the new server
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// Name or address of the host, or a socket such as unix:///var/run/docker.sock
+    /// Name or address of the host, a socket such as unix:///var/run/docker.sock, or one through SSH: ssh://root@rack-1.example.com
     #[arg(long, value_name = "HOST")]
     pub host: String,
     /// Port of its engine
@@ -101,6 +101,12 @@ pub struct AddServerArgs {
     /// Folder that `server certs` has made; its ca.pem, cert.pem and key.pem are taken
     #[arg(long, value_name = "DIR")]
     pub certs: Option<PathBuf>,
+    /// Private key to get to ssh://… with, without a passphrase
+    #[arg(long, value_name = "FILE", requires = "known_hosts")]
+    pub ssh_key: Option<PathBuf>,
+    /// What the host of ssh://… is known by, as `ssh-keyscan` prints it
+    #[arg(long, value_name = "FILE", requires = "ssh_key")]
+    pub known_hosts: Option<PathBuf>,
     /// Groups whose projects may use it [default: every project]
     #[arg(long, value_delimiter = ',', value_name = "GROUPS")]
     pub groups: Vec<String>,

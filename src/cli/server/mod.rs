@@ -51,10 +51,21 @@ async fn add(context: &Context, args: AddServerArgs) -> Result<(), Failure> {
     let kind = |kind: &str, namespace: Option<&str>, spec: Value| json!({"apiVersion": "devsanctum.io/v1", "kind": kind, "metadata": {"name": args.name, "namespace": namespace}, "spec": spec});
     let mut spec = json!({"host": args.host, "port": args.port, "groups": args.groups});
     let mut documents = Vec::new();
-    if let Some(dir) = &args.certs {
+    let secret = json!({"namespace": SYSTEM_NAMESPACE, "name": args.name});
+    if args.host.starts_with("ssh://") {
+        let (Some(key), Some(known)) = (&args.ssh_key, &args.known_hosts) else {
+            let why = "a host is reached through SSH with a key, and known by its own";
+            return Err(
+                Failure::new(why).hint("name both with --ssh-key and --known-hosts (`ssh-keyscan HOST` prints the latter)")
+            );
+        };
+        let data = json!({"sshKey": text(key)?, "knownHosts": text(known)?});
+        documents.push(kind("Secret", Some(SYSTEM_NAMESPACE), json!({"data": data})));
+        spec["ssh"] = json!({"secret": secret});
+    } else if let Some(dir) = &args.certs {
         let data = json!({"ca": pem(dir, "ca.pem")?, "cert": pem(dir, "cert.pem")?, "key": pem(dir, "key.pem")?});
         documents.push(kind("Secret", Some(SYSTEM_NAMESPACE), json!({"data": data})));
-        spec["tls"] = json!({"enabled": true, "secret": {"namespace": SYSTEM_NAMESPACE, "name": args.name}});
+        spec["tls"] = json!({"enabled": true, "secret": secret});
     } else if !args.host.starts_with("unix://") {
         let why = "an engine on the network without TLS is everybody's who reaches it";
         return Err(
@@ -66,6 +77,10 @@ async fn add(context: &Context, args: AddServerArgs) -> Result<(), Failure> {
     context.post("/devsanctum/apply", &body).await??;
     ui::note(&format!("dockerserver/{} registered; waiting for its engine", args.name));
     test(context, &TestServerArgs { name: args.name, timeout: args.timeout }).await
+}
+
+fn text(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
 }
 
 fn pem(dir: &Path, name: &str) -> Result<String, Failure> {

@@ -30,7 +30,7 @@ pub async fn run(context: &Context, args: &RemoveServerArgs) -> Result<(), Failu
         _ => e,
     })?;
     let own = |s: &&SecretRef| s.namespace.as_deref() == Some(SYSTEM_NAMESPACE) && s.name == args.name;
-    if let Some(secret) = server.spec.tls.secret.as_ref().filter(own) {
+    if let Some(secret) = server.spec.tls.secret.as_ref().or(server.spec.ssh.as_ref().map(|s| &s.secret)).filter(own) {
         // One that another server is reached with is held until that goes as well.
         context.delete(target::kind("secret")?, Some(SYSTEM_NAMESPACE), &secret.name, None, false).await?;
     }

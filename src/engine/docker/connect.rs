@@ -1,7 +1,7 @@
-//! How an engine is reached: a local socket, TCP, or TCP with mutual TLS.
+//! How an engine is reached: a local socket, TCP, TCP with mutual TLS, or a socket through SSH.
 
-use super::tls;
 use super::wire::{Body, HttpClient};
+use super::{ssh, tls};
 use crate::engine::{Endpoint, EngineError};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
@@ -40,7 +40,7 @@ pub(super) fn identity(endpoint: &Endpoint) -> Option<TlsIdentity<'_>> {
 /// What stands before the path in a request's address. Sockets have no host; any name will do.
 pub(super) fn base(endpoint: &Endpoint) -> String {
     match endpoint {
-        Endpoint::Unix(_) => "http://localhost".to_owned(),
+        Endpoint::Unix(_) | Endpoint::Ssh(_) => "http://localhost".to_owned(),
         Endpoint::Tcp { host, port } => format!("http://{}:{port}", bracketed(host)),
         Endpoint::Tls { host, port, .. } => format!("https://{}:{port}", bracketed(host)),
     }
@@ -58,6 +58,7 @@ pub(super) type Connected = (Arc<dyn HttpClient>, Option<Arc<tls::Ends>>);
 pub(super) fn client(endpoint: &Endpoint) -> Result<Connected, EngineError> {
     Ok(match endpoint {
         Endpoint::Unix(path) => (pooled(unix_connector(path.clone())), None),
+        Endpoint::Ssh(to) => (pooled(ssh_connector(Arc::new(ssh::Host::new(to)?))), None),
         Endpoint::Tcp { .. } => (pooled(tcp_connector()), None),
         Endpoint::Tls { ca, cert, key, .. } => {
             let (config, ends) = tls::client_config(TlsIdentity { ca, cert, key })?;
@@ -80,6 +81,13 @@ fn unix_connector(path: PathBuf) -> impl Connect + Clone + Send + Sync + 'static
     tower::service_fn(move |_: http::Uri| {
         let path = path.clone();
         Box::pin(async move { UnixStream::connect(path).await.map(TokioIo::new) })
+    })
+}
+
+fn ssh_connector(host: Arc<ssh::Host>) -> impl Connect + Clone + Send + Sync + 'static {
+    tower::service_fn(move |_: http::Uri| {
+        let host = Arc::clone(&host);
+        Box::pin(async move { host.open().await.map(TokioIo::new) })
     })
 }
 

@@ -60,6 +60,10 @@ fn what_is_open_on_a_host_is_found_and_the_printed_rules_close_it() {
             assert!(reaches(&world, "w0", target).await, "{target:?} is open, so the question is a fair one");
         }
         assert!(!reaches(&world, "w0", (&neighbour, 8080)).await);
+        // The control plane, the proxy and its API are on loopback: they answer nobody else, rules or none.
+        for port in [world.api().port(), world.web.port(), world.traefik().api.port()] {
+            assert!(!reaches(&world, "w0", (&gateway, port)).await, "{port}");
+        }
 
         becomes(&world, "False HostReachable: workspaces can reach", "SharedBridge").await;
         let (code, said) = server(&world, &["test", "local"]);

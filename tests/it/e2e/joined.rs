@@ -86,7 +86,7 @@ fn a_bare_host_is_online_by_one_pasted_line_and_gets_new_certificates_while_its_
     // By what lies there alone: no flag is given.
     machine.ok(&["sh", "-c", "setsid dockerd >/run/dockerd.log 2>&1 </dev/null &"]);
 
-    let daemon = Dockerd::on_machine(&machine);
+    let daemon = Dockerd::of_others(&machine.folder("/run/docker.sock"), machine.init());
     on(&daemon, async |world| {
         assert!(bare("ip").args(["address", "add", ADDRESS, "dev", "lo"]).status().unwrap().success());
         world.create(records::settings(TINY)).await;

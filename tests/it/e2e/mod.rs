@@ -43,6 +43,7 @@ mod services;
 mod shares;
 mod sidecars;
 mod ssh;
+mod tunnelled;
 mod unbuildable;
 mod wake;
 mod warm;

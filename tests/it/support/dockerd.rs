@@ -101,11 +101,11 @@ impl Dockerd {
         daemon
     }
 
-    /// The daemon of a machine that somebody else starts and ends; its process is the machine's first one, whose namespaces it has.
-    pub fn on_machine(machine: &super::machine::Machine) -> Self {
+    /// A daemon that somebody else starts and ends, by its socket; `process` is one whose namespaces it has.
+    pub fn of_others(socket: &Path, process: &str) -> Self {
         let home = Watchdog::new("ds-dockerd-");
-        symlink(machine.folder("/run/docker.sock"), home.path().join("s")).unwrap();
-        std::fs::write(home.path().join("pid"), machine.init()).unwrap();
+        symlink(socket, home.path().join("s")).unwrap();
+        std::fs::write(home.path().join("pid"), process).unwrap();
         let daemon = Self { home, command: Vec::new() };
         daemon.await_ready();
         daemon

@@ -51,6 +51,35 @@ fn what_is_taken_over_counts_once_and_what_is_looked_past_stays() {
 }
 
 #[test]
+fn one_that_moves_holds_room_on_both_servers_until_it_has_moved() {
+    let reserved = Reserved::default();
+    let at = |server: &str, moving: bool| -> Workspace {
+        let mut status = serde_json::json!({"dockerServer": server, "reservedRamMb": 512, "reservedDiskGb": 1.5});
+        if moving {
+            status["move"] = serde_json::json!({"id": "x", "from": "a", "to": "b", "step": "COPYING", "startedAt": "now"});
+        }
+        let record = serde_json::json!({"apiVersion": "devsanctum.io/v1", "kind": "Workspace",
+            "metadata": {"name": "w", "uid": "u"}, "spec": {"owner": "ada"}, "status": status});
+        serde_json::from_value(record).unwrap()
+    };
+    let both = |reserved: &Reserved| [sum(reserved, "a"), sum(reserved, "b")];
+    let (own, none) = (Amount::new(512, 1.5), Amount::default());
+    reserved.seen(&at("a", false));
+    assert_eq!(both(&reserved), [own, none]);
+    reserved.reserve(&elsewhere("u"), |_| Ok::<_, ()>(on("b", 512, 1.5))).unwrap();
+    assert_eq!(both(&reserved), [own, own]);
+    for server in ["a", "b"] {
+        reserved.seen(&at(server, true));
+        assert_eq!(both(&reserved), [own, own], "handed over or not, both hold it");
+    }
+    reserved.seen(&at("b", false));
+    assert_eq!(both(&reserved), [none, own]);
+    reserved.seen(&at("b", true));
+    reserved.gone("u");
+    assert_eq!(both(&reserved), [none, none]);
+}
+
+#[test]
 fn a_choice_that_fails_leaves_what_was_there_and_does_not_see_its_own() {
     let reserved = Reserved::default();
     reserved.reserve("u", |_| Ok::<_, ()>(on("a", 512, 1.0))).unwrap();

@@ -1,6 +1,6 @@
 //! What is left of a move: where it goes back, what had come; where it is done, what it was.
 
-use super::{KIND, Mover, carry};
+use super::{KIND, Mover, carry, has_moved};
 use crate::controllers::events;
 use crate::controllers::retry::{Class, PassError};
 use crate::controllers::status::Pass;
@@ -88,7 +88,7 @@ impl Mover<'_> {
         pass.status.moving = None;
         pass.save(self.record).await?;
         pass.did(format!("moved from {} to {}", it.from, it.to));
-        pass.notice(condition(KIND, true, "Moved", format!("it moved from {} to {}", it.from, it.to)));
+        pass.notice(has_moved(pass));
         Ok(())
     }
 

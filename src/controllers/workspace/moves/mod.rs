@@ -27,6 +27,7 @@ use crate::resource::conditions::{condition, find};
 use crate::resource::names::Slug;
 use crate::resource::{MoveStatus, MoveStep, Project, Workspace, WorkspacePhase, WorkspaceStatus, labels};
 use carry::{Helper, Job, Part, Progress};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use std::time::Duration;
 
@@ -149,8 +150,11 @@ impl Mover<'_> {
             // What was asked for once, and is not any more.
             None => {
                 let said = self.record.status.as_ref().and_then(|s| find(&s.conditions, KIND));
-                if said.is_some_and(|c| c.status != "True") {
-                    pass.notice(condition(KIND, true, "Stays", ""));
+                match said.filter(|c| c.status != "True").map(|c| c.reason.as_str()) {
+                    // The pass that was rid of what it was may have ended before it said so.
+                    Some("Starting" | "OldRemains") => pass.notice(has_moved(pass)),
+                    Some(_) => pass.notice(condition(KIND, true, "Stays", "")),
+                    None => {}
                 }
             }
         }
@@ -221,7 +225,7 @@ impl Mover<'_> {
         let here = site(self.ctx, &it.from)?;
         let there = site(self.ctx, &it.to).map_err(|e| can_go_back(self.record, &it, e))?;
         let main = self.halt(&here, pass).await?;
-        self.note_run(main.as_ref(), &there, pass).await?;
+        self.note_run(main.as_ref(), (&here, &there), pass).await?;
         let parts = self.parts(main.map(|m| m.id), &here).await?;
         let all = parts.len();
         for (nth, part) in parts.into_iter().enumerate() {
@@ -243,7 +247,12 @@ impl Mover<'_> {
     }
 
     /// Files of another run are other files: what was carried before counts no more.
-    async fn note_run(&self, main: Option<&Container>, there: &Site, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+    async fn note_run(
+        &self,
+        main: Option<&Container>,
+        (here, there): (&Site, &Site),
+        pass: &mut Pass<WorkspaceStatus>,
+    ) -> Result<(), PassError> {
         let Some(it) = pass.status.moving.clone() else { return Ok(()) };
         let run = main.map(|m| format!("{} {}", m.id.short(), m.started_at));
         // Its file system may be there by now, and nowhere else.
@@ -255,6 +264,7 @@ impl Mover<'_> {
                 self.still_mine(pass).await?;
                 self.ctx.moves.forget(&self.uid());
                 self.clear(there, &it, pass).await.map_err(|e| PassError::engine(KIND, &e))?;
+                cleanup::remove_image(here.engine.as_ref(), &it.image()).await;
                 let id = Slug::drawn(|| self.ctx.frame.clock.draw());
                 let id = id.map_err(|e| PassError::transient(KIND, "NoRandomness", e.to_string()))?.to_string();
                 pass.did("was started while it was carried: it is carried anew");
@@ -390,6 +400,10 @@ impl Mover<'_> {
         cleanup::remove_image(at.engine.as_ref(), &it.image()).await;
         Ok(())
     }
+}
+
+fn has_moved(pass: &Pass<WorkspaceStatus>) -> Condition {
+    condition(KIND, true, "Moved", format!("it moved to {}", pass.status.docker_server.as_deref().unwrap_or_default()))
 }
 
 /// Folders that other workspaces of the project have, too.

@@ -85,8 +85,8 @@ fn tell(name: &str, latency: &BTreeMap<&str, Vec<f64>>, throughput: &BTreeMap<&s
     let goal = |goal| if name == HAPROXY { goal } else { "" };
     row(
         &format!("request through {name} as gateway, median of {REQUESTS}"),
-        &spread(&latency[name], "ms"),
-        &format!("direct {}", spread(&latency[DIRECT], "ms")),
+        &spread(&latency[name], "µs"),
+        &format!("direct {}", spread(&latency[DIRECT], "µs")),
         &format!("{:+.0} % ({:+.0}–{:+.0})", (more - 1.0) * 100.0, (least - 1.0) * 100.0, (most - 1.0) * 100.0),
         goal("≤ +15 %"),
     );
@@ -191,7 +191,7 @@ fn traefik(dir: &Path, authority: &Authority, port: u16, upstream: SocketAddr) -
     Ended(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
 }
 
-/// The median of one request after the other over a kept connection, in milliseconds.
+/// The median of one request after the other over a kept connection, in microseconds.
 async fn one_by_one(web: SocketAddr, name: &str) -> f64 {
     let mut wire = plain(web, &host(name)).await.unwrap();
     let mut all = Vec::with_capacity(REQUESTS);
@@ -200,7 +200,7 @@ async fn one_by_one(web: SocketAddr, name: &str) -> f64 {
         assert_eq!(wire.call("GET", "/", "").await.unwrap().0, 200);
         all.push(ms(begun.elapsed()));
     }
-    median(&all)
+    median(&all) * 1000.0
 }
 
 /// Requests a second over several kept connections.

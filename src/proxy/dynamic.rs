@@ -123,6 +123,9 @@ pub struct ServersTransport {
     /// HTTP/1.1 alone.
     #[serde(rename = "disableHTTP2", skip_serializing_if = "is_default")]
     pub disable_http2: bool,
+    /// Connections kept open while nothing goes over them; Go's own default, which 0 is, is two.
+    #[serde(skip_serializing_if = "is_default")]
+    pub max_idle_conns_per_host: u32,
 }
 
 /// `http.middlewares.<name>`: exactly one of its fields is set.

@@ -58,6 +58,9 @@ const SELF_SIGNED: &str = "ds-self-signed";
 /// Room above for routers that must win on every host, and below for a fallback.
 const PRIORITY: i64 = 1_000;
 const GATE_ANSWER_BYTES: i64 = 64 * 1024;
+/// As many as Traefik keeps open to services that need no transport of their own. With two, most requests at once would begin with a
+/// handshake.
+const KEPT_OPEN: u32 = 200;
 
 /// What holds for all routes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -229,6 +232,7 @@ fn reached(http: &mut Http, name: &str, entry: &RouteEntry) -> (String, Option<S
                 root_cas: vec![way.identity.authority.clone()],
                 certificates: vec![CertificateFiles { cert_file, key_file }],
                 disable_http2: true,
+                max_idle_conns_per_host: KEPT_OPEN,
                 ..ServersTransport::default()
             };
             (name, transport)

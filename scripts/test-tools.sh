@@ -17,7 +17,7 @@ have() { command -v "$1" >/dev/null; }
 
 packages() {
   local missing=() pair
-  for pair in cc:gcc curl:curl git:git dockerd:docker.io docker:docker.io ssh:openssh-client iptables:iptables ip:iproute2 unshare:util-linux make:make ps:procps haproxy:haproxy; do
+  for pair in cc:gcc curl:curl git:git dockerd:docker.io docker:docker.io ssh:openssh-client iptables:iptables ip:iproute2 unshare:util-linux make:make ps:procps haproxy:haproxy openssl:openssl; do
     have "${pair%%:*}" || missing+=("${pair#*:}")
   done
   # The tests' images are made of a static busybox.

@@ -93,9 +93,7 @@ async fn write(globals: &Globals, args: &BackupArgs) -> Result<String, String> {
 
 async fn put_back(globals: &Globals, args: &RestoreArgs) -> Result<String, String> {
     let state = super::up::open(globals)?;
-    let url = database_url(args.database.as_ref(), state.path());
-    let _owned = state.own(&url)?;
-    let secret_keys = secret_keys::of_process(&state)?;
+    let (url, secret_keys) = (database_url(args.database.as_ref(), state.path()), secret_keys::of_process(&state)?);
     if secret_keys.ids().is_empty() {
         return Err(format!(
             "{} is not there: put the secret.key there that was beside the installation when the backup was made; without it \
@@ -103,6 +101,7 @@ async fn put_back(globals: &Globals, args: &RestoreArgs) -> Result<String, Strin
             state.file(KEY_FILE).display()
         ));
     }
+    let _owned = state.own(&url)?;
     let scratch = Scratch::new(&state)?;
     let file = scratch.0.join("store.db");
     let info = store::unpack(&args.file, &file).await.map_err(|e| e.to_string())?;

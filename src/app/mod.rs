@@ -18,6 +18,7 @@ mod up;
 
 pub use config::Config;
 pub use keep::keep;
+use state_dir::Owned;
 pub use state_dir::StateDir;
 pub use telemetry::start_logging;
 
@@ -87,8 +88,7 @@ pub fn serve(config: Config, state: StateDir, stop: CancellationToken) -> BoxFut
 }
 
 async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -> Result<(), String> {
-    let _owned = state.own(&database_url(config.database.as_ref(), state.path()))?;
-    let (clock, store) = (SystemClock::shared(), open_store(&config, &state).await?);
+    let (clock, (store, _owned)) = (SystemClock::shared(), open_store(&config, &state).await?);
     let (token, tls_files) = (admin_token(&state, &store).await?, certificates(&config, &state)?);
     let (listener, door) = (listen(config.listen, "--listen")?, gateway::open(config.ssh, &state)?);
     let panel = panel::open(&config, &state, &store, clock.clone()).await?;
@@ -205,12 +205,15 @@ fn database_url(given: Option<&String>, state: &Path) -> String {
     given.cloned().unwrap_or_else(|| file_url(&state.join("db/devsanctum.db")))
 }
 
-async fn open_store(config: &Config, state: &StateDir) -> Result<Store, String> {
+/// The store, and that nobody else works on it.
+async fn open_store(config: &Config, state: &StateDir) -> Result<(Store, Owned), String> {
     let url = database_url(config.database.as_ref(), state.path());
+    // Before anything is made.
     let secret_keys = secret_keys::of_process(state)?;
+    let owned = state.own(&url)?;
     let store = Store::open(&StoreConfig { url, secret_keys, keep_changes: KEEP_CHANGES }).await.map_err(|e| e.to_string())?;
     bootstrap(&store, &SystemClock).await.map_err(|e| format!("the store cannot be prepared: {e}"))?;
-    Ok(store)
+    Ok((store, owned))
 }
 
 fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, String> {

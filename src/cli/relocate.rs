@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 /// Why it does not move, and will not without another change of a record.
-const FOR_GOOD: [&str; 1] = ["SharedFolders"];
+const FOR_GOOD: [&str; 2] = ["SharedFolders", "AskedForHere"];
 
 /// Runs `workspace move`.
 ///
@@ -60,7 +60,7 @@ async fn wait(it: &Named<'_>, args: &MoveArgs, before: &Workspace, changed: &Wor
 }
 
 /// How far it is, or what it waits for.
-fn words(now: &Workspace) -> String {
+pub fn words(now: &Workspace) -> String {
     let Some(status) = &now.status else { return String::new() };
     let moved = find(&status.conditions, "Moved").filter(|c| c.status != "True").map(|c| c.message.clone());
     match now.moving().map(|it| it.step) {
@@ -73,7 +73,8 @@ fn words(now: &Workspace) -> String {
     }
 }
 
-fn refused(now: &Workspace, generation: Option<i64>) -> Option<String> {
+/// Why it does not move as that generation of its record asks, and will not.
+pub fn refused(now: &Workspace, generation: Option<i64>) -> Option<String> {
     let status = now.status.as_ref().filter(|s| s.observed_generation >= generation)?;
     let said = find(&status.conditions, "Moved").filter(|c| c.status != "True" && FOR_GOOD.contains(&c.reason.as_str()))?;
     Some(said.message.clone())

@@ -8,7 +8,8 @@ use super::reserved::{Reserved, moving, placed};
 use super::takeovers::Takeovers;
 use super::triggers::Triggers;
 use crate::resource::{
-    DockerServer, Feature, Project, Repository, Route, SYSTEM_NAMESPACE, Secret, Settings, Template, Workspace, WorkspacePhase,
+    DockerServer, Feature, Project, Repository, Route, SYSTEM_NAMESPACE, Secret, Settings, Template, User, Workspace,
+    WorkspacePhase,
 };
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -67,6 +68,8 @@ pub struct Caches {
     pub settings: Store<Settings>,
     /// Secrets, which have no values in them.
     pub secrets: Store<Secret>,
+    /// People.
+    pub users: Store<User>,
     /// Which routes a workspace owns.
     pub own_routes: OwnRoutes,
     /// What workspaces reserve on servers.
@@ -117,7 +120,7 @@ impl Listed {
 }
 
 /// How many kinds [`Caches`] holds.
-const KINDS: usize = 8;
+const KINDS: usize = 9;
 
 /// Takes off what no loop reads: who owns which field, and what was applied last, are most of a record's weight.
 fn slim<K: Cached>(record: &mut K) {
@@ -198,6 +201,7 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
     let (servers, s) = store::<DockerServer>();
     let (settings, g) = store::<Settings>();
     let (secrets, k) = store::<Secret>();
+    let (users, u) = store::<User>();
     let (own_routes, reserved, environments) = (OwnRoutes::default(), Reserved::default(), Environments::default());
     let caches = Caches {
         workspaces,
@@ -208,6 +212,7 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
         servers,
         settings,
         secrets,
+        users,
         own_routes,
         reserved,
         environments,
@@ -246,6 +251,7 @@ pub fn start(client: &Client, triggers: &Triggers) -> (Caches, Feeds, Listed) {
     );
     // A value that is another leaves nothing but another version.
     start.feed("secrets", k, |x| fingerprint(&x.metadata, &x.metadata.resource_version), secret_changed);
+    start.feed("users", u, |x| fingerprint(&x.metadata, ()), user_changed);
     start.feed("servers", s, |x| fingerprint(&x.metadata, capacity(x)), server_changed);
     start.feed(
         "settings",
@@ -389,6 +395,12 @@ fn server_changed(on: &Triggers, caches: &Caches, s: &DockerServer, _: Is) {
     concerned.iter().for_each(|w| on.workspaces.fire(w));
     // No warm environment holds a server that is to go.
     caches.templates.in_order(|t| t.spec.warm.is_some()).iter().for_each(|t| on.templates.fire(t));
+}
+
+/// The workspaces of who may not be there any more, or may again.
+fn user_changed(on: &Triggers, caches: &Caches, u: &User, _: Is) {
+    let theirs = caches.workspaces.in_order(|w| Some(&w.spec.owner) == u.metadata.name.as_ref());
+    theirs.iter().for_each(|w| on.lifecycles.fire(w));
 }
 
 /// Workspaces that clone with it, and servers that are reached with it.

@@ -64,8 +64,9 @@ pub fn moving(w: &Workspace) -> Option<Placed> {
 
 /// What is reserved on a second server has a name of its own in the ledger.
 pub fn elsewhere(uid: &str) -> String {
-    format!("{uid}/move")
+    format!("{uid}{MOVE}")
 }
+const MOVE: &str = "/move";
 
 /// All reservations: those the records show, and those just made that they will show in a moment.
 #[derive(Clone, Default)]
@@ -135,6 +136,13 @@ impl Sums<'_> {
         self.0.by_server.get(server).copied().unwrap_or_default()
     }
 
+    /// How many workspaces on a server are on their way to another one.
+    pub fn leaving(&self, server: &str) -> usize {
+        let all = &self.0.by_uid;
+        let on_it = |uid: &str| all.get(uid).is_some_and(|entry| entry.placed.server == server);
+        all.keys().filter_map(|key| key.strip_suffix(MOVE)).filter(|uid| on_it(uid)).count()
+    }
+
     /// Servers, as the choice of one sees them.
     pub fn candidates<'s>(&self, servers: impl IntoIterator<Item = &'s DockerServer>) -> Vec<Candidate> {
         servers
@@ -150,7 +158,10 @@ fn candidate(server: &DockerServer, held: Held) -> Candidate {
         name: server.name_any(),
         groups: server.spec.groups.clone(),
         phase: status.map(|s| s.phase).unwrap_or_default(),
-        schedulable: server.spec.schedulable && server.metadata.deletion_timestamp.is_none() && !is_suspended(server),
+        schedulable: server.spec.schedulable
+            && !server.spec.evacuate
+            && server.metadata.deletion_timestamp.is_none()
+            && !is_suspended(server),
         ram_total_mb: status.and_then(|s| s.ram_total_mb),
         // The record has only what moved much.
         ram_used_mb: held.used.map(|used| used.ram_mb).or_else(|| status?.ram_used_mb),

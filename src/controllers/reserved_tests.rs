@@ -68,9 +68,11 @@ fn one_that_moves_holds_room_on_both_servers_until_it_has_moved() {
     assert_eq!(both(&reserved), [own, none]);
     reserved.reserve(&elsewhere("u"), |_| Ok::<_, ()>(on("b", 512, 1.5))).unwrap();
     assert_eq!(both(&reserved), [own, own]);
-    for server in ["a", "b"] {
+    let leaving = |reserved: &Reserved| ["a", "b"].map(|server| Sums(&reserved.lock()).leaving(server));
+    for (server, left) in [("a", [1, 0]), ("b", [0, 1])] {
         reserved.seen(&at(server, true));
         assert_eq!(both(&reserved), [own, own], "handed over or not, both hold it");
+        assert_eq!(leaving(&reserved), left);
     }
     reserved.seen(&at("b", false));
     assert_eq!(both(&reserved), [none, own]);

@@ -2,6 +2,7 @@
 
 use super::environment::{HardLimits, Library, Unresolvable, inherit};
 use super::features::close_over;
+use super::workspace::sidecar_limits;
 use crate::resource::common::FeatureUse;
 use crate::resource::{DEFAULT_MIN_DISK_GB, DEFAULT_MIN_RAM_MB, FeatureSpec, ProjectSpec, TemplateSpec};
 
@@ -23,13 +24,14 @@ impl Footprint {
         project: &ProjectSpec,
         features: impl IntoIterator<Item = &'a FeatureSpec>,
     ) -> Self {
+        let main = HardLimits::from(&template.limits);
         let mut all = Self {
-            cpu: HardLimits::from(&template.limits).cpu,
+            cpu: main.cpu,
             ram_mb: template.min_ram_mb.unwrap_or(DEFAULT_MIN_RAM_MB).max(project.min_ram_mb.unwrap_or(0)),
             disk_gb: template.min_disk_gb.unwrap_or(DEFAULT_MIN_DISK_GB).max(project.min_disk_gb.unwrap_or(0.0)),
         };
         for feature in features {
-            all.cpu += feature.sidecar.as_ref().map_or(0.0, |s| HardLimits::from(&s.limits).cpu);
+            all.cpu += feature.sidecar.as_ref().map_or(0.0, |s| sidecar_limits(&s.limits, main).cpu);
             all.ram_mb = all.ram_mb.saturating_add(feature.min_ram_mb.unwrap_or(0));
             all.disk_gb += feature.min_disk_gb.unwrap_or(0.0);
         }

@@ -339,7 +339,8 @@ pub fn wanted(
     Wanted { running: true, network, volumes, main, sidecars, recreate: false, made: false }
 }
 
-fn sidecar_limits(own: &Limits, main: HardLimits) -> HardLimits {
+/// What a companion may use: what its feature does not say is as the main container's.
+pub(super) fn sidecar_limits(own: &Limits, main: HardLimits) -> HardLimits {
     HardLimits {
         cpu: own.cpu.unwrap_or(main.cpu),
         memory_mb: own.memory_mb.unwrap_or(main.memory_mb),

@@ -222,8 +222,9 @@ fn add(http: &mut Http, uid: &str, entry: &RouteEntry, settings: &RenderSettings
 
 /// The address of a route's service, and how that is spoken to.
 fn reached(http: &mut Http, name: &str, entry: &RouteEntry) -> (String, Option<String>) {
+    let kept_open = ServersTransport { max_idle_conns_per_host: KEPT_OPEN, ..ServersTransport::default() };
     let (name, transport) = match (&entry.way, entry.protocol) {
-        (None, Protocol::Https) => (SELF_SIGNED, ServersTransport { insecure_skip_verify: true, ..ServersTransport::default() }),
+        (None, Protocol::Https) => (SELF_SIGNED, ServersTransport { insecure_skip_verify: true, ..kept_open }),
         (None, _) => return (format!("http://{}", entry.upstream), None),
         (Some(way), _) => {
             let (cert_file, key_file) = (way.identity.certificate.clone(), way.identity.key.clone());
@@ -232,8 +233,7 @@ fn reached(http: &mut Http, name: &str, entry: &RouteEntry) -> (String, Option<S
                 root_cas: vec![way.identity.authority.clone()],
                 certificates: vec![CertificateFiles { cert_file, key_file }],
                 disable_http2: true,
-                max_idle_conns_per_host: KEPT_OPEN,
-                ..ServersTransport::default()
+                ..kept_open
             };
             (name, transport)
         }

@@ -100,6 +100,10 @@ pub struct DockerServerSpec {
     /// New workspaces may be placed here.
     #[serde(default = "yes")]
     pub schedulable: bool,
+    /// What is on it moves to other servers, two at a time, and nothing is placed here. Workspaces whose `dockerServer` asks for this
+    /// one stay.
+    #[serde(default)]
+    pub evacuate: bool,
     /// Address at which the proxy and the control plane reach the gateway on this host; `host` where left out. Not used where the
     /// engine is on the control plane's own machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]

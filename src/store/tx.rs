@@ -117,6 +117,17 @@ impl Tx {
         run!(self, query, fetch_all)?.iter().map(|row| Ok(key_at(row)?)).collect()
     }
 
+    /// Records of one kind that refer to `key`, as [`Self::referrers`], whole.
+    pub async fn referring(&mut self, kind: KindId, key: &Key) -> Result<Vec<Stored>, StoreError> {
+        self.flush().await?;
+        let query = sqlx::query(
+            "SELECT r.uid, r.kind, r.namespace, r.name, r.revision, r.body FROM refs f JOIN resources r ON r.uid = f.uid \
+             WHERE f.kind = $1 AND f.namespace = $2 AND f.name = $3 AND r.kind = $4 ORDER BY r.namespace, r.name",
+        );
+        let query = query.bind(key.kind).bind(key.namespace.as_str()).bind(key.name.as_str()).bind(kind);
+        all(run!(self, query, fetch_all)?)
+    }
+
     /// Who holds a claimed value.
     pub async fn claim_holder(&mut self, scope: &str, value: &str) -> Result<Option<Key>, StoreError> {
         if self.is_free(scope, value).await? {

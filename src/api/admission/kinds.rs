@@ -2,8 +2,9 @@
 
 use super::super::fail;
 use super::super::record;
+use super::super::served::by_kind;
 use super::super::status::ApiError;
-use super::Subject;
+use super::{Subject, quota};
 use crate::resource::{FieldErrors, GROUP, GroupSpec, SYSTEM_NAMESPACE};
 use crate::store::Tx;
 use serde::Deserialize;
@@ -20,7 +21,10 @@ pub async fn check(tx: &mut Tx, subject: &Subject<'_>, errors: &mut FieldErrors)
         "Group" => keeps_a_manager(subject, errors),
         "Template" => extends_one_level(tx, subject, errors).await?,
         "Feature" => has_no_cycle(tx, subject, errors).await?,
-        "Workspace" => is_somebodys(subject, errors),
+        "Workspace" => {
+            is_somebodys(subject, errors);
+            may_run(tx, subject, errors).await?;
+        }
         _ => {}
     }
     Ok(())
@@ -30,6 +34,22 @@ fn is_somebodys(subject: &Subject<'_>, errors: &mut FieldErrors) {
     if subject.new["spec"]["owner"] == "" && subject.key.namespace != SYSTEM_NAMESPACE {
         errors.required("spec.owner", "name the User it belongs to");
     }
+}
+
+/// Whose owner is deactivated does not begin to run. What runs is stopped by the lifecycle loop.
+async fn may_run(tx: &mut Tx, subject: &Subject<'_>, errors: &mut FieldErrors) -> Result<(), ApiError> {
+    let (old, new) = (subject.old, subject.new);
+    let begins = old.is_none_or(|old| !quota::runs(old) || quota::owner(old) != quota::owner(new));
+    let (owner, Some(users)) = (quota::owner(new), by_kind("User")) else { return Ok(()) };
+    if !quota::runs(new) || !begins || owner.is_empty() {
+        return Ok(());
+    }
+    let Some(stored) = tx.get(&users.key("", owner)).await? else { return Ok(()) };
+    if record::parse(&stored.body).map_err(fail::damaged)?["spec"]["active"] == false {
+        let detail = "this User is deactivated, and their workspaces do not run: activate them, name another owner, or set spec.running to false";
+        errors.invalid("spec.owner", owner, detail);
+    }
+    Ok(())
 }
 
 fn keeps_a_manager(subject: &Subject<'_>, errors: &mut FieldErrors) {

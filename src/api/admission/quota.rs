@@ -9,10 +9,10 @@ use super::super::record::parse;
 use super::super::served::by_kind;
 use super::super::status::ApiError;
 use super::Subject;
-use crate::plan::environment::Library;
+use crate::plan::environment::{Library, Unresolvable};
 use crate::plan::footprint::{Footprint, footprint};
 use crate::resource::{FeatureSpec, GROUP, GroupSpec, ProjectSpec, Quota, SETTINGS_NAME, TemplateSpec, WorkspaceStatus};
-use crate::store::{Key, Stored, Tx};
+use crate::store::{Stored, Tx};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -51,9 +51,9 @@ impl Usage {
 struct Limit {
     /// `project "team"`.
     of: String,
-    /// Where it is written.
-    path: &'static str,
     quota: Quota,
+    /// What of it is written in the record itself; the rest is the settings'.
+    own: Quota,
     counted: Counted,
     /// The write makes one more of these.
     holds: bool,
@@ -64,6 +64,26 @@ struct Limit {
 enum Counted {
     Project(String),
     People(Vec<String>),
+}
+
+impl Limit {
+    /// The write takes some of what is limited.
+    fn is_asked(&self) -> bool {
+        let q = &self.quota;
+        let (held, run) =
+            (q.workspaces.is_some() || q.disk_gb.is_some(), q.running.is_some() || q.cpu.is_some() || q.ram_mb.is_some());
+        self.holds && held || self.runs && run
+    }
+
+    /// It limits how many there are, and nothing that a workspace itself tells.
+    fn is_of_numbers(&self) -> bool {
+        self.quota == Quota { workspaces: self.quota.workspaces, ..Quota::default() }
+    }
+
+    /// It limits what an environment says.
+    fn is_sized(&self) -> bool {
+        self.quota.cpu.is_some() || self.quota.ram_mb.is_some() || self.quota.disk_gb.is_some()
+    }
 }
 
 /// Judges a write of a workspace.
@@ -77,24 +97,43 @@ pub async fn check(tx: &mut Tx, subject: &Subject<'_>) -> Result<(), ApiError> {
     }
     let mut shelf = Shelf::default();
     for limit in limits(tx, subject).await? {
-        let sized = limit.quota.cpu.is_some() || limit.quota.ram_mb.is_some() || limit.quota.disk_gb.is_some();
-        let mut used = Usage::default();
-        for stored in counted(tx, subject, &limit.counted).await? {
-            let body = parse(&stored.body).map_err(fail::damaged)?;
-            let size = if sized { shelf.size_of(tx, &stored.key.namespace, Some(&body)).await? } else { Footprint::default() };
-            used.add(Usage::of(true, runs(&body), size));
-        }
-        let size = if sized { shelf.size_of(tx, &subject.key.namespace, None).await? } else { Footprint::default() };
+        let used = used(tx, subject, &limit, &mut shelf).await?;
+        let size = match limit.is_sized() {
+            true => shelf.size_of(tx, &subject.key.namespace).await?.map_err(|why| untold(subject, &limit, &why))?,
+            false => Footprint::default(),
+        };
         refuse_above(subject, &limit, used, Usage::of(limit.holds, limit.runs, size))?;
     }
     Ok(())
 }
 
-fn runs(workspace: &Value) -> bool {
+/// What the other workspaces use.
+async fn used(tx: &mut Tx, subject: &Subject<'_>, limit: &Limit, shelf: &mut Shelf) -> Result<Usage, ApiError> {
+    let mut used = Usage::default();
+    if let (Counted::Project(name), true) = (&limit.counted, limit.is_of_numbers()) {
+        let all = tx.count(subject.key.kind, name).await? - u64::from(subject.old.is_some());
+        used.workspaces = u32::try_from(all).unwrap_or(u32::MAX);
+        return Ok(used);
+    }
+    for stored in counted(tx, subject, &limit.counted).await? {
+        let body = parse(&stored.body).map_err(fail::damaged)?;
+        let size = match limit.is_sized() {
+            // One that cannot be put together does not run; then counts what it took before.
+            true => shelf.size_of(tx, &stored.key.namespace).await?.unwrap_or_else(|_| before(&body)),
+            false => Footprint::default(),
+        };
+        used.add(Usage::of(true, runs(&body), size));
+    }
+    Ok(used)
+}
+
+/// Whether a workspace should run.
+pub(super) fn runs(workspace: &Value) -> bool {
     workspace["spec"]["running"].as_bool().unwrap_or(true)
 }
 
-fn owner(workspace: &Value) -> &str {
+/// Whose a workspace is.
+pub(super) fn owner(workspace: &Value) -> &str {
     workspace["spec"]["owner"].as_str().unwrap_or_default()
 }
 
@@ -109,33 +148,29 @@ async fn limits(tx: &mut Tx, subject: &Subject<'_>) -> Result<Vec<Limit>, ApiErr
         let name = subject.key.namespace.clone();
         let quota = spec::<ProjectSpec>(tx, "Project", &name).await?.map(|p| p.quota).unwrap_or_default();
         let of = format!("project {name:?}");
-        all.push(Limit { of, path: "spec.quota", quota, counted: Counted::Project(name), holds: made, runs: starts });
+        let own = quota.clone();
+        all.push(Limit { of, quota, own, counted: Counted::Project(name), holds: made, runs: starts });
     }
     if (holds || runs) && !owner(new).is_empty() {
         let name = owner(new).to_owned();
-        let (own, path) = of_a_person(tx, &name).await?;
+        let own = quota_in(&body(tx, "User", &name).await?, "quota")?;
+        let quota = own.or(&quota_in(&body(tx, "Settings", SETTINGS_NAME).await?, "userQuota")?);
         let of = format!("user {name:?}");
-        all.push(Limit { of, path, quota: own, counted: Counted::People(vec![name.clone()]), holds, runs });
+        all.push(Limit { of, quota, own, counted: Counted::People(vec![name.clone()]), holds, runs });
         all.extend(of_groups(tx, &name, holds, runs).await?);
     }
-    all.retain(|limit| limit.quota != Quota::default());
+    all.retain(Limit::is_asked);
     Ok(all)
-}
-
-async fn of_a_person(tx: &mut Tx, name: &str) -> Result<(Quota, &'static str), ApiError> {
-    let own = quota_in(&body(tx, "User", name).await?, "quota");
-    let settings = quota_in(&body(tx, "Settings", SETTINGS_NAME).await?, "userQuota");
-    let path = if own == Quota::default() { "the settings' spec.userQuota" } else { "spec.quota" };
-    Ok((own.or(&settings), path))
 }
 
 async fn of_groups(tx: &mut Tx, person: &str, holds: bool, runs: bool) -> Result<Vec<Limit>, ApiError> {
     let mut all = Vec::new();
-    for key in referrers(tx, "User", person, "Group").await? {
-        let Some(group) = spec::<GroupSpec>(tx, "Group", &key.name).await? else { continue };
+    for stored in naming(tx, person, "Group").await? {
+        let group = parse(&stored.body).map_err(fail::damaged)?;
+        let group = GroupSpec::deserialize(&group["spec"]).map_err(fail::damaged)?;
         if let Some(quota) = group.quota {
             let counted = Counted::People(group.members.into_iter().map(|m| m.user).collect());
-            all.push(Limit { of: format!("group {:?}", key.name), path: "spec.quota", quota, counted, holds, runs });
+            all.push(Limit { of: format!("group {:?}", stored.key.name), own: quota.clone(), quota, counted, holds, runs });
         }
     }
     Ok(all)
@@ -148,9 +183,7 @@ async fn counted(tx: &mut Tx, subject: &Subject<'_>, whose: &Counted) -> Result<
         Counted::Project(name) => all = tx.list(subject.key.kind, Some(name)).await?,
         Counted::People(people) => {
             for person in people {
-                for key in referrers(tx, "User", person, "Workspace").await? {
-                    all.extend(tx.get(&key).await?);
-                }
+                all.extend(naming(tx, person, "Workspace").await?);
             }
         }
     }
@@ -158,11 +191,10 @@ async fn counted(tx: &mut Tx, subject: &Subject<'_>, whose: &Counted) -> Result<
     Ok(all)
 }
 
-async fn referrers(tx: &mut Tx, kind: &str, name: &str, of: &str) -> Result<Vec<Key>, ApiError> {
-    let (Some(named), Some(naming)) = (by_kind(kind), by_kind(of)) else { return Ok(Vec::new()) };
-    let mut all = tx.referrers(&named.key("", name)).await?;
-    all.retain(|key| key.kind == naming.id);
-    Ok(all)
+/// Records of a kind that name a person.
+async fn naming(tx: &mut Tx, person: &str, kind: &str) -> Result<Vec<Stored>, ApiError> {
+    let (Some(users), Some(naming)) = (by_kind("User"), by_kind(kind)) else { return Ok(Vec::new()) };
+    Ok(tx.referring(naming.id, &users.key("", person)).await?)
 }
 
 async fn body(tx: &mut Tx, kind: &str, name: &str) -> Result<Value, ApiError> {
@@ -172,11 +204,14 @@ async fn body(tx: &mut Tx, kind: &str, name: &str) -> Result<Value, ApiError> {
 }
 
 async fn spec<T: for<'a> Deserialize<'a>>(tx: &mut Tx, kind: &str, name: &str) -> Result<Option<T>, ApiError> {
-    Ok(T::deserialize(&body(tx, kind, name).await?["spec"]).ok())
+    match body(tx, kind, name).await? {
+        Value::Null => Ok(None),
+        body => T::deserialize(&body["spec"]).map(Some).map_err(fail::damaged),
+    }
 }
 
-fn quota_in(record: &Value, field: &str) -> Quota {
-    Quota::deserialize(&record["spec"][field]).unwrap_or_default()
+fn quota_in(record: &Value, field: &str) -> Result<Quota, ApiError> {
+    Ok(Option::<Quota>::deserialize(&record["spec"][field]).map_err(fail::damaged)?.unwrap_or_default())
 }
 
 /// Templates and features, as this transaction sees them, and what the workspaces of each project take.
@@ -184,7 +219,7 @@ fn quota_in(record: &Value, field: &str) -> Quota {
 struct Shelf {
     templates: HashMap<String, TemplateSpec>,
     features: HashMap<String, FeatureSpec>,
-    sizes: HashMap<String, Option<Footprint>>,
+    sizes: HashMap<String, Result<Footprint, Unresolvable>>,
 }
 
 impl Library for Shelf {
@@ -197,21 +232,20 @@ impl Library for Shelf {
 }
 
 impl Shelf {
-    /// What a workspace of a project takes. Where its environment cannot be put together it will not run; then counts what it
-    /// took before.
-    async fn size_of(&mut self, tx: &mut Tx, project: &str, workspace: Option<&Value>) -> Result<Footprint, ApiError> {
-        if !self.sizes.contains_key(project) {
-            let size = match spec::<ProjectSpec>(tx, "Project", project).await? {
-                Some(spec) => {
-                    self.take_down(tx, &spec).await?;
-                    footprint(&spec, self).ok()
-                }
-                None => None,
-            };
-            self.sizes.insert(project.to_owned(), size);
+    /// What a workspace of a project takes, or why that cannot be told.
+    async fn size_of(&mut self, tx: &mut Tx, project: &str) -> Result<Result<Footprint, Unresolvable>, ApiError> {
+        if let Some(known) = self.sizes.get(project) {
+            return Ok(known.clone());
         }
-        let known = self.sizes.get(project).copied().flatten();
-        Ok(known.unwrap_or_else(|| before(workspace)))
+        let size = match spec::<ProjectSpec>(tx, "Project", project).await? {
+            Some(spec) => {
+                self.take_down(tx, &spec).await?;
+                footprint(&spec, self)
+            }
+            None => Err(Unresolvable { reason: "NoProject", message: format!("there is no project {project:?}") }),
+        };
+        self.sizes.insert(project.to_owned(), size.clone());
+        Ok(size)
     }
 
     /// Reads what a project's environment is put together from.
@@ -237,29 +271,42 @@ impl Shelf {
     }
 }
 
-fn before(workspace: Option<&Value>) -> Footprint {
-    let status = workspace.and_then(|w| WorkspaceStatus::deserialize(&w["status"]).ok()).unwrap_or_default();
+fn before(workspace: &Value) -> Footprint {
+    let status = WorkspaceStatus::deserialize(&workspace["status"]).unwrap_or_default();
     let (ram_mb, disk_gb) = (status.reserved_ram_mb.unwrap_or(0), status.reserved_disk_gb.unwrap_or(0.0));
     Footprint { cpu: 0.0, ram_mb, disk_gb }
 }
 
+/// What would not count now would not be counted either when it is mended.
+fn untold(subject: &Subject, limit: &Limit, why: &Unresolvable) -> ApiError {
+    let why = format!("the quota of {} is about what it takes, and that cannot be told: {}", limit.of, why.message);
+    ApiError::forbidden(subject.request.served.def, &subject.key.name, why)
+}
+
 fn refuse_above(subject: &Subject<'_>, limit: &Limit, used: Usage, asked: Usage) -> Result<(), ApiError> {
-    let (quota, of) = (&limit.quota, f64::from);
+    let (quota, own, of) = (&limit.quota, &limit.own, f64::from);
     let all = [
-        ("workspaces", quota.workspaces.map(of), of(used.workspaces), of(asked.workspaces), "delete one"),
-        ("running", quota.running.map(of), of(used.running), of(asked.running), "stop one"),
-        ("cpu", quota.cpu, used.cpu, asked.cpu, "stop one"),
-        ("ramMb", quota.ram_mb.map(of), used.ram_mb as f64, asked.ram_mb as f64, "stop one"),
-        ("diskGb", quota.disk_gb, used.disk_gb, asked.disk_gb, "delete one"),
+        (
+            "workspaces",
+            quota.workspaces.map(of),
+            own.workspaces.is_some(),
+            of(used.workspaces),
+            of(asked.workspaces),
+            "delete one",
+        ),
+        ("running", quota.running.map(of), own.running.is_some(), of(used.running), of(asked.running), "stop one"),
+        ("cpu", quota.cpu, own.cpu.is_some(), used.cpu, asked.cpu, "stop one"),
+        ("ramMb", quota.ram_mb.map(of), own.ram_mb.is_some(), used.ram_mb as f64, asked.ram_mb as f64, "stop one"),
+        ("diskGb", quota.disk_gb, own.disk_gb.is_some(), used.disk_gb, asked.disk_gb, "delete one"),
     ];
     // Sums of tenths are not exact.
     let is_above = |most: f64, used: f64, asked: f64| asked > 0.0 && used + asked > most + 1e-6;
-    for (field, most, used, asked, way_out) in all {
+    for (field, most, is_own, used, asked, way_out) in all {
         let Some(most) = most.filter(|most| is_above(*most, used, asked)) else { continue };
         let why = format!(
             "exceeded quota of {} ({}): requested: {field}={}, used: {field}={}, limited: {field}={}: {way_out}, or have the quota raised",
             limit.of,
-            limit.path,
+            if is_own { "spec.quota" } else { "the settings' spec.userQuota" },
             shown(asked),
             shown(used),
             shown(most)

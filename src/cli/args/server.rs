@@ -21,7 +21,7 @@ pub enum ServerCommand {
     Add(AddServerArgs),
     /// Say how a host is, condition by condition; fails when it cannot be worked with
     Test(TestServerArgs),
-    /// Place nothing more on a host; with --stop, stop what runs there
+    /// Place nothing more on a host; with --stop, stop what runs there; with --move, move what is there to other hosts
     Drain(DrainArgs),
     /// Place workspaces on a host again
     Undrain(OneServer),
@@ -143,4 +143,10 @@ pub struct DrainArgs {
     /// Stop the workspaces on it; their files stay there
     #[arg(long)]
     pub stop: bool,
+    /// Move them to other servers with all their files, two at a time, and wait until none is left
+    #[arg(long = "move", conflicts_with = "stop")]
+    pub move_away: bool,
+    /// With --move, longest wait; what is under way goes on
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration, requires = "move_away")]
+    pub timeout: Duration,
 }

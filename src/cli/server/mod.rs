@@ -1,11 +1,12 @@
 //! `server`: Docker hosts, from their certificates to their last workspace.
 
 mod certs;
+mod drain;
 mod harden;
 mod join;
 mod remove;
 
-use super::args::{AddServerArgs, DrainArgs, ServerArgs, ServerCommand, TestServerArgs};
+use super::args::{AddServerArgs, ServerArgs, ServerCommand, TestServerArgs};
 use super::connect::{self, Context};
 use super::failure::{Failure, TIMED_OUT};
 use super::target;
@@ -34,9 +35,9 @@ pub async fn run(globals: &Globals, args: ServerArgs) -> Result<(), Failure> {
         ServerCommand::Certs(args) => certs::run(&args),
         ServerCommand::Add(args) => add(&connected.await?, args).await,
         ServerCommand::Test(args) => test(&connected.await?, &args).await,
-        ServerCommand::Drain(args) => drain(&connected.await?, &args).await,
+        ServerCommand::Drain(args) => drain::run(&connected.await?, &args).await,
         ServerCommand::Undrain(one) => {
-            schedulable(&connected.await?, &one.name, true).await?;
+            merge(&connected.await?, &one.name, &json!({"schedulable": true, "evacuate": false})).await?;
             ui::say(&format!("dockerserver/{} takes workspaces again", one.name))
         }
         ServerCommand::Harden(args) => harden::run(&connected.await?, &args).await,
@@ -128,8 +129,8 @@ async fn test(context: &Context, args: &TestServerArgs) -> Result<(), Failure> {
     }
 }
 
-async fn schedulable(context: &Context, name: &str, is: bool) -> Result<(), Failure> {
-    context.merge(def()?, None, name, &json!({"spec": {"schedulable": is}}), MANAGER).await??;
+async fn merge(context: &Context, name: &str, spec: &Value) -> Result<(), Failure> {
+    context.merge(def()?, None, name, &json!({"spec": spec}), MANAGER).await??;
     Ok(())
 }
 
@@ -137,26 +138,4 @@ async fn schedulable(context: &Context, name: &str, is: bool) -> Result<(), Fail
 async fn placed(context: &Context, name: &str) -> Result<Vec<Workspace>, Failure> {
     let on_it = ListParams::default().fields(&format!("status.dockerServer={name}"));
     Ok(Api::<Workspace>::all(context.client.clone()).list(&on_it).await?.items)
-}
-
-async fn drain(context: &Context, args: &DrainArgs) -> Result<(), Failure> {
-    schedulable(context, &args.name, false).await?;
-    let there = placed(context, &args.name).await?;
-    let mut left = Vec::new();
-    for workspace in there.iter().filter(|w| w.warm_of().is_none()) {
-        let meta = &workspace.metadata;
-        let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
-        if args.stop && workspace.spec.running {
-            let stop = json!({"spec": {"running": false}});
-            context.merge(target::kind("workspace")?, Some(namespace), name, &stop, MANAGER).await??;
-            ui::progress(&format!("workspace {namespace}/{name} is being stopped"));
-        }
-        left.push(format!("{namespace}/{name}{}", if workspace.spec.running && !args.stop { " (runs)" } else { "" }));
-    }
-    ui::say(&format!("dockerserver/{} takes no more workspaces", args.name))?;
-    if left.is_empty() {
-        return Ok(());
-    }
-    let hint = "their files are there alone: it can be deleted once they are";
-    ui::say(&format!("on it are {}; {hint}", left.join(", ")))
 }

@@ -2,11 +2,12 @@
 //! does the rest.
 //!
 //! # Guarantees
-//! - Nothing is stopped unless a look for work that began after its time was up has found none. Where nothing can be seen, nothing stops.
+//! - But for those of who is deactivated, nothing is stopped unless a look for work that began after its time was up has found none. Where nothing can be seen, nothing stops.
 //! - Nothing is destroyed that was not announced; see [`crate::plan::lifecycle`].
 //! - What is desired is read anew before either, and the write is refused if it has changed since.
 //! - It writes only its own times; a record for which nothing is laid down is not written at all.
 
+mod owner;
 mod verdict;
 
 use super::activity::Activity;
@@ -153,6 +154,8 @@ impl Lifecycles {
         let rules = self.laid_down(record);
         let verdict = self.judge(record, &rules);
         let wait = match verdict.due {
+            _ if record.spec.running && self.is_nobodys(record) => self.send_home(record).await,
+            Due::Turn(Turn::Start, _) if self.is_nobodys(record) => Ok(LONGEST),
             Due::Nothing => self.tell(record, &verdict, &rules).await,
             Due::Destroy | Due::Turn(Turn::Start, _) => self.end(record).await,
             Due::Stop | Due::Turn(Turn::Stop, _) => match self.activity.look().await {
@@ -223,12 +226,15 @@ impl Lifecycles {
         Ok((project, Api::<Settings>::all(client).get_opt(SETTINGS_NAME).await?))
     }
 
+    /// The record itself, where anything may still be done with it.
+    async fn anew(&self, record: &Workspace) -> Result<Option<Workspace>, kube::Error> {
+        let now = self.api(record).get_opt(&record.name_any()).await?.filter(|now| now.uid() == record.uid());
+        Ok(now.filter(|now| now.metadata.deletion_timestamp.is_none() && !labels::is_suspended(now)))
+    }
+
     /// Does what is due still, by what the records say now.
     async fn end(&self, record: &Workspace) -> Result<Duration, kube::Error> {
-        let now = self.api(record).get_opt(&record.name_any()).await?.filter(|now| now.uid() == record.uid());
-        let Some(now) = now.filter(|now| now.metadata.deletion_timestamp.is_none() && !labels::is_suspended(now)) else {
-            return Ok(LONGEST);
-        };
+        let Some(now) = self.anew(record).await? else { return Ok(LONGEST) };
         let (project, settings) = self.read_anew(record).await?;
         let rules = laid_down(project.as_ref(), settings.as_ref());
         let mut verdict = self.judge(&now, &rules);

@@ -16,6 +16,10 @@ use std::time::Duration;
 
 /// Waiting for capacity ends with an event; this is in case none comes.
 const RETRY: Duration = Duration::from_secs(60);
+/// No server can take it.
+const NOWHERE: &str = "NoEligibleServer";
+/// Of those that leave a server that is to be emptied, as many are stopped at a time.
+const LEAVE_AT_ONCE: usize = 2;
 /// Giving way ends as soon as the other is placed.
 const SOON: Duration = Duration::from_secs(5);
 
@@ -43,7 +47,7 @@ pub async fn place(
             return Err(PassError::waiting("Scheduled", "GivesWay", why, SOON));
         }
         let chosen = choose(&need, &candidates).map(|c| Placed { server: c.name.clone(), amount });
-        chosen.map_err(|why| PassError::waiting("Scheduled", "NoEligibleServer", why, RETRY))
+        chosen.map_err(|why| PassError::waiting("Scheduled", NOWHERE, why, RETRY))
     });
     let server = match chosen {
         Ok(chosen) => chosen.server,
@@ -95,7 +99,18 @@ pub fn take_over(
     taken.map(drop)
 }
 
-/// Reserves on another server, by the same rules as anywhere, what the workspace goes on holding where it is.
+/// The server that a workspace would go to now, whatever its record asks for.
+///
+/// # Errors
+/// Why there is none.
+pub fn another(ctx: &Context, (project, env): (&Project, &Environment)) -> Result<String, PassError> {
+    let need = need(project, env, None);
+    let chosen = ctx.caches.reserved.without(&[], |sums| choose(&need, &candidates(ctx, &sums)).map(|c| c.name.clone()));
+    chosen.map_err(|why| PassError::waiting("Moved", NOWHERE, why, RETRY))
+}
+
+/// Reserves on another server, by the same rules as anywhere, what the workspace goes on holding where it is. Those that nobody asked
+/// to be there wait for their turn.
 ///
 /// # Errors
 /// Why it cannot be had.
@@ -103,17 +118,23 @@ pub async fn reserve_elsewhere(
     ctx: &Context,
     record: &Workspace,
     (project, env): (&Project, &Environment),
-    to: &str,
+    (here, to): (&str, &str),
     pass: &mut Pass<WorkspaceStatus>,
 ) -> Result<(), PassError> {
     let need = need(project, env, Some(to.to_owned()));
     let amount = Amount::new(env.min_ram_mb, env.min_disk_gb);
     let chosen = ctx.caches.reserved.reserve(&elsewhere(&record.uid().unwrap_or_default()), |sums| {
-        choose(&need, &candidates(ctx, &sums)).map(|c| Placed { server: c.name.clone(), amount })
+        if record.spec.docker_server.is_none() && sums.leaving(here) >= LEAVE_AT_ONCE {
+            let why = format!("{LEAVE_AT_ONCE} others are on their way from {here}: it waits for its turn");
+            return Err(PassError::waiting("Moved", "WaitsItsTurn", why, RETRY));
+        }
+        let chosen = choose(&need, &candidates(ctx, &sums)).map(|c| Placed { server: c.name.clone(), amount });
+        chosen.map_err(|why| PassError::waiting("Moved", NOWHERE, why, RETRY))
     });
     match chosen {
         Ok(_) => Ok(()),
-        Err(why) => Err(room::make(ctx, &need, PassError::waiting("Moved", "NoEligibleServer", why, RETRY), pass).await?),
+        Err(why) if why.reason == NOWHERE => Err(room::make(ctx, &need, why, pass).await?),
+        Err(why) => Err(why),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What workspaces reach of a host is found, and the rules that are printed close it.
 
 use super::isolation::{becomes, moved};
-use super::removed::server;
+use super::rack::server;
 use super::repositories::host_address;
 use super::world::{World, on};
 use crate::engine_tls::{authority, server_pem};

@@ -1,12 +1,12 @@
 //! A host from bare to `ONLINE` by what is documented alone, and its certificates made anew under running workspaces.
 
+use super::rack::{runs, says_its_name, server, with_workspace};
 use super::records;
-use super::removed::server;
 use super::world::{World, on, until};
 use crate::support::dockerd::{Dockerd, TINY};
 use crate::support::machine::Machine;
 use crate::support::{bare, devsanctum};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -95,20 +95,7 @@ fn a_bare_host_is_online_by_one_pasted_line_and_gets_new_certificates_while_its_
         assert!(code == Some(0) && said.contains("dockerserver/rack is ONLINE"), "{said}");
         assert!(said.contains("ExpiresSoon") && said.contains("the first of its certificates ends on"), "{said}");
         assert!(world.event("rack", "ExpiresSoon").await.contains("server certs"));
-        world.create(records::user()).await;
-        let mut template = records::template("plain");
-        template["spec"]["ports"] = json!([]);
-        world.create(template).await;
-        world.create(records::project("team", "plain")).await;
-        world.create(records::workspace("w0")).await;
-        let runs = async || {
-            until("the workspace to run", SOON, async || {
-                let status = world.workspace("w0").await.status.unwrap_or_default();
-                if format!("{:?}", status.phase) == "Running" { Ok(()) } else { Err(format!("{:?}", status.conditions)) }
-            })
-            .await;
-        };
-        runs().await;
+        with_workspace(&world).await;
         let (before, server_before) = (run_of(&world).await, rack(&world).await);
 
         // By the same authority: our new certificate is taken by the engine as it runs.
@@ -131,15 +118,9 @@ fn a_bare_host_is_online_by_one_pasted_line_and_gets_new_certificates_while_its_
             if later && well { Ok(()) } else { Err(now["status"].to_string()) }
         })
         .await;
-        runs().await;
+        runs(&world).await;
         assert_eq!(run_of(&world).await, before, "no workspace was restarted");
-        let said = devsanctum()
-            .arg("--state-dir")
-            .arg(world.state_dir())
-            .args(["exec", "-n", "team", "w0", "--", "hostname"])
-            .output()
-            .unwrap();
-        assert_eq!(String::from_utf8_lossy(&said.stdout), "w0\n", "{}", String::from_utf8_lossy(&said.stderr));
+        says_its_name(&world);
         world.delete("w0").await;
         world.gone("w0").await;
     });

@@ -8,7 +8,7 @@ use crate::support::browser::Browser;
 use crate::support::devsanctum;
 use crate::support::outside::MailServer;
 use crate::support::traefik::request;
-use devsanctum::resource::{Settings, WorkspacePhase, WorkspaceStatus, labels};
+use devsanctum::resource::{Settings, User, WorkspacePhase, WorkspaceStatus, labels};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
@@ -278,5 +278,42 @@ fn who_worked_while_no_control_plane_ran_is_not_forgotten() {
         stopped(&world, "w1").await;
         stopped(&world, "w0").await;
         assert!(worked.elapsed() >= Duration::from_secs(12), "it was worked in {:?} before", worked.elapsed());
+    });
+}
+
+#[test]
+fn workspaces_of_who_is_deactivated_stop_and_do_not_start() {
+    in_world(async |world| {
+        world.ground().await;
+        let mut bob = records::user();
+        (bob["metadata"]["name"], bob["spec"]["email"]) = ("bob".into(), "bob@example.com".into());
+        world.create(bob).await;
+        workspaces(&world, &["hers", "worn"], json!({"pinned": true})).await;
+        workspaces(&world, &["his"], json!({"owner": "bob"})).await;
+        up(&world, &["hers", "worn", "his"]).await;
+        let users: Api<User> = Api::all(world.client.clone());
+        let active = async |is: bool| {
+            users.patch("ada", &PatchParams::default(), &Patch::Merge(json!({"spec": {"active": is}}))).await.unwrap();
+        };
+        active(false).await;
+        stopped(&world, "hers").await;
+        stopped(&world, "worn").await;
+        assert!(world.event("hers", "OwnerDeactivated").await.contains("ada"));
+        let start = json!({"spec": {"running": true}});
+        let refused = async |name: &str, change: &Value| {
+            let said = world.workspaces().patch(name, &PatchParams::default(), &Patch::Merge(change)).await;
+            matches!(said, Err(kube::Error::Api(s)) if s.code == 422 && s.message.contains("spec.owner") && s.message.contains("deactivated"))
+        };
+        assert!(refused("hers", &start).await);
+        assert!(refused("his", &json!({"spec": {"owner": "ada"}})).await);
+        assert!(world.try_create(&records::workspace("another")).await.is_err());
+        assert_eq!(status(&world, "his").await.phase, WorkspacePhase::Running, "it is somebody else's");
+        // What is no start is let through, and so is a new owner.
+        world.merge("hers", json!({"spec": {"pinned": false}})).await;
+        world.merge("worn", json!({"spec": {"owner": "bob", "running": true}})).await;
+        active(true).await;
+        assert!(!world.workspace("hers").await.spec.running, "it is theirs to start");
+        world.merge("hers", start).await;
+        up(&world, &["hers", "worn"]).await;
     });
 }

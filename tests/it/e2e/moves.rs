@@ -28,7 +28,7 @@ fn run(program: &str, args: &[&str]) {
 }
 
 /// A world with a second engine, whose containers are reached over a link between the two.
-fn on_two(options: &Options, lines: bool, test: impl AsyncFnOnce(World<'_>, &Dockerd, Option<[Line; 2]>)) {
+pub fn on_two(options: &Options, lines: bool, test: impl AsyncFnOnce(World<'_>, &Dockerd, Option<[Line; 2]>)) {
     let (first, second) = (Dockerd::start(&Options::default()), Dockerd::start(options));
     second.tiny_image();
     on(&first, async |world| {
@@ -71,7 +71,7 @@ async fn online(world: &World<'_>, name: &str) {
 }
 
 /// A workspace on the first server, at work.
-async fn at_work(world: &World<'_>, mebibytes: u64) -> Vec<String> {
+pub async fn at_work(world: &World<'_>, mebibytes: u64) -> Vec<String> {
     let mut record = records::workspace("w0");
     record["spec"]["dockerServer"] = json!("first");
     world.create(record).await;
@@ -88,7 +88,7 @@ async fn at_work(world: &World<'_>, mebibytes: u64) -> Vec<String> {
 }
 
 /// All files, with who may what, and what is in them.
-fn files(engine: &Dockerd, container: &str) -> Vec<String> {
+pub fn files(engine: &Dockerd, container: &str) -> Vec<String> {
     let look = "find /own /data -exec stat -c '%n %F %u %g %a %Y' {} + ; find /own /data -type f -exec sha256sum {} + ; ls /etc";
     let said = engine.docker(&["exec", container, "sh", "-c", look]);
     let mut all: Vec<String> = said.lines().map(str::to_owned).collect();
@@ -96,7 +96,7 @@ fn files(engine: &Dockerd, container: &str) -> Vec<String> {
     all
 }
 
-async fn serves(world: &World<'_>, name: &str) {
+pub async fn serves(world: &World<'_>, name: &str) {
     until(&format!("the page of {name}"), SOON, async || match world.page(name).await.0 {
         200 => Ok(()),
         code => Err(format!("{code} {:?}", world.workspace(name).await.status.unwrap_or_default().message)),
@@ -117,7 +117,7 @@ fn held(engine: &Dockerd, w: &Workspace) -> [Vec<String>; 4] {
     ]
 }
 
-fn is_gone_from(engine: &Dockerd, w: &Workspace) -> Result<(), String> {
+pub fn is_gone_from(engine: &Dockerd, w: &Workspace) -> Result<(), String> {
     let held = held(engine, w);
     if held.iter().all(Vec::is_empty) { Ok(()) } else { Err(format!("{held:?}")) }
 }

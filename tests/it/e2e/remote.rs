@@ -1,5 +1,6 @@
 //! A server reached over TCP with TLS and a client certificate from a Secret.
 
+use super::rack::{merge, reachable, says_its_name, server, with_workspace};
 use super::records;
 use super::world::{World, on, until};
 use crate::engine_tls::{authority, client, server_pem};
@@ -20,16 +21,6 @@ const SECRET: &str = "/apis/devsanctum.io/v1/namespaces/devsanctum-system/secret
 pub fn secret(ca: &str, (cert, key): &(String, String)) -> Value {
     json!({"apiVersion": "devsanctum.io/v1", "kind": "Secret", "metadata": {"name": "rack", "namespace": "devsanctum-system"},
         "spec": {"data": {"ca": ca, "cert": cert, "key": key}}})
-}
-
-async fn reachable(world: &World<'_>, wanted: &str) {
-    until(&format!("the server to be {wanted}"), SOON, async || {
-        let status = world.servers().get("rack").await.unwrap().status.unwrap_or_default();
-        let found = status.conditions.iter().find(|c| c.type_ == "Reachable");
-        let now = found.map(|c| format!("{} {}: {}", c.status, c.reason, c.message)).unwrap_or_default();
-        if now.starts_with(wanted) { Ok(()) } else { Err(now) }
-    })
-    .await;
 }
 
 #[test]
@@ -78,24 +69,8 @@ fn a_server_over_mutual_tls_runs_workspaces_and_says_what_is_wrong_with_its_cert
         merge(&world, "dockerservers/rack", json!({"spec": {"port": PORT}})).await;
         reachable(&world, "True Answers").await;
 
-        world.create(records::user()).await;
-        let mut template = records::template("plain");
-        template["spec"]["ports"] = json!([]);
-        world.create(template).await;
-        world.create(records::project("team", "plain")).await;
-        world.create(records::workspace("w0")).await;
-        until("the workspace to run", SOON, async || {
-            let status = world.workspace("w0").await.status.unwrap_or_default();
-            if format!("{:?}", status.phase) == "Running" { Ok(()) } else { Err(format!("{:?}", status.conditions)) }
-        })
-        .await;
-        let said = devsanctum()
-            .arg("--state-dir")
-            .arg(world.state_dir())
-            .args(["exec", "-n", "team", "w0", "--", "hostname"])
-            .output()
-            .unwrap();
-        assert_eq!(String::from_utf8_lossy(&said.stdout), "w0\n", "{}", String::from_utf8_lossy(&said.stderr));
+        with_workspace(&world).await;
+        says_its_name(&world);
         // Where no gateway can be had for it, nothing leads there from elsewhere, and that is said.
         let ports = json!({"spec": {"ports": [{"name": "web", "port": 8080}]}});
         merge(&world, "templates/plain", ports).await;
@@ -140,10 +115,7 @@ fn a_host_is_online_by_the_commands_that_are_documented() {
         let added = Command::new("ip").args(["address", "add", ADDRESS, "dev", "lo"]).status();
         assert!(added.unwrap().success());
         world.create(records::settings(TINY)).await;
-        let run = |args: &[&str]| {
-            let done = devsanctum().arg("--state-dir").arg(world.state_dir()).arg("server").args(args).output().unwrap();
-            (done.status.code(), String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr))
-        };
+        let run = |args: &[&str]| server(&world, args);
         let (code, said) = run(&["add", "rack", "--host", ADDRESS]);
         assert!(code == Some(1) && said.contains("server certs"), "{said}");
         assert!(world.servers().get_opt("rack").await.unwrap().is_none());
@@ -170,12 +142,6 @@ fn a_host_is_online_by_the_commands_that_are_documented() {
 async fn again(world: &World<'_>) {
     let now = json!({"metadata": {"annotations": {"looked": format!("{:?}", std::time::Instant::now())}}});
     world.servers().patch("rack", &PatchParams::default(), &Patch::Merge(now)).await.unwrap();
-}
-
-async fn merge(world: &World<'_>, path: &str, body: Value) {
-    let request =
-        http::Request::patch(format!("/apis/devsanctum.io/v1/{path}")).header("content-type", "application/merge-patch+json");
-    world.client.request::<Value>(request.body(body.to_string().into_bytes()).unwrap()).await.unwrap();
 }
 
 async fn replace(world: &World<'_>, secret: Value) {

@@ -1,16 +1,10 @@
 //! `server remove`: a host that workspaces are on is kept, and one that is gone is let go.
 
+use super::rack::server;
 use super::records;
-use super::world::{World, on, until};
-use crate::support::devsanctum;
+use super::world::{on, until};
 use crate::support::dockerd::{Dockerd, Options};
 use std::time::Duration;
-
-/// What `server` says, and how it ends.
-pub fn server(world: &World<'_>, args: &[&str]) -> (Option<i32>, String) {
-    let done = devsanctum().arg("--state-dir").arg(world.state_dir()).arg("server").args(args).output().unwrap();
-    (done.status.code(), String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr))
-}
 
 #[test]
 fn a_server_with_workspaces_is_kept_and_one_that_is_gone_is_let_go() {

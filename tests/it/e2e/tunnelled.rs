@@ -1,13 +1,13 @@
 //! An engine behind SSH: nothing of it listens on the network.
 
+use super::rack::{merge, reachable, says_its_name, server, with_workspace};
 use super::records;
-use super::removed::server;
 use super::world::{World, on, until};
-use crate::support::devsanctum;
 use crate::support::dockerd::{Dockerd, Options, TINY};
-use crate::support::ssh_host::{SshHost, key};
+use crate::support::ssh::key;
+use crate::support::ssh_host::SshHost;
 use russh::keys::ssh_key::LineEnding;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,21 +16,8 @@ const SOON: Duration = Duration::from_secs(60);
 /// Nobody else is in the daemon's network namespace, so any port is free.
 const AT: &str = "127.0.0.1:2022";
 
-async fn reachable(world: &World<'_>, wanted: &str) {
-    until(&format!("the server to be {wanted}"), SOON, async || {
-        let status = world.servers().get("rack").await.unwrap().status.unwrap_or_default();
-        let found = status.conditions.iter().find(|c| c.type_ == "Reachable");
-        let now = found.map(|c| format!("{} {}: {}", c.status, c.reason, c.message)).unwrap_or_default();
-        if now.starts_with(wanted) { Ok(()) } else { Err(now) }
-    })
-    .await;
-}
-
 async fn host(world: &World<'_>, host: &str) {
-    let body = json!({"spec": {"host": host}}).to_string().into_bytes();
-    let path = "/apis/devsanctum.io/v1/dockerservers/rack";
-    let request = http::Request::patch(path).header("content-type", "application/merge-patch+json").body(body).unwrap();
-    world.client.request::<Value>(request).await.unwrap();
+    merge(world, "dockerservers/rack", json!({"spec": {"host": host}})).await;
 }
 
 fn write(dir: &Path, name: &str, text: &str) -> String {
@@ -65,24 +52,8 @@ fn an_engine_behind_ssh_runs_workspaces_and_says_what_is_wrong_with_the_way_ther
         let (code, said) = add(&private, "60s");
         assert!(code == Some(0) && said.contains("dockerserver/rack is ONLINE"), "{said}");
 
-        world.create(records::user()).await;
-        let mut template = records::template("plain");
-        template["spec"]["ports"] = json!([]);
-        world.create(template).await;
-        world.create(records::project("team", "plain")).await;
-        world.create(records::workspace("w0")).await;
-        until("the workspace to run", SOON, async || {
-            let status = world.workspace("w0").await.status.unwrap_or_default();
-            if format!("{:?}", status.phase) == "Running" { Ok(()) } else { Err(format!("{:?}", status.conditions)) }
-        })
-        .await;
-        let said = devsanctum()
-            .arg("--state-dir")
-            .arg(world.state_dir())
-            .args(["exec", "-n", "team", "w0", "--", "hostname"])
-            .output()
-            .unwrap();
-        assert_eq!(String::from_utf8_lossy(&said.stdout), "w0\n", "{}", String::from_utf8_lossy(&said.stderr));
+        with_workspace(&world).await;
+        says_its_name(&world);
         let sessions = site.sessions.load(Ordering::Relaxed);
         assert!(sessions <= 3, "one connection carries all; there were {sessions}");
         world.delete("w0").await;

@@ -1,9 +1,9 @@
 //! A git host that is reached over SSH, by one deploy key.
 
 use super::bare;
-use russh::keys::ssh_key::private::Ed25519Keypair;
-use russh::keys::{PrivateKey, PublicKey};
-use russh::server::{self, Auth, ChannelOpenHandle, Handler, Msg, Session, VerifiedPublicKey};
+use super::ssh::{Open, key, listen};
+use russh::keys::PublicKey;
+use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId};
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,39 +21,20 @@ pub struct SshGit {
     /// Who is let in.
     pub lets_in: Arc<Mutex<Option<PublicKey>>>,
     /// It listens for as long as this is held.
-    _open: tokio::sync::oneshot::Sender<()>,
+    _open: Open,
 }
 
 impl SshGit {
     /// Listens wherever the network namespace of this thread is reached.
     pub fn start(root: PathBuf) -> Self {
-        let key = PrivateKey::from(Ed25519Keypair::from_seed(&[7; 32]));
+        let key = key(7);
         let public = key.public_key().to_openssh().unwrap();
-        let config = Arc::new(server::Config { keys: vec![key], ..Default::default() });
         let listener = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-        listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let lets_in: Arc<Mutex<Option<PublicKey>>> = Arc::default();
-        let (open, closed) = tokio::sync::oneshot::channel::<()>();
         let who = lets_in.clone();
-        // On a thread of its own: tests wait for what asks it.
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                let serve = async {
-                    loop {
-                        let (stream, _) = listener.accept().await.unwrap();
-                        let caller = Caller { root: root.clone(), lets_in: who.clone(), channels: HashMap::new() };
-                        tokio::spawn(server::run_stream(config.clone(), stream, caller));
-                    }
-                };
-                tokio::select! {
-                    () = serve => {}
-                    _ = closed => {}
-                }
-            });
-        });
+        let caller = move || Caller { root: root.clone(), lets_in: who.clone(), channels: HashMap::new() };
+        let open = listen(listener, key, caller);
         Self { address, key: public, lets_in, _open: open }
     }
 }

@@ -20,6 +20,7 @@ pub mod ports;
 pub mod postgres;
 pub mod serve;
 pub mod source;
+pub mod ssh;
 pub mod ssh_host;
 pub mod traefik;
 pub mod watchdog;

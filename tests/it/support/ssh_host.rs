@@ -1,8 +1,8 @@
 //! A host that forwards to its sockets over SSH, as `sshd` does.
 
-use russh::keys::ssh_key::private::Ed25519Keypair;
+use super::ssh::{Open, listen};
 use russh::keys::{PrivateKey, PublicKey};
-use russh::server::{self, Auth, ChannelOpenHandle, Handler, Msg, Session, VerifiedPublicKey};
+use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelOpenFailure};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,40 +11,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub struct SshHost {
     /// How many have signed in.
     pub sessions: Arc<AtomicUsize>,
-    _open: tokio::sync::oneshot::Sender<()>,
-}
-
-/// A key made of a number, so that it is the same each time.
-pub fn key(seed: u8) -> PrivateKey {
-    PrivateKey::from(Ed25519Keypair::from_seed(&[seed; 32]))
+    _open: Open,
 }
 
 impl SshHost {
     /// Shows one key, and lets another one in as `ops`. It is in the network namespace of this thread.
     pub fn start(at: &str, own: PrivateKey, lets_in: PublicKey) -> Self {
-        let config = Arc::new(server::Config { keys: vec![own], ..Default::default() });
-        let listener = std::net::TcpListener::bind(at).unwrap();
-        listener.set_nonblocking(true).unwrap();
         let sessions: Arc<AtomicUsize> = Arc::default();
-        let (open, closed) = tokio::sync::oneshot::channel::<()>();
         let count = sessions.clone();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                let serve = async {
-                    loop {
-                        let (stream, _) = listener.accept().await.unwrap();
-                        let caller = Caller { lets_in: lets_in.clone(), sessions: count.clone() };
-                        tokio::spawn(server::run_stream(config.clone(), stream, caller));
-                    }
-                };
-                tokio::select! {
-                    () = serve => {}
-                    _ = closed => {}
-                }
-            });
-        });
+        let listener = std::net::TcpListener::bind(at).unwrap();
+        let open = listen(listener, own, move || Caller { lets_in: lets_in.clone(), sessions: count.clone() });
         Self { sessions, _open: open }
     }
 }

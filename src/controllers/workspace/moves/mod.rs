@@ -6,6 +6,7 @@
 //! - Each step is written down before it is taken, and begins with a look: a pass that was cut off is gone on with by the next.
 //! - What was carried and found the same is not carried again, unless somebody started the container meanwhile.
 
+mod asked;
 mod carry;
 mod digest;
 mod leave;
@@ -26,6 +27,7 @@ use crate::resource::common::FolderMode;
 use crate::resource::conditions::{condition, find};
 use crate::resource::names::Slug;
 use crate::resource::{MoveStatus, MoveStep, Project, Workspace, WorkspacePhase, WorkspaceStatus, labels};
+use asked::{is_asked_away, is_emptied};
 use carry::{Helper, Job, Part, Progress};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
@@ -60,7 +62,15 @@ pub async fn advance(
 ) -> Result<(), PassError> {
     let Some(here) = pass.status.docker_server.clone().filter(|_| record.warm_of().is_none()) else { return Ok(()) };
     let it = Mover { ctx, record, project, env };
-    let next = turn(&here, record.spec.docker_server.as_deref(), pass.status.moving.as_ref());
+    let asked = match it.asked(&here, pass.status.moving.as_ref()) {
+        Ok(asked) => asked,
+        Err(why) => {
+            let words = format!("{here} is to be emptied, and it cannot move: {}", why.message);
+            pass.notice(condition(KIND, false, why.reason, words));
+            return Ok(());
+        }
+    };
+    let next = turn(&here, asked.as_deref(), pass.status.moving.as_ref());
     if next != Turn::Stay && ctx.restored().is_some() {
         return it.wait_for_trust(pass);
     }
@@ -106,8 +116,7 @@ pub async fn finish(
         }
         Some(_) => {}
         None => {
-            let asked = record.spec.docker_server.is_some() && record.warm_of().is_none();
-            let refused = asked && record.spec.docker_server != pass.status.docker_server;
+            let refused = pass.status.docker_server.as_deref().is_some_and(|here| is_asked_away(ctx, record, here));
             return Ok(refused.then_some(RETRY));
         }
     }
@@ -188,7 +197,7 @@ impl Mover<'_> {
         }
         site(self.ctx, here)?;
         self.is_clear(&site(self.ctx, to)?).await?;
-        placement::reserve_elsewhere(self.ctx, self.record, (self.project, self.env), to, pass).await?;
+        placement::reserve_elsewhere(self.ctx, self.record, (self.project, self.env), (here, to), pass).await?;
         let id = Slug::drawn(|| self.ctx.frame.clock.draw());
         let id = id.map_err(|e| PassError::transient(KIND, "NoRandomness", e.to_string()))?.to_string();
         let (from, to, started_at) = (here.to_owned(), to.to_owned(), pass.now.to_string());
@@ -374,7 +383,7 @@ impl Mover<'_> {
             return Err(PassError::waiting(KIND, "CarriedAnew", words, Duration::ZERO));
         }
         it.step = MoveStep::Starting;
-        let to = it.to.clone();
+        let (from, to) = (it.from.clone(), it.to.clone());
         pass.status.moving = Some(it);
         pass.status.docker_server = Some(to.clone());
         pass.status.reserved_ram_mb = Some(self.env.min_ram_mb);
@@ -382,6 +391,10 @@ impl Mover<'_> {
         self.is_elsewhere(pass);
         pass.save(self.record).await?;
         pass.did(format!("was carried to {to}"));
+        if is_emptied(self.ctx, &from) {
+            // The next one's turn has come.
+            self.ctx.wake_members(&from);
+        }
         self.stay(pass).await
     }
 

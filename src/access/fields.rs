@@ -108,7 +108,7 @@ fn only(edit: &Edit<'_>, allowed: &[&str], why: &str) -> Result<(), Unsettable> 
 fn check_workspace(who: &Identity, edit: &Edit<'_>, records: &Records) -> Result<(), Unsettable> {
     let (role, who) = (role(who, edit.namespace, records), who.name.as_str());
     if role >= Role::Manage {
-        return Ok(());
+        return is_their_place_too(who, edit, records);
     }
     // Whose it was decides; the record itself says so, as it lies in this transaction.
     let owner = if edit.old.is_some() { edit.before("/spec/owner") } else { edit.after("/spec/owner") };
@@ -137,6 +137,18 @@ fn check_workspace(who: &Identity, edit: &Edit<'_>, records: &Records) -> Result
         return refuse(format!("metadata.annotations[{switch}]"), "takes DEPLOY in the project");
     }
     only(edit, &["pinned"], "whose it is may pin it; the rest takes DEPLOY in the project")
+}
+
+/// What a workspace takes counts against its owner's quota: nobody's is used up where they do not even see it.
+fn is_their_place_too(who: &str, edit: &Edit<'_>, records: &Records) -> Result<(), Unsettable> {
+    let owner = edit.after("/spec/owner").as_str().filter(|owner| *owner != who && edit.changes("/spec/owner"));
+    match owner.filter(|owner| records.role(owner, edit.namespace) < Role::Read) {
+        Some(owner) => refuse(
+            "spec.owner",
+            format!("{owner:?} has no role in the project, and what it takes would be of their quota: give them READ first"),
+        ),
+        None => Ok(()),
+    }
 }
 
 /// A limit that was there, and is higher now or gone.

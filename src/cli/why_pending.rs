@@ -30,6 +30,16 @@ pub async fn run(context: &Context, name: &str) -> Result<(), Failure> {
 fn text(object: &Value, warnings: &[Value], ui: Ui) -> String {
     let at = |path: &str| clean(object.pointer(path).and_then(Value::as_str).unwrap_or_default());
     let name = at("/metadata/name");
+    let waits = |kind: &str| {
+        let all = object.pointer("/status/conditions").and_then(Value::as_array)?;
+        all.iter().find(|c| c["type"] == kind && c["status"] != "True").map(|c| words(c, ui))
+    };
+    if let Some(why) = waits("Deleting").filter(|_| object["metadata"]["deletionTimestamp"].is_string()) {
+        return format!("workspace/{name} is being deleted, and waits at this:\n  {why}");
+    }
+    if let Some(why) = waits("Moved").filter(|_| object["status"]["move"].is_object()) {
+        return format!("workspace/{name} moves to another server, and waits at this:\n  {why}");
+    }
     if object["spec"]["running"] == false {
         return format!("workspace/{name} is stopped, as its record asks; `devsanctum workspace start {name}` starts it");
     }
@@ -93,6 +103,10 @@ mod tests {
     #[test]
     fn what_waits_for_nothing_is_told_so() {
         assert!(said(&json!({"running": false}), &json!([])).contains("devsanctum workspace start web"));
+        let moved = json!([{"type": "Moved", "status": "False", "reason": "CarryFailed", "message": "no space left on b"}]);
+        let object =
+            json!({"metadata": {"name": "web"}, "spec": {"running": false}, "status": {"conditions": moved, "move": {}}});
+        assert!(text(&object, &[], Ui::new(When::Never)).contains("no space left on b"));
         let ready = json!([{"type": "Ready", "status": "True"}]);
         assert!(said(&json!({}), &ready).contains("waits for nothing"));
         assert!(said(&json!({}), &json!([])).contains("nobody has looked at it yet"));

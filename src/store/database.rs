@@ -268,8 +268,9 @@ fn private_folder(folder: &Path, file: &Path) -> std::io::Result<()> {
     if folder.metadata()?.mode() & 0o077 == 0 {
         return Ok(());
     }
-    let ours =
-        |name: PathBuf| ["", "-wal", "-shm", "-journal"].iter().any(|s| with_suffix(file, s).file_name() == name.file_name());
+    let ours = |name: PathBuf| {
+        ["", "-wal", "-shm", "-journal", ".lock"].iter().any(|s| with_suffix(file, s).file_name() == name.file_name())
+    };
     let entries: Vec<_> = std::fs::read_dir(folder)?.collect::<Result<_, _>>()?;
     if entries.into_iter().all(|e| ours(e.path())) {
         std::fs::set_permissions(folder, Permissions::from_mode(0o700))

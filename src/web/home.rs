@@ -26,6 +26,8 @@ struct Happened {
     workspace: String,
     note: String,
     is_warning: bool,
+    /// The workspace's uid, and the reason.
+    what: (String, String),
 }
 
 /// Answers for `/`.
@@ -50,21 +52,35 @@ async fn found(own: Client, user: &str) -> kube::Result<(Vec<Workspace>, Vec<Hap
     if workspaces.is_empty() {
         return Ok((workspaces, Vec::new()));
     }
-    let about = ListParams::default().fields("involvedObject.kind=Workspace");
-    let events = Api::<Event>::all(own).list(&about).await?.items;
-    let happened = newest(events, &workspaces);
+    // A page without what happened is better than none.
+    let happened = events(own, &workspaces).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "events could not be listed for the panel");
+        Vec::new()
+    });
     Ok((workspaces, happened))
 }
 
-/// What happened last to these, the newest first.
+async fn events(own: Client, workspaces: &[Workspace]) -> kube::Result<Vec<Happened>> {
+    let projects: BTreeSet<String> = workspaces.iter().filter_map(ResourceExt::namespace).collect();
+    let about = ListParams::default().fields("involvedObject.kind=Workspace");
+    let mut all = Vec::new();
+    for project in projects {
+        all.extend(Api::<Event>::namespaced(own.clone(), &project).list(&about).await?.items);
+    }
+    Ok(newest(all, workspaces))
+}
+
+/// What happened last to these, the newest first; of what happened again and again, the last time.
 fn newest(events: Vec<Event>, workspaces: &[Workspace]) -> Vec<Happened> {
     let uids: BTreeSet<&str> = workspaces.iter().filter_map(|w| w.metadata.uid.as_deref()).collect();
     let mut all: Vec<Happened> = events
         .into_iter()
         .filter(|event| event.involved_object.uid.as_deref().is_some_and(|uid| uids.contains(uid)))
         .filter_map(|event| {
+            let series = event.series.and_then(|series| series.last_observed_time).map(|t| t.0);
             Some(Happened {
-                at: event.last_timestamp.map(|t| t.0).or(event.event_time.map(|t| t.0))?,
+                at: series.or(event.last_timestamp.map(|t| t.0)).or(event.event_time.map(|t| t.0))?,
+                what: (event.involved_object.uid.clone()?, event.reason.unwrap_or_default()),
                 workspace: event.involved_object.name?,
                 note: event.message.unwrap_or_default(),
                 is_warning: event.type_.as_deref() == Some("Warning"),
@@ -72,6 +88,8 @@ fn newest(events: Vec<Event>, workspaces: &[Workspace]) -> Vec<Happened> {
         })
         .collect();
     all.sort_by_key(|it| std::cmp::Reverse(it.at));
+    let mut told = BTreeSet::new();
+    all.retain(|it| told.insert(it.what.clone()));
     all.truncate(SHOWN);
     all
 }
@@ -186,14 +204,16 @@ mod tests {
     fn what_happened_is_the_newest_of_these_workspaces() {
         let event = |uid: &str, minute: usize| -> Event {
             let event = json!({"metadata": {}, "involvedObject": {"kind": "Workspace", "name": "web", "uid": uid}, "type": "Warning",
-                "message": format!("{minute}"), "lastTimestamp": format!("2026-01-01T12:{minute:02}:00Z")});
+                "message": format!("{minute}"), "lastTimestamp": format!("2026-01-01T12:{minute:02}:00Z"),
+                "reason": format!("R{}", minute.min(13))});
             serde_json::from_value(event).unwrap()
         };
         let events = (0..15).map(|m| event("u", m)).chain([event("of a former one", 59)]).collect();
         let found = newest(events, &[workspace(json!({}))]);
         assert_eq!(
             found.iter().map(|it| it.note.clone()).collect::<Vec<_>>(),
-            (5..15).rev().map(|m| m.to_string()).collect::<Vec<_>>()
+            (4..15).rev().filter(|m| *m != 13).map(|m| m.to_string()).collect::<Vec<_>>(),
+            "what happened twice is told once"
         );
     }
 }

@@ -43,7 +43,7 @@ fn heavies() -> String {
     format!("{GROUP}/namespaces/heavy/workspaces")
 }
 
-async fn refused(answer: (u16, Value), wanted: &str) {
+fn refused(answer: (u16, Value), wanted: &str) {
     let said = answer.1["message"].as_str().unwrap_or_default();
     assert!(answer.0 == 403 && said.contains(wanted), "wanted {wanted:?}: {} {said}", answer.0);
 }
@@ -57,10 +57,10 @@ async fn a_person_s_quota_counts_what_they_hold_in_all_projects() {
     let asked =
         "exceeded quota of user \"ada\" (spec.quota): requested: ramMb=1536, used: ramMb=1024, limited: ramMb=2048: stop one";
     api.create(&workspaces(), &of("ada", "c")).await;
-    refused(api.post(&heavies(), &of("ada", "d")).await, asked).await;
+    refused(api.post(&heavies(), &of("ada", "d")).await, asked);
     assert_eq!(api.merge(&format!("{}/c", workspaces()), &json!({"spec": {"running": false}})).await.0, 200);
     let disk = "requested: diskGb=7, used: diskGb=4, limited: diskGb=9: delete one";
-    refused(api.post(&heavies(), &of("ada", "d")).await, disk).await;
+    refused(api.post(&heavies(), &of("ada", "d")).await, disk);
     assert_eq!(api.delete(&format!("{}/c", workspaces())).await.0, 200);
     api.create(&heavies(), &of("ada", "d")).await;
     // What is used up is not taken away: it holds for the next.
@@ -68,11 +68,11 @@ async fn a_person_s_quota_counts_what_they_hold_in_all_projects() {
     assert_eq!(api.merge(&format!("{}/d", heavies()), &json!({"spec": {"branch": "x"}})).await.0, 200);
     assert_eq!(api.merge(&format!("{}/d", heavies()), &json!({"spec": {"running": false}})).await.0, 200);
     let start = api.merge(&format!("{}/d", heavies()), &json!({"spec": {"running": true}})).await;
-    refused(start, "requested: ramMb=1536, used: ramMb=512, limited: ramMb=1").await;
+    refused(start, "requested: ramMb=1536, used: ramMb=512, limited: ramMb=1");
     // Nor does it come to somebody by being given away.
     limit(&api, "users/bob", "quota", json!({"workspaces": 1})).await;
     let given = api.merge(&format!("{}/d", heavies()), &json!({"spec": {"owner": "bob"}})).await;
-    refused(given, "exceeded quota of user \"bob\" (spec.quota): requested: workspaces=1, used: workspaces=1").await;
+    refused(given, "exceeded quota of user \"bob\" (spec.quota): requested: workspaces=1, used: workspaces=1");
 }
 
 #[tokio::test]
@@ -82,12 +82,39 @@ async fn the_settings_limit_whoever_has_no_quota_of_their_own() {
     api.create(&format!("{GROUP}/settings"), &settings).await;
     api.create(&workspaces(), &of("ada", "a")).await;
     let wanted = "exceeded quota of user \"ada\" (the settings' spec.userQuota): requested: running=1, used: running=1";
-    refused(api.post(&workspaces(), &of("ada", "b")).await, wanted).await;
+    refused(api.post(&workspaces(), &of("ada", "b")).await, wanted);
     api.create(&workspaces(), &of("bob", "b")).await;
     limit(&api, "users/ada", "quota", json!({"running": 5})).await;
     api.create(&workspaces(), &of("ada", "c")).await;
-    let wanted = "requested: workspaces=1, used: workspaces=2, limited: workspaces=2: delete one";
-    refused(api.post(&workspaces(), &of("ada", "d")).await, wanted).await;
+    let wanted = "user \"ada\" (the settings' spec.userQuota): requested: workspaces=1, used: workspaces=2, limited: workspaces=2: delete one";
+    refused(api.post(&workspaces(), &of("ada", "d")).await, wanted);
+}
+
+#[tokio::test]
+async fn what_cannot_be_told_is_not_taken_for_nothing() {
+    let api = world().await;
+    limit(&api, "projects/heavy", "quota", json!({"ramMb": 4096})).await;
+    let feature = |options: Value| json!({"spec": {"features": [{"name": "reports", "options": options}]}});
+    assert_eq!(api.merge(&format!("{GROUP}/projects/heavy"), &feature(json!({"unknown": "1"}))).await.0, 200);
+    refused(
+        api.post(&heavies(), &of("ada", "a")).await,
+        "the quota of project \"heavy\" is about what it takes, and that cannot be told: ",
+    );
+    // What is not sized needs no telling.
+    limit(&api, "projects/heavy", "quota", json!({"ramMb": null, "workspaces": 1})).await;
+    api.create(&heavies(), &of("ada", "a")).await;
+    refused(api.post(&heavies(), &of("ada", "b")).await, "used: workspaces=1, limited: workspaces=1");
+}
+
+#[tokio::test]
+async fn a_companion_that_does_not_say_what_it_may_use_counts_as_the_main_container() {
+    let api = world().await;
+    let sidecar = json!({"sidecar": {"image": "redis:7"}});
+    api.create(&format!("{GROUP}/features"), &record("Feature", "cache", sidecar)).await;
+    assert_eq!(api.merge(&format!("{GROUP}/projects/team"), &json!({"spec": {"features": [{"name": "cache"}]}})).await.0, 200);
+    limit(&api, "projects/team", "quota", json!({"cpu": 5.9})).await;
+    api.create(&workspaces(), &of("ada", "a")).await;
+    refused(api.post(&workspaces(), &of("ada", "b")).await, "requested: cpu=3, used: cpu=3, limited: cpu=5.9");
 }
 
 #[tokio::test]
@@ -100,7 +127,7 @@ async fn a_group_s_quota_is_its_members_together() {
     api.create(&workspaces(), &of("ada", "a")).await;
     api.create(&heavies(), &of("bob", "b")).await;
     let wanted = "exceeded quota of group \"crew\" (spec.quota): requested: running=1, used: running=2, limited: running=2";
-    refused(api.post(&workspaces(), &of("ada", "c")).await, wanted).await;
+    refused(api.post(&workspaces(), &of("ada", "c")).await, wanted);
     api.create(&workspaces(), &of("eve", "e")).await;
     let mut stopped = of("bob", "d");
     stopped["spec"]["running"] = json!(false);

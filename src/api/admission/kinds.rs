@@ -36,10 +36,11 @@ fn is_somebodys(subject: &Subject<'_>, errors: &mut FieldErrors) {
     }
 }
 
-/// Whose owner is deactivated does not begin to run. What runs is stopped by the lifecycle loop.
+/// Whose owner is deactivated is not started. One that is new, or given to them, is stopped by the lifecycle loop as any that runs: a
+/// manifest of theirs is no error.
 async fn may_run(tx: &mut Tx, subject: &Subject<'_>, errors: &mut FieldErrors) -> Result<(), ApiError> {
     let (old, new) = (subject.old, subject.new);
-    let begins = old.is_none_or(|old| !quota::runs(old) || quota::owner(old) != quota::owner(new));
+    let begins = old.is_some_and(|old| !quota::runs(old));
     let (owner, Some(users)) = (quota::owner(new), by_kind("User")) else { return Ok(()) };
     if !quota::runs(new) || !begins || owner.is_empty() {
         return Ok(());

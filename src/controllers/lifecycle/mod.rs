@@ -258,10 +258,11 @@ impl Lifecycles {
             Due::Destroy if settings.is_some_and(|s| s.annotations().contains_key(labels::RESTORED)) => return Ok(LONGEST),
             Due::Destroy => self.destroy(&now, rules.terms).await?,
             Due::Turn(turn, at) => match self.turn(&now, turn, at).await {
-                Err(kube::Error::Api(said)) if said.code == 403 => {
+                Err(kube::Error::Api(said)) if said.code == 403 && turn == Turn::Start => {
                     let note = format!("its schedule would start it now, and may not: {}", said.message);
                     events::tell(&self.ctx.frame, &now, true, "StartRefused", note);
-                    return Ok(REFUSED);
+                    // All else goes on meanwhile.
+                    return Ok(self.tell(&now, &verdict, &rules).await?.min(REFUSED));
                 }
                 done => done?,
             },

@@ -1,4 +1,4 @@
-//! Where a workspace goes, once and for good.
+//! Where a workspace goes: a server is chosen once, and again only where it is to move.
 
 mod room;
 

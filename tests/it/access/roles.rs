@@ -73,6 +73,11 @@ async fn somebody_who_deploys_manages_their_own() {
     assert_eq!(code, 403);
     assert!(why["message"].as_str().unwrap().contains("spec.owner: must be \"deployer\""), "{why}");
     assert_eq!(town.ask("manager", "POST", TEAM, &others).await.0, 201);
+    // Nobody's quota is used up where they see nothing.
+    let (code, why) = town.ask("manager", "POST", TEAM, &record("Workspace", "for-other", json!({"owner": "other"}))).await;
+    assert!(code == 403 && why["message"].as_str().unwrap().contains("spec.owner: \"other\" has no role"), "{why}");
+    let given = town.ask("owner", "PATCH", &format!("{TEAM}/of-owner"), &json!({"spec": {"owner": "stranger"}})).await;
+    assert!(given.0 == 403, "{}", given.1);
     // A fork has the other's files.
     let fork = |from: &str| record("Workspace", "copy", json!({"owner": "deployer", "from": from}));
     for from in ["of-owner", "nothing"] {

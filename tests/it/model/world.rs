@@ -280,7 +280,12 @@ impl World {
             let there = self.records.get(&owner.slot).is_some_and(|r| r.uid == owner.uid);
             before || (there && owner.slot.can_own(at))
         });
-        if named && free && owned { Ok(()) } else { Err(INVALID) }
+        // Whose owner is deactivated is not started.
+        let runs = |r: &Record| r.spec.get("running") == Some(&true.into());
+        let starts = at.kind() == Kind::Workspace && runs(new) && old.is_some_and(|old| !runs(old));
+        let is_away = |slot: &Slot| self.records.get(slot).is_some_and(|r| r.spec.get("active") == Some(&false.into()));
+        let started = starts && new.references(at.kind()).iter().any(is_away);
+        if named && free && owned && !started { Ok(()) } else { Err(INVALID) }
     }
 
     /// The user who owns the projects.

@@ -67,12 +67,13 @@ pub const ALL: [Workload; 25] = [
 ];
 
 /// What is wrong, and stays so for a day. Nothing else goes wrong in these: what counts is what is tried meanwhile.
-pub const LASTING: [Workload; 5] = [
+pub const LASTING: [Workload; 6] = [
     short("no-image-for-a-day", ONE, &[ground, image_missing, one, a_day, image_back]),
     short("name-taken-for-a-day", ONE, &[ground, squat, a_day, unsquat]),
     short("engine-away-for-a-day", ONE, &[ground, one, daemon_down, a_day, daemon_up]),
     short("engine-fails-for-a-day", ONE, &[ground, one, engine_always_fails, a_day, engine_works]),
     short("proxy-away-for-a-day", ONE, &[ground, proxy_down, one, a_day, proxy_up]),
+    short("start-refused-for-a-day", ONE, &[ground, one, on_schedule, evening, no_room, refused]),
 ];
 
 /// What happens to a single container. Nothing else goes wrong in these: each looks by itself what became of it, above all whether it
@@ -141,6 +142,14 @@ steps! {
     morning(hands) {
         hands.until(70).await;
         hands.sees(hands.get("Workspace", "w0").await["spec"]["running"] == true, "the schedule has started it");
+    }
+    no_room(hands) { hands.merge("Project", "team", json!({"spec": {"quota": {"running": 0}}})).await; }
+    refused(hands) {
+        hands.until(70).await;
+        hands.sees(hands.get("Workspace", "w0").await["spec"]["running"] == false, "a quota is in the way of its schedule");
+        hands.merge("Project", "team", json!({"spec": {"lifecycle": {"destroyAfter": "80m"}}})).await;
+        hands.wait(3600).await;
+        hands.sees(hands.list("Workspace").await.is_empty(), "one of age is destroyed, whatever its schedule asks for");
     }
     one(hands) { hands.workspace("w0").await; }
     two(hands) {

@@ -67,6 +67,7 @@ async fn the_database_is_the_owners_alone() {
         assert_eq!(mode(std::path::Path::new(&format!("{}{suffix}", file.display()))), 0o600, "{suffix}");
     }
     store.close().await;
+    std::fs::write(format!("{}.lock", file.display()), "").unwrap();
     // Opened up by somebody: closed again. A folder with other things in it is left as it is.
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
     std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).unwrap();

@@ -71,7 +71,7 @@ async fn may_see(directory: &Directory, who: &Identity) -> bool {
 
 async fn metrics(State((app, directory)): State<Asked>, Extension(who): Extension<Identity>) -> Response {
     if may_see(&directory, &who).await {
-        return app.metrics.text(&app.reports.snapshot()).into_response();
+        return app.metrics.text(&app.reports.snapshot(), &app.reports.figures.all()).into_response();
     }
     (StatusCode::FORBIDDEN, "metrics are for administrators\n").into_response()
 }
@@ -109,5 +109,6 @@ async fn status(State((app, directory)): State<Asked>, Extension(who): Extension
         "ssh": ssh,
         "panel": app.panel,
         "loops": loops,
+        "figures": app.reports.figures.all(),
     }))
 }

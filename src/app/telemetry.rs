@@ -1,7 +1,7 @@
 //! Logs and metrics.
 
 use crate::api::RequestObserver;
-use crate::controllers::{LoopReport, Outcome, PassObserver};
+use crate::controllers::{Figures, LoopReport, Outcome, PassObserver};
 use crate::engine::pool::CallMetrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -78,6 +78,12 @@ struct RequestLabels {
     code: u16,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ServerLabels {
+    server: String,
+    of: &'static str,
+}
+
 /// All metrics, in Prometheus' text format on demand.
 pub struct Metrics {
     registry: Registry,
@@ -86,6 +92,8 @@ pub struct Metrics {
     calls: Family<CallLabels, Histogram>,
     waits: Family<CallLabels, Counter<f64, std::sync::atomic::AtomicU64>>,
     requests: Family<RequestLabels, Histogram>,
+    used: Family<ServerLabels, Gauge>,
+    capacity: Family<ServerLabels, Gauge>,
 }
 
 fn histogram() -> Histogram {
@@ -105,13 +113,26 @@ impl Default for Metrics {
         registry.register("engine_call_seconds", "Calls to Docker engines, waiting not included", calls.clone());
         registry.register("engine_wait_seconds", "Time calls waited for a free place at their engine", waits.clone());
         registry.register("api_request_seconds", "API requests until the answer begins", requests.clone());
-        Self { registry, passes, queue, calls, waits, requests }
+        let (used, capacity) = (Family::default(), Family::default());
+        registry.register("server_used_bytes", "Memory and disk of servers in use, as last measured here", used.clone());
+        registry.register("server_capacity_bytes", "Memory and disk of servers", capacity.clone());
+        Self { registry, passes, queue, calls, waits, requests, used, capacity }
     }
 }
 
 impl Metrics {
     /// The metrics as Prometheus reads them.
-    pub fn text(&self, loops: &BTreeMap<&'static str, LoopReport>) -> String {
+    pub fn text(&self, loops: &BTreeMap<&'static str, LoopReport>, figures: &BTreeMap<String, Vec<Figures>>) -> String {
+        self.used.clear();
+        self.capacity.clear();
+        for (server, now) in figures.iter().filter_map(|(server, kept)| Some((server, kept.last()?))) {
+            for (of, used, total) in [("memory", now.ram_used, now.ram_total), ("disk", now.disk_used, now.disk_total)] {
+                let labels = ServerLabels { server: server.clone(), of };
+                let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+                self.used.get_or_create(&labels).set(bytes(used));
+                self.capacity.get_or_create(&labels).set(bytes(total));
+            }
+        }
         for (kind, report) in loops {
             self.queue.get_or_create(&LoopLabels { kind }).set(i64::try_from(report.queue).unwrap_or(i64::MAX));
         }

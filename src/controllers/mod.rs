@@ -8,6 +8,7 @@ pub mod endpoint;
 mod environments;
 mod events;
 mod feature;
+mod figures;
 mod gateways;
 mod herald;
 mod idle;
@@ -31,6 +32,7 @@ mod workspace;
 
 pub use activity::Touched;
 pub use context::SecretReader;
+pub use figures::Figures;
 pub use herald::{Herald, Life, NoHerald, Notice};
 pub use invitation::{Courier, Invitations, invitations};
 pub use report::{LoopReport, Outcome, PassObserver, PassReport, Reports};

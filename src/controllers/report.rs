@@ -1,5 +1,6 @@
 //! What passes did, for `devsanctum status` and for metrics.
 
+use super::figures::History;
 use super::triggers::Queue;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
@@ -83,6 +84,8 @@ pub trait PassObserver: Send + Sync {
 pub struct Reports {
     loops: Mutex<BTreeMap<&'static str, LoopReport>>,
     queues: Mutex<BTreeMap<&'static str, Queue>>,
+    /// What was measured of servers.
+    pub figures: History,
     observer: Option<Box<dyn PassObserver>>,
 }
 

@@ -25,6 +25,8 @@ pub enum ServerCommand {
     Drain(DrainArgs),
     /// Place workspaces on a host again
     Undrain(OneServer),
+    /// Print what a host had in use in the last day, each quarter of an hour
+    Figures(OneServer),
     /// Print what closes a host's own services, cloud metadata and other engines to workspaces: for `sh`, as root, on that host
     Harden(HardenArgs),
     /// Print the one line that sets a new host up, to be pasted there as root

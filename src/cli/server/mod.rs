@@ -2,6 +2,7 @@
 
 mod certs;
 mod drain;
+mod figures;
 mod harden;
 mod join;
 mod remove;
@@ -40,6 +41,7 @@ pub async fn run(globals: &Globals, args: ServerArgs) -> Result<(), Failure> {
             merge(&connected.await?, &one.name, &json!({"schedulable": true, "evacuate": false})).await?;
             ui::say(&format!("dockerserver/{} takes workspaces again", one.name))
         }
+        ServerCommand::Figures(one) => figures::run(&connected.await?, &one).await,
         ServerCommand::Harden(args) => harden::run(&connected.await?, &args).await,
         ServerCommand::JoinCommand(args) => join::run(&args),
         ServerCommand::Remove(args) => remove::run(&connected.await?, &args).await,

@@ -15,6 +15,7 @@ pub use prepare::shared_network;
 
 use super::context::Context;
 use super::endpoint::endpoint;
+use super::figures::Figures;
 use super::reserved::{Amount, InUse};
 use super::retry::PassError;
 use super::skeleton::Loop;
@@ -118,6 +119,7 @@ impl Loop for Servers {
         self.ctx.engines.forget(&name);
         self.ctx.gateways.forget(&name);
         self.ctx.connector.forget(&name);
+        self.ctx.frame.reports.figures.forget(&name);
         self.lock().remove(&name);
         Ok(())
     }
@@ -336,7 +338,16 @@ impl Servers {
         let (memory, disk) = prepare::figures(engine, probe).await.map_err(|e| PassError::engine("ResourcesKnown", &e))?;
         let used = (memory.total - memory.available) >> 20;
         self.ctx.caches.reserved.measured(&name, Amount { ram_mb: used, disk_mb: disk.used >> 20 }, &by);
-        self.lock().entry(name).or_default().measured = Some(Instant::now());
+        self.lock().entry(name.clone()).or_default().measured = Some(Instant::now());
+        let now = Figures {
+            at: pass.now,
+            ram_used: memory.total - memory.available,
+            ram_total: memory.total,
+            disk_used: disk.used,
+            disk_total: disk.total,
+            workspaces: self.ctx.members(&name).len(),
+        };
+        self.ctx.frame.reports.figures.note(&name, now);
         let gib = |bytes: u64| (bytes as f64 / f64::from(1u32 << 30) * 10.0).round() / 10.0;
         let moved = pass.status.ram_used_mb.is_none_or(|before| before.abs_diff(used) * 20 > memory.total >> 20)
             || pass.status.disk_used_gb.is_none_or(|before| (before - gib(disk.used)).abs() * 50.0 > gib(disk.total));

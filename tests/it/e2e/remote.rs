@@ -126,6 +126,10 @@ fn a_host_is_online_by_the_commands_that_are_documented() {
             code == Some(0) && said.contains("Reachable") && said.contains("the first of its certificates ends on"),
             "{said}"
         );
+        let (code, said) = run(&["figures", "rack"]);
+        assert!(code == Some(0) && said.lines().nth(1).is_some_and(|l| l.contains(" of ") && l.contains("GiB")), "{said}");
+        let metrics = world.client.request_text(http::Request::get("/metrics").body(vec![]).unwrap()).await.unwrap();
+        assert!(metrics.contains("devsanctum_server_used_bytes{server=\"rack\",of=\"memory\"}"), "{metrics}");
         let (code, said) = run(&["drain", "rack"]);
         assert!(code == Some(0) && said.contains("takes no more workspaces"), "{said}");
         assert!(!world.servers().get("rack").await.unwrap().spec.schedulable);

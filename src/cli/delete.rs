@@ -25,6 +25,18 @@ struct Doomed {
 /// # Errors
 /// When a record does not exist, the API refuses, or a record stays longer than `--timeout`.
 pub async fn run(context: &Context, args: DeleteArgs) -> Result<(), Failure> {
+    run_and(context, args, async || Ok(())).await
+}
+
+/// As [`run`], with more to do once the deletion is taken and before anything is waited for.
+///
+/// # Errors
+/// As those of [`run`], and what `taken` says.
+pub async fn run_and(
+    context: &Context,
+    args: DeleteArgs,
+    taken: impl AsyncFnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let (mut missing, mut waiting) = (Vec::new(), Vec::new());
     let real = args.dry_run == DryRun::None;
     let how = match args.dry_run {
@@ -46,6 +58,9 @@ pub async fn run(context: &Context, args: DeleteArgs) -> Result<(), Failure> {
             abandon(context, &doomed).await?;
         }
         waiting.push((doomed, object));
+    }
+    if !waiting.is_empty() && real {
+        taken().await?;
     }
     if waiting.is_empty() && missing.is_empty() {
         ui::note("no record matches, so nothing is deleted");

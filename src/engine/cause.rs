@@ -58,6 +58,8 @@ causes! {
     SshHostKeyUnknown,
     /// The host of an SSH tunnel does not let our key in.
     SshKeyRefused,
+    /// The host of an SSH tunnel forwards to no sockets.
+    SshForwardingRefused,
     /// The engine's API is older than we speak.
     ApiTooOld,
     /// What answers is no Docker Engine.

@@ -171,6 +171,7 @@ impl Engine for DockerEngine {
             cpu_cores: info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or_default(),
             memory: info.mem_total.and_then(|n| u64::try_from(n).ok()).unwrap_or_default(),
             components,
+            authorization: info.plugins.and_then(|p| p.authorization).is_some_and(|all| !all.is_empty()),
             certificate_ends: self.ends.as_ref().and_then(|ends| ends.first()),
         })
     }

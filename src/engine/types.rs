@@ -104,6 +104,8 @@ pub struct EngineInfo {
     pub memory: u64,
     /// Versions of what it works with, as it says them: `containerd`, `runc`, …
     pub components: BTreeMap<String, String>,
+    /// Whether plugins of its decide what callers may do.
+    pub authorization: bool,
     /// When the first of its and our certificates ends, in seconds since 1970; none without TLS.
     pub certificate_ends: Option<i64>,
 }

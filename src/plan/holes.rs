@@ -21,10 +21,12 @@ struct Hole {
     names: &'static str,
     since: &'static str,
     mended: &'static [&'static str],
+    /// It is one of engines with authorization plugins alone.
+    authorization: bool,
 }
 
 const fn hole(component: &'static str, names: &'static str, mended: &'static [&'static str]) -> Hole {
-    Hole { component, names, since: "0", mended }
+    Hole { component, names, since: "0", mended, authorization: false }
 }
 
 /// What an engine calls itself among its components.
@@ -44,9 +46,9 @@ const HOLES: [Hole; 8] = [
     // https://github.com/moby/moby/security/advisories/GHSA-mq39-4gv4-mvpx: names are asked for on networks that lead nowhere
     hole(ENGINE, "CVE-2024-29018", &["23.0.11", "25.0.5", "26.0.0-rc3"]),
     // https://github.com/moby/moby/security/advisories/GHSA-v23v-6jw2-98fq: authorization plugins are passed by
-    hole(ENGINE, "CVE-2024-41110 (with authorization plugins)", &["23.0.15", "25.0.6", "26.1.5", "27.1.1"]),
+    Hole { authorization: true, ..hole(ENGINE, "CVE-2024-41110", &["23.0.15", "25.0.6", "26.1.5", "27.1.1"]) },
     // https://github.com/moby/moby/security/advisories/GHSA-x744-4wpc-v9h2: and again
-    hole(ENGINE, "CVE-2026-34040 (with authorization plugins)", &["29.3.1"]),
+    Hole { authorization: true, ..hole(ENGINE, "CVE-2026-34040", &["29.3.1"]) },
 ];
 
 /// What is known of an engine's versions.
@@ -58,10 +60,10 @@ pub struct Findings {
     pub perhaps: Vec<String>,
 }
 
-/// Looks the versions of an engine and its components up.
-pub fn holes(engine: &str, components: &BTreeMap<String, String>) -> Findings {
+/// Looks the versions of an engine and its components up; `authorization` says whether it has plugins for that.
+pub fn holes(engine: &str, components: &BTreeMap<String, String>, authorization: bool) -> Findings {
     let mut found = Findings::default();
-    for hole @ Hole { component, names, .. } in &HOLES {
+    for hole @ Hole { component, names, .. } in HOLES.iter().filter(|hole| authorization || !hole.authorization) {
         let version = if *component == ENGINE { Some(engine) } else { components.get(*component).map(String::as_str) };
         let Some((said, parsed)) = version.and_then(|v| Some((v, parse(v)?))) else { continue };
         let Some(in_branch) = unmended(parsed, hole) else { continue };
@@ -118,7 +120,7 @@ mod tests {
     /// The names of the holes found, without words; `?` before those that a distribution may have mended.
     fn names(engine: &str, components: &[(&str, &str)]) -> Vec<String> {
         let components = components.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        let Findings { open, perhaps } = holes(engine, &components);
+        let Findings { open, perhaps } = holes(engine, &components, true);
         let name = |line: &String| line.split_once(": ").unwrap().1.split([',', ' ']).next().unwrap().to_owned();
         open.iter().map(name).chain(perhaps.iter().map(|line| format!("?{}", name(line)))).collect()
     }
@@ -169,6 +171,7 @@ mod tests {
         assert_eq!(names("29.3.1", &[("containerd", "v2.2.4"), ("runc", "1.4.3")]), Vec::<String>::new());
         assert_eq!(names("27.1.1", &[]), ["CVE-2026-34040"]);
         assert_eq!(names("27.1.0", &[]), authz);
+        assert_eq!(holes("27.1.0", &BTreeMap::new(), false), Findings::default(), "where no plugin is, none is passed by");
         assert_eq!(names("25.0.3", &[])[..2], ["CVE-2024-29018", "CVE-2024-41110"]);
         assert_eq!(names("24.0.9", &[])[0], "CVE-2024-29018", "24 was not mended: what comes next is");
         assert_eq!(names("20.10.24+dfsg1", &[]).len(), 4);
@@ -181,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_is_said_names_the_version_and_the_mend() {
-        let found = holes("29.3.1", &BTreeMap::from([("runc".to_owned(), "1.1.11".to_owned())]));
+        let found = holes("29.3.1", &BTreeMap::from([("runc".to_owned(), "1.1.11".to_owned())]), false);
         assert_eq!(found.open[0], "runc 1.1.11: CVE-2024-21626, mended in 1.1.12");
     }
 }

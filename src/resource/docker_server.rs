@@ -172,7 +172,7 @@ pub struct DockerServerStatus {
     pub stale: bool,
     /// Workspaces placed here.
     pub workspaces: u32,
-    /// When the first of the certificates of its TLS ends, the engine's or ours (RFC 3339).
+    /// When the first of the certificates of its TLS ends, the engine's, ours or an authority's (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_expires_at: Option<String>,
     /// How workspaces are kept apart.
@@ -208,8 +208,19 @@ impl DockerServerSpec {
         Some(SshHost { user, host, port, socket })
     }
 
+    /// Where its engine is reached from other machines: the host's name or address, and the port, which is SSH's own where the way is
+    /// through that. None for a local socket.
+    pub fn at(&self) -> Option<(&str, u16)> {
+        match self.ssh_host() {
+            Some(ssh) => Some((ssh.host, ssh.port)),
+            None if self.host.contains("://") => None,
+            None => Some((&self.host, self.port)),
+        }
+    }
+
     /// Whether the engine runs on the machine of the control plane: only then do the addresses of its containers
-    /// lead to them, and not to somebody else's containers.
+    /// lead to them, and not to somebody else's containers. An SSH port on loopback may be the near end of a tunnel; a gateway there is
+    /// reached either way.
     pub fn is_local(&self) -> bool {
         self.socket().is_some() || self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
@@ -260,5 +271,25 @@ impl Rules for DockerServerSpec {
             all.extend(secret.map(|s| Reference { namespace: s.namespace.clone(), ..Reference::new(path, "Secret", &s.name) }));
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_one_however_its_engine_is_reached() {
+        for (host, at) in [
+            ("rack.example", Some(("rack.example", 2376))),
+            ("10.0.0.7", Some(("10.0.0.7", 2376))),
+            ("fd00::7", Some(("fd00::7", 2376))),
+            ("ssh://root@rack.example", Some(("rack.example", 22))),
+            ("ssh://root@10.0.0.7:2222/run/docker.sock", Some(("10.0.0.7", 2222))),
+            ("unix:///var/run/docker.sock", None),
+        ] {
+            let spec: DockerServerSpec = serde_json::from_value(serde_json::json!({"host": host})).unwrap();
+            assert_eq!(spec.at(), at, "{host}");
+        }
     }
 }

@@ -59,7 +59,7 @@ impl Host {
     /// Which of the rules are there that close this machine and cloud metadata to workspaces.
     fn closed(&self) -> [bool; 2] {
         let rules = self.0.ok(&["sh", "-ec", "iptables -S; iptables -t raw -S"]);
-        ["-A INPUT -i ds", "-A PREROUTING -d 169.254.0.0/16 -i ds"].map(|rule| rules.contains(rule))
+        ["-A INPUT -i ds", "-d 169.254.0.0/16 -j DROP"].map(|rule| rules.contains(rule))
     }
 
     fn page(&self, url: &str) -> Option<String> {

@@ -13,20 +13,43 @@ use kube::api::{Api, ListParams};
 use serde_json::Value;
 use std::net::Ipv4Addr;
 
-/// Rules are put in and taken out by the same lines, and twice does nothing more than once.
+/// A chain of the installation's own in each table, replaced as a whole: what an earlier print has closed and this one does not is open
+/// from then on, and at no time in between is anything open that both close.
 const HEAD: &str = r#"set -eu
 way=${1:-close}
-rule() {
-  table=$1
-  shift
+rules() { iptables -w -t "$1" -S "$2" 2>/dev/null || :; }
+# Takes out what leads from workspaces' interfaces to one of these targets: earlier versions had a rule each, and no chain.
+unhook() {
+  rules "$1" "$2" | sed -nE "s/^-A ($2 (-d [^ ]+ )?-i $own\+ (.* )?-j ($3))\$/-D \1/p" | while read -r rule; do
+    # shellcheck disable=SC2086
+    iptables -w -t "$1" $rule
+  done
+}
+# fill TABLE CHAIN: from standard input.
+fill() {
   if [ "$way" = open ]; then
-    while iptables -w -t "$table" -D "$@" 2>/dev/null; do :; done
-  elif ! iptables -w -t "$table" -C "$@" 2>/dev/null; then
-    iptables -w -t "$table" -I "$@"
-    echo "closed to workspaces: $table $*"
+    cat >/dev/null
+    unhook "$1" "$2" "DROP|$own"
+    [ -z "$(rules "$1" "$own")" ] || { iptables -w -t "$1" -F "$own" && iptables -w -t "$1" -X "$own"; }
+    return
   fi
+  before=$(rules "$1" "$own")
+  { echo "*$1" && echo ":$own - [0:0]" && cat && echo COMMIT; } | iptables-restore -w -n
+  iptables -w -t "$1" -C "$2" -i "$own+" -j "$own" 2>/dev/null || iptables -w -t "$1" -I "$2" -i "$own+" -j "$own"
+  unhook "$1" "$2" DROP
+  [ "$before" = "$(rules "$1" "$own")" ] || rules "$1" "$own" | sed -n "s/^-A $own\(.* DROP\)\$/closed to workspaces: $1\1/p"
 }
 "#;
+/// Cloud metadata: where it is link-local, all but name servers, since some clouds have theirs there; Azure's channel to its hosts, whose
+/// address is its name server's too; Alibaba's.
+const METADATA: [&str; 6] = [
+    "-d 169.254.0.0/16 -p udp --dport 53 -j RETURN",
+    "-d 169.254.0.0/16 -p tcp --dport 53 -j RETURN",
+    "-d 169.254.0.0/16 -j DROP",
+    "-d 168.63.129.16 -p tcp --dport 80 -j DROP",
+    "-d 168.63.129.16 -p tcp --dport 32526 -j DROP",
+    "-d 100.100.100.200 -j DROP",
+];
 
 /// Runs `server harden`.
 ///
@@ -38,7 +61,7 @@ pub async fn run(context: &Context, args: &HardenArgs) -> Result<(), Failure> {
         let server = read(context, name).await?;
         let all = Api::<DockerServer>::all(context.client.clone()).list(&ListParams::default()).await?.items;
         let others = all.iter().filter(|s| s.name_any() != server.name_any() && !s.spec.is_local());
-        closed.extend(others.filter_map(|s| engine(&s.spec.host, s.spec.port)));
+        closed.extend(others.filter_map(|s| engine(s.spec.at()?)));
     }
     let status: Value = context.ask("/devsanctum/status").await?;
     let instance =
@@ -57,27 +80,30 @@ fn address(text: &str) -> Result<Match, Failure> {
     Ok(format!("-d {}", net.ok_or_else(wrong)?.trunc()))
 }
 
-/// Another server's engine. iptables looks names up when a rule is made.
-fn engine(host: &str, port: u16) -> Option<Match> {
+/// Another server's engine, or the SSH of its host that leads there. iptables looks names up when a rule is made.
+fn engine((host, port): (&str, u16)) -> Option<Match> {
     let known = host.parse::<Ipv4Addr>().is_ok() || names::host_name(host).is_ok() || names::dns_label(host).is_ok();
     known.then(|| format!("-d {host} -p tcp --dport {port}"))
 }
 
 /// The whole script. All interfaces of the installation begin alike, those of workspaces' own networks too.
 fn script(instance: &str, closed: &[Match]) -> String {
-    let from = format!("-i {}+", bridges(instance));
-    let mut all = format!(
+    let own = bridges(instance);
+    let filled = |table: &str, chain: &str, rules: &[String]| {
+        let rules: String = rules.iter().map(|rule| format!("-A {own} {rule}\n")).collect();
+        format!("fill {table} {chain} <<'END'\n{rules}END\n")
+    };
+    let named = closed.iter().map(|to| format!("{to} -j DROP"));
+    let to: Vec<String> = named.chain(METADATA.map(str::to_owned)).collect();
+    format!(
         "#!/bin/sh\n# Keeps workspaces of DevSanctum (installation {instance}) from this host's own services, whichever of its addresses \
          they try,\n# from cloud metadata, and from what is named besides. Run it as root, and again after each start of the host; with the\n\
-         # argument 'open' it takes its rules away.\n{HEAD}"
-    );
-    // Answers to what the host itself asked are let in: the proxy's connections to workspaces.
-    all.push_str(&format!("rule filter INPUT {from} -m conntrack --ctstate NEW -j DROP\n"));
-    // Not in DOCKER-USER: whenever a network is made, the engine takes the jump there out for some milliseconds.
-    for to in std::iter::once("-d 169.254.0.0/16").chain(closed.iter().map(String::as_str)) {
-        all.push_str(&format!("rule raw PREROUTING {from} {to} -j DROP\n"));
-    }
-    all
+         # argument 'open' it takes its rules away, and those of earlier prints.\nown={own}\n{HEAD}{}{}",
+        // Answers to what the host itself asked are let in: the proxy's connections to workspaces.
+        filled("filter", "INPUT", &["-m conntrack --ctstate NEW -j DROP".to_owned()]),
+        // Not in DOCKER-USER: whenever a network is made, the engine takes the jump there out for some milliseconds.
+        filled("raw", "PREROUTING", &to)
+    )
 }
 
 #[cfg(test)]
@@ -86,15 +112,24 @@ mod tests {
 
     #[test]
     fn the_rules_are_for_all_of_the_installation_s_interfaces_and_nobody_else_s() {
-        let said = script("0123abcd-0000", &[address("10.0.0.5").unwrap(), engine("rack.example", 2376).unwrap()]);
-        let rules: Vec<&str> = said.lines().filter(|l| l.starts_with("rule ")).collect();
+        let said = script("0123abcd-0000", &[address("10.0.0.5").unwrap(), engine(("rack.example", 2376)).unwrap()]);
+        let rules: Vec<&str> =
+            said.lines().filter(|l| l.starts_with("-A ") || l.starts_with("fill ") || l.starts_with("own=")).collect();
         assert_eq!(
             rules,
             [
-                "rule filter INPUT -i ds0123abcd+ -m conntrack --ctstate NEW -j DROP",
-                "rule raw PREROUTING -i ds0123abcd+ -d 169.254.0.0/16 -j DROP",
-                "rule raw PREROUTING -i ds0123abcd+ -d 10.0.0.5/32 -j DROP",
-                "rule raw PREROUTING -i ds0123abcd+ -d rack.example -p tcp --dport 2376 -j DROP",
+                "own=ds0123abcd",
+                "fill filter INPUT <<'END'",
+                "-A ds0123abcd -m conntrack --ctstate NEW -j DROP",
+                "fill raw PREROUTING <<'END'",
+                "-A ds0123abcd -d 10.0.0.5/32 -j DROP",
+                "-A ds0123abcd -d rack.example -p tcp --dport 2376 -j DROP",
+                "-A ds0123abcd -d 169.254.0.0/16 -p udp --dport 53 -j RETURN",
+                "-A ds0123abcd -d 169.254.0.0/16 -p tcp --dport 53 -j RETURN",
+                "-A ds0123abcd -d 169.254.0.0/16 -j DROP",
+                "-A ds0123abcd -d 168.63.129.16 -p tcp --dport 80 -j DROP",
+                "-A ds0123abcd -d 168.63.129.16 -p tcp --dport 32526 -j DROP",
+                "-A ds0123abcd -d 100.100.100.200 -j DROP",
             ]
         );
     }
@@ -105,7 +140,7 @@ mod tests {
             assert!(address(text).is_err(), "{text:?}");
         }
         assert_eq!(address("10.1.2.3/16").unwrap(), "-d 10.1.0.0/16");
-        assert_eq!(engine("$(id)", 1), None);
-        assert_eq!(engine("fd00::1", 1), None, "workspaces have no IPv6");
+        assert_eq!(engine(("$(id)", 1)), None);
+        assert_eq!(engine(("fd00::1", 1)), None, "workspaces have no IPv6");
     }
 }

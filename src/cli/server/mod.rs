@@ -9,12 +9,13 @@ mod remove;
 
 use super::args::{AddServerArgs, ServerArgs, ServerCommand, TestServerArgs};
 use super::connect::{self, Context};
-use super::failure::{Failure, TIMED_OUT};
+use super::failure::{FAILED, Failure, TIMED_OUT};
 use super::target;
 use super::ui::{self, clean, columns};
 use crate::cli::args::Globals;
 use crate::resource::conditions::holds;
 use crate::resource::{DockerServer, KindDef, SYSTEM_NAMESPACE, ServerPhase, Workspace, labels};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
@@ -51,11 +52,18 @@ pub async fn run(globals: &Globals, args: ServerArgs) -> Result<(), Failure> {
 /// The secret and the server in one transaction: neither is there without the other.
 async fn add(context: &Context, args: AddServerArgs) -> Result<(), Failure> {
     target::check_name(&args.name)?;
+    let (ssh, local) = (args.host.starts_with("ssh://"), args.host.starts_with("unix://"));
+    if args.ssh_key.is_some() && !ssh {
+        return Err(Failure::usage("--ssh-key is for a host that is reached through SSH: --host ssh://USER@HOST"));
+    }
+    if args.certs.is_some() && (ssh || local) {
+        return Err(Failure::usage("--certs is for an engine that listens on the network; a socket has no TLS"));
+    }
     let kind = |kind: &str, namespace: Option<&str>, spec: Value| json!({"apiVersion": "devsanctum.io/v1", "kind": kind, "metadata": {"name": args.name, "namespace": namespace}, "spec": spec});
     let mut spec = json!({"host": args.host, "port": args.port, "groups": args.groups});
     let mut documents = Vec::new();
     let secret = json!({"namespace": SYSTEM_NAMESPACE, "name": args.name});
-    if args.host.starts_with("ssh://") {
+    if ssh {
         let (Some(key), Some(known)) = (&args.ssh_key, &args.known_hosts) else {
             let why = "a host is reached through SSH with a key, and known by its own";
             return Err(
@@ -69,7 +77,7 @@ async fn add(context: &Context, args: AddServerArgs) -> Result<(), Failure> {
         let data = json!({"ca": pem(dir, "ca.pem")?, "cert": pem(dir, "cert.pem")?, "key": pem(dir, "key.pem")?});
         documents.push(kind("Secret", Some(SYSTEM_NAMESPACE), json!({"data": data})));
         spec["tls"] = json!({"enabled": true, "secret": secret});
-    } else if !args.host.starts_with("unix://") {
+    } else if !local {
         let why = "an engine on the network without TLS is everybody's who reaches it";
         return Err(
             Failure::new(why).hint("make certificates with `devsanctum server certs`, and name their folder with --certs")
@@ -103,17 +111,19 @@ async fn read(context: &Context, name: &str) -> Result<DockerServer, Failure> {
 
 /// Has it looked at anew, and says what was found.
 async fn test(context: &Context, args: &TestServerArgs) -> Result<(), Failure> {
-    let now = Timestamp::now().to_string();
-    let asked = json!({"metadata": {"annotations": {labels::TESTED: now}}});
+    let now = Timestamp::now();
+    let asked = json!({"metadata": {"annotations": {labels::TESTED: now.to_string()}}});
     context.merge(def()?, None, &args.name, &asked, MANAGER).await??;
     let begun = Instant::now();
     loop {
         let server = read(context, &args.name).await?;
         let status = server.status.unwrap_or_default();
-        let looked = status.last_test.as_ref() == Some(&now);
+        // Somebody else may have asked meanwhile: what was found for them is as new.
+        let looked = status.last_test.as_ref().and_then(|at| at.parse::<Timestamp>().ok()).is_some_and(|at| at >= now);
         let online = looked && status.phase == ServerPhase::Online && holds(&status.conditions, "Ready");
+        let refused = looked && refused(&status.conditions);
         let over = begun.elapsed() > args.timeout;
-        if !online && !over {
+        if !online && !refused && !over {
             tokio::time::sleep(LOOK_EVERY).await;
             continue;
         }
@@ -127,8 +137,28 @@ async fn test(context: &Context, args: &TestServerArgs) -> Result<(), Failure> {
         }
         let phase = format!("{:?}", status.phase).to_uppercase();
         let words = format!("dockerserver/{} is {phase}", args.name);
-        return if online { ui::say(&words) } else { Err(Failure { code: TIMED_OUT, ..Failure::new(words) }) };
+        return if online {
+            ui::say(&words)
+        } else {
+            Err(Failure { code: if refused { FAILED } else { TIMED_OUT }, ..Failure::new(words) })
+        };
     }
+}
+
+/// Whether what stands in the way is a person's to mend: waiting mends nothing.
+fn refused(conditions: &[Condition]) -> bool {
+    const WAYS: [&str; 9] = [
+        "ServerCertificate",
+        "ClientCertificate",
+        "SshHostKey",
+        "SshKey",
+        "SshForwarding",
+        "ApiTooOld",
+        "NotDocker",
+        "EngineReplaced",
+        "EngineTaken",
+    ];
+    conditions.iter().any(|c| c.status == "False" && WAYS.iter().any(|way| c.reason.starts_with(way)))
 }
 
 async fn merge(context: &Context, name: &str, spec: &Value) -> Result<(), Failure> {

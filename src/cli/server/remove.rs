@@ -1,14 +1,14 @@
 //! `server remove`: a host goes, and with it the certificates that `server add` has kept.
 
-use super::{def, placed, read};
+use super::{MANAGER, def, placed, read};
 use crate::cli::args::{DeleteArgs, DryRun, RemoveServerArgs};
 use crate::cli::connect::Context;
 use crate::cli::delete;
 use crate::cli::failure::{Failure, TIMED_OUT};
 use crate::cli::target;
 use crate::cli::ui;
-use crate::resource::common::SecretRef;
-use crate::resource::{SYSTEM_NAMESPACE, Workspace};
+use crate::resource::conditions::find;
+use crate::resource::{DockerServer, SYSTEM_NAMESPACE, Workspace};
 use kube::ResourceExt;
 
 /// Names shown at most.
@@ -25,14 +25,11 @@ pub async fn run(context: &Context, args: &RemoveServerArgs) -> Result<(), Failu
     if !names.is_empty() && !args.force {
         return Err(refused(&args.name, &names));
     }
-    delete::run(context, of(format!("{}/{}", def()?.singular, args.name), args)).await.map_err(|e| match e.code {
-        TIMED_OUT => e.hint("wait longer with --timeout; if the server will never come back, --force lets it go"),
-        _ => e,
-    })?;
-    let own = |s: &&SecretRef| s.namespace.as_deref() == Some(SYSTEM_NAMESPACE) && s.name == args.name;
-    if let Some(secret) = server.spec.tls.secret.as_ref().or(server.spec.ssh.as_ref().map(|s| &s.secret)).filter(own) {
-        // One that another server is reached with is held until that goes as well.
-        context.delete(target::kind("secret")?, Some(SYSTEM_NAMESPACE), &secret.name, None, false).await?;
+    let doomed = of(format!("{}/{}", def()?.singular, args.name), args);
+    // Before the wait, which may never end: what is still needed is held until the last server that is reached with it is gone.
+    let secrets = async || remove_secrets(context, &server).await;
+    if let Err(e) = delete::run_and(context, doomed, secrets).await {
+        return Err(if e.code == TIMED_OUT { e.hint(mend(context, &args.name).await) } else { e });
     }
     if !names.is_empty() {
         ui::note(&format!(
@@ -42,6 +39,33 @@ pub async fn run(context: &Context, args: &RemoveServerArgs) -> Result<(), Failu
         ));
     }
     Ok(())
+}
+
+/// The credentials that `server add` has kept for it; what somebody else has made stays.
+async fn remove_secrets(context: &Context, server: &DockerServer) -> Result<(), Failure> {
+    let (kind, name) = (target::kind("secret")?, server.name_any());
+    let all = server.spec.tls.secret.iter().chain(server.spec.ssh.as_ref().map(|s| &s.secret));
+    if !all.into_iter().any(|s| s.namespace.as_deref() == Some(SYSTEM_NAMESPACE) && s.name == name) {
+        return Ok(());
+    }
+    let Some(secret) = context.get(kind, Some(SYSTEM_NAMESPACE), &name).await? else { return Ok(()) };
+    let managers = secret["metadata"]["managedFields"].as_array().into_iter().flatten();
+    if managers.filter_map(|m| m["manager"].as_str()).any(|m| m == MANAGER) {
+        context.delete(kind, Some(SYSTEM_NAMESPACE), &name, secret["metadata"]["uid"].as_str(), false).await?;
+    }
+    Ok(())
+}
+
+/// What to do about a server that is still there. Letting go of one that only takes its time would leave behind what it would have
+/// removed.
+async fn mend(context: &Context, name: &str) -> &'static str {
+    let conditions = read(context, name).await.ok().and_then(|s| s.status).unwrap_or_default().conditions;
+    match find(&conditions, "Deleting") {
+        Some(c) if c.reason == "ServerUnreachable" => {
+            "wait longer with --timeout; if the server will never come back, --force lets it go"
+        }
+        _ => "it goes by itself; wait longer with --timeout",
+    }
 }
 
 fn named(w: &Workspace) -> String {

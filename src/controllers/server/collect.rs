@@ -63,6 +63,11 @@ impl Collector {
         }
     }
 
+    /// The server is gone.
+    pub fn forget(&self, server: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(server);
+    }
+
     fn due(&self, server: &str, between: Duration) -> bool {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let looked = all.entry(server.to_owned()).or_default();
@@ -136,5 +141,18 @@ async fn remove_one(server: &str, engine: &dyn Engine, image: &str) {
         Ok(()) => tracing::info!(server, image, "removed an image that no workspace uses"),
         Err(EngineError::Conflict(words)) => tracing::debug!(server, image, words, "an image is in use after all"),
         Err(e) => tracing::warn!(server, image, error = %e, "cannot remove an image that no workspace uses"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_server_that_is_gone_nothing_is_kept() {
+        let all = Collector::default();
+        assert!(all.due("a", BETWEEN) && !all.due("a", BETWEEN));
+        all.forget("a");
+        assert!(all.0.lock().unwrap().is_empty() && all.due("a", BETWEEN));
     }
 }

@@ -17,10 +17,11 @@ use crate::plan::digest;
 use crate::plan::image::{Image, gateway_image};
 use crate::proxy::gateway::{Listening, config, domain};
 use crate::resource::conditions::{condition, find};
-use crate::resource::{DockerServer, DockerServerStatus, labels};
+use crate::resource::{DockerServer, DockerServerSpec, DockerServerStatus, labels};
 use futures::StreamExt;
 use kube::ResourceExt;
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -151,9 +152,7 @@ impl Make<'_> {
 
     /// Host and port at which it is reached.
     fn address(&self) -> String {
-        let (spec, port) = (&self.record.spec, self.record.spec.gateway_port);
-        let host = spec.upstream_address.map_or_else(|| spec.host.clone(), |address| address.to_string());
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+        address(&self.record.spec)
     }
 
     fn spec(&self, image: &str, keys: &Keys) -> ContainerSpec {
@@ -241,6 +240,13 @@ impl Make<'_> {
     }
 }
 
+/// Host and port at which a server's gateway is reached, as they stand in a URL.
+fn address(spec: &DockerServerSpec) -> String {
+    let own = || spec.at().map(|(host, _)| host.to_owned()).unwrap_or_default();
+    let (host, port) = (spec.upstream_address.map_or_else(own, |address| address.to_string()), spec.gateway_port);
+    if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
 /// One that is of another image, configuration or authority is made anew, and so is one that is older than a year.
 fn usable(c: &Container, spec: &ContainerSpec) -> bool {
     c.state == ContainerState::Running && spec.labels.iter().all(|(key, value)| c.labels.get(key) == Some(value))
@@ -282,6 +288,19 @@ mod tests {
         let paths = told.split([' ', '(', ')', '@', '\n']).filter(|word| word.starts_with('/'));
         assert!(paths.clone().count() >= 4 && paths.into_iter().all(|path| path.starts_with(IN_MEMORY)), "{told}");
         assert!(RUN.contains(&format!("cd {IN_MEMORY} ")) && FILL.contains(&format!("cd {IN_MEMORY} ")));
+    }
+
+    #[test]
+    fn a_gateway_is_at_its_host_however_the_engine_there_is_reached() {
+        for (spec, at) in [
+            (serde_json::json!({"host": "rack.example"}), "rack.example:9443"),
+            (serde_json::json!({"host": "fd00::7"}), "[fd00::7]:9443"),
+            (serde_json::json!({"host": "ssh://root@rack.example"}), "rack.example:9443"),
+            (serde_json::json!({"host": "ssh://root@10.0.0.7:2222/run/docker.sock", "gatewayPort": 9000}), "10.0.0.7:9000"),
+            (serde_json::json!({"host": "ssh://root@rack.example", "upstreamAddress": "fd00::7"}), "[fd00::7]:9443"),
+        ] {
+            assert_eq!(address(&serde_json::from_value(spec).unwrap()), at);
+        }
     }
 
     #[test]

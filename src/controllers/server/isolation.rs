@@ -14,8 +14,18 @@ use std::time::Duration;
 
 /// Port the neighbour listens on.
 const NEIGHBOUR_PORT: u16 = 8080;
-/// The address cloud providers serve credentials at.
-const METADATA: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), 80);
+/// Where cloud providers serve credentials: all but two of them, Azure's own channel to its hosts (WireServer, HostGAPlugin), and Alibaba's.
+const METADATA: [SocketAddr; 4] = [
+    metadata([169, 254, 169, 254], 80),
+    metadata([168, 63, 129, 16], 80),
+    metadata([168, 63, 129, 16], 32526),
+    metadata([100, 100, 100, 200], 80),
+];
+
+const fn metadata([a, b, c, d]: [u8; 4], port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), port)
+}
+
 /// Ports of a host that matter most, where it cannot be asked what listens: ssh, web, Docker and Swarm, databases, what manages
 /// and measures hosts, and our own.
 const HOST_PORTS: [u16; 26] = [
@@ -45,9 +55,12 @@ pub fn forbidden(
     gateway: Option<IpAddr>,
 ) -> Vec<SocketAddr> {
     let spec = &server.spec;
-    let elsewhere = spec.host.parse::<IpAddr>().ok().filter(|ip| !ip.is_loopback());
-    let own = [gateway, elsewhere].into_iter().flatten();
-    let ports = HOST_PORTS.into_iter().chain(spec.socket().is_none().then_some(spec.port));
+    let address = |s: &DockerServer| {
+        let at = s.spec.at().and_then(|(host, port)| Some(SocketAddr::new(host.parse().ok()?, port)));
+        at.filter(|at| !at.ip().is_loopback())
+    };
+    let own = [gateway, address(server).map(|at| at.ip())].into_iter().flatten();
+    let ports = HOST_PORTS.into_iter().chain(spec.at().map(|(_, port)| port));
     let usual = own.flat_map(|host| ports.clone().map(move |port| SocketAddr::new(host, port)));
     // An address of zeros is all of the host's. Workspaces have no IPv6, so of what listens there alone nothing is asked.
     let told = listening.iter().filter_map(|at| match at.ip() {
@@ -55,8 +68,8 @@ pub fn forbidden(
         ip => ip.is_ipv4().then_some(*at),
     });
     let engines = others.iter().filter(|s| s.metadata.name != server.metadata.name && !s.spec.is_local());
-    let engines = engines.filter_map(|s| Some(SocketAddr::new(s.spec.host.parse().ok()?, s.spec.port)));
-    let all: BTreeSet<SocketAddr> = usual.chain(told).chain(engines).chain([METADATA]).collect();
+    let engines = engines.filter_map(|s| address(s));
+    let all: BTreeSet<SocketAddr> = usual.chain(told).chain(engines).chain(METADATA).collect();
     all.into_iter().collect()
 }
 
@@ -196,7 +209,8 @@ mod tests {
 
     fn asked(host: &str, listening: &[&str]) -> Vec<String> {
         let listening: Vec<SocketAddr> = listening.iter().map(|a| a.parse().unwrap()).collect();
-        let others = [server("a", host), server("b", "10.0.0.8"), server("c", "rack.example")].map(Arc::new);
+        let hosts = [host, "10.0.0.8", "rack.example", "ssh://root@10.0.0.9:2022", "ssh://root@127.0.0.1"];
+        let others = hosts.map(|host| Arc::new(server(host, host)));
         let gateway = Some(IpAddr::from([10, 213, 0, 1]));
         forbidden(&others[0], &others, &listening, gateway).iter().map(ToString::to_string).collect()
     }
@@ -205,7 +219,7 @@ mod tests {
     fn all_that_listens_on_this_machine_is_asked_for_at_the_address_it_listens_at() {
         let asked = asked("unix:///var/run/docker.sock", &["0.0.0.0:4711", "10.0.0.7:4712", "[::]:4713", "[fd00::1]:4714"]);
         for target in
-            ["10.213.0.1:4711", "10.0.0.7:4712", "10.213.0.1:4713", "169.254.169.254:80", "10.213.0.1:22", "10.0.0.8:2376"]
+            ["10.213.0.1:4711", "10.0.0.7:4712", "10.213.0.1:4713", "10.213.0.1:22", "10.0.0.8:2376", "169.254.169.254:80"]
         {
             assert!(asked.iter().any(|a| a == target), "{target}: {asked:?}");
         }
@@ -215,9 +229,17 @@ mod tests {
     #[test]
     fn another_host_is_asked_at_its_own_address_as_well_and_so_are_other_engines() {
         let asked = asked("10.0.0.7", &[]);
-        for target in ["10.213.0.1:2376", "10.0.0.7:2376", "10.0.0.7:22", "10.0.0.8:2376"] {
+        for target in ["10.213.0.1:2376", "10.0.0.7:2376", "10.0.0.7:22", "10.0.0.8:2376", "10.0.0.9:2022"] {
             assert!(asked.iter().any(|a| a == target), "{target}: {asked:?}");
         }
-        assert!(!asked.iter().any(|a| a == "10.0.0.8:22"), "{asked:?}");
+        assert!(!asked.iter().any(|a| a == "10.0.0.8:22" || a.starts_with("127.")), "{asked:?}");
+    }
+
+    #[test]
+    fn a_host_behind_ssh_is_asked_at_its_own_address_and_port() {
+        let asked = asked("ssh://root@10.0.0.7:2022", &[]);
+        for target in ["10.213.0.1:2022", "10.0.0.7:2022", "10.0.0.7:22", "168.63.129.16:32526", "100.100.100.200:80"] {
+            assert!(asked.iter().any(|a| a == target), "{target}: {asked:?}");
+        }
     }
 }

@@ -20,6 +20,7 @@ use super::reserved::{Amount, InUse};
 use super::retry::PassError;
 use super::skeleton::Loop;
 use super::status::Pass;
+use crate::engine::ownership::Ownership;
 use crate::engine::{Engine, EngineError, Labels};
 use crate::resource::conditions::{condition, find};
 use crate::resource::{DockerServer, DockerServerStatus, NetworkMode, SETTINGS_NAME, ServerPhase, labels};
@@ -50,12 +51,22 @@ pub struct Servers {
 struct Looked {
     measured: Option<Instant>,
     prove_at: Option<Instant>,
-    /// Whether the last proof could be made.
+    /// Whether the last proof could be made, and nothing was heard since by which it may be out of date.
     proved: bool,
     /// What it found out.
     found: Option<(NetworkMode, Condition)>,
     /// When somebody last asked for a test, as that is written in the record.
     tested: Option<String>,
+}
+
+impl Looked {
+    /// A host that was away may have been started anew, and its firewall's rules are not what they were: what was proved is tried
+    /// again as soon as what could not be.
+    fn doubt(&mut self) {
+        if std::mem::take(&mut self.proved) {
+            self.prove_at = self.prove_at.map(|at| at - (PROVED_FOR - UNKNOWN_FOR));
+        }
+    }
 }
 
 #[async_trait]
@@ -116,6 +127,7 @@ impl Loop for Servers {
             pass.did(left);
         }
         self.watches.end(&name);
+        self.collector.forget(&name);
         self.ctx.engines.forget(&name);
         self.ctx.gateways.forget(&name);
         self.ctx.connector.forget(&name);
@@ -158,6 +170,9 @@ impl Servers {
     async fn look_after(&self, record: &DockerServer, pass: &mut Pass<DockerServerStatus>) -> Result<(), PassError> {
         let name = record.name_any();
         self.trust(record, pass);
+        if self.watches.has_ended(&name) {
+            self.doubt(&name);
+        }
         let engine = match self.reach(record, pass).await {
             Ok(engine) => engine,
             Err(e) => {
@@ -165,7 +180,17 @@ impl Servers {
                 return Err(e);
             }
         };
-        let prepared = prepare::prepare(&self.ctx, record, &engine, pass).await?;
+        let prepared = match prepare::prepare(&self.ctx, record, &engine, pass).await {
+            Ok(prepared) => prepared,
+            Err(e) => {
+                // What is on an engine that is another record's is not looked after by this one.
+                if e.reason == "EngineTaken" {
+                    pass.status.engine_id = None;
+                    self.lost(&name, pass);
+                }
+                return Err(e);
+            }
+        };
         if pass.status.network_mode.is_some() {
             // Its workspaces need not wait for what was proved before to be proved again.
             self.ctx.engines.set(&name, Some(engine.clone()));
@@ -253,6 +278,13 @@ impl Servers {
         pass.status.stale = pass.status.resources_updated_at.is_some();
         self.ctx.engines.set(name, None);
         self.watches.end(name);
+        self.doubt(name);
+    }
+
+    fn doubt(&self, name: &str) {
+        if let Some(looked) = self.lock().get_mut(name) {
+            looked.doubt();
+        }
     }
 
     /// Proves now and then that workspaces cannot reach each other or the host, and chooses the network by it.
@@ -367,7 +399,9 @@ impl Servers {
         let endpoint = endpoint(&self.ctx.frame.client, self.ctx.secrets.as_ref(), record).await;
         let endpoint = endpoint.map_err(|e| EngineError::Unreachable(e.message.into()))?;
         let engine = self.ctx.connector.connect(&record.name_any(), &endpoint).await?;
-        let own = |labels: &Labels| prepare::is_ours(&self.ctx, labels, record);
+        let shared = prepare::also_of(&self.ctx, record, &engine.info().await?.id).is_some();
+        let of_record = |labels: &Labels| Ownership::of_record(labels, "DockerServer", &record.uid().unwrap_or_default());
+        let own = |labels: &Labels| prepare::is_ours(&self.ctx, labels, record) && (!shared || of_record(labels));
         for container in engine.containers(None).await?.into_iter().filter(|c| own(&c.labels)) {
             engine.remove(&container.id).await?;
         }
@@ -379,5 +413,23 @@ impl Servers {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Looked>> {
         self.looked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_proved_of_a_host_that_was_away_is_tried_again_soon_and_no_oftener_than_what_could_not_be() {
+        let proved_at = Instant::now();
+        let mut looked = Looked { prove_at: Some(proved_at + PROVED_FOR), proved: true, ..Looked::default() };
+        for _ in 0..3 {
+            looked.doubt();
+            assert_eq!((looked.prove_at, looked.proved), (Some(proved_at + UNKNOWN_FOR), false));
+        }
+        let mut never = Looked::default();
+        never.doubt();
+        assert_eq!(never.prove_at, None);
     }
 }

@@ -95,8 +95,13 @@ async fn network(
     let instance = &ctx.instance;
     let name = shared_network(instance);
     let failed = |e: EngineError| PassError::engine("Prepared", &e);
+    let engine_id = pass.status.engine_id.clone().unwrap_or_default();
+    let ours = |n: Network| match whose(ctx, record, owner, &n, &engine_id) {
+        Some(not_ours) => Err(not_ours),
+        None => Ok(n),
+    };
     if let Some(found) = engine.network(&name).await.map_err(failed)? {
-        return if is_ours(ctx, &found.labels, record) { Ok((found, false)) } else { Err(taken("network", &name)) };
+        return Ok((ours(found)?, false));
     }
     still_so(&ctx.frame.client, record).await?;
     let (subnets, routed) = subnet::candidates(record.spec.is_local());
@@ -113,9 +118,9 @@ async fn network(
             Ok(_) | Err(EngineError::Conflict(_)) => {
                 pass.did(format!("created network {name}"));
                 let found = engine.network(&name).await.map_err(failed)?;
-                return found
-                    .map(|n| (n, true))
-                    .ok_or_else(|| PassError::transient("Prepared", "ObjectVanished", "the shared network is gone again"));
+                let gone = || PassError::transient("Prepared", "ObjectVanished", "the shared network is gone again");
+                // Another record may have been quicker.
+                return Ok((ours(found.ok_or_else(gone)?)?, true));
             }
             // Another network on this host may use the subnet.
             Err(e @ (EngineError::Invalid(_) | EngineError::Failed(_))) => last = Some(e),
@@ -128,6 +133,33 @@ async fn network(
     }
     message.extend(last.map(|e| format!("; {e}")));
     Err(PassError::transient("Prepared", "NoSubnet", message))
+}
+
+/// Another record that says this engine is its own.
+pub fn also_of(ctx: &Context, record: &DockerServer, engine_id: &str) -> Option<Arc<DockerServer>> {
+    let says = |s: &DockerServer| s.status.as_ref().and_then(|s| s.engine_id.as_deref()) == Some(engine_id);
+    ctx.caches.servers.state().into_iter().find(|s| s.uid() != record.uid() && says(s))
+}
+
+/// Why the bridge is not this record's, if it is not. Two records for one engine would each take for strays what is the other's. One
+/// engine they are where the bridge is another's, or was left behind by one that is gone and both find it on an engine of one id; the
+/// id alone does not tell, for machines that were made as copies of one have the same.
+fn whose(ctx: &Context, record: &DockerServer, own: &Ownership, found: &Network, engine_id: &str) -> Option<PassError> {
+    let other = match is_ours(ctx, &found.labels, record) {
+        true if own.proves(&found.labels) => return None,
+        true => also_of(ctx, record, engine_id)?,
+        false => {
+            let owner = Ownership::read(&found.labels).filter(|o| o.instance == ctx.instance);
+            let owner = owner.and_then(|o| ctx.caches.servers.state().into_iter().find(|s| s.uid().as_ref() == Some(&o.uid)));
+            let Some(owner) = owner else { return Some(taken("network", &found.name)) };
+            owner
+        }
+    };
+    let message = format!(
+        "this engine is that of server {} already, and one record is enough for it: delete this one, or correct its host",
+        other.name_any()
+    );
+    Some(PassError::stalled("Prepared", "EngineTaken", message))
 }
 
 pub(super) fn taken(what: &str, name: &str) -> PassError {

@@ -1,7 +1,7 @@
 //! A full list of a server's objects: wakes the workspaces that are not as their records say, and removes what
 //! belongs to no record.
 
-use super::shared_network;
+use super::prepare::{is_ours, shared_network};
 use crate::controllers::context::Context;
 use crate::controllers::status::Record;
 use crate::controllers::workspace::{carrier, copier, is_due};
@@ -29,6 +29,13 @@ pub async fn resync(ctx: &Context, server: &str, server_uid: &str, engine: &Arc<
     let containers = engine.containers(None).await?;
     let networks = engine.networks(None).await?;
     let volumes = engine.volumes(None).await?;
+    // An engine whose bridge is another record's is that one's to look after: what is there this one knows nothing of.
+    let Some(record) = ctx.caches.servers.get(&ObjectRef::new(server)) else { return Ok(()) };
+    let bridge = networks.iter().find(|n| n.name == shared_network(&ctx.instance));
+    if bridge.is_some_and(|n| !is_ours(ctx, &n.labels, &record)) {
+        ctx.triggers.servers.fire_named(None, server);
+        return Ok(());
+    }
     // Those that waited for this are among those looked at now, or are woken by their own change.
     ctx.engines.set_listed(server);
     let holders = ctx.holders(server);
@@ -220,7 +227,32 @@ async fn living(ctx: &Context, server: &str) -> Option<BTreeSet<String>> {
     let all = ListParams::default();
     let workspaces = Api::<Workspace>::all(ctx.frame.client.clone()).list(&all).await.ok()?;
     let servers = DockerServer::api(&ctx.frame.client, None).list(&all).await.ok()?;
-    let elsewhere = |w: &Workspace| w.server().is_some() && !w.has_to_do_with(server);
-    let here = workspaces.items.into_iter().filter(|w| !elsewhere(w)).map(|w| w.identity().uid);
+    let names: BTreeSet<String> = servers.items.iter().map(ResourceExt::name_any).collect();
+    let here = workspaces.items.into_iter().filter(|w| may_be_on(w, server, &names)).map(|w| w.identity().uid);
     Some(here.chain(servers.items.into_iter().filter_map(|s| s.uid())).collect())
+}
+
+/// Whether a workspace may have objects on this server. One whose own server's record is gone may be on any: a host that was let go
+/// may come back by another name, and what is there is its only copy.
+fn may_be_on(w: &Workspace, server: &str, servers: &BTreeSet<String>) -> bool {
+    w.has_to_do_with(server) || w.server().is_none_or(|other| !servers.contains(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_a_server_that_exists_can_be_where_a_workspace_is_instead() {
+        let on = |server: Option<&str>| -> Workspace {
+            serde_json::from_value(json!({"apiVersion": "devsanctum.io/v1", "kind": "Workspace", "metadata": {"name": "w"},
+                "spec": {"owner": "ada"}, "status": {"dockerServer": server}}))
+            .unwrap()
+        };
+        let servers = ["here", "there"].map(str::to_owned).into();
+        for (server, may) in [(None, true), (Some("here"), true), (Some("gone"), true), (Some("there"), false)] {
+            assert_eq!(may_be_on(&on(server), "here", &servers), may, "{server:?}");
+        }
+    }
 }

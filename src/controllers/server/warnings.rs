@@ -24,7 +24,7 @@ pub fn warn(ctx: &Context, record: &DockerServer, info: &EngineInfo, pass: &mut 
         Some(at) => Some(certificates(at, pass.now)),
         None => find(said, CURRENT).map(|_| condition(CURRENT, true, "NotUsed", "")),
     };
-    for found in certificates.into_iter().chain([patched(holes(&info.version, &info.components))]) {
+    for found in certificates.into_iter().chain([patched(holes(&info.version, &info.components, info.authorization))]) {
         let known = find(said, &found.type_).is_some_and(|c| c.status == found.status && c.message == found.message);
         if found.status == "False" && !known {
             crate::controllers::events::tell(&ctx.frame, record, true, &found.reason, found.message.clone());
@@ -38,8 +38,9 @@ fn certificates(ends: Timestamp, now: Timestamp) -> Condition {
         return condition(CURRENT, true, "Current", "");
     }
     let message = format!(
-        "a certificate of the engine's or of ours ends on {ends}: nothing on this server can be worked with from then on. Make new ones \
-         by the same authority (`devsanctum server certs`), set the host up with them, and add the server again"
+        "a certificate of the engine's, of ours or of an authority in the Secret ends on {ends}: nothing on this server can be worked with \
+         from then on. Make new ones (`devsanctum server certs`; it says where the authority itself is at its end), set the host up with \
+         them, and add the server again"
     );
     condition(CURRENT, false, "ExpiresSoon", message)
 }

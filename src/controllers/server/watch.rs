@@ -82,6 +82,11 @@ impl Watches {
         });
     }
 
+    /// Whether the engine has ended the watch of a server.
+    pub fn has_ended(&self, server: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(server).is_some_and(|w| w.stop.is_cancelled())
+    }
+
     /// Ends watching a server.
     pub fn end(&self, server: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(server);

@@ -1,5 +1,8 @@
-//! An engine behind SSH: one connection to its host, and in it a channel to the engine's socket for each of ours. Nothing of the engine
-//! needs to listen on the network. (`ssh -L` does the same, as a child process.)
+//! An engine behind SSH: for each of our connections one to its host, and in it a channel to the engine's socket. Nothing of the engine
+//! needs to listen on the network. (Docker's own `ssh://` does the same, by a child process.)
+//!
+//! Channels do not share a connection: the library takes in what a host sends for one that nobody reads until it must stop reading for
+//! all, and `logs -f` in a terminal that was halted would halt the engine for everybody.
 
 use super::connect::CONNECT_TIMEOUT;
 use super::error::Misfit;
@@ -9,7 +12,7 @@ use ring::hmac;
 use russh::client::{self, Handle, Msg};
 use russh::keys::ssh_key::known_hosts::{HostPatterns, KnownHosts, Marker};
 use russh::keys::{Algorithm, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate, decode_secret_key};
-use russh::{ChannelStream, Preferred};
+use russh::{ChannelOpenFailure, ChannelStream, Preferred};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,17 +20,20 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
 
 /// A connection that is not answered on is given up after three of these.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// The host of an engine, and the connection to it while there is one.
+/// Callers that have not signed in yet. Of more than ten, `sshd` turns some away by chance (`MaxStartups`).
+const SIGNING_IN: usize = 6;
+
+/// The host of an engine, and how to get there.
 pub(super) struct Host {
     to: SshEndpoint,
     key: Arc<PrivateKey>,
     known: Vec<PublicKey>,
-    session: Mutex<Option<Handle<Caller>>>,
+    signing_in: Semaphore,
 }
 
 impl Host {
@@ -39,30 +45,23 @@ impl Host {
         let key =
             key.map_err(|e| bad("sshKey", format!("{e}; it must be an Ed25519 or ECDSA private key without a passphrase")))?;
         let known = known(&text("knownHosts", &to.known_hosts)?, &to.host, to.port).map_err(|e| bad("knownHosts", e))?;
-        Ok(Self { to: to.clone(), key: Arc::new(key), known, session: Mutex::default() })
+        Ok(Self { to: to.clone(), key: Arc::new(key), known, signing_in: Semaphore::new(SIGNING_IN) })
     }
 
-    /// A channel to the engine's socket; in a new connection where the last one is gone.
+    /// A channel to the engine's socket, in a connection of its own.
     pub(super) async fn open(&self) -> io::Result<Tunnel> {
         let opening = async {
-            // Held while it connects: those that come meanwhile share what comes of it.
-            let mut session = self.session.lock().await;
-            if session.as_ref().is_none_or(Handle::is_closed) {
-                *session = Some(self.connect().await?);
-            }
-            let Some(open) = session.as_ref() else { return Err(russh::Error::Disconnect.into()) };
-            Ok(open.channel_open_direct_streamlocal(self.to.socket.clone()).await?)
+            let session = {
+                // The semaphore is never closed.
+                let _turn = self.signing_in.acquire().await.ok();
+                self.connect().await?
+            };
+            let channel = session.channel_open_direct_streamlocal(self.to.socket.clone()).await?;
+            Ok(Tunnel { channel: channel.into_stream(), _session: session })
         };
         match tokio::time::timeout(CONNECT_TIMEOUT, opening).await {
-            Ok(Ok(channel)) => Ok(Tunnel(channel.into_stream())),
-            Ok(Err(failed)) => Err(self.told(failed)),
-            Err(late) => {
-                // Whatever it hangs in, the next one begins anew.
-                if let Ok(mut session) = self.session.try_lock() {
-                    *session = None;
-                }
-                Err(io::Error::new(io::ErrorKind::TimedOut, late))
-            }
+            Ok(opened) => opened.map_err(|failed| self.told(failed)),
+            Err(late) => Err(io::Error::new(io::ErrorKind::TimedOut, late)),
         }
     }
 
@@ -109,11 +108,17 @@ impl Host {
                     "the host does not let {user} in with 'sshKey': put its public half into that user's ~/.ssh/authorized_keys"
                 ),
             ),
+            Failed::Ssh(russh::Error::ChannelOpenFailure(ChannelOpenFailure::AdministrativelyProhibited)) => (
+                Cause::SshForwardingRefused,
+                format!(
+                    "the host lets {user} in and forwards to no sockets: set 'AllowStreamLocalForwarding yes' in its sshd_config, and take \
+                     'restrict' off the key's line in ~/.ssh/authorized_keys"
+                ),
+            ),
             Failed::Ssh(russh::Error::ChannelOpenFailure(why)) => (
                 Cause::SocketMissing,
                 format!(
-                    "the host does not connect to {socket} ({why:?}): is dockerd running there, is {user} in the group 'docker', and does \
-                     sshd have AllowStreamLocalForwarding on?"
+                    "the host does not connect to {socket} ({why:?}): is dockerd running there, and is {user} in the group 'docker'?"
                 ),
             ),
             Failed::Ssh(other) => return io::Error::other(format!("SSH: {other}")),
@@ -122,18 +127,22 @@ impl Host {
     }
 }
 
-/// The keys that a host is known by.
+/// The keys that a host is known by. A key that is revoked is so whichever host shows it.
 fn known(file: &str, host: &str, port: u16) -> Result<Vec<PublicKey>, String> {
     let name = if port == 22 { host.to_owned() } else { format!("[{host}]:{port}") };
-    let mut keys = Vec::new();
+    let (mut keys, mut revoked) = (Vec::new(), Vec::new());
     for entry in KnownHosts::new(file) {
         let entry = entry.map_err(|e| e.to_string())?;
-        if is_for(entry.host_patterns(), &name) {
-            match entry.marker() {
-                None => keys.push(entry.public_key().clone()),
-                Some(Marker::Revoked | Marker::CertAuthority) => {}
-            }
+        match entry.marker() {
+            Some(Marker::Revoked) => revoked.push(entry.public_key().key_data().clone()),
+            None if is_for(entry.host_patterns(), &name) => keys.push(entry.public_key().clone()),
+            None | Some(Marker::CertAuthority) => {}
         }
+    }
+    let had = keys.len();
+    keys.retain(|key| !revoked.contains(key.key_data()));
+    if keys.is_empty() && had > 0 {
+        return Err(format!("the key it has for {name} is revoked in it: give the host another key, and put that in its place"));
     }
     if keys.is_empty() {
         return Err(format!("no line in it is for {name}; `ssh-keyscan` prints one, to be compared with the host's own key"));
@@ -189,7 +198,11 @@ impl From<russh::Error> for Failed {
 }
 
 /// A channel, as a connection.
-pub(super) struct Tunnel(ChannelStream<Msg>);
+pub(super) struct Tunnel {
+    channel: ChannelStream<Msg>,
+    /// The connection to the host ends with it.
+    _session: Handle<Caller>,
+}
 
 impl Connection for Tunnel {
     fn connected(&self) -> Connected {
@@ -199,19 +212,19 @@ impl Connection for Tunnel {
 
 impl AsyncRead for Tunnel {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        Pin::new(&mut self.channel).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Tunnel {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        Pin::new(&mut self.channel).poll_write(cx, buf)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.channel).poll_flush(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.channel).poll_shutdown(cx)
     }
 }
 
@@ -223,20 +236,32 @@ mod tests {
 
     #[test]
     fn a_host_is_known_by_its_whole_name_and_port() {
-        let file = format!(
-            "# ours\nrack.example,10.0.0.7 {KEY}\n[rack.example]:2222 {KEY}\n*.wild.example {KEY}\n@revoked old.example {KEY}\n"
-        );
+        let file = format!("# ours\nrack.example,10.0.0.7 {KEY}\n[rack.example]:2222 {KEY}\n*.wild.example {KEY}\n");
         for (host, port, is) in [
             ("rack.example", 22, true),
             ("10.0.0.7", 22, true),
             ("rack.example", 2222, true),
             ("10.0.0.7", 2222, false),
             ("a.wild.example", 22, false),
-            ("old.example", 22, false),
         ] {
             assert_eq!(known(&file, host, port).is_ok(), is, "{host}:{port}");
         }
         assert!(known("nonsense", "x", 22).is_err());
+    }
+
+    #[test]
+    fn a_revoked_key_is_nobody_s() {
+        for pattern in ["*", "rack.example", "old.example"] {
+            for file in [
+                format!("rack.example {KEY}\n@revoked {pattern} {KEY}\n"),
+                format!("@revoked {pattern} {KEY}\nrack.example {KEY}\n"),
+            ] {
+                let why = known(&file, "rack.example", 22).unwrap_err();
+                assert!(why.contains("revoked"), "{pattern}: {why}");
+            }
+        }
+        let other = KEY.replace("AAAAIJdD", "AAAAIKdD");
+        assert_eq!(known(&format!("rack.example {KEY}\n@revoked * {other}\n"), "rack.example", 22).unwrap().len(), 1);
     }
 
     #[test]

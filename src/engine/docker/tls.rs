@@ -46,16 +46,17 @@ fn roots(identity: TlsIdentity<'_>) -> Result<RootCertStore, EngineError> {
 /// When the certificates of a connection end, in seconds since 1970.
 #[derive(Debug)]
 pub(super) struct Ends {
-    client: Option<i64>,
+    /// The first of those we were given: ours, and the authorities'. Engines judge ours by the authority's end as well.
+    given: Option<i64>,
     /// As of the last handshake; zero before the first.
     server: AtomicI64,
 }
 
 impl Ends {
-    /// The first of both.
+    /// The first of all.
     pub(super) fn first(&self) -> Option<i64> {
         let server = Some(self.server.load(Ordering::Relaxed)).filter(|at| *at > 0);
-        self.client.into_iter().chain(server).min()
+        self.given.into_iter().chain(server).min()
     }
 }
 
@@ -64,11 +65,7 @@ impl Ends {
 pub(super) fn client_config(identity: TlsIdentity<'_>) -> Result<(ClientConfig, Arc<Ends>), EngineError> {
     let chain = certificates("cert", identity.cert)?;
     let key = PrivateKeyDer::from_pem_slice(identity.key).map_err(|e| bad("key", e))?;
-    let client = match own_problem(identity, UnixTime::since_unix_epoch(NEVER)) {
-        Some(CertificateError::ExpiredContext { not_after, .. }) => Some(seconds(not_after)),
-        _ => None,
-    };
-    let ends = Arc::new(Ends { client, server: AtomicI64::new(0) });
+    let ends = Arc::new(Ends { given: first_end(identity), server: AtomicI64::new(0) });
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(identity)?), provider()).build();
     let verifier = Noting { inner: inner.map_err(|e| bad("ca", e))?, ends: Arc::clone(&ends) };
     let config = ClientConfig::builder_with_provider(provider())
@@ -78,7 +75,7 @@ pub(super) fn client_config(identity: TlsIdentity<'_>) -> Result<(ClientConfig, 
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_auth_cert(chain, key)
         .map_err(|e| bad("cert and key", e))?;
-    match own_problem(identity, UnixTime::now()) {
+    match own_problem(identity) {
         Some(problem) if of_time(&problem) => Err(EngineError::Denied(client_problem("", Some(problem)))),
         _ => Ok((config, ends)),
     }
@@ -142,17 +139,35 @@ fn date(time: UnixTime) -> String {
     jiff::Timestamp::from_second(seconds(time)).map(|t| t.to_string()).unwrap_or_default()
 }
 
-/// What an engine that trusts the same authority would say of our own certificate at a time. Engines answer most refusals
-/// with the same alert; this finds the reason.
-fn own_problem(identity: TlsIdentity<'_>, at: UnixTime) -> Option<CertificateError> {
+/// When the first of the certificates that we were given ends.
+fn first_end(identity: TlsIdentity<'_>) -> Option<i64> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(identity).ok()?), provider()).build().ok()?;
+    let given = [certificates("ca", identity.ca), certificates("cert", identity.cert)];
+    let end =
+        |certificate: CertificateDer<'_>| match verifier.verify_client_cert(&certificate, &[], UnixTime::since_unix_epoch(NEVER))
+        {
+            Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => Some(seconds(not_after)),
+            _ => None,
+        };
+    given.into_iter().flatten().flatten().filter_map(end).min()
+}
+
+/// What is wrong with our own certificate for every engine. Engines answer most refusals with the same alert; this finds the reason.
+/// Whom an engine trusts is not known: its own certificate may be of another authority than those of its callers.
+fn own_problem(identity: TlsIdentity<'_>) -> Option<CertificateError> {
     let chain = certificates("cert", identity.cert).ok()?;
     let roots = Arc::new(roots(identity).ok()?);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build().ok()?;
     let (own, intermediates) = chain.split_first()?;
-    match verifier.verify_client_cert(own, intermediates, at) {
-        Err(Error::InvalidCertificate(problem)) => Some(problem),
+    match verifier.verify_client_cert(own, intermediates, UnixTime::now()) {
+        Err(Error::InvalidCertificate(problem)) => Some(problem).filter(|p| of_time(p) || of_purpose(p)),
         _ => None,
     }
+}
+
+/// Whether it is one that is not for clients.
+fn of_purpose(problem: &CertificateError) -> bool {
+    matches!(problem, CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. })
 }
 
 /// Whether it is for everybody that a certificate is no good now, whomever they trust.
@@ -170,7 +185,7 @@ pub(super) fn explain(error: &Error, identity: TlsIdentity<'_>) -> Told {
             let words = "it offers TLS 1.1 or older, and 1.2 is the oldest that is safe: bring dockerd, or what ends TLS before it, up to date";
             Told::of(Cause::TlsTooOld, words)
         }
-        Error::AlertReceived(alert) => client_problem(&format!(" (TLS alert {alert:?})"), own_problem(identity, UnixTime::now())),
+        Error::AlertReceived(alert) => client_problem(&format!(" (TLS alert {alert:?})"), own_problem(identity)),
         Error::InvalidMessage(_) => {
             let words = format!(
                 "it does not speak TLS on this port, but plain HTTP or something else ({error}); start dockerd with --tlsverify, or \
@@ -182,9 +197,9 @@ pub(super) fn explain(error: &Error, identity: TlsIdentity<'_>) -> Told {
     }
 }
 
-/// A connection that was cut where an engine would look at our certificate: what may be wrong with that, if anything is.
+/// A connection that was cut where an engine would look at our certificate: what is wrong with that, if anything is.
 pub(super) fn cut(identity: TlsIdentity<'_>) -> Option<Told> {
-    own_problem(identity, UnixTime::now()).map(|problem| client_problem("", Some(problem)))
+    own_problem(identity).map(|problem| client_problem("", Some(problem)))
 }
 
 fn server_problem(problem: &CertificateError) -> Told {
@@ -267,4 +282,55 @@ fn client_problem(said: &str, own: Option<CertificateError>) -> Told {
         ),
     };
     Told::of(cause, format!("the engine refuses our client certificate{said}: {what}; {next}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
+
+    fn authority(year: i32) -> CertifiedIssuer<'static, KeyPair> {
+        let mut params = CertificateParams::new([]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_after = date_time_ymd(year, 1, 1);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    fn of(ca: &CertifiedIssuer<'static, KeyPair>, usage: ExtendedKeyUsagePurpose, year: i32) -> (String, String) {
+        let mut params = CertificateParams::new([]).unwrap();
+        (params.extended_key_usages, params.not_after) = (vec![usage], date_time_ymd(year, 1, 1));
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, ca).unwrap().pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn a_cut_connection_is_blamed_on_our_certificate_only_for_what_is_wrong_with_it_whomever_an_engine_trusts() {
+        let (its, other) = (authority(4000), authority(4000));
+        for (by, usage, cause) in [
+            (&other, ExtendedKeyUsagePurpose::ClientAuth, None),
+            (&its, ExtendedKeyUsagePurpose::ClientAuth, None),
+            (&its, ExtendedKeyUsagePurpose::ServerAuth, Some(Cause::ClientCertificateRefused)),
+        ] {
+            let ((cert, key), ca) = (of(by, usage, 4000), its.pem());
+            let told = cut(TlsIdentity { ca: ca.as_bytes(), cert: cert.as_bytes(), key: key.as_bytes() });
+            assert_eq!(told.and_then(|t| t.cause), cause);
+        }
+    }
+
+    #[test]
+    fn the_first_to_end_is_known_of_all_that_is_given() {
+        let year = |year: i16| jiff::civil::date(year, 1, 1).to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp().as_second();
+        let ends = |cas: &[i32], own: &[i32]| {
+            let all: Vec<_> = cas.iter().map(|year| authority(*year)).collect();
+            let ca: String = all.iter().map(|ca| ca.pem()).collect();
+            let (cert, key) = of(&all[0], ExtendedKeyUsagePurpose::ClientAuth, own[0]);
+            let cert: String = own[1..].iter().fold(cert, |cert, year| cert + &authority(*year).pem());
+            let identity = TlsIdentity { ca: ca.as_bytes(), cert: cert.as_bytes(), key: key.as_bytes() };
+            client_config(identity).unwrap().1.first()
+        };
+        assert_eq!(ends(&[4000], &[3000]), Some(year(3000)), "ours");
+        assert_eq!(ends(&[3000], &[4000]), Some(year(3000)), "the authority's");
+        assert_eq!(ends(&[4000, 3000], &[5000]), Some(year(3000)), "another authority's");
+        assert_eq!(ends(&[4000], &[5000, 3000]), Some(year(3000)), "one of the chain");
+    }
 }

@@ -9,23 +9,36 @@ use crate::support::{bare, devsanctum};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Output;
 use std::time::Duration;
 
 /// An address of the host that is not a loopback one (RFC 5737).
 const ADDRESS: &str = "192.0.2.9";
 const SOON: Duration = Duration::from_secs(60);
-/// systemd does not run here: as much of it as the script asks for. It starts what the unit's override says.
+/// systemd does not run here: as much of it as the script asks for. What the unit says is in `/run/argv`.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 case "$1 ${2:-}" in
 "cat docker.service" | "daemon-reload ") ;;
+"show docker.service")
+  [ "$4" = Environment ] || echo "ExecStart={ path=/usr/sbin/dockerd ; argv[]=$(cat /run/argv) ; ignore_errors=no ; pid=0 }"
+  ;;
 "restart docker.service")
+  [ -e /run/docker.pid ] || exec echo restarted
   kill "$(cat /run/docker.pid)"
   while [ -e /run/docker.pid ]; do sleep 0.1; done
-  setsid $(sed -n 's/^ExecStart=\(..*\)/\1/p' /etc/systemd/system/docker.service.d/devsanctum.conf) >>/run/dockerd.log 2>&1 </dev/null &
+  setsid $(sed -n 's/ \$DOCKER_OPTS//; s/^ExecStart=\(..*\)/\1/p' /etc/systemd/system/docker.service.d/devsanctum.conf) >>/run/dockerd.log 2>&1 </dev/null &
   ;;
 *) exit 1 ;;
 esac
 "#;
+/// An engine in which two containers run; whether it is in a swarm is in a file.
+const DOCKER: &str = r#"#!/bin/sh
+case "$3" in
+*Swarm*) cat /run/swarm ;;
+*) echo false2 ;;
+esac
+"#;
+const OVERRIDE: &str = "/etc/systemd/system/docker.service.d/devsanctum.conf";
 
 /// Runs `server certs`, and gives what it said.
 fn make(certs: &Path, days: &str) -> String {
@@ -44,6 +57,21 @@ fn join(certs: &Path) -> String {
     // A terminal that takes lines whole takes no longer ones (N_TTY_BUF_SIZE).
     assert!(line.len() < 4096, "{} bytes", line.len());
     line
+}
+
+/// Puts a program of the machine's own before others.
+fn stand_in(machine: &Machine, name: &str, program: &str) {
+    std::fs::create_dir_all(machine.folder("/run/bin")).unwrap();
+    let path = machine.folder(&format!("/run/bin/{name}"));
+    std::fs::write(&path, program).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Runs `set-up.sh` on the machine, under its systemd.
+fn set_up(machine: &Machine, certs: &Path, unit: &str) -> Output {
+    std::fs::write(machine.folder("/run/argv"), unit).unwrap();
+    let script = std::fs::File::open(certs.join("set-up.sh")).unwrap();
+    machine.command("sh").args(["-c", "PATH=/run/bin:$PATH exec sh"]).stdin(script).output().unwrap()
 }
 
 fn mode(machine: &Machine, path: &str) -> u32 {
@@ -104,12 +132,8 @@ fn a_bare_host_is_online_by_one_pasted_line_and_gets_new_certificates_while_its_
         assert!(code == Some(0) && said.contains("is ONLINE"), "{said}");
         assert_eq!(run_of(&world).await, before);
         // And the engine's: it is started anew with it.
-        std::fs::create_dir(machine.folder("/run/bin")).unwrap();
-        let systemctl = machine.folder("/run/bin/systemctl");
-        std::fs::write(&systemctl, SYSTEMCTL).unwrap();
-        std::fs::set_permissions(&systemctl, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let script = std::fs::File::open(certs.join("set-up.sh")).unwrap();
-        let done = machine.command("sh").args(["-c", "PATH=/run/bin:$PATH exec sh"]).stdin(script).output().unwrap();
+        stand_in(&machine, "systemctl", SYSTEMCTL);
+        let done = set_up(&machine, &certs, "/usr/sbin/dockerd -H fd:// $DOCKER_OPTS");
         assert!(done.status.success() && done.stdout.is_empty(), "{done:?}");
         until("the new certificates to be seen", SOON, async || {
             let now = rack(&world).await;
@@ -124,4 +148,51 @@ fn a_bare_host_is_online_by_one_pasted_line_and_gets_new_certificates_while_its_
         world.delete("w0").await;
         world.gone("w0").await;
     });
+}
+
+#[test]
+fn a_host_whose_engine_is_set_up_otherwise_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let certs = folder.path().join("rack");
+    make(&certs, "10");
+    let machine = Machine::start();
+    stand_in(&machine, "systemctl", SYSTEMCTL);
+    stand_in(&machine, "docker", DOCKER);
+    let write = |path: &str, text: &str| std::fs::write(machine.folder(path), text).unwrap();
+    let daemon = machine.folder("/etc/docker/daemon.json");
+    let refused = |unit: &str, told: &str| {
+        let done = set_up(&machine, &certs, unit);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(!done.status.success() && said.contains(told), "{unit}: {done:?}");
+        assert!(!String::from_utf8_lossy(&done.stdout).contains("restarted"), "{done:?}");
+        assert!(!machine.folder(OVERRIDE).exists(), "{unit}");
+    };
+    const PLAIN: &str = "/usr/sbin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock $DOCKER_OPTS";
+    // Nothing is changed at all where the engine could not be started again.
+    write("/run/swarm", "active");
+    refused(PLAIN, "docker swarm leave");
+    assert!(!machine.folder("/etc/docker").exists());
+    write("/run/swarm", "inactive");
+    for (unit, told) in [
+        ("/usr/sbin/dockerd -H fd:// --data-root=/srv/docker", "--data-root=/srv/docker"),
+        ("/usr/sbin/dockerd --data-root /srv/docker -H fd://", "--data-root"),
+        ("/usr/sbin/dockerd -H tcp://0.0.0.0:2375", "-H tcp://0.0.0.0:2375"),
+    ] {
+        refused(unit, told);
+        assert!(!daemon.exists(), "{unit}");
+    }
+    write("/etc/default/docker", "DOCKER_OPTS=\"--data-root /srv/docker\"\n");
+    refused(PLAIN, "docker.service has $DOCKER_OPTS");
+    write("/etc/default/docker", "#DOCKER_OPTS=\"--dns 8.8.8.8\"\nDOCKER_OPTS=\"\"\n");
+    write("/etc/docker/daemon.json", "{}\n");
+    refused(PLAIN, "systemctl edit");
+    assert_eq!(std::fs::read_to_string(&daemon).unwrap(), "{}\n");
+
+    std::fs::remove_file(&daemon).unwrap();
+    let done = set_up(&machine, &certs, PLAIN);
+    let said = String::from_utf8(done.stdout).unwrap();
+    assert!(done.status.success() && said.contains("what runs here stops\nrestarted"), "{said}");
+    let unit = std::fs::read_to_string(machine.folder(OVERRIDE)).unwrap();
+    assert!(unit.ends_with("dockerd --containerd=/run/containerd/containerd.sock $DOCKER_OPTS\n"), "{unit}");
+    assert!(daemon.exists());
 }

@@ -1,4 +1,4 @@
-//! A host that forwards to its sockets over SSH, as `sshd` does.
+//! A host that forwards to its sockets over SSH, as `sshd` does; to none in `/forbidden`.
 
 use super::ssh::{Open, listen};
 use russh::keys::{PrivateKey, PublicKey};
@@ -9,25 +9,32 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Listens for as long as the value is there.
 pub struct SshHost {
-    /// How many have signed in.
-    pub sessions: Arc<AtomicUsize>,
+    /// How many that have signed in are there.
+    pub callers: Arc<AtomicUsize>,
     _open: Open,
 }
 
 impl SshHost {
     /// Shows one key, and lets another one in as `ops`. It is in the network namespace of this thread.
     pub fn start(at: &str, own: PrivateKey, lets_in: PublicKey) -> Self {
-        let sessions: Arc<AtomicUsize> = Arc::default();
-        let count = sessions.clone();
+        let callers: Arc<AtomicUsize> = Arc::default();
+        let count = callers.clone();
         let listener = std::net::TcpListener::bind(at).unwrap();
-        let open = listen(listener, own, move || Caller { lets_in: lets_in.clone(), sessions: count.clone() });
-        Self { sessions, _open: open }
+        let open = listen(listener, own, move || Caller { lets_in: lets_in.clone(), callers: count.clone(), counted: false });
+        Self { callers, _open: open }
     }
 }
 
 struct Caller {
     lets_in: PublicKey,
-    sessions: Arc<AtomicUsize>,
+    callers: Arc<AtomicUsize>,
+    counted: bool,
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.callers.fetch_sub(usize::from(self.counted), Ordering::Relaxed);
+    }
 }
 
 impl Handler for Caller {
@@ -35,7 +42,10 @@ impl Handler for Caller {
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
         let known = self.lets_in.key_data() == key.public_key.key_data() && user == "ops";
-        self.sessions.fetch_add(usize::from(known), Ordering::Relaxed);
+        if known && !self.counted {
+            self.counted = true;
+            self.callers.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(if known { Auth::Accept } else { Auth::reject() })
     }
 
@@ -46,6 +56,10 @@ impl Handler for Caller {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
+        if path.starts_with("/forbidden") {
+            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+            return Ok(());
+        }
         let Ok(mut to) = tokio::net::UnixStream::connect(path).await else {
             reply.reject(ChannelOpenFailure::ConnectFailed).await;
             return Ok(());

@@ -54,6 +54,14 @@ fn how_an_archive_is_written_does_not_matter() {
     assert_eq!(digest(&pack(&turned, true), 9), digest(&pack(&some(), true), 4096));
 }
 
+/// As Docker 20.10 does, and later ones do not.
+#[test]
+fn the_kind_of_a_file_in_its_mode_does_not_count() {
+    let of = |mode| digest(&pack(&[file("volume/a", "one", mode)], false), 512).unwrap();
+    assert_eq!(of(0o100_644), of(0o644));
+    assert_ne!(of(0o104_755), of(0o755));
+}
+
 /// As Go's `archive/tar` writes long names, and times that are not whole seconds.
 #[test]
 fn what_is_told_beforehand_counts_in_place_of_the_header() {

@@ -16,7 +16,7 @@ use std::time::Duration;
 fn one_whose_image_has_volumes_says_so_and_stays() {
     on_two(&Options::default(), false, async |world, second, _| {
         let image = "ds-test/volume:1";
-        world.daemon.docker(&["create", "--name", "plain", TINY]);
+        world.daemon.docker(&["create", "--name", "plain", TINY, "true"]);
         world.daemon.docker(&["commit", "--change", "VOLUME /own", "plain", image]);
         world.daemon.docker(&["rm", "plain"]);
         let templates: Api<Template> = Api::all(world.client.clone());

@@ -87,6 +87,25 @@ fn what_is_told_beforehand_counts_in_place_of_the_header() {
 }
 
 #[test]
+fn what_is_said_of_a_file_has_an_end() {
+    let of = |length: usize| {
+        let mut archive = tar::Builder::new(Vec::new());
+        for kind in [b'L', b'K'] {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::new(kind));
+            header.set_size(length as u64);
+            archive.append_data(&mut header, "extra", "x".repeat(length).as_bytes()).unwrap();
+        }
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        archive.append_data(&mut header, "file", &[][..]).unwrap();
+        digest(&archive.into_inner().unwrap(), 4096)
+    };
+    assert!(of(1 << 20).is_ok());
+    assert!(of(3 << 20).unwrap_err().contains("too much is said"), "each of them is short enough");
+}
+
+#[test]
 fn one_that_was_cut_off_has_none() {
     let whole = pack(&some(), true);
     // What comes after its mark does not count.

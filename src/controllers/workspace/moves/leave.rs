@@ -125,3 +125,23 @@ fn cannot_leave(it: &MoveStatus, e: PassError) -> PassError {
     );
     PassError { condition: KIND, message, ..e }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_what_is_on_a_server_that_does_not_answer_is_left_behind_when_told() {
+        let of = |told: &str| -> Workspace {
+            let annotations = json!({ labels::ABANDON: told });
+            let record = json!({"apiVersion": "devsanctum.io/v1", "kind": "Workspace",
+                "metadata": {"name": "w", "annotations": annotations}, "spec": {"owner": "ada"}});
+            serde_json::from_value(record).unwrap()
+        };
+        let left = |told: &str, e: &EngineError| is_left(&of(told), &PassError::engine(KIND, e));
+        let (silent, refuses) = (EngineError::Unreachable("gone".into()), EngineError::Conflict("volume is in use".into()));
+        assert_eq!([left("true", &silent), left("true", &refuses), left("false", &silent)], [true, false, false]);
+        assert!(is_left(&of("false"), &PassError::stalled(KIND, "ServerGone", "")));
+    }
+}

@@ -258,11 +258,16 @@ impl Mover<'_> {
     /// and be removed with the container.
     async fn has_only_its_own(&self, here: &Site) -> Result<(), PassError> {
         let own: Vec<String> = self.volumes(here).await?.into_iter().map(|v| v.name).collect();
-        let other = |c: &ContainerSummary| {
-            let (_, path) = c.mounts.iter().find(|(volume, _)| !own.contains(volume))?;
-            Some(format!("{path} in {}", c.name))
-        };
-        let found: Vec<String> = self.containers(here).await?.iter().filter_map(other).collect();
+        let mut found = Vec::new();
+        for container in self.containers(here).await? {
+            for (volume, path) in container.mounts.iter().filter(|(volume, _)| !own.contains(volume)) {
+                let seen = here.engine.volume(volume).await.map_err(|e| PassError::engine(KIND, &e))?;
+                // A folder that its container has from before it was taken out of the template is the project's, and stays that.
+                if !seen.and_then(|v| Ownership::read(&v.labels)).is_some_and(|o| o.kind == "Project") {
+                    found.push(format!("{path} in {}", container.name));
+                }
+            }
+        }
         if found.is_empty() {
             return Ok(());
         }

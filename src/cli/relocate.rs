@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 /// Why it does not move, and will not without another change of a record.
-const FOR_GOOD: [&str; 2] = ["SharedFolders", "AskedForHere"];
+const FOR_GOOD: [&str; 3] = ["SharedFolders", "OtherVolumes", "AskedForHere"];
 
 /// Runs `workspace move`.
 ///
@@ -40,10 +40,16 @@ async fn wait(it: &Named<'_>, args: &MoveArgs, before: &Workspace, changed: &Wor
         if now.server() == Some(&args.to) && now.moving().is_none() && arrived(&now, changed.metadata.generation, None) {
             return Ok(());
         }
+        if let Some(other) = overruled(&now, &args.to, changed.metadata.generation) {
+            return Err(Failure::new(format!(
+                "somebody else has asked for another server for workspace {:?} meanwhile: {other}",
+                it.name
+            )));
+        }
         let said = words(&now);
-        if let Some(why) = refused(&now, changed.metadata.generation) {
-            // So that it does not move one day that nobody thinks of it.
-            it.change(&json!({"spec": {"dockerServer": before.spec.docker_server}})).await?;
+        if let Some(why) = refused(&now, changed.metadata.generation)
+            && (gives_back(it, before, &now).await || begun.elapsed() > args.timeout)
+        {
             return Err(Failure::new(format!("workspace {:?} stays where it is: {why}", it.name)));
         }
         if begun.elapsed() > args.timeout {
@@ -57,6 +63,20 @@ async fn wait(it: &Named<'_>, args: &MoveArgs, before: &Workspace, changed: &Wor
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// Asks for what was asked for before, so that it does not move one day that nobody thinks of it. A record that somebody has changed
+/// since it was read is looked at once more first.
+async fn gives_back(it: &Named<'_>, before: &Workspace, now: &Workspace) -> bool {
+    let read = &now.metadata.resource_version;
+    let back = json!({"metadata": {"resourceVersion": read}, "spec": {"dockerServer": before.spec.docker_server}});
+    it.change(&back).await.is_ok()
+}
+
+/// Which other server was asked for since that generation, in words.
+fn overruled(now: &Workspace, to: &str, generation: Option<i64>) -> Option<String> {
+    let asked = now.spec.docker_server.as_deref();
+    (now.metadata.generation > generation && asked != Some(to)).then(|| asked.unwrap_or("any").to_owned())
 }
 
 /// How far it is, or what it waits for.
@@ -101,7 +121,16 @@ mod tests {
     fn only_what_no_waiting_helps_is_a_refusal() {
         assert_eq!(refused(&workspace(said("SharedFolders", 2)), Some(2)), Some("words".into()));
         assert_eq!(refused(&workspace(said("SharedFolders", 1)), Some(2)), None, "that was said of what was asked before");
+        assert_eq!(refused(&workspace(said("OtherVolumes", 2)), Some(2)), Some("words".into()));
         assert_eq!(refused(&workspace(said("NoEligibleServer", 2)), Some(2)), None);
+    }
+
+    #[test]
+    fn one_that_somebody_else_sends_elsewhere_is_not_waited_for() {
+        let now = workspace(said("Carrying", 2));
+        assert_eq!(overruled(&now, "b", Some(1)), None, "another change");
+        assert_eq!(overruled(&now, "c", Some(2)), None, "as it was asked");
+        assert_eq!(overruled(&now, "c", Some(1)), Some("b".into()));
     }
 
     #[test]

@@ -59,7 +59,8 @@ pub fn placed(w: &Workspace) -> Option<Placed> {
 pub fn moving(w: &Workspace) -> Option<Placed> {
     let (here, it) = (placed(w)?, w.moving()?);
     let server = if it.to == here.server { it.from.clone() } else { it.to.clone() };
-    Some(Placed { server, ..here })
+    let amount = it.reserved_ram_mb.zip(it.reserved_disk_gb).map_or(here.amount, |(ram, disk)| Amount::new(ram, disk));
+    Some(Placed { server, amount })
 }
 
 /// What is reserved on a second server has a name of its own in the ledger.
@@ -83,6 +84,8 @@ struct Ledger {
 struct Entry {
     placed: Placed,
     unmeasured: Amount,
+    /// A record has shown it: one that does not show it any more takes it away.
+    shown: bool,
 }
 
 /// What is known of a server while a choice is made.
@@ -182,17 +185,22 @@ impl Reserved {
         }
         let Some(placed) = placed(w) else { return };
         let (uid, mut ledger) = (w.uid().unwrap_or_default(), self.lock());
-        // Of one that this process has not placed, what it uses is in the figures, until the next ones tell better.
-        let before = ledger.by_uid.get(&uid).filter(|e| e.placed.server == placed.server);
-        let unmeasured = before.map_or_else(Amount::default, |e| e.unmeasured);
-        ledger.set(&uid, Some(Entry { placed, unmeasured }));
         let there = elsewhere(&uid);
-        let held = ledger.by_uid.get(&there).cloned();
+        // What one that moves holds on one server it held there, by the other name, before it was handed over.
+        let before = [&uid, &there].map(|key| ledger.by_uid.get(key).cloned());
+        let of = |server: &str| before.iter().flatten().find(|e| e.placed.server == server).map(|e| e.unmeasured);
+        // Of one that this process has not placed, what it uses is in the figures, until the next ones tell better.
+        let unmeasured = of(&placed.server).unwrap_or_default();
+        ledger.set(&uid, Some(Entry { placed, unmeasured, shown: true }));
         match moving(w) {
-            Some(placed) if held.as_ref().is_none_or(|e| e.placed != placed) => ledger.set(&there, Some(Entry::new(placed))),
-            Some(_) => None,
-            None => ledger.set(&there, None),
-        };
+            Some(placed) => {
+                let unmeasured = of(&placed.server).unwrap_or(placed.amount);
+                ledger.set(&there, Some(Entry { placed, unmeasured, shown: true }));
+            }
+            // A copy from before it was reserved does not show it yet.
+            None if before[1].as_ref().is_some_and(|e| e.shown) => drop(ledger.set(&there, None)),
+            None => {}
+        }
     }
 
     /// A server was measured while these used it.
@@ -247,7 +255,7 @@ impl Reserved {
             // It uses already what the other used.
             Ok(placed) => {
                 let unmeasured = held.map_or(placed.amount, |held| held.unmeasured);
-                ledger.set(uid, Some(Entry { placed: placed.clone(), unmeasured }))
+                ledger.set(uid, Some(Entry { placed: placed.clone(), unmeasured, shown: false }))
             }
             Err(_) => ledger.set(from, held),
         };
@@ -271,7 +279,7 @@ impl Reserved {
 impl Entry {
     /// One that uses nothing yet.
     fn new(placed: Placed) -> Self {
-        Self { unmeasured: placed.amount, placed }
+        Self { unmeasured: placed.amount, placed, shown: false }
     }
 }
 
@@ -279,7 +287,7 @@ impl Ledger {
     /// Sets what a workspace reserves; gives what it did before.
     fn set(&mut self, uid: &str, entry: Option<Entry>) -> Option<Entry> {
         let before = self.by_uid.remove(uid);
-        if let Some(Entry { placed, unmeasured }) = &before
+        if let Some(Entry { placed, unmeasured, .. }) = &before
             && let Some(held) = self.by_server.get_mut(&placed.server)
         {
             held.reserved.take(placed.amount);

@@ -81,6 +81,54 @@ fn one_that_moves_holds_room_on_both_servers_until_it_has_moved() {
     assert_eq!(both(&reserved), [none, none]);
 }
 
+/// One that reserves 512 MiB where it is placed on `server`, and 768 on the other of `a` and `b` while it moves.
+fn on_its_way(server: &str, moving: bool) -> Workspace {
+    let mut status = serde_json::json!({"dockerServer": server, "reservedRamMb": 512, "reservedDiskGb": 1.0});
+    if moving {
+        status["move"] = serde_json::json!({"id": "x", "from": "a", "to": "b", "step": "COPYING", "startedAt": "now",
+            "reservedRamMb": 768, "reservedDiskGb": 2.0});
+    }
+    let record = serde_json::json!({"apiVersion": "devsanctum.io/v1", "kind": "Workspace",
+        "metadata": {"name": "w", "uid": "u"}, "spec": {"owner": "ada"}, "status": status});
+    serde_json::from_value(record).unwrap()
+}
+
+#[test]
+fn what_was_reserved_on_another_server_stays_until_a_record_that_showed_it_does_not_any_more() {
+    let reserved = Reserved::default();
+    let both = |reserved: &Reserved| [sum(reserved, "a"), sum(reserved, "b")];
+    let (own, there, none) = (Amount::new(512, 1.0), Amount::new(768, 2.0), Amount::default());
+    reserved.seen(&on_its_way("a", false));
+    reserved.reserve(&elsewhere("u"), |_| Ok::<_, ()>(on("b", 768, 2.0))).unwrap();
+    // A copy from before that.
+    reserved.seen(&on_its_way("a", false));
+    assert_eq!(both(&reserved), [own, there]);
+    reserved.seen(&on_its_way("a", true));
+    assert_eq!(both(&reserved), [own, there], "what today's environment needs, not what the old one did");
+    reserved.seen(&on_its_way("a", false));
+    assert_eq!(both(&reserved), [own, none]);
+    reserved.reserve(&elsewhere("u"), |_| Ok::<_, ()>(on("b", 768, 2.0))).unwrap();
+    reserved.leave("u");
+    assert_eq!(both(&reserved), [own, none]);
+}
+
+#[test]
+fn what_is_in_no_measurement_there_is_in_none_after_it_was_handed_over() {
+    let reserved = Reserved::default();
+    let unmeasured = |reserved: &Reserved| ["a", "b"].map(|server| Sums(&reserved.lock()).on(server).unmeasured);
+    reserved.seen(&on_its_way("a", true));
+    reserved.measured("a", Amount::default(), &InUse { disk: ["u".to_owned()].into(), ..in_use(&["u"]) });
+    assert_eq!(unmeasured(&reserved), [Amount::default(), Amount::new(768, 2.0)]);
+    let mut handed = on_its_way("b", true);
+    let status = handed.status.as_mut().unwrap();
+    (status.reserved_ram_mb, status.reserved_disk_gb) = (Some(768), Some(2.0));
+    let it = status.moving.as_mut().unwrap();
+    (it.reserved_ram_mb, it.reserved_disk_gb) = (Some(512), Some(1.0));
+    reserved.seen(&handed);
+    assert_eq!(unmeasured(&reserved), [Amount::default(), Amount::new(768, 2.0)]);
+    assert_eq!([sum(&reserved, "a"), sum(&reserved, "b")], [Amount::new(512, 1.0), Amount::new(768, 2.0)]);
+}
+
 #[test]
 fn a_choice_that_fails_leaves_what_was_there_and_does_not_see_its_own() {
     let reserved = Reserved::default();

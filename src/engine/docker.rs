@@ -326,6 +326,12 @@ impl Engine for DockerEngine {
         Ok(absent(self.within(READ, self.docker.inspect_image(reference)).await)?.and_then(|image| image.id))
     }
 
+    async fn layers(&self, reference: &str) -> Result<Option<Vec<String>>, EngineError> {
+        harden::check_reference(reference)?;
+        let found = absent(self.within(READ, self.docker.inspect_image(reference)).await)?;
+        Ok(found.map(|image| image.root_fs.and_then(|fs| fs.layers).unwrap_or_default()))
+    }
+
     async fn pull(&self, reference: &str, login: Option<&Login>) -> Result<(), EngineError> {
         self.pull_image(reference, login).await
     }

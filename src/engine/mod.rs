@@ -76,6 +76,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Whether an image is on the server; gives its id.
     async fn image(&self, reference: &str) -> Result<Option<String>, EngineError>;
+    /// The digests of an image's layers, if it is on the server: the same on every engine, which ids of images are not (an engine
+    /// with containerd's image store goes by another digest than one without).
+    async fn layers(&self, reference: &str) -> Result<Option<Vec<String>>, EngineError>;
     /// Pulls an image. Ends when it is on the server.
     async fn pull(&self, reference: &str, login: Option<&Login>) -> Result<(), EngineError>;
     /// Gives an image on the server another name (`repository:tag`); one that had it before loses it.
@@ -97,8 +100,8 @@ pub trait Engine: Send + Sync + 'static {
     async fn commit(&self, id: &ContainerId, name: &str, labels: &Labels) -> Result<String, EngineError>;
     /// An image with all its layers, as another engine's [`Engine::load`] takes it.
     async fn save(&self, image: &str) -> Result<ByteStream, EngineError>;
-    /// Takes an image that was saved, under the name it was saved by. The engine itself compares each layer with its digest: an
-    /// image of the same id is the same image.
+    /// Takes an image that was saved, under the names that the archive says, whatever they are. The engine itself compares each
+    /// layer with its digest: an image of the same layers has the same files.
     async fn load(&self, archive: ByteStream) -> Result<(), EngineError>;
     /// What is at a path in a container, running or not, as a tar archive whose names begin with the path's last part. Volumes
     /// that are mounted there are in it.

@@ -174,12 +174,12 @@ pub struct CarriedPart {
     /// Bytes carried.
     pub bytes: u64,
     /// What both servers say of it: of a volume, a digest over its files, their names, owners and modes; of the file system,
-    /// its image's id.
+    /// a digest over its image's layers.
     pub digest: String,
 }
 
 /// A move to another server, while it is under way.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MoveStatus {
     /// Tells this move from others.
@@ -198,6 +198,12 @@ pub struct MoveStatus {
     /// What has been carried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub carried: Vec<CarriedPart>,
+    /// Memory reserved on the one of the two that it is not on, in mebibytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved_ram_mb: Option<u32>,
+    /// Disk reserved there, in gibibytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved_disk_gb: Option<f64>,
 }
 
 impl MoveStatus {
@@ -212,6 +218,12 @@ impl MoveStatus {
     /// Whether it takes room on a server, or leaves something there.
     pub fn concerns(&self, server: &str) -> bool {
         self.from == server || self.to == server
+    }
+
+    /// What was carried and is not among these volumes.
+    pub fn gone(&self, volumes: Vec<&str>) -> Vec<&str> {
+        let carried = self.carried.iter().map(|part| part.name.as_str());
+        carried.filter(|name| *name != Self::FILE_SYSTEM && !volumes.contains(name)).collect()
     }
 
     /// Whether the container's own file system was carried.

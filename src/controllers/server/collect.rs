@@ -107,14 +107,14 @@ fn used(ctx: &Context, server: &str) -> BTreeSet<String> {
     let members = ctx.members(server);
     let current = members.iter().filter_map(|w| ctx.caches.environments.of(&ctx.caches, w)?.ok());
     let current: BTreeSet<String> = current.map(|(_, env)| env.image.reference()).collect();
-    let carried = ctx.holders(server).iter().flat_map(|w| carried(w)).collect::<Vec<_>>();
+    let carried = ctx.holders(server).iter().filter_map(|w| carried(w)).collect::<Vec<_>>();
     members.iter().filter_map(|w| w.status.as_ref()?.image.clone()).chain(current).chain(carried).collect()
 }
 
-/// The images that a workspace's file system is, or was, carried as.
-fn carried(w: &Workspace) -> Vec<String> {
-    let came_as = w.status.as_ref().and_then(|s| s.moved_image.clone());
-    w.moving().map(|it| it.image()).into_iter().chain(came_as).collect()
+/// The image that a workspace's file system is being carried as. The one that it once came as is kept by its container, as long as
+/// that is made of it.
+fn carried(w: &Workspace) -> Option<String> {
+    w.moving().map(|it| it.image())
 }
 
 fn is_ours(name: &str) -> bool {
@@ -147,6 +147,7 @@ async fn remove_one(server: &str, engine: &dyn Engine, image: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[tokio::test(start_paused = true)]
     async fn of_a_server_that_is_gone_nothing_is_kept() {
@@ -154,5 +155,17 @@ mod tests {
         assert!(all.due("a", BETWEEN) && !all.due("a", BETWEEN));
         all.forget("a");
         assert!(all.0.lock().unwrap().is_empty() && all.due("a", BETWEEN));
+    }
+
+    #[test]
+    fn an_image_that_a_workspace_came_as_is_not_wanted_for_that() {
+        let of = |status| {
+            let record = json!({"apiVersion": "devsanctum.io/v1", "kind": "Workspace", "metadata": {"name": "w"},
+                "spec": {"owner": "ada"}, "status": status});
+            carried(&serde_json::from_value(record).unwrap())
+        };
+        assert_eq!(of(json!({"dockerServer": "b", "movedImage": "devsanctum/moved:old"})), None);
+        let moving = json!({"id": "x", "from": "a", "to": "b", "step": "COPYING", "startedAt": "now"});
+        assert_eq!(of(json!({"dockerServer": "a", "move": moving})), Some("devsanctum/moved:x".into()));
     }
 }

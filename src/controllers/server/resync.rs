@@ -58,7 +58,8 @@ pub async fn resync(ctx: &Context, server: &str, server_uid: &str, engine: &Arc<
     );
     let id = |w: &Arc<Workspace>| Some((w.identity().uid, w.status.as_ref()?.container_id.clone()?));
     let mains: BTreeMap<String, String> = own.iter().filter_map(id).collect();
-    remove_strays(ctx, server, engine, &all, (&known, &names, &mains)).await;
+    let listed: BTreeMap<String, Labels> = volumes.into_iter().map(|v| (v.name, v.labels)).collect();
+    remove_strays(ctx, server, engine, &all, (&known, &names, &mains), &listed).await;
     Ok(())
 }
 
@@ -141,6 +142,7 @@ async fn remove_strays(
     engine: &Arc<dyn Engine>,
     owned: &[Owned],
     (known, names, mains): (&BTreeSet<String>, &Names, &BTreeMap<String, String>),
+    listed: &BTreeMap<String, Labels>,
 ) {
     let record = ctx.caches.servers.get(&ObjectRef::new(server));
     let allow = record.as_ref().is_some_and(|r| r.annotations().get(labels::REMOVE_STRAYS).is_some_and(|v| v == "true"));
@@ -162,7 +164,7 @@ async fn remove_strays(
         let Some(living) = living(ctx, server).await else { return };
         for stray in found.remove.iter().filter(|s| !s.uid.is_empty() && !living.contains(&s.uid)) {
             // One that somebody still uses must not keep the others here. The next list tries again.
-            match remove(ctx, engine.as_ref(), stray).await {
+            match remove(&ctx.instance, engine.as_ref(), stray, listed.get(&stray.name)).await {
                 Ok(()) => tell(ctx, server, stray, "its record is gone"),
                 Err(e) => tracing::warn!(server, name = stray.name, error = %e, "cannot remove what belongs to no record"),
             }
@@ -173,18 +175,22 @@ async fn remove_strays(
     }
 }
 
-/// Looks once more: a container that is removed is what was just inspected, by its id.
-async fn remove(ctx: &Context, engine: &dyn Engine, stray: &Owned) -> Result<(), EngineError> {
+/// Looks once more: a container that is removed is what was just inspected, by its id, and a volume bears the labels that were listed:
+/// a move may have made it anew meanwhile.
+async fn remove(instance: &str, engine: &dyn Engine, stray: &Owned, listed: Option<&Labels>) -> Result<(), EngineError> {
     match stray.kind {
         ObjectKind::Container => {
-            let still = |l: &Labels| Ownership::read(l).is_some_and(|o| o.instance == ctx.instance && o.uid == stray.uid);
+            let still = |l: &Labels| Ownership::read(l).is_some_and(|o| o.instance == instance && o.uid == stray.uid);
             match engine.inspect(&stray.id).await?.filter(|c| still(&c.labels)) {
                 Some(c) => engine.remove(&c.id).await,
                 None => Ok(()),
             }
         }
         ObjectKind::Network => engine.remove_network(&stray.id).await,
-        ObjectKind::Volume => engine.remove_volume(&stray.name).await,
+        ObjectKind::Volume => match engine.volume(&stray.name).await?.filter(|v| Some(&v.labels) == listed) {
+            Some(_) => engine.remove_volume(&stray.name).await,
+            None => Ok(()),
+        },
     }
 }
 
@@ -195,7 +201,7 @@ async fn retire(ctx: Context, server: String, engine: Arc<dyn Engine>, extra: Ow
         if let Some(c) = engine.inspect(&extra.id).await?.filter(|c| c.state == ContainerState::Running && c.name == extra.name) {
             engine.stop(&c.id, GRACE).await?;
         }
-        remove(&ctx, engine.as_ref(), &extra).await
+        remove(&ctx.instance, engine.as_ref(), &extra, None).await
     };
     let Some(retired) = ctx.frame.stop.run_until_cancelled(retired).await else { return };
     match retired {
@@ -241,6 +247,8 @@ fn may_be_on(w: &Workspace, server: &str, servers: &BTreeSet<String>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::VolumeSpec;
+    use crate::engine::fake::FakeEngine;
     use serde_json::json;
 
     #[test]
@@ -254,5 +262,33 @@ mod tests {
         for (server, may) in [(None, true), (Some("here"), true), (Some("gone"), true), (Some("there"), false)] {
             assert_eq!(may_be_on(&on(server), "here", &servers), may, "{server:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_volume_that_was_made_anew_since_the_list_stays() {
+        let fake = FakeEngine::new(1);
+        let engine = fake.engine("i").unwrap();
+        let ownership = Ownership {
+            instance: "i".into(),
+            uid: "u".into(),
+            kind: "Workspace".into(),
+            namespace: Some("team".into()),
+            name: "w".into(),
+            role: "folder.data".into(),
+        };
+        let make = async |of: &str| {
+            let labels = ownership.labels().into_iter().chain([(labels::MOVE.to_owned(), of.to_owned())]).collect();
+            engine.create_volume(&VolumeSpec { name: "v".into(), labels }).await.unwrap();
+        };
+        make("one").await;
+        let listed = engine.volumes(None).await.unwrap().remove(0);
+        let stray = owned(ObjectKind::Volume, "v", "v", &listed.labels).unwrap();
+        engine.remove_volume("v").await.unwrap();
+        make("another").await;
+        remove("i", &engine, &stray, Some(&listed.labels)).await.unwrap();
+        assert_eq!(fake.volumes(), ["v"], "another move's");
+        let now = engine.volumes(None).await.unwrap().remove(0);
+        remove("i", &engine, &stray, Some(&now.labels)).await.unwrap();
+        assert!(fake.volumes().is_empty());
     }
 }

@@ -26,6 +26,8 @@ pub async fn destroy(ctx: &Context, record: &Workspace, pass: &mut Pass<Workspac
     }
     // Nothing more is carried while it goes.
     ctx.moves.forget(&uid);
+    // One that cannot be reached must not keep what is on the other one at work.
+    let mut kept = None;
     for server in servers(&pass.status) {
         let removed = match site(ctx, &server) {
             Ok(site) => {
@@ -38,8 +40,11 @@ pub async fn destroy(ctx: &Context, record: &Workspace, pass: &mut Pass<Workspac
             Err(e) => Err(e),
         };
         if let Err(e) = removed {
-            abandon(ctx, record, &server, e, pass)?;
+            kept = kept.or(abandon(ctx, record, &server, e, pass).err());
         }
+    }
+    if let Some(e) = kept {
+        return Err(e);
     }
     ctx.listings.forget(&identity.uid);
     forget(ctx, &uid);

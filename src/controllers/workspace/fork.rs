@@ -88,10 +88,6 @@ pub async fn fill(
     let failed = |e: EngineError| PassError::engine(KIND, &e);
     let owner = execute::owner(ctx, record);
     let source = source(ctx, record, from)?;
-    if source.server() != Some(&site.server) {
-        let message = format!("workspace {from:?} is on another server than {}: leave spec.dockerServer out", site.server);
-        return Err(PassError::stalled(KIND, "SourceElsewhere", message));
-    }
     if site.engine.inspect(&wanted.main.name).await.map_err(failed)?.is_some() {
         // It was there before it was asked to be a copy: what it holds is not written over.
         pass.status.forked_from = source.uid();
@@ -100,6 +96,8 @@ pub async fn fill(
     }
     let copy = Copy { ctx, site, owner: &owner, name: copier(&wanted.main.name) };
     match site.engine.inspect(&copy.name).await.map_err(failed)? {
+        // What is being copied already is where it was when that began, wherever the other has moved to since.
+        None if source.server() != Some(&site.server) => return Err(elsewhere(ctx, record, from, site, pass).await),
         None => {
             still_due(ctx, record).await?;
             let of_source = wanted_of(ctx, &source, project, env, site);
@@ -128,6 +126,39 @@ pub async fn fill(
         Some(found) => copy.go_on(&found).await?,
     }
     Err(PassError::waiting(KIND, "Copying", format!("copying the folders of {from}"), AGAIN))
+}
+
+/// The other is not where this one is to be: it has moved, or this one was asked to be somewhere else. One that has nothing on its
+/// server yet goes to where the other is now.
+async fn elsewhere(ctx: &Context, record: &Workspace, from: &str, site: &Site, pass: &mut Pass<WorkspaceStatus>) -> PassError {
+    if record.spec.docker_server.is_some() {
+        let message = format!("workspace {from:?} is on another server than {}: leave spec.dockerServer out", site.server);
+        return PassError::stalled(KIND, "SourceElsewhere", message);
+    }
+    let (uid, failed) = (record.identity().uid, |e: EngineError| PassError::engine(KIND, &e));
+    let containers = match site.engine.containers(Some(&uid)).await.map_err(failed) {
+        Ok(found) => found.len(),
+        Err(e) => return e,
+    };
+    match site.engine.volumes(Some(&uid)).await.map_err(failed) {
+        Ok(volumes) if containers + volumes.len() > 0 => {
+            let message = format!(
+                "workspace {from:?} has moved to another server than {}, where a part of it was copied to: delete this one, and make it anew",
+                site.server
+            );
+            return PassError::stalled(KIND, "SourceElsewhere", message);
+        }
+        Ok(_) => {}
+        Err(e) => return e,
+    }
+    let status = &mut pass.status;
+    (status.docker_server, status.reserved_ram_mb, status.reserved_disk_gb) = Default::default();
+    if let Err(e) = pass.save(record).await {
+        return e;
+    }
+    ctx.caches.reserved.gone(&record.uid().unwrap_or_default());
+    pass.did(format!("is placed anew: {from} has moved"));
+    PassError::waiting(KIND, "SourceMoved", format!("it goes to the server that workspace {from:?} has moved to"), Duration::ZERO)
 }
 
 /// Holds back what an old copy of a record would do: folders that were filled may have been written to since.

@@ -67,41 +67,53 @@ impl DockerEngine {
         self.sent(archive, |archive| async move { self.wire.put(Method::PUT, &path, archive).await.map(drop) }).await
     }
 
-    /// Sends a stream, for as long as it moves. What went wrong with the stream itself is what went wrong, whatever the engine
+    /// Sends a stream, for as long as it moves; after its end the engine has work to do of which it says nothing. What went wrong with the stream itself is what went wrong, whatever the engine
     /// makes of its end.
     async fn sent<T, F>(&self, archive: ByteStream, send: impl FnOnce(ByteStream) -> F) -> Result<T, EngineError>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let state = Arc::new(Mutex::new((Instant::now(), None)));
+        let state = Arc::new(Mutex::new(Sending { moved: Instant::now(), patience: SILENCE, broken: None }));
         let seen = Arc::clone(&state);
-        let watched = archive.map(move |chunk| {
+        let ended = archive.map(Some).chain(futures::stream::iter([None]));
+        let watched = ended.filter_map(move |chunk| {
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.0 = Instant::now();
-            if let Err(e) = &chunk {
-                seen.1 = Some(e.clone());
+            seen.moved = Instant::now();
+            match &chunk {
+                Some(Err(e)) => seen.broken = Some(e.clone()),
+                Some(Ok(_)) => {}
+                None => seen.patience = PACKING,
             }
-            chunk
+            std::future::ready(chunk)
         });
         let look = || state.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut sending = std::pin::pin!(send(watched.boxed()));
         let done = loop {
             match tokio::time::timeout(CHANGE, &mut sending).await {
                 Ok(done) => break done.map_err(|e| self.classify(e)),
-                Err(_) if look().0.elapsed() < SILENCE => {}
-                Err(_) => break Err(silent()),
+                Err(_) if look().moved.elapsed() < look().patience => {}
+                Err(_) => break Err(silent(look().patience)),
             }
         };
-        match look().1 {
+        match look().broken {
             Some(broken) if done.is_err() => Err(broken),
             _ => done,
         }
     }
 }
 
-fn silent() -> EngineError {
+/// How far a stream that is sent is.
+#[derive(Clone)]
+struct Sending {
+    moved: Instant,
+    /// How long nothing may move from then on.
+    patience: Duration,
+    broken: Option<EngineError>,
+}
+
+fn silent(so_long: Duration) -> EngineError {
     EngineError::Unreachable(
-        format!("it has been silent for {} minutes in the middle of a transfer", SILENCE.as_secs() / 60).into(),
+        format!("it has been silent for {} minutes in the middle of a transfer", so_long.as_secs() / 60).into(),
     )
 }
 
@@ -109,7 +121,7 @@ fn unless_silent(stream: ByteStream) -> ByteStream {
     let next = |mut stream: ByteStream| async move {
         match tokio::time::timeout(SILENCE, stream.next()).await {
             Ok(chunk) => chunk.map(|chunk| (chunk, stream)),
-            Err(_) => Some((Err(silent()), futures::stream::empty().boxed())),
+            Err(_) => Some((Err(silent(SILENCE)), futures::stream::empty().boxed())),
         }
     };
     futures::stream::unfold(stream, next).boxed()
@@ -140,5 +152,26 @@ mod tests {
         let all: Vec<_> = unless_silent(chunks).collect().await;
         assert_eq!((all.len(), all[0].is_ok()), (2, true));
         assert!(matches!(&all[1], Err(EngineError::Unreachable(words)) if words.contains("10 minutes")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_its_end_an_engine_may_be_silent_for_as_long_as_it_packs() {
+        let engine = crate::engine::fake::FakeEngine::new(1).engine("i").unwrap();
+        let sends = async |archive: ByteStream, minutes: u64| {
+            let send = |archive: ByteStream| async move {
+                archive.for_each(|_| std::future::ready(())).await;
+                tokio::time::sleep(Duration::from_secs(minutes * 60)).await;
+                Ok(())
+            };
+            engine.sent(archive, send).await
+        };
+        let whole = || futures::stream::iter([Ok(Bytes::from_static(b"a"))]).boxed();
+        assert_eq!(sends(whole(), 25).await, Ok(()));
+        let silent = |minutes: &str, done: Result<(), EngineError>| match done {
+            Err(EngineError::Unreachable(told)) => assert!(told.to_string().contains(minutes), "{told}"),
+            other => panic!("{other:?}"),
+        };
+        silent("30 minutes", sends(whole(), 60).await);
+        silent("10 minutes", sends(whole().chain(futures::stream::pending()).boxed(), 0).await);
     }
 }

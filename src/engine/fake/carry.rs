@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-/// Where an image's own description is in what is saved of it.
+/// Where the names of an image are in what is saved of it, and its own description.
 const MANIFEST: &str = "manifest.json";
+const CONFIG: &str = "config.json";
 
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -33,7 +34,7 @@ impl World {
         let (mut all, files) = (container.labels.clone(), container.files.clone());
         all.extend(labels);
         let id = format!("sha256:{}", digest(&format!("commit/{}", self.new_id())));
-        self.images.insert(tagged(name), FakeImage { id: id.clone(), labels: all, files });
+        self.images.insert(tagged(name), FakeImage::new(id.clone(), all, files));
         Ok(id)
     }
 
@@ -72,9 +73,12 @@ pub(super) fn save(world: &World, name: &str) -> Response {
     let Some(image) = world.image(name) else {
         return Refusal(404, format!("No such image: {}", tagged(name))).into_response();
     };
-    let about = json!({ "name": tagged(name), "id": image.id, "labels": image.labels });
+    let about = json!({ "id": image.id, "labels": image.labels, "layer": image.layer });
+    let names: Vec<String> = [tagged(name)].into_iter().chain(world.also_saved_as.clone()).collect();
+    let manifest = json!([{ "Config": CONFIG, "RepoTags": names, "Layers": [] }]);
     let mut files: Files = image.files.iter().map(|(path, bytes)| (format!("layer{path}"), bytes.clone())).collect();
-    files.insert(MANIFEST.to_owned(), about.to_string().into_bytes());
+    files.insert(CONFIG.to_owned(), about.to_string().into_bytes());
+    files.insert(MANIFEST.to_owned(), manifest.to_string().into_bytes());
     packed(None, &files).map_or_else(broken, |bytes| Body::from(bytes).into_response())
 }
 
@@ -83,12 +87,16 @@ async fn load(Extension(fake): Fake, request: Request) -> Response {
         return Refusal(500, "unexpected EOF".into()).into_response();
     };
     let loaded = unpacked(&bytes).ok().and_then(|mut files| {
-        let about: Value = serde_json::from_slice(&files.remove(MANIFEST)?).ok()?;
+        let manifest: Value = serde_json::from_slice(&files.remove(MANIFEST)?).ok()?;
+        let about: Value = serde_json::from_slice(&files.remove(CONFIG)?).ok()?;
         let files = files.into_iter().filter_map(|(name, b)| Some((name.strip_prefix("layer")?.to_owned(), b))).collect();
-        let image = FakeImage { id: about["id"].as_str()?.to_owned(), labels: text_map(&about["labels"]), files };
-        let name = about["name"].as_str()?.to_owned();
-        fake.world().images.insert(name.clone(), image);
-        Some(name)
+        let text = |key: &str| about[key].as_str().map(str::to_owned);
+        let mut world = fake.world();
+        let id = if world.own_ids { format!("sha256:{}", digest(&format!("own/{}", text("id")?))) } else { text("id")? };
+        let image = FakeImage { id, layer: text("layer")?, labels: text_map(&about["labels"]), files };
+        let names: Vec<String> = serde_json::from_value(manifest[0]["RepoTags"].clone()).ok()?;
+        world.images.extend(names.iter().map(|name| (name.clone(), image.clone())));
+        names.into_iter().next()
     });
     match loaded {
         Some(name) => ok(&json!({ "stream": format!("Loaded image: {name}\n") })),

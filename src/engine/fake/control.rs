@@ -106,6 +106,14 @@ impl FakeEngine {
     pub fn remove_image(&self, reference: &str) {
         self.world().images.remove(&super::images::tagged(reference));
     }
+    /// Whether images that it takes get ids of its own, as where it keeps them in containerd's store.
+    pub fn set_own_ids(&self, own: bool) {
+        self.world().own_ids = own;
+    }
+    /// What it saves bears this name as well, as where somebody wants it to be taken for another image.
+    pub fn save_also_as(&self, name: &str) {
+        self.world().also_saved_as.push(name.to_owned());
+    }
     /// Puts an image into the registry it pulls from.
     pub fn publish_image(&self, reference: &str) {
         self.world().registry.insert(super::images::tagged(reference), Default::default());

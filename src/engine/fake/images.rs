@@ -16,6 +16,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const UNKNOWN: &str = "manifest unknown: manifest unknown";
 
+impl FakeImage {
+    pub(super) fn new(id: String, labels: BTreeMap<String, String>, files: BTreeMap<String, Vec<u8>>) -> Self {
+        Self { layer: format!("sha256:{}", digest(&format!("layer/{id}"))), id, labels, files }
+    }
+}
+
 impl World {
     /// Puts an image on the server and gives its id.
     pub(super) fn learn_image(&mut self, reference: &str) -> String {
@@ -24,13 +30,13 @@ impl World {
 
     pub(super) fn learn_labelled(&mut self, reference: &str, labels: BTreeMap<String, String>) -> String {
         let id = format!("sha256:{}", digest(&format!("image/{reference}")));
-        self.images.insert(tagged(reference), FakeImage { id: id.clone(), labels, files: BTreeMap::new() });
+        self.images.insert(tagged(reference), FakeImage::new(id.clone(), labels, BTreeMap::new()));
         id
     }
 
     /// The last step of a build that went wrong stays as an image of no name, until another build goes on from it.
     pub(super) fn leave_unnamed(&mut self, id: &str, labels: BTreeMap<String, String>) {
-        self.images.insert(id.to_owned(), FakeImage { id: id.to_owned(), labels, files: BTreeMap::new() });
+        self.images.insert(id.to_owned(), FakeImage::new(id.to_owned(), labels, BTreeMap::new()));
     }
 
     pub(super) fn image(&self, reference: &str) -> Option<&FakeImage> {
@@ -169,7 +175,11 @@ async fn image(Extension(fake): Fake, Path(path): Path<String>) -> Response {
     let reference = path.strip_suffix("/json").unwrap_or(&path);
     let name = tagged(reference);
     let missing = || Refusal(404, format!("no such image: {name}: No such image: {name}")).into_response();
-    world.image(reference).map_or_else(missing, |image| ok(&json!({ "Id": image.id, "RepoTags": [tagged(reference)] })))
+    let shown = |image: &FakeImage| {
+        let layers = json!({ "Type": "layers", "Layers": [image.layer] });
+        ok(&json!({ "Id": image.id, "RepoTags": [tagged(reference)], "RootFS": layers }))
+    };
+    world.image(reference).map_or_else(missing, shown)
 }
 
 async fn remove(Extension(fake): Fake, Path(name): Path<String>) -> Response {

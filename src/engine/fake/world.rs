@@ -84,6 +84,8 @@ pub(super) struct FakeNetwork {
 #[derive(Clone, Debug)]
 pub(super) struct FakeImage {
     pub(super) id: String,
+    /// The digest of its one layer.
+    pub(super) layer: String,
     pub(super) labels: BTreeMap<String, String>,
     /// What a container made of it begins with.
     pub(super) files: BTreeMap<String, Vec<u8>>,
@@ -125,6 +127,10 @@ impl fmt::Debug for Watch {
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) seed: u64,
+    /// Images that it takes get ids of its own.
+    pub(super) own_ids: bool,
+    /// Further names in what it saves.
+    pub(super) also_saved_as: Vec<String>,
     pub(super) cores: u32,
     pub(super) memory: u64,
     pub(super) memory_available: u64,
@@ -163,6 +169,8 @@ impl World {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             seed,
+            own_ids: false,
+            also_saved_as: Vec::new(),
             cores: 2,
             memory: 8 << 30,
             memory_available: 6 << 30,

@@ -202,6 +202,9 @@ impl Engine for Guarded {
     async fn image(&self, reference: &str) -> Result<Option<String>, EngineError> {
         self.read("image", self.inner.image(reference)).await
     }
+    async fn layers(&self, reference: &str) -> Result<Option<Vec<String>>, EngineError> {
+        self.read("layers", self.inner.layers(reference)).await
+    }
     async fn pull(&self, reference: &str, login: Option<&Login>) -> Result<(), EngineError> {
         self.read("pull", self.fenced(self.inner.pull(reference, login))).await
     }

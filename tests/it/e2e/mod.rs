@@ -29,6 +29,7 @@ mod lifecycle;
 mod login;
 mod looping;
 mod moves;
+mod moves_kept;
 mod rack;
 mod readiness;
 pub mod records;

@@ -12,7 +12,7 @@ use serde_json::json;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-const SOON: Duration = Duration::from_secs(120);
+pub const SOON: Duration = Duration::from_secs(120);
 /// The link between the two engines' network namespaces (RFC 5737).
 const HERE: &str = "192.0.2.1";
 const THERE: &str = "192.0.2.2";
@@ -105,7 +105,7 @@ pub async fn serves(world: &World<'_>, name: &str) {
 }
 
 /// What an engine holds of a workspace: containers that run, containers, volumes, images it was moved as.
-fn held(engine: &Dockerd, w: &Workspace) -> [Vec<String>; 4] {
+pub fn held(engine: &Dockerd, w: &Workspace) -> [Vec<String>; 4] {
     let filter = format!("label={}={}", labels::UID, w.identity().uid);
     let role = format!("label={}=main", labels::ROLE);
     let list = |args: &[&str]| engine.docker(args).lines().map(str::to_owned).collect::<Vec<_>>();
@@ -123,7 +123,7 @@ pub fn is_gone_from(engine: &Dockerd, w: &Workspace) -> Result<(), String> {
 }
 
 /// Waits until it is wholly on a server, and runs in one place at most meanwhile.
-async fn is_on(world: &World<'_>, name: &str, engines: [&Dockerd; 2]) {
+pub async fn is_on(world: &World<'_>, name: &str, engines: [&Dockerd; 2]) {
     until(&format!("it to be on {name}"), SOON, async || {
         let w = world.workspace("w0").await;
         let running = engines.map(|e| held(e, &w)[0].len());
@@ -139,7 +139,7 @@ async fn is_on(world: &World<'_>, name: &str, engines: [&Dockerd; 2]) {
     .await;
 }
 
-async fn said(world: &World<'_>, reason: &str) -> String {
+pub async fn said(world: &World<'_>, reason: &str) -> String {
     let mut words = String::new();
     until(&format!("word of {reason}"), SOON, async || {
         let all = world.workspace("w0").await.status.unwrap_or_default().conditions;
@@ -151,14 +151,14 @@ async fn said(world: &World<'_>, reason: &str) -> String {
     words
 }
 
-async fn command(world: &World<'_>, args: &[&str]) -> (Option<i32>, String) {
+pub async fn command(world: &World<'_>, args: &[&str]) -> (Option<i32>, String) {
     let mut command = devsanctum();
     command.arg("--state-dir").arg(world.state_dir()).args(["-n", "team", "workspace"]).args(args);
     let done = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     (done.status.code(), String::from_utf8([done.stdout, done.stderr].concat()).unwrap())
 }
 
-async fn to(world: &World<'_>, server: &str) {
+pub async fn to(world: &World<'_>, server: &str) {
     world.merge("w0", json!({"spec": {"dockerServer": server}})).await;
 }
 

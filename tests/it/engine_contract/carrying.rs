@@ -43,11 +43,14 @@ pub async fn a_container_s_own_files_go_on_as_an_image(lab: &Lab) {
     assert_eq!(engine.image(&name).await, Ok(Some(id.clone())));
     let built = engine.built_images().await.unwrap();
     assert_eq!(built.iter().map(|i| (&i.id, &i.names[..])).collect::<Vec<_>>(), [(&id, &[name.clone()][..])]);
+    let layers = engine.layers(&name).await.unwrap().unwrap();
+    assert!(layers.last().is_some_and(|l| l.starts_with("sha256:")), "{layers:?}");
     let saved = whole(engine.save(&name).await).await;
     engine.remove_image(&name).await.unwrap();
-    assert_eq!(engine.image(&name).await, Ok(None));
+    assert_eq!((engine.image(&name).await, engine.layers(&name).await), (Ok(None), Ok(None)));
     engine.load(sent(saved.clone())).await.unwrap();
     assert_eq!(engine.image(&name).await, Ok(Some(id)), "it is the same image");
+    assert_eq!(engine.layers(&name).await, Ok(Some(layers)));
     engine.load(sent(saved)).await.unwrap();
     let copy = lab.run(&ContainerSpec { image: name.clone(), command: None, ..lab.spec("d") }).await;
     assert_eq!(lab.sh(&copy, "cat /file").await.stdout, b"own\n");

@@ -7,7 +7,7 @@
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-const BLOCK: usize = 512;
+pub(super) const BLOCK: usize = 512;
 /// Names, attributes and the like; no engine writes more.
 const LONGEST_EXTRA: u64 = 4 << 20;
 
@@ -162,7 +162,9 @@ impl ArchiveDigest {
         field(extra.get("linkpath").map_or(text(&block[157..257]), Vec::as_slice));
         for (key, at) in [("mode", 100..108), ("uid", 108..116), ("gid", 116..124), ("mtime", 136..148)] {
             let told = told(key).and_then(|v| v.split('.').next()?.parse::<i64>().ok());
-            field(&told.or_else(|| number(&block[at]).map(|n| n as i64)).unwrap_or(0).to_be_bytes());
+            let value = told.or_else(|| number(&block[at]).map(|n| n as i64)).unwrap_or(0);
+            // Docker 20.10 writes the kind of file into its mode; later ones do not.
+            field(&if key == "mode" { value & 0o7777 } else { value }.to_be_bytes());
         }
         if matches!(kind, b'3' | b'4') {
             field(&[number(&block[329..337]).unwrap_or(0), number(&block[337..345]).unwrap_or(0)].map(u64::to_be_bytes).concat());
@@ -190,10 +192,13 @@ impl ArchiveDigest {
             b'K' => drop(self.extra.insert("linkpath".into(), text(data).to_vec())),
             _ => {}
         }
+        if self.extra.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum::<u64>() > LONGEST_EXTRA {
+            self.wrong = Some("too much is said of a file in it");
+        }
     }
 }
 
-fn fill(size: u64) -> usize {
+pub(super) fn fill(size: u64) -> usize {
     ((BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64) as usize
 }
 
@@ -202,7 +207,7 @@ fn text(field: &[u8]) -> &[u8] {
     &field[..field.iter().position(|b| *b == 0).unwrap_or(field.len())]
 }
 
-fn name(block: &[u8]) -> Vec<u8> {
+pub(super) fn name(block: &[u8]) -> Vec<u8> {
     let (name, prefix) = (text(&block[..100]), text(&block[345..500]));
     // Only POSIX archives have a prefix; in GNU's something else is there.
     if &block[257..263] == b"ustar\0" && !prefix.is_empty() { [prefix, b"/", name].concat() } else { name.to_vec() }
@@ -218,7 +223,7 @@ fn number(field: &[u8]) -> Option<u64> {
 }
 
 /// `LENGTH KEY=VALUE\n`, one after the other.
-fn records(mut data: &[u8]) -> Vec<(String, Vec<u8>)> {
+pub(super) fn records(mut data: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     while let Some(space) = data.iter().position(|b| *b == b' ') {
         let length = std::str::from_utf8(&data[..space]).ok().and_then(|n| n.parse::<usize>().ok());

@@ -54,6 +54,14 @@ fn how_an_archive_is_written_does_not_matter() {
     assert_eq!(digest(&pack(&turned, true), 9), digest(&pack(&some(), true), 4096));
 }
 
+/// As Docker 20.10 does, and later ones do not.
+#[test]
+fn the_kind_of_a_file_in_its_mode_does_not_count() {
+    let of = |mode| digest(&pack(&[file("volume/a", "one", mode)], false), 512).unwrap();
+    assert_eq!(of(0o100_644), of(0o644));
+    assert_ne!(of(0o104_755), of(0o755));
+}
+
 /// As Go's `archive/tar` writes long names, and times that are not whole seconds.
 #[test]
 fn what_is_told_beforehand_counts_in_place_of_the_header() {
@@ -76,6 +84,25 @@ fn what_is_told_beforehand_counts_in_place_of_the_header() {
     header.set_gid(99);
     archive.append_data(&mut header, "short", "x".repeat(1500).as_bytes()).unwrap();
     assert_eq!(digest(&archive.into_inner().unwrap(), 100), digest(&pack(&some()[2..], true), 100));
+}
+
+#[test]
+fn what_is_said_of_a_file_has_an_end() {
+    let of = |length: usize| {
+        let mut archive = tar::Builder::new(Vec::new());
+        for kind in [b'L', b'K'] {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::new(kind));
+            header.set_size(length as u64);
+            archive.append_data(&mut header, "extra", "x".repeat(length).as_bytes()).unwrap();
+        }
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        archive.append_data(&mut header, "file", &[][..]).unwrap();
+        digest(&archive.into_inner().unwrap(), 4096)
+    };
+    assert!(of(1 << 20).is_ok());
+    assert!(of(3 << 20).unwrap_err().contains("too much is said"), "each of them is short enough");
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl Mover<'_> {
                 return Err(e);
             }
             // Something may run there, and nothing may run in both.
-            if started && e.reason != "ServerGone" && !abandons(self.record) {
+            if started && !is_left(self.record, &e) {
                 return Err(cannot_leave(&it, e));
             }
             events::left_behind(self.ctx, self.record, &format!("what was carried to server {}: {}", it.to, e.message));
@@ -50,6 +50,7 @@ impl Mover<'_> {
         }
         pass.status.moving = None;
         pass.save(self.record).await?;
+        self.ctx.caches.reserved.leave(&self.uid());
         pass.did(format!("did not move to {}: it is on {}, as it was", it.to, it.from));
         match self.record.spec.docker_server.as_deref() {
             Some(other) if other != it.from => {
@@ -80,13 +81,14 @@ impl Mover<'_> {
         match removed {
             // Just after a start nothing is known of the server; the next look knows.
             Err(e) if matches!(e.class, Class::Unknown(_)) => return Ok(()),
-            Err(e) if e.reason != "ServerGone" && !abandons(self.record) => return self.keep_old(&it, &e.message, pass),
+            Err(e) if !is_left(self.record, &e) => return self.keep_old(&it, &e.message, pass),
             Err(e) => events::left_behind(self.ctx, self.record, &format!("what it was on server {}: {}", it.from, e.message)),
             Ok(()) => {}
         }
         pass.status.moved_image = it.has_file_system().then(|| it.image());
         pass.status.moving = None;
         pass.save(self.record).await?;
+        self.ctx.caches.reserved.leave(&self.uid());
         pass.did(format!("moved from {} to {}", it.from, it.to));
         pass.notice(has_moved(pass));
         Ok(())
@@ -105,8 +107,11 @@ impl Mover<'_> {
     }
 }
 
-fn abandons(record: &Workspace) -> bool {
-    record.annotations().get(labels::ABANDON).is_some_and(|v| v == "true")
+/// What is on a server that is gone is left there; on one that does not answer, where somebody says so. One that answers, and refuses,
+/// has it still.
+fn is_left(record: &Workspace, e: &PassError) -> bool {
+    let told = record.annotations().get(labels::ABANDON).is_some_and(|v| v == "true");
+    e.reason == "ServerGone" || told && matches!(e.reason, "ServerUnreachable" | "EngineUnreachable" | "EngineDenied")
 }
 
 fn cannot_leave(it: &MoveStatus, e: PassError) -> PassError {
@@ -119,4 +124,24 @@ fn cannot_leave(it: &MoveStatus, e: PassError) -> PassError {
         labels::ABANDON
     );
     PassError { condition: KIND, message, ..e }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_what_is_on_a_server_that_does_not_answer_is_left_behind_when_told() {
+        let of = |told: &str| -> Workspace {
+            let annotations = json!({ labels::ABANDON: told });
+            let record = json!({"apiVersion": "devsanctum.io/v1", "kind": "Workspace",
+                "metadata": {"name": "w", "annotations": annotations}, "spec": {"owner": "ada"}});
+            serde_json::from_value(record).unwrap()
+        };
+        let left = |told: &str, e: &EngineError| is_left(&of(told), &PassError::engine(KIND, e));
+        let (silent, refuses) = (EngineError::Unreachable("gone".into()), EngineError::Conflict("volume is in use".into()));
+        assert_eq!([left("true", &silent), left("true", &refuses), left("false", &silent)], [true, false, false]);
+        assert!(is_left(&of("false"), &PassError::stalled(KIND, "ServerGone", "")));
+    }
 }

@@ -10,6 +10,7 @@ mod asked;
 mod carry;
 mod digest;
 mod leave;
+mod names;
 
 pub use carry::Moves;
 
@@ -18,7 +19,7 @@ use crate::controllers::context::Context;
 use crate::controllers::retry::{Class, PassError};
 use crate::controllers::status::{Pass, still_so};
 use crate::engine::ownership::Ownership;
-use crate::engine::{Container, ContainerId, EngineError};
+use crate::engine::{Container, ContainerId, ContainerState, ContainerSummary, EngineError, Volume};
 use crate::plan::environment::Environment;
 use crate::plan::image::{Image, probe_image};
 use crate::plan::moves::{Turn, turn};
@@ -31,11 +32,16 @@ use asked::{is_asked_away, is_emptied};
 use carry::{Helper, Job, Part, Progress};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
 use std::time::Duration;
 
 const KIND: &str = "Moved";
 /// What is under way is told this often.
 const AGAIN: Duration = Duration::from_secs(2);
+/// How long what still runs beside it has to end by itself.
+const GRACE: Duration = Duration::from_secs(10);
+/// Servers' records tell disk space in steps of this, in gibibytes.
+const MEASURED_BY: f64 = 0.1;
 /// What keeps it from moving, or from being rid of what it was, may have ended.
 const RETRY: Duration = Duration::from_secs(30);
 
@@ -108,9 +114,12 @@ pub async fn finish(
     pass: &mut Pass<WorkspaceStatus>,
 ) -> Result<Option<Duration>, PassError> {
     let it = Mover { ctx, record, project, env };
-    match pass.status.moving.as_mut() {
+    match pass.status.moving.as_ref() {
         Some(moving) if moving.step == MoveStep::Starting => {
-            moving.step = MoveStep::Removing;
+            it.is_whole(pass).await?;
+            if let Some(moving) = pass.status.moving.as_mut() {
+                moving.step = MoveStep::Removing;
+            }
             pass.save(record).await?;
             it.remove_old(pass).await?;
         }
@@ -146,6 +155,7 @@ impl Mover<'_> {
         match pass.status.moving.clone() {
             Some(it) if it.step == MoveStep::Removing => return self.remove_old(pass).await,
             Some(it) => {
+                self.is_whole(pass).await?;
                 let words = format!(
                     "it is being started on {}; what it was on {} is kept until it answers. `devsanctum workspace move {} --to {}` goes \
                      back, without what was written since",
@@ -168,6 +178,28 @@ impl Mover<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether all that was carried is still there: what is not would be made anew, empty, and what it was be removed.
+    async fn is_whole(&self, pass: &Pass<WorkspaceStatus>) -> Result<(), PassError> {
+        let Some(it) = &pass.status.moving else { return Ok(()) };
+        // The workspace's own pass says what is wrong with its server.
+        let Ok(there) = site(self.ctx, &it.to) else { return Ok(()) };
+        let volumes = there.engine.volumes(Some(&self.record.identity().uid)).await.map_err(|e| PassError::engine(KIND, &e))?;
+        let gone = it.gone(volumes.iter().filter(|v| carry::is_of(v, &it.id)).map(|v| v.name.as_str()).collect());
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let words = format!(
+            "what was carried to {} is gone again before it answered there: {}. What it was is whole, on {}: `devsanctum workspace move {} \
+             --to {}` goes back to it",
+            it.to,
+            gone.join(", "),
+            it.from,
+            self.record.name_any(),
+            it.from
+        );
+        Err(PassError::stalled(KIND, "CarriedIsGone", words))
     }
 
     /// Writes down that it moves, or says why it does not and lets it go on where it is.
@@ -195,20 +227,56 @@ impl Mover<'_> {
         if fork::is_due(self.record) {
             return Err(PassError::waiting(KIND, "FoldersNotCopied", "its folders are still to be filled from another's", RETRY));
         }
-        site(self.ctx, here)?;
+        self.has_only_its_own(&site(self.ctx, here)?).await?;
         self.is_clear(&site(self.ctx, to)?).await?;
-        placement::reserve_elsewhere(self.ctx, self.record, (self.project, self.env), (here, to), pass).await?;
         let id = Slug::drawn(|| self.ctx.frame.clock.draw());
         let id = id.map_err(|e| PassError::transient(KIND, "NoRandomness", e.to_string()))?.to_string();
+        placement::reserve_elsewhere(self.ctx, self.record, (self.project, self.env), (here, to), pass).await?;
+        let (reserved_ram_mb, reserved_disk_gb) = (Some(self.env.min_ram_mb), Some(self.env.min_disk_gb));
         let (from, to, started_at) = (here.to_owned(), to.to_owned(), pass.now.to_string());
         pass.did(format!("moves to {to}"));
-        pass.status.moving = Some(MoveStatus { id, from, to, started_at, ..MoveStatus::default() });
+        let it = MoveStatus { id, from, to, started_at, reserved_ram_mb, reserved_disk_gb, ..MoveStatus::default() };
+        pass.status.moving = Some(it);
         let saved = pass.save(self.record).await;
         if saved.is_err() {
             pass.status.moving = None;
             self.ctx.caches.reserved.leave(&self.uid());
         }
         saved
+    }
+
+    /// Its containers on a server, but the one that copies.
+    async fn containers(&self, at: &Site) -> Result<Vec<ContainerSummary>, PassError> {
+        let identity = self.record.identity();
+        let mut all = at.engine.containers(Some(&identity.uid)).await.map_err(|e| PassError::engine(KIND, &e))?;
+        let copier = fork::copier(&base_name(&identity));
+        all.retain(|c| Ownership::of_record(&c.labels, "Workspace", &identity.uid) && c.name != copier);
+        Ok(all)
+    }
+
+    /// What an image has volumes for (`VOLUME`), or somebody mounted by hand, is not known to be the workspace's: it would stay behind,
+    /// and be removed with the container.
+    async fn has_only_its_own(&self, here: &Site) -> Result<(), PassError> {
+        let own: Vec<String> = self.volumes(here).await?.into_iter().map(|v| v.name).collect();
+        let mut found = Vec::new();
+        for container in self.containers(here).await? {
+            for (volume, path) in container.mounts.iter().filter(|(volume, _)| !own.contains(volume)) {
+                let seen = here.engine.volume(volume).await.map_err(|e| PassError::engine(KIND, &e))?;
+                // A folder that its container has from before it was taken out of the template is the project's, and stays that.
+                if !seen.and_then(|v| Ownership::read(&v.labels)).is_some_and(|o| o.kind == "Project") {
+                    found.push(format!("{path} in {}", container.name));
+                }
+            }
+        }
+        if found.is_empty() {
+            return Ok(());
+        }
+        let words = format!(
+            "{} is on a volume that is none of its folders, such as an image has by VOLUME: make it a folder of its template, and make \
+             its container anew",
+            found.join(", ")
+        );
+        Err(PassError::stalled(KIND, "OtherVolumes", words))
     }
 
     /// What an earlier move left there is removed as belonging to no record; what is there for another reason stays.
@@ -234,6 +302,8 @@ impl Mover<'_> {
         let here = site(self.ctx, &it.from)?;
         let there = site(self.ctx, &it.to).map_err(|e| can_go_back(self.record, &it, e))?;
         let main = self.halt(&here, pass).await?;
+        // Its container may have been made anew since it began.
+        self.has_only_its_own(&here).await.map_err(|e| can_go_back(self.record, &it, e))?;
         self.note_run(main.as_ref(), (&here, &there), pass).await?;
         let parts = self.parts(main.map(|m| m.id), &here).await?;
         let all = parts.len();
@@ -249,10 +319,28 @@ impl Mover<'_> {
         let wanted = wanted_of(self.ctx, self.record, self.project, self.env, here);
         let wanted = Wanted { running: false, recreate: false, ..wanted };
         execute::settle(self.ctx, self.record, here, &wanted, pass).await?;
+        self.halt_others(here, pass).await?;
         pass.status.phase = if self.record.spec.running { WorkspacePhase::Starting } else { WorkspacePhase::Stopped };
         let found = here.engine.inspect(&wanted.main.name).await.map_err(|e| PassError::engine(KIND, &e))?;
         let owner = execute::owner(self.ctx, self.record);
         Ok(found.filter(|c| owner.of(&wanted.main.role).proves(&c.labels)))
+    }
+
+    /// A companion that is not wanted any more runs until the next list, and may write.
+    async fn halt_others(&self, here: &Site, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+        let runs = |c: &ContainerSummary| {
+            !matches!(c.state, ContainerState::Created | ContainerState::Exited | ContainerState::Dead | ContainerState::Removing)
+        };
+        let running = async || Ok::<_, PassError>(self.containers(here).await?.into_iter().filter(runs).collect::<Vec<_>>());
+        let found = running().await?;
+        for container in &found {
+            here.engine.stop(&container.id, GRACE).await.map_err(|e| PassError::engine(KIND, &e))?;
+            pass.did(format!("stopped container {}", container.name));
+        }
+        if found.is_empty() || running().await?.is_empty() {
+            return Ok(());
+        }
+        Err(PassError::waiting(KIND, "StillRuns", "a container of it still runs where it was: it is stopped first", AGAIN))
     }
 
     /// Files of another run are other files: what was carried before counts no more.
@@ -286,11 +374,17 @@ impl Mover<'_> {
 
     /// All that is to be carried.
     async fn parts(&self, main: Option<ContainerId>, here: &Site) -> Result<Vec<Part>, PassError> {
-        let uid = self.record.identity().uid;
-        let mut volumes = here.engine.volumes(Some(&uid)).await.map_err(|e| PassError::engine(KIND, &e))?;
-        volumes.retain(|v| Ownership::of_record(&v.labels, "Workspace", &uid));
+        let mut volumes = self.volumes(here).await?;
         volumes.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(main.map(Part::FileSystem).into_iter().chain(volumes.into_iter().map(Part::Volume)).collect())
+    }
+
+    /// Its own volumes on a server.
+    async fn volumes(&self, at: &Site) -> Result<Vec<Volume>, PassError> {
+        let uid = self.record.identity().uid;
+        let mut volumes = at.engine.volumes(Some(&uid)).await.map_err(|e| PassError::engine(KIND, &e))?;
+        volumes.retain(|v| Ownership::of_record(&v.labels, "Workspace", &uid));
+        Ok(volumes)
     }
 
     /// One part: until it is there, this is the error that says how far it is.
@@ -306,7 +400,7 @@ impl Mover<'_> {
             return Ok(());
         }
         let words = format!("moving to {}: carrying {}, part {nth} of {all}", it.to, part.words());
-        let (bytes, again) = match self.ctx.moves.progress(&self.uid(), &it, &part) {
+        let so_far = match self.ctx.moves.progress(&self.uid(), &it, &part) {
             Progress::Done(carried) => {
                 pass.did(format!("carried {} to {}: {} bytes, {}", part.words(), it.to, carried.bytes, carried.digest));
                 if let Some(moving) = pass.status.moving.as_mut() {
@@ -314,21 +408,23 @@ impl Mover<'_> {
                 }
                 return pass.save(self.record).await;
             }
-            Progress::Running(bytes) => (bytes, AGAIN),
+            Progress::Running(bytes) => format!("{} MiB so far", told(bytes >> 20)),
+            Progress::Waits => format!("it waits for its turn: {} or {} has others under way", it.from, it.to),
             Progress::Due => {
                 self.start(part, &it, (here, there), pass).await?;
-                (0, AGAIN)
+                "0 MiB so far".into()
             }
             Progress::Failed(why, left) => {
-                let why = PassError::waiting(KIND, "CarryFailed", format!("{} could not be carried: {why}", part.words()), left);
-                let why = can_go_back(self.record, &it, why);
+                let room = if why.is_full() { format!(". Free disk space on {}", why.server) } else { String::new() };
+                let words = format!("{} could not be carried: {why}{room}", part.words());
+                let why = can_go_back(self.record, &it, PassError::waiting(KIND, "CarryFailed", words, left));
                 is_down(pass, &why.message);
                 return Err(why);
             }
         };
-        let words = format!("{words}, {} MiB so far", bytes >> 20);
+        let words = format!("{words}, {so_far}");
         is_down(pass, &words);
-        Err(PassError::waiting(KIND, "Carrying", words, again))
+        Err(PassError::waiting(KIND, "Carrying", words, AGAIN))
     }
 
     async fn start(
@@ -346,8 +442,18 @@ impl Mover<'_> {
         }
         self.still_mine(pass).await?;
         let who = (self.record.namespace(), self.record.name_any());
-        Moves::begin(self.ctx, &self.uid(), who, it, Job::new((here, there), it, part, helper));
+        let room = self.room(&there.server);
+        Moves::begin(self.ctx, &self.uid(), who, it, Job::new((here, there), it, part, helper, room));
         Ok(())
+    }
+
+    /// Bytes that were free on a server when it was last measured.
+    fn room(&self, server: &str) -> Option<u64> {
+        let record = self.ctx.caches.servers.get(&ObjectRef::new(server))?;
+        let seen = self.ctx.caches.reserved.without(&[], |sums| sums.candidates([&*record]));
+        let free = seen.first().and_then(|s| Some(s.disk_total_gb? - s.disk_used_gb?))?;
+        // More than fits into a number of bytes there is nowhere.
+        Some(((free.max(0.0) + MEASURED_BY) * f64::from(1 << 30)) as u64)
     }
 
     fn helper(&self) -> Helper {
@@ -368,8 +474,9 @@ impl Mover<'_> {
         self.still_mine(pass).await?;
         let failed = |e: EngineError| PassError::engine(KIND, &e);
         let mut volumes = there.engine.volumes(Some(&self.record.identity().uid)).await.map_err(failed)?;
-        volumes.retain(|v| v.labels.get(labels::MOVE) == Some(&it.id));
-        let image = if it.has_file_system() { there.engine.image(&it.image()).await.map_err(failed)? } else { None };
+        volumes.retain(|v| carry::is_of(v, &it.id));
+        let engine = there.engine.as_ref();
+        let image = if it.has_file_system() { carry::layers(engine, &it.image()).await.map_err(failed)? } else { None };
         let before = it.carried.len();
         it.carried.retain(|part| match part.name.as_str() {
             MoveStatus::FILE_SYSTEM => image.as_ref() == Some(&part.digest),
@@ -386,8 +493,6 @@ impl Mover<'_> {
         let (from, to) = (it.from.clone(), it.to.clone());
         pass.status.moving = Some(it);
         pass.status.docker_server = Some(to.clone());
-        pass.status.reserved_ram_mb = Some(self.env.min_ram_mb);
-        pass.status.reserved_disk_gb = Some(self.env.min_disk_gb);
         self.is_elsewhere(pass);
         pass.save(self.record).await?;
         pass.did(format!("was carried to {to}"));
@@ -405,6 +510,12 @@ impl Mover<'_> {
         self.ctx.moves.forget(&self.uid());
         self.ctx.restarts.forget(&self.uid());
         (pass.status.container_id, pass.status.started_at, pass.status.address) = Default::default();
+        // What it holds on the two is as it was: each is the other one now.
+        let status = &mut pass.status;
+        if let Some(it) = status.moving.as_mut().filter(|it| it.reserved_ram_mb.is_some()) {
+            std::mem::swap(&mut it.reserved_ram_mb, &mut status.reserved_ram_mb);
+            std::mem::swap(&mut it.reserved_disk_gb, &mut status.reserved_disk_gb);
+        }
     }
 
     /// Removes all there is of it on a server that it is not on.
@@ -427,10 +538,8 @@ fn shared_folders(env: &Environment) -> Vec<String> {
 
 /// What else can be done.
 fn can_go_back(record: &Workspace, it: &MoveStatus, e: PassError) -> PassError {
-    let full =
-        if e.message.contains("no space left on device") { format!(" Free disk space on {}.", it.to) } else { String::new() };
     let message = format!(
-        "it cannot move to {} now: {}.{full} It is stopped, and whole, on {}. Trying again by itself; `devsanctum workspace move {} --to \
+        "it cannot move to {} now: {}. It is stopped, and whole, on {}. Trying again by itself; `devsanctum workspace move {} --to \
          {}` goes back",
         it.to,
         e.message,
@@ -441,9 +550,26 @@ fn can_go_back(record: &Workspace, it: &MoveStatus, e: PassError) -> PassError {
     PassError { condition: KIND, message, ..e }
 }
 
+/// Mebibytes in steps of about a twentieth, so that it is not told anew with each look.
+fn told(mebibytes: u64) -> u64 {
+    mebibytes - mebibytes % (mebibytes / 20).max(1).next_power_of_two()
+}
+
 /// Nothing of it runs meanwhile.
 fn is_down(pass: &mut Pass<WorkspaceStatus>, why: &str) {
     for kind in ["ContainerRunning", "ServicesAnswering", "Routed"] {
         pass.notice(condition(kind, false, "Moving", why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+
+    #[test]
+    fn what_has_come_is_told_in_steps_of_about_a_twentieth() {
+        assert_eq!([0, 1, 19, 21, 100, 5_000].map(told), [0, 1, 19, 21, 96, 4_864]);
+        let steps: std::collections::BTreeSet<u64> = (0..100_000).map(told).collect();
+        assert!(steps.len() < 300, "{}", steps.len());
     }
 }

@@ -207,6 +207,9 @@ impl Engine for Wrong {
     async fn image(&self, reference: &str) -> Result<Option<String>> {
         self.inner.image(reference).await
     }
+    async fn layers(&self, reference: &str) -> Result<Option<Vec<String>>> {
+        self.inner.layers(reference).await
+    }
     async fn build(&self, build: &ImageBuild, said: &Said<'_>) -> Result<()> {
         self.inner.build(build, said).await
     }

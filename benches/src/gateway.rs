@@ -1,5 +1,6 @@
 //! What the way through a gateway costs: one Traefik in front, the same service behind, reached directly, through HAProxy as a server's
-//! gateway runs it, and through a second Traefik that does the same, in turns.
+//! gateway runs it, and through a second Traefik that does the same, in turns; once over a wire, as between two machines, and once over
+//! loopback, which is an upper bound: there the direct way crosses no network, as it must where there is a gateway.
 
 use super::Flags;
 use super::floor::BareTraefik;
@@ -11,7 +12,8 @@ use devsanctum::proxy::{RenderSettings, RouteEntry, RouteTable};
 use devsanctum::resource::common::{Protocol, Visibility};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -29,6 +31,9 @@ const TURN: Duration = Duration::from_secs(2);
 const SERVER: &str = "0b5c7a51-3c8f-4c56-9f5e-7d3a3c1e4f00";
 /// Of a page, as a workspace's might be.
 const BODY: usize = 1024;
+
+/// What a packet takes from one machine to another in one data centre.
+const WIRE: Duration = Duration::from_micros(150);
 
 struct Ended(Child);
 
@@ -50,11 +55,29 @@ pub async fn run(flags: Flags) {
     let _haproxy = haproxy(&dir.path().join(HAPROXY), &authority, one, upstream);
     let _traefik = traefik(&dir.path().join(TRAEFIK), &authority, other, upstream);
     let front = BareTraefik::start().await;
-    let ways = [(DIRECT, None), (HAPROXY, Some(one)), (TRAEFIK, Some(other))];
-    let entry = |(name, port): (&str, Option<u16>)| (name.to_owned(), entry(name, port, upstream, &identity));
+    let near: Vec<(&str, SocketAddr)> = [(DIRECT, upstream.port()), (HAPROXY, one), (TRAEFIK, other)]
+        .map(|(name, port)| (name, SocketAddr::from(([127, 0, 0, 1], port))))
+        .to_vec();
+    let far: Vec<(&str, SocketAddr)> = near.iter().map(|(name, to)| (*name, wire(*to))).collect();
+    note(&format!("a wire takes {} µs each way here", crossing(wire(upstream)).await / 2));
+    for (ground, ways) in [("over a wire", far), ("over loopback, an upper bound", near)] {
+        measure(ground, &ways, &front, upstream, &identity, runs).await;
+    }
+}
+
+/// All the ways in turns.
+async fn measure(
+    ground: &str,
+    ways: &[(&'static str, SocketAddr)],
+    front: &BareTraefik,
+    upstream: SocketAddr,
+    identity: &Arc<Identity>,
+    runs: usize,
+) {
+    let entry = |(name, at): &(&str, SocketAddr)| ((*name).to_owned(), entry(name, *at, upstream, identity));
     let settings =
         RenderSettings { entry_points: vec!["web".into()], gate_url: "http://127.0.0.1:9".into(), ..RenderSettings::default() };
-    let rendered = render(&RouteTable(ways.into_iter().map(entry).collect()), &settings);
+    let rendered = render(&RouteTable(ways.iter().map(entry).collect()), &settings);
     front.tell_all(&serde_json::to_value(&rendered.configuration).unwrap());
     for (name, _) in ways {
         until_ok(front.web, &host(name), Duration::from_millis(20)).await;
@@ -72,19 +95,64 @@ pub async fn run(flags: Flags) {
         }
     }
     for (name, _) in &ways[1..] {
-        tell(name, &latency, &throughput);
+        tell(ground, name, &latency, &throughput);
     }
 }
 
-fn tell(name: &str, latency: &BTreeMap<&str, Vec<f64>>, throughput: &BTreeMap<&str, Vec<f64>>) {
+/// A wire to what listens there: all that goes over it, either way, is under way for so long. The kernel's own (`netem`) is a module
+/// that not every kernel has; threads that sleep cost each way the same.
+fn wire(to: SocketAddr) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for near in listener.incoming().flatten() {
+            let Ok(far) = TcpStream::connect(to) else { continue };
+            for (from, on) in [(&near, &far), (&far, &near)] {
+                let _ = from.set_nodelay(true);
+                let (from, on) = (from.try_clone().unwrap(), on.try_clone().unwrap());
+                std::thread::spawn(move || carry(from, on));
+            }
+        }
+    });
+    address
+}
+
+fn carry(mut from: TcpStream, mut on: TcpStream) {
+    let mut piece = vec![0; 64 * 1024];
+    while let Ok(size) = from.read(&mut piece) {
+        if size == 0 {
+            break;
+        }
+        std::thread::sleep(WIRE);
+        if on.write_all(&piece[..size]).is_err() {
+            break;
+        }
+    }
+    let _ = on.shutdown(Shutdown::Both);
+}
+
+/// How long there and back takes beyond a service that costs nothing, the median, in microseconds.
+async fn crossing(through: SocketAddr) -> u128 {
+    let mut wire = plain(through, "service").await.unwrap();
+    let mut all = Vec::new();
+    for _ in 0..200 {
+        let begun = Instant::now();
+        assert_eq!(wire.call("GET", "/", "").await.unwrap().0, 200);
+        all.push(begun.elapsed().as_micros());
+    }
+    all.sort_unstable();
+    all[all.len() / 2]
+}
+
+fn tell(ground: &str, name: &str, latency: &BTreeMap<&str, Vec<f64>>, throughput: &BTreeMap<&str, Vec<f64>>) {
     let per_turn = |of: &BTreeMap<&str, Vec<f64>>| {
         let each: Vec<f64> = of[name].iter().zip(&of[DIRECT]).map(|(a, b)| a / b).collect();
         (median(&each), quantile(&each, 0.0), quantile(&each, 1.0))
     };
     let (more, least, most) = per_turn(latency);
-    let goal = |goal| if name == HAPROXY { goal } else { "" };
+    let goal = |goal| if name == HAPROXY && !ground.contains("bound") { goal } else { "" };
     row(
-        &format!("request through {name} as gateway, median of {REQUESTS}"),
+        &format!("request through {name} as gateway {ground}, median of {REQUESTS}"),
         &spread(&latency[name], "µs"),
         &format!("direct {}", spread(&latency[DIRECT], "µs")),
         &format!("{:+.0} % ({:+.0}–{:+.0})", (more - 1.0) * 100.0, (least - 1.0) * 100.0, (most - 1.0) * 100.0),
@@ -92,7 +160,7 @@ fn tell(name: &str, latency: &BTreeMap<&str, Vec<f64>>, throughput: &BTreeMap<&s
     );
     let (share, least, most) = per_turn(throughput);
     row(
-        &format!("requests a second through {name} as gateway, {CONNECTIONS} connections"),
+        &format!("requests a second through {name} as gateway {ground}, {CONNECTIONS} connections"),
         &spread(&throughput[name], "/s"),
         &format!("direct {}", spread(&throughput[DIRECT], "/s")),
         &format!("{share:.2} ({least:.2}–{most:.2})"),
@@ -104,11 +172,13 @@ fn host(name: &str) -> String {
     format!("{name}.example.com")
 }
 
-fn entry(name: &str, port: Option<u16>, upstream: SocketAddr, identity: &Arc<Identity>) -> RouteEntry {
-    let way = port.map(|port| {
+/// Directly, `at` is where the service is reached; else where the gateway is.
+fn entry(name: &str, at: SocketAddr, upstream: SocketAddr, identity: &Arc<Identity>) -> RouteEntry {
+    let way = (name != DIRECT).then(|| {
         let name = format!("{}.{}", label(name, upstream.port(), Protocol::Http), domain(SERVER));
-        Arc::new(Way { server: "rack".into(), gateway: format!("127.0.0.1:{port}"), name, identity: identity.clone() })
+        Arc::new(Way { server: "rack".into(), gateway: at.to_string(), name, identity: identity.clone() })
     });
+    let upstream = if way.is_none() { at } else { upstream };
     let (protocol, visibility, workspace_uid) = (Protocol::Http, Visibility::Public, name.to_owned());
     RouteEntry { host: host(name), upstream, protocol, visibility, workspace_uid, way }
 }
@@ -142,7 +212,7 @@ async fn service() -> SocketAddr {
 /// As a server's gateway runs it, in another folder.
 fn haproxy(dir: &Path, authority: &Authority, port: u16, upstream: SocketAddr) -> Ended {
     std::fs::create_dir(dir).unwrap();
-    let told = config(&Listening { port, ipv6: false, shut_out: Vec::new() });
+    let told = config(&Listening { port, threads: 1, ..Listening::default() });
     let leads = format!("{} {}\n", label(HAPROXY, upstream.port(), Protocol::Http), target(upstream, Protocol::Http));
     for (name, content) in [
         ("haproxy.cfg", told.replace("/run/devsanctum", &dir.display().to_string())),

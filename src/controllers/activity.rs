@@ -4,6 +4,7 @@
 //! - What was done while a look could not be had is found by the next one, also by the next process: the record keeps how far was
 //!   counted.
 //! - A connection over which nothing but signs of life go is no work.
+//! - What is behind a gateway that does not tell is not taken for idle, and nothing else is held up by it.
 
 use super::caches::InOrder;
 use super::context::Context;
@@ -57,6 +58,8 @@ pub(super) struct Seen {
     begun: bool,
     requests: BTreeMap<String, u64>,
     connections: BTreeMap<String, Window>,
+    /// Why it could not be seen at the last look what stands open.
+    blind: Option<String>,
     last: Option<Instant>,
 }
 
@@ -90,6 +93,15 @@ impl Seen {
         self.connections = open;
         requests || talked
     }
+
+    /// As [`Seen::count`], where its gateway may not tell what stands open: that is kept as it was, for when it tells again.
+    fn note(&mut self, traffic: Option<&Traffic>, blind: Option<&String>, before: u64, now: Instant) -> bool {
+        let open = blind.map(|_| self.connections.clone());
+        let worked = traffic.is_some_and(|traffic| self.count(traffic, before, now));
+        self.connections = open.unwrap_or_else(|| std::mem::take(&mut self.connections));
+        self.blind = blind.cloned();
+        worked
+    }
 }
 
 impl Activity {
@@ -113,6 +125,15 @@ impl Activity {
         lock(&self.seen).get(uid).filter(|seen| seen.begun).map(|seen| seen.requests.values().sum())
     }
 
+    /// Looks for work in the workspace with this uid: as [`Activity::look`], and what it says of that one.
+    ///
+    /// # Errors
+    /// Says what cannot be seen. It must not be taken for idle then.
+    pub async fn look_at(&self, uid: &str) -> Result<(), String> {
+        self.look().await?;
+        lock(&self.seen).get(uid).and_then(|seen| seen.blind.clone()).map_or(Ok(()), Err)
+    }
+
     /// Looks for work, unless somebody has begun to since this was called. Many that wait share one look.
     ///
     /// # Errors
@@ -125,13 +146,13 @@ impl Activity {
         }
         let begun = Instant::now();
         let mut traffic = self.ctx.proxy.traffic().await?;
-        self.ctx.gateways.count(&self.ctx, &mut traffic).await;
-        self.note(&traffic, begun);
+        let blind = self.ctx.gateways.count(&self.ctx, &mut traffic).await;
+        self.note(&traffic, &blind, begun);
         *looked = Some(begun);
         Ok(())
     }
 
-    fn note(&self, traffic: &Counted, begun: Instant) {
+    fn note(&self, traffic: &Counted, blind: &BTreeMap<String, String>, begun: Instant) {
         let (touched, now) = (self.touched.take(), Instant::now());
         let mut known = lock(&self.seen);
         let mut all = BTreeMap::new();
@@ -139,7 +160,7 @@ impl Activity {
             let uid = workspace.uid().unwrap_or_default();
             let mut seen = known.remove(&uid).unwrap_or_default();
             let before = workspace.status.as_ref().and_then(|s| s.requests).unwrap_or(0);
-            let worked = traffic.get(&uid).is_some_and(|traffic| seen.count(traffic, before, begun));
+            let worked = seen.note(traffic.get(&uid), blind.get(&uid), before, begun);
             let touched = touched.contains(&(workspace.namespace().unwrap_or_default(), workspace.name_any()));
             if worked || touched {
                 seen.last = Some(now);
@@ -198,6 +219,21 @@ mod tests {
         assert!(count(&mut seen, 700), "together they are much within a minute");
         assert!(!count(&mut seen, 700));
         assert!(!seen.count(&traffic(&[], &[("1 2", 5)]), 0, Instant::now()), "another connection with the same ends");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_stands_open_behind_a_gateway_that_does_not_tell_is_found_by_the_look_that_tells_again() {
+        let (mut seen, why) = (Seen::default(), "it does not answer".to_owned());
+        let open = |bytes| traffic(&[("a", 1)], &[("rack 1", bytes)]);
+        seen.note(Some(&open(500)), None, 1, Instant::now());
+        for _ in 0..2 {
+            tokio::time::advance(Duration::from_secs(15)).await;
+            assert!(!seen.note(Some(&traffic(&[("a", 1)], &[])), Some(&why), 1, Instant::now()));
+            assert_eq!(seen.blind.as_ref(), Some(&why));
+        }
+        assert!(seen.note(Some(&traffic(&[("a", 2)], &[])), Some(&why), 1, Instant::now()), "requests are the proxy's to tell");
+        assert!(seen.note(Some(&traffic(&[("a", 2)], &[("rack 1", 9000)])), None, 1, Instant::now()) && seen.blind.is_none());
+        assert!(!seen.note(Some(&traffic(&[("a", 2)], &[])), None, 1, Instant::now()) && seen.connections.is_empty());
     }
 
     #[test]

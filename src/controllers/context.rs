@@ -184,6 +184,10 @@ impl Upstreams {
     pub fn get(&self, uid: &str) -> Option<Place> {
         self.lock().get(uid)?.place.clone()
     }
+    /// Whether it was looked at at all.
+    pub fn seen(&self, uid: &str) -> bool {
+        self.lock().get(uid).is_some_and(|it| it.seen)
+    }
     /// Whether a port is open: to be routed to, where the workspace runs.
     pub fn is_open(&self, uid: &str, port: u16) -> bool {
         let all = self.lock();

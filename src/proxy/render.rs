@@ -61,6 +61,8 @@ const GATE_ANSWER_BYTES: i64 = 64 * 1024;
 /// As many as Traefik keeps open to services that need no transport of their own. With two, most requests at once would begin with a
 /// handshake.
 const KEPT_OPEN: u32 = 200;
+/// A gateway has places for all workspaces of its server together, and each route keeps its own.
+const KEPT_OPEN_THROUGH: u32 = 32;
 
 /// What holds for all routes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -233,6 +235,7 @@ fn reached(http: &mut Http, name: &str, entry: &RouteEntry) -> (String, Option<S
                 root_cas: vec![way.identity.authority.clone()],
                 certificates: vec![CertificateFiles { cert_file, key_file }],
                 disable_http2: true,
+                max_idle_conns_per_host: KEPT_OPEN_THROUGH,
                 ..kept_open
             };
             (name, transport)

@@ -321,7 +321,9 @@ fn a_service_on_another_machine_is_reached_through_its_gateway_alone() {
         );
         let transport = &http.servers_transports[name];
         assert_eq!(transport.server_name, format!("{sni}.u.gateway.internal"));
-        assert!(!transport.insecure_skip_verify && transport.disable_http2 && transport.max_idle_conns_per_host == KEPT_OPEN);
+        assert!(
+            !transport.insecure_skip_verify && transport.disable_http2 && transport.max_idle_conns_per_host == KEPT_OPEN_THROUGH
+        );
         assert_eq!((&transport.root_cas[0], &transport.certificates[0].key_file), (&pem, &identity.key));
     }
     assert_eq!(http.services["ds-r3"].load_balancer.servers[0].url, "http://172.20.0.2:8080");

@@ -8,6 +8,12 @@ use rustls::crypto::{self, CryptoProvider};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+/// A container's bridge is this machine's own.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Finds a container that went away without a word under a quiet connection.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Takes `http://` and `https://` addresses.
 pub fn connector() -> HttpsConnector<HttpConnector> {
@@ -17,7 +23,13 @@ pub fn connector() -> HttpsConnector<HttpConnector> {
         let builder = ClientConfig::builder_with_provider(Arc::new(provider));
         let builder = builder.with_safe_default_protocol_versions().expect("ring has the default versions");
         let config = builder.dangerous().with_custom_certificate_verifier(any).with_no_client_auth();
-        HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build()
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        tcp.set_keepalive(Some(KEEPALIVE));
+        // What is typed goes out at once.
+        tcp.set_nodelay(true);
+        HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().wrap_connector(tcp)
     });
     CONNECTOR.clone()
 }
@@ -58,5 +70,21 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tower::Service;
+
+    #[tokio::test]
+    async fn what_is_typed_goes_out_at_once() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let hyper_rustls::MaybeHttpsStream::Http(stream) = connector().call(to).await.unwrap() else {
+            panic!("no TLS was asked for")
+        };
+        assert!(stream.inner().nodelay().unwrap());
     }
 }

@@ -22,6 +22,7 @@ mod e2e;
 mod engine_contract;
 mod engine_tls;
 mod examples;
+mod gateway_haproxy;
 mod kubectl;
 mod library;
 mod model;

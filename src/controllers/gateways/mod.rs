@@ -4,26 +4,33 @@
 //! - A way is given out only while the gateway is known to lead it to that very address: the proxy is told of it afterwards.
 //! - What is not wanted any more is taken off a gateway, and what stood open there is ended.
 //! - A process that may not act tells no gateway anything.
+//! - What worked before this process began goes on until it was looked at, or could have been: no way is given out to it meanwhile.
 
 mod keys;
+mod map;
+mod trouble;
 
 pub use keys::{GATEWAYS, Keys};
+pub use trouble::Trouble;
 
 use super::activity::Counted;
-use super::caches::InOrder;
 use super::context::Context;
-use crate::proxy::gateway::{Admin, Way, domain, label, target};
+use crate::proxy::gateway::{Admin, Session, Way, domain, label, target};
+use crate::resource::DockerServer;
 use crate::resource::common::Protocol;
-use crate::resource::{DockerServer, Workspace};
+use futures::future::join_all;
 use kube::ResourceExt;
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
+use map::{Map, Wanted, led, wanted, with_unseen};
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use trouble::Ends;
 
 /// A gateway is asked what it holds this often although nothing changed: somebody may have started it anew.
 const VERIFIED_FOR: Duration = Duration::from_secs(30);
@@ -33,15 +40,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const GATHER: Duration = Duration::from_millis(3);
 /// How long a pass waits for a way that it has just asked for.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// One that ended, or could not be made, is not made anew as it was for this long, doubling up to [`LONGEST_REST`]: less than 300
-/// times a day.
-const FIRST_REST: Duration = Duration::from_secs(10);
-const LONGEST_REST: Duration = Duration::from_secs(400);
+/// While a pass waits, it asks again this often, in case its question was lost on a gateway that did not answer.
+const ASKS: Duration = Duration::from_millis(250);
+/// After this long a gateway leads nowhere any more that this process has not looked at: as long as the proxy's first table waits.
+const UNSEEN_FOR: Duration = Duration::from_secs(20);
 /// After this long, connections are looked for once more that began while the proxy took up a change.
 const STRAGGLERS: Duration = Duration::from_secs(1);
-
-/// What a gateway leads where: names within its domain, and targets.
-type Map = BTreeMap<String, String>;
 
 /// Gateways by the name of their server.
 #[derive(Clone, Default)]
@@ -49,33 +53,9 @@ pub struct Gateways {
     known: Arc<Mutex<BTreeMap<String, Gateway>>>,
     keys: Arc<tokio::sync::Mutex<Option<Keys>>>,
     troubles: Arc<Mutex<BTreeMap<String, Trouble>>>,
-}
-
-/// Why a server has no gateway that works.
-#[derive(Clone, Debug)]
-pub struct Trouble {
-    /// PascalCase.
-    pub reason: &'static str,
-    /// For people: what is wrong and what to do.
-    pub words: String,
-    /// What it was made of; empty where it is not at fault.
-    pub digest: String,
-    /// When that was seen.
-    pub at: Instant,
-    /// How often before, one time after the other.
-    pub times: u32,
-}
-
-impl Trouble {
-    /// What is wrong now.
-    pub fn new(reason: &'static str, words: String, digest: &str) -> Self {
-        Self { reason, words, digest: digest.to_owned(), at: Instant::now(), times: 0 }
-    }
-
-    /// How long nothing is tried again that was made of the same.
-    fn rests(&self) -> Duration {
-        FIRST_REST.saturating_mul(1 << self.times.min(10)).min(LONGEST_REST)
-    }
+    ends: Arc<Mutex<BTreeMap<String, Ends>>>,
+    /// Other ways are given out than before.
+    news: Arc<Notify>,
 }
 
 struct Gateway {
@@ -83,8 +63,12 @@ struct Gateway {
     /// Host and port.
     address: String,
     keys: Keys,
-    /// What it is known to hold.
+    /// What it is known to hold, of what this process has seen.
     holds: Map,
+    /// All that it is known to hold.
+    told: Map,
+    /// When this process began to look after it.
+    since: Instant,
     /// What came of the last look; none before the first.
     state: Option<Result<(), String>>,
     verified: Option<Instant>,
@@ -115,7 +99,7 @@ impl Gateways {
         let mut all = self.lock();
         if let Some(known) = all.get_mut(&server).filter(|known| known.uid == uid) {
             if anew || known.address != address {
-                (known.holds, known.verified) = (Map::new(), None);
+                (known.holds, known.told, known.verified) = (Map::new(), Map::new(), None);
             }
             (known.address, known.keys) = (address.to_owned(), keys);
             known.wake.notify_one();
@@ -127,6 +111,8 @@ impl Gateways {
             address: address.to_owned(),
             keys,
             holds: Map::new(),
+            told: Map::new(),
+            since: Instant::now(),
             state: None,
             verified: None,
             wake: wake.clone(),
@@ -143,34 +129,6 @@ impl Gateways {
     pub fn forget(&self, server: &str) {
         self.lock().remove(server);
         self.works(server);
-    }
-
-    /// What was wrong with a server's gateway is so no more.
-    pub fn works(&self, server: &str) {
-        self.troubles().remove(server);
-    }
-
-    /// Something is wrong with a server's gateway; gives when to look again.
-    pub fn fails(&self, server: &str, mut trouble: Trouble) -> Duration {
-        let mut all = self.troubles();
-        if let Some(before) = all.get(server) {
-            // It is what was told before.
-            let same = before.at == trouble.at;
-            let again = (before.reason, &before.digest) == (trouble.reason, &trouble.digest);
-            trouble.times = if same || !again { trouble.times } else { before.times + 1 };
-        }
-        let rests = trouble.rests();
-        all.insert(server.to_owned(), trouble);
-        rests
-    }
-
-    /// What was wrong lately with a gateway made of the same.
-    pub fn held(&self, server: &str, digest: &str) -> Option<Trouble> {
-        self.troubles().get(server).filter(|t| t.digest == digest && t.at.elapsed() < t.rests()).cloned()
-    }
-
-    fn troubles(&self) -> MutexGuard<'_, BTreeMap<String, Trouble>> {
-        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something may be otherwise.
@@ -202,11 +160,14 @@ impl Gateways {
     pub async fn await_way(&self, server: &str, uid: &str, to: SocketAddr, protocol: Protocol) -> Result<Arc<Way>, String> {
         let there = async {
             loop {
+                let mut news = pin!(self.news.notified());
+                // What comes between the look and the wait is not missed.
+                news.as_mut().enable();
                 if let Some(way) = self.way(server, uid, to, protocol) {
                     return way;
                 }
                 self.lock().get(server).iter().for_each(|gateway| gateway.wake.notify_one());
-                sleep(Duration::from_millis(10)).await;
+                let _ = timeout(ASKS, news).await;
             }
         };
         match timeout(PATIENCE, there).await {
@@ -218,10 +179,11 @@ impl Gateways {
         }
     }
 
-    fn admin(&self, server: &str) -> Option<Admin> {
+    fn admin(&self, ctx: &Context, server: &str) -> Option<Admin> {
         let all = self.lock();
         let gateway = all.get(server)?;
-        Some(Admin::new(server, &gateway.uid, &gateway.address, gateway.keys.control.clone()))
+        let (identity, fence) = (gateway.keys.control.clone(), ctx.frame.fence.clone());
+        Some(Admin::new(server, &gateway.uid, &gateway.address, identity, fence))
     }
 
     /// Looks whether a gateway holds what it should, has it do so, and ends what leads elsewhere.
@@ -231,37 +193,52 @@ impl Gateways {
     pub async fn look(&self, ctx: &Context, server: &str) -> Result<(), String> {
         let Some(turn) = self.lock().get(server).map(|gateway| gateway.turn.clone()) else { return Ok(()) };
         let _turn = turn.lock().await;
-        let wanted = wanted(ctx, server);
+        let mut wanted = wanted(ctx, server);
+        if self.awaits(server).is_none() {
+            wanted.unseen.clear();
+        }
         let settled = |gateway: &Gateway| {
-            gateway.holds == wanted
+            gateway.holds == wanted.map
+                && gateway.told == with_unseen(&gateway.told, &wanted)
                 && gateway.state == Some(Ok(()))
                 && gateway.verified.is_some_and(|at| at.elapsed() < VERIFIED_FOR)
         };
-        let Some((admin, false)) = self.admin(server).zip(self.lock().get(server).map(settled)) else { return Ok(()) };
+        let Some((admin, false)) = self.admin(ctx, server).zip(self.lock().get(server).map(settled)) else { return Ok(()) };
         // The lead may be another's by now, whose word holds.
         if !(ctx.frame.fence)() {
             return Err("this process may not act now".into());
         }
+        let before = self.lock().get(server).map(|gateway| gateway.holds.clone());
         // What is not led there any more is not given out meanwhile.
-        self.note(server, |gateway| gateway.holds.retain(|name, to| wanted.get(name) == Some(to)));
+        self.note(server, |gateway| gateway.holds.retain(|name, to| wanted.map.get(name) == Some(to)));
         let done = tell(&admin, &wanted).await.map_err(|e| e.to_string());
-        let mut news = false;
+        let (mut news, mut other) = (false, false);
         self.note(server, |gateway| {
-            if done.is_ok() {
-                (gateway.holds, gateway.verified) = (wanted, Some(Instant::now()));
+            if let Ok(told) = &done {
+                (gateway.holds, gateway.told, gateway.verified) = (wanted.map, told.clone(), Some(Instant::now()));
             }
+            other = before.as_ref() != Some(&gateway.holds);
             news = gateway.state.as_ref().map(Result::is_ok) != Some(done.is_ok());
             if news && done.is_ok() {
                 gateway.mended.notify_one();
             }
-            gateway.state = Some(done.clone());
+            gateway.state = Some(done.as_ref().map(drop).map_err(Clone::clone));
         });
-        ctx.triggers.route_table.notify_one();
+        if other || news {
+            self.news.notify_waiters();
+            ctx.triggers.route_table.notify_one();
+        }
         if news {
             ctx.triggers.servers.fire_named(None, server);
             ctx.wake_members(server);
         }
-        done
+        done.map(drop)
+    }
+
+    /// How long a gateway still leads to those whom this process has not looked at; `None` when it does not any more.
+    fn awaits(&self, server: &str) -> Option<Duration> {
+        let since = self.lock().get(server)?.since;
+        UNSEEN_FOR.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
     }
 
     fn note(&self, server: &str, change: impl FnOnce(&mut Gateway)) {
@@ -274,76 +251,78 @@ impl Gateways {
     ///
     /// # Errors
     /// Says which go on, and why.
-    pub async fn cut(&self, server: &str, addresses: &[SocketAddr]) -> Result<(), String> {
-        let Some(admin) = self.admin(server) else { return Err(format!("the gateway of {server} is not known")) };
+    pub async fn cut(&self, ctx: &Context, server: &str, addresses: &[SocketAddr]) -> Result<(), String> {
+        let Some(admin) = self.admin(ctx, server) else { return Err(format!("the gateway of {server} is not known")) };
         let failed = |e: std::io::Error| format!("connections through the gateway of {server} may go on: {e}");
-        end(&admin, addresses).await.map_err(failed)?;
-        // A request that was let through before may have been on its way.
-        sleep(STRAGGLERS).await;
-        end(&admin, addresses).await.map_err(failed)
+        if end(&admin, addresses).await.map_err(failed)? {
+            // A request that was let through before may have been on its way.
+            sleep(STRAGGLERS).await;
+            end(&admin, addresses).await.map_err(failed)?;
+        }
+        Ok(())
     }
 
-    /// Bytes over what stands open through gateways, to the workspaces with these uids. A gateway that cannot be asked carries
-    /// nothing that could be counted.
-    pub async fn count(&self, ctx: &Context, counted: &mut Counted) {
+    /// Bytes over what stands open through gateways, by the workspaces' uids. Gives those behind gateways that do not tell, and why.
+    pub async fn count(&self, ctx: &Context, counted: &mut Counted) -> BTreeMap<String, String> {
         let servers: Vec<String> = self.lock().keys().cloned().collect();
-        for server in servers {
-            let Some(admin) = self.admin(&server) else { continue };
-            let Ok(Ok(sessions)) = timeout(PATIENCE, admin.sessions()).await else { continue };
+        let admins = servers.into_iter().filter_map(|server| Some((self.admin(ctx, &server)?, server)));
+        let asked = admins.map(async |(admin, server)| {
+            let answer = timeout(PATIENCE, admin.sessions()).await;
+            let late = |_| io::Error::new(ErrorKind::TimedOut, "its gateway does not answer");
+            (server, carried(answer.unwrap_or_else(|e| Err(late(e)))))
+        });
+        let mut blind = BTreeMap::new();
+        for (server, carried) in join_all(asked).await {
             for member in ctx.members(&server) {
                 let uid = member.uid().unwrap_or_default();
+                let sessions = match &carried {
+                    Ok(sessions) => sessions,
+                    Err(why) => {
+                        blind.insert(uid, format!("the gateway of {server} cannot be asked: {why}"));
+                        continue;
+                    }
+                };
                 let Some((address, _)) = ctx.upstreams.beyond(&server, &uid) else { continue };
                 let own = sessions.iter().filter(|s| s.to.ip() == address);
                 let of = counted.entry(uid).or_default();
                 of.connections.extend(own.map(|s| (format!("{server} {} {}", s.number, s.to), s.bytes)));
             }
         }
+        blind
     }
 }
 
-/// Ends what stands open to these addresses now. With a gateway that is gone, all that it carried is.
-async fn end(admin: &Admin, addresses: &[SocketAddr]) -> std::io::Result<()> {
+/// What a gateway carries, by what it answers. One that is gone carries nothing; of any other that does not tell nobody knows.
+fn carried(answer: io::Result<Vec<Session>>) -> Result<Vec<Session>, String> {
+    match answer {
+        Err(e) if e.kind() == ErrorKind::ConnectionRefused => Ok(Vec::new()),
+        answer => answer.map_err(|e| e.to_string()),
+    }
+}
+
+/// Ends what stands open to these addresses now. With a gateway that is gone (`false`), all that it carried is, and what was on its way:
+/// what goes through the next one began later.
+async fn end(admin: &Admin, addresses: &[SocketAddr]) -> io::Result<bool> {
     let mut open = match admin.sessions().await {
-        Err(e) if e.kind() == ErrorKind::ConnectionRefused => return Ok(()),
+        Err(e) if e.kind() == ErrorKind::ConnectionRefused => return Ok(false),
         open => open?,
     };
     open.retain(|session| addresses.contains(&session.to));
-    admin.end(&open).await
+    admin.end(&open).await.map(|()| true)
 }
 
-/// What a server's gateway is to lead where: to the ports of its workspaces that run, and those that routes name.
-fn wanted(ctx: &Context, server: &str) -> Map {
-    let stays = |w: &Workspace| w.server() == Some(server) && w.metadata.deletion_timestamp.is_none() && w.warm_of().is_none();
-    let mut routed: BTreeMap<_, Vec<(u16, Protocol)>> = BTreeMap::new();
-    for route in ctx.caches.routes.state() {
-        let of = (route.namespace(), route.spec.workspace.clone());
-        routed.entry(of).or_default().push((route.spec.port, route.spec.protocol));
+/// Has a gateway lead so, and ends what it carries elsewhere. Gives all that it holds now.
+async fn tell(admin: &Admin, wanted: &Wanted) -> io::Result<Map> {
+    let held = admin.map().await?;
+    let all = with_unseen(&held, wanted);
+    if held != all {
+        admin.lead(&all).await?;
     }
-    let mut all = Map::new();
-    for workspace in ctx.caches.workspaces.in_order(stays) {
-        let uid = workspace.uid().unwrap_or_default();
-        let Some((address, ports)) = ctx.upstreams.beyond(server, &uid) else { continue };
-        let routed = routed.remove(&(workspace.namespace(), workspace.name_any())).unwrap_or_default();
-        for (port, protocol) in ports.into_iter().chain(routed) {
-            all.insert(label(&uid, port, protocol), target((address, port).into(), protocol));
-        }
-    }
-    all
-}
-
-/// Has a gateway lead so, and ends what it carries elsewhere.
-async fn tell(admin: &Admin, wanted: &Map) -> std::io::Result<()> {
-    if admin.map().await? != *wanted {
-        admin.lead(wanted).await?;
-    }
-    let address = |to: &String| {
-        let mut parts = to.split('/');
-        Some(SocketAddr::new(parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-    };
-    let led: BTreeSet<SocketAddr> = wanted.values().filter_map(address).collect();
+    let led = led(&all);
     let mut elsewhere = admin.sessions().await?;
     elsewhere.retain(|session| !led.contains(&session.to));
-    admin.end(&elsewhere).await
+    admin.end(&elsewhere).await?;
+    Ok(all)
 }
 
 /// Looks after one gateway until it is forgotten.
@@ -358,7 +337,8 @@ async fn follow(ctx: Context, server: String, (wake, mended): (Arc<Notify>, Arc<
         let next = match looked {
             Ok(()) => {
                 pause = FIRST_PAUSE;
-                VERIFIED_FOR
+                // What was not looked at in time is let go then.
+                ctx.gateways.awaits(&server).map_or(VERIFIED_FOR, |left| left.min(VERIFIED_FOR))
             }
             Err(error) => {
                 tracing::debug!(server, error, "a gateway cannot be told");
@@ -380,21 +360,12 @@ async fn follow(ctx: Context, server: String, (wake, mended): (Arc<Notify>, Arc<
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn what_does_not_go_is_tried_ever_more_seldom_and_at_once_when_it_is_another() {
-        let gateways = Gateways::default();
-        let (mut tries, begun) = (0, Instant::now());
-        while begun.elapsed() < Duration::from_secs(24 * 3600) {
-            let found = gateways.held("rack", "a").unwrap_or_else(|| {
-                tries += 1;
-                Trouble::new("PortTaken", "taken".into(), "a")
-            });
-            tokio::time::advance(gateways.fails("rack", found).min(Duration::from_secs(60))).await;
+    #[test]
+    fn only_a_gateway_that_is_gone_carries_nothing() {
+        let failed = |kind| carried(Err(io::Error::new(kind, "so")));
+        assert_eq!(failed(ErrorKind::ConnectionRefused), Ok(Vec::new()));
+        for kind in [ErrorKind::TimedOut, ErrorKind::ConnectionReset, ErrorKind::UnexpectedEof, ErrorKind::Other] {
+            assert_eq!(failed(kind), Err("so".into()), "{kind}");
         }
-        assert!((100..300).contains(&tries), "{tries}");
-        assert!(gateways.held("rack", "b").is_none(), "another image, say");
-        assert_eq!(gateways.state("rack"), Some(Err("taken".into())));
-        gateways.works("rack");
-        assert!(gateways.held("rack", "a").is_none() && gateways.state("rack").is_none());
     }
 }

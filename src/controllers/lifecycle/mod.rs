@@ -158,7 +158,7 @@ impl Lifecycles {
             Due::Turn(Turn::Start, _) if self.is_nobodys(record) => Ok(LONGEST),
             Due::Nothing => self.tell(record, &verdict, &rules).await,
             Due::Destroy | Due::Turn(Turn::Start, _) => self.end(record).await,
-            Due::Stop | Due::Turn(Turn::Stop, _) => match self.activity.look().await {
+            Due::Stop | Due::Turn(Turn::Stop, _) => match self.activity.look_at(&uid).await {
                 Ok(()) => self.end(record).await,
                 Err(why) => {
                     self.blind(record, &verdict.times, &why);

@@ -170,7 +170,7 @@ impl Table {
                 let upstreams: Vec<SocketAddr> = closed.keys().copied().collect();
                 let ended = match &server {
                     None => ctx.proxy.end_connections(&upstreams).await,
-                    Some(server) => ctx.gateways.cut(server, &upstreams).await,
+                    Some(server) => ctx.gateways.cut(&ctx, server, &upstreams).await,
                 };
                 let Err(why) = ended else { return };
                 tracing::warn!(why, "connections that were opened while a workspace was public may go on");

@@ -1,7 +1,7 @@
 //! Telling a gateway where names lead, and asking what stands open: HAProxy's own commands, over a connection of ours.
 
 use super::haproxy::{self, Session, map_file};
-use super::{ADMIN, Identity, MAP_LINE, Way, domain};
+use super::{ADMIN, Fence, Identity, MAP_LINE, Way, domain};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -19,14 +19,18 @@ const AT_ONCE: usize = 100;
 const LONGEST: u64 = 64 << 20;
 
 /// A gateway, as the control plane speaks with it.
-#[derive(Clone, Debug)]
-pub struct Admin(Way);
+#[derive(Clone)]
+pub struct Admin {
+    way: Way,
+    fence: Fence,
+}
 
 impl Admin {
-    /// The gateway of a server, by its record's name and uid, where it listens, and the control plane's own identity.
-    pub fn new(server: &str, uid: &str, gateway: &str, identity: Arc<Identity>) -> Self {
+    /// The gateway of a server, by its record's name and uid, where it listens, the control plane's own identity, and whether this
+    /// process may act: what changes something is asked of that right before it goes out.
+    pub fn new(server: &str, uid: &str, gateway: &str, identity: Arc<Identity>, fence: Fence) -> Self {
         let name = format!("{ADMIN}.{}", domain(uid));
-        Self(Way { server: server.to_owned(), gateway: gateway.to_owned(), name, identity })
+        Self { way: Way { server: server.to_owned(), gateway: gateway.to_owned(), name, identity }, fence }
     }
 
     /// Where names lead now.
@@ -56,15 +60,15 @@ impl Admin {
     /// What it carries now.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// When it does not answer, or tells something else.
     pub async fn sessions(&self) -> io::Result<Vec<Session>> {
-        Ok(haproxy::sessions(&self.ask("show sess all\n").await?))
+        haproxy::sessions(&self.ask("show sess all\n").await?).map_err(io::Error::other)
     }
 
     /// Ends these. One that has ended by itself is no error.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// When it does not answer, or this process may not act.
     pub async fn end(&self, sessions: &[Session]) -> io::Result<()> {
         for some in sessions.chunks(AT_ONCE) {
             let all: Vec<String> = some.iter().map(|s| format!("shutdown session {}", s.handle)).collect();
@@ -81,7 +85,11 @@ impl Admin {
 
     async fn ask(&self, command: &str) -> io::Result<String> {
         let asked = async {
-            let mut stream = self.0.connect().await?;
+            let mut stream = self.way.connect().await?;
+            // The handshake may have taken seconds, in which the lead went to another.
+            if !command.starts_with("show ") && !(self.fence)() {
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, "this process may not act now"));
+            }
             stream.write_all(command.as_bytes()).await?;
             stream.flush().await?;
             let mut said = Vec::new();

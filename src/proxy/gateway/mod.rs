@@ -22,6 +22,9 @@ pub use way::Way;
 use crate::resource::common::Protocol;
 use std::net::SocketAddr;
 
+/// Whether this process may act at all.
+pub type Fence = std::sync::Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// What a client certificate says whose holder may tell a gateway what to do.
 pub const CONTROL: &str = "devsanctum-control";
 /// What the proxy's client certificate says.

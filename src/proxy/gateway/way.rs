@@ -15,6 +15,8 @@ use tower::Service;
 
 /// Longest time until a gateway has let somebody in.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Finds a gateway that went away without a word under a quiet connection.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 /// What a gateway closes because nobody listens behind it, it closes this soon, beside the way there and back.
 const CLOSES: Duration = Duration::from_millis(50);
 
@@ -48,7 +50,7 @@ impl Way {
     pub fn connector(&self) -> io::Result<HttpsConnector<HttpConnector>> {
         let name = ServerName::try_from(self.name.clone()).map_err(io::Error::other)?;
         let builder = HttpsConnectorBuilder::new().with_tls_config(self.identity.tls.clone()).https_only();
-        Ok(builder.with_server_name_resolver(FixedServerNameResolver::new(name)).enable_http1().build())
+        Ok(builder.with_server_name_resolver(FixedServerNameResolver::new(name)).enable_http1().wrap_connector(tcp()))
     }
 
     /// Connects.
@@ -89,6 +91,16 @@ impl Way {
         let answer = sender.send_request(request).await.map_err(|e| io::Error::other(with_causes(&e)))?;
         Ok(answer.status().as_u16())
     }
+}
+
+fn tcp() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_connect_timeout(Some(PATIENCE));
+    connector.set_keepalive(Some(KEEPALIVE));
+    // What is typed goes out at once.
+    connector.set_nodelay(true);
+    connector
 }
 
 /// What kind of error the system says that it is.

@@ -14,10 +14,21 @@ use crate::support::dockerd::{Dockerd, Options, TINY};
 use crate::support::image::{image_with, program};
 use crate::support::traefik::request;
 use devsanctum::proxy::gateway::Authority;
+use futures::future::join_all;
+use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
+use hyper_util::rt::TokioIo;
 use reqwest::{Certificate, Client, Identity};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
+use std::io::{ErrorKind, Read};
+use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+use tower::Service;
 
 const ENGINE: u16 = 2376;
 const GATEWAY: u16 = 9443;
@@ -104,8 +115,8 @@ fn name_of_gateway(world: &World<'_>) -> String {
     format!("{}-gateway", world.bridge())
 }
 
-/// What Traefik is told of the transport to a workspace's service: the name it says, and what it shows and trusts.
-async fn transport(world: &World<'_>, name: &str) -> (String, Identity, Certificate) {
+/// What Traefik is told of the transport to a workspace's service: the name it says, what it shows, and whom it trusts; PEM.
+async fn transport_pems(world: &World<'_>, name: &str) -> [String; 3] {
     let token = std::fs::read_to_string(world.state_dir().join("feed.token")).unwrap();
     let asked = Client::new().get(format!("http://{}/traefik/config", world.traefik().feed)).bearer_auth(token.trim());
     let config: Value = serde_json::from_slice(&asked.send().await.unwrap().bytes().await.unwrap()).unwrap();
@@ -113,9 +124,48 @@ async fn transport(world: &World<'_>, name: &str) -> (String, Identity, Certific
     let all = config["http"]["serversTransports"].as_object().expect("transports");
     let of = all.values().find(|t| t["serverName"].as_str().is_some_and(|name| name.contains(&uid))).expect("its transport");
     let text = |path: &str| of.pointer(path).and_then(Value::as_str).unwrap().to_owned();
-    let identity = text("/certificates/0/certFile") + &text("/certificates/0/keyFile");
-    let trusted = Certificate::from_pem(text("/rootCAs/0").as_bytes()).unwrap();
-    (text("/serverName"), Identity::from_pem(identity.as_bytes()).unwrap(), trusted)
+    [text("/serverName"), text("/certificates/0/certFile") + &text("/certificates/0/keyFile"), text("/rootCAs/0")]
+}
+
+/// The same, as a client takes it.
+async fn transport(world: &World<'_>, name: &str) -> (String, Identity, Certificate) {
+    let [name, shown, trusted] = transport_pems(world, name).await;
+    (name, Identity::from_pem(shown.as_bytes()).unwrap(), Certificate::from_pem(trusted.as_bytes()).unwrap())
+}
+
+/// All that a gateway says to somebody who says this name in the handshake, shows this, and then says these words.
+async fn says(name: &str, shown: &str, trusted: &str, words: &str) -> String {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(trusted.as_bytes()).unwrap()).unwrap();
+    let (certificate, key) = (CertificateDer::from_pem_slice(shown.as_bytes()), PrivateKeyDer::from_pem_slice(shown.as_bytes()));
+    let builder = ClientConfig::builder().with_root_certificates(roots);
+    let config = builder.with_client_auth_cert(vec![certificate.unwrap()], key.unwrap()).unwrap();
+    let resolver = FixedServerNameResolver::new(ServerName::try_from(name.to_owned()).unwrap());
+    let builder = HttpsConnectorBuilder::new().with_tls_config(config).https_only().with_server_name_resolver(resolver);
+    let to = format!("https://{THERE}:{GATEWAY}/").parse().unwrap();
+    let mut stream = TokioIo::new(builder.enable_http1().build().call(to).await.expect("a handshake"));
+    let mut said = Vec::new();
+    let _ = stream.write_all(words.as_bytes()).await;
+    // However it ends.
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("an end");
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+/// What comes of a connection from a process's network, on which nothing is said: it ends, or it waits.
+fn silent(pid: &str, to: &str) -> Result<usize, ErrorKind> {
+    let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
+    let to = to.parse().unwrap();
+    let come = std::thread::spawn(move || {
+        rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(rustix::thread::LinkNameSpaceType::Network)).unwrap();
+        // It may be hung up on before it has seen that it is connected.
+        let connected = TcpStream::connect_timeout(&to, Duration::from_secs(5));
+        let said = connected.and_then(|mut stream| {
+            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+            stream.read(&mut [0])
+        });
+        said.map_err(|e| e.kind())
+    });
+    come.join().unwrap()
 }
 
 /// What the gateway lets somebody have who says this name and shows this; they trust whom Traefik trusts.
@@ -173,18 +223,26 @@ fn a_workspace_on_another_machine_is_reached_through_its_gateway_and_by_nobody_e
             let refused = let_in(&name, shown, &trusted).await;
             assert!(refused.as_ref().is_err_and(|e| e.contains("Alert") || e.contains("alert")), "{who}: {refused:?}");
         }
+        let [_, pem, authority] = transport_pems(&world, "w0").await;
+        assert!(says(&name, &pem, &authority, "GET / HTTP/1.0\r\n\r\n").await.starts_with("HTTP/1."), "it can be spoken with");
+        assert_eq!(says(&format!("admin.{domain}"), &pem, &authority, "show info\n").await, "", "but not told what to do");
         for other in ["admin", "p8080-nobody", "p22-host"] {
             let refused = let_in(&format!("{other}.{domain}"), Some(shown.clone()), &trusted).await;
             assert!(refused.is_err(), "{other}: {refused:?}");
         }
         // A neighbour is hung up on before it says anything; nor does it reach the other itself.
         let container = world.container("w1").await;
-        let gateway = world.docker(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", &world.bridge()]);
+        let gateway = world.docker(&["inspect", "-f", "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}", &container]);
         let address = world.workspace("w0").await.status.unwrap().address.unwrap();
-        for (host, port) in [(gateway.as_str(), GATEWAY), (THERE, GATEWAY), (&address, 8080)] {
-            let script = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {host} {port} 2>/dev/null");
-            assert_eq!(world.docker_says(&["exec", &container, "sh", "-c", &script]), "", "{host}:{port}");
+        let pid = world.docker(&["inspect", "-f", "{{.State.Pid}}", &container]);
+        for host in [gateway.as_str(), THERE] {
+            let come = silent(&pid, &format!("{host}:{GATEWAY}"));
+            assert!(matches!(come, Ok(0) | Err(ErrorKind::ConnectionReset)), "{host}: {come:?}");
         }
+        let other = silent(&world.daemon.pid().to_string(), &format!("{THERE}:{GATEWAY}"));
+        assert_eq!(other, Err(ErrorKind::WouldBlock), "others are waited for");
+        let script = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {address} 8080 2>/dev/null");
+        assert_eq!(world.docker_says(&["exec", &container, "sh", "-c", &script]), "");
 
         // One that is stopped leads nowhere, and to nobody else while others get addresses; what is deleted is forgotten.
         for name in ["w0", "w1"] {
@@ -284,14 +342,29 @@ fn what_stands_open_through_a_gateway_is_cut_and_the_gateway_comes_back() {
             let _ = opened(&world, &anybody, &host).await;
         }
 
-        // A control plane that is started anew finds what it had, and what stands open goes on meanwhile.
+        // A control plane that is started anew finds what it had, and what stands open goes on meanwhile, in whatever order it comes to
+        // look at who is there.
+        let mut sockets = Vec::new();
+        for name in ["w1", "w2", "w3", "w4", "w5", "w6"] {
+            let mut workspace = records::workspace(name);
+            workspace["spec"]["owner"] = json!("eve");
+            world.create(workspace).await;
+            let host = host_of(&world, name).await;
+            answers(&world, &host, 200).await;
+            sockets.push(opened(&world, &anybody, &host).await);
+        }
+        sockets.push(opened(&world, &anybody, &host).await);
+        let open = join_all(sockets.iter_mut().map(|socket| socket.echoes("there"))).await;
+        assert!(open.iter().all(|open| *open), "{open:?}: {}", world.log_tail());
         let mut world = world;
-        let mut socket = opened(&world, &anybody, &host).await;
         let before = world.docker_says(&["inspect", "-f", "{{.Id}}", &name_of_gateway(&world)]);
         world.kill();
         world.restart().await;
         answers(&world, &host, 200).await;
-        assert!(socket.echoes("still there").await);
+        // The gateway was told by then.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let open = join_all(sockets.iter_mut().map(|socket| socket.echoes("still there"))).await;
+        assert!(open.iter().all(|open| *open), "{open:?}: {}", world.log_tail());
         assert_eq!(world.docker_says(&["inspect", "-f", "{{.Id}}", &name_of_gateway(&world)]), before);
         let route = world.routes().list(&Default::default()).await.unwrap().items.remove(0).metadata.name.unwrap();
         let events = world.events(&route).await;
@@ -328,6 +401,18 @@ fn a_service_that_speaks_tls_answers_through_its_gateway_and_work_over_what_stan
             () = talks(&world, &host, 1000) => panic!("it was cut"),
             () = idling => {}
         }
+
+        // While the gateway cannot be asked, nobody knows whether somebody works there: nothing stops.
+        firewall(&world, "-I", "DROP");
+        until("it to be said", PATIENCE * 2, async || {
+            let events = world.events("w0").await;
+            let said = events.iter().any(|(reason, note)| reason == "ActivityUnknown" && note.contains("the gateway of rack"));
+            if said { Ok(()) } else { Err(format!("{events:?}")) }
+        })
+        .await;
+        assert!(runs(&world, "w0").await);
+        firewall(&world, "-D", "DROP");
+        stopped(&world, "w0").await;
     });
 }
 
@@ -361,22 +446,34 @@ fn what_is_wrong_with_a_gateway_is_said_and_mends_itself() {
         pages(&world, "w0", "w0 ").await;
 
         // What lies between lets nobody through; that is found at the next look, for which somebody asks here.
-        let firewall = |how: &str| {
-            let there = world.daemon.pid().to_string();
-            let rule = ["-i", "wire", "-p", "tcp", "--dport", &GATEWAY.to_string(), "-j", "REJECT", "--reject-with", "tcp-reset"];
-            let done = crate::support::bare("nsenter").args(["-t", &there, "-n", "iptables", how, "INPUT"]).args(rule).status();
-            assert!(done.unwrap().success());
-        };
-        firewall("-I");
+        firewall(&world, "-I", "REJECT --reject-with tcp-reset");
         world.merge("w0", json!({"spec": {"running": false}})).await;
         world.docker(&["kill", &name_of_gateway(&world)]);
         let words = gateway_is(&world, "False", "Unreachable").await;
         assert!(words.contains(&format!("{THERE}:{GATEWAY}")) && words.contains("spec.upstreamAddress"), "{words}");
-        firewall("-D");
+        firewall(&world, "-D", "REJECT --reject-with tcp-reset");
         world.merge("w0", json!({"spec": {"running": true}})).await;
         gateway_is(&world, "True", "Serving").await;
         pages(&world, "w0", "w0 ").await;
+
+        // One that ends again and again, each time after it has answered, is told of, and rests; the first time was above.
+        world.docker(&["kill", &name_of_gateway(&world)]);
+        let words = gateway_is(&world, "False", "Ended").await;
+        assert!(words.contains("exit code 137"), "{words}");
+        gateway_is(&world, "True", "Serving").await;
+        pages(&world, "w0", "w0 ").await;
+        let events = world.events("rack").await;
+        assert!(events.iter().any(|(reason, _)| reason == "GatewayEnded"), "{events:?}");
     });
+}
+
+/// Puts a rule of what comes to the gateway from the control plane's machine, or takes it away.
+fn firewall(world: &World<'_>, how: &str, to: &str) {
+    let there = world.daemon.pid().to_string();
+    let rule = ["-i", "wire", "-p", "tcp", "--dport", &GATEWAY.to_string(), "-j"];
+    let mut command = crate::support::bare("nsenter");
+    command.args(["-t", &there, "-n", "iptables", how, "INPUT"]).args(rule).args(to.split(' '));
+    assert!(command.status().unwrap().success());
 }
 
 /// A service that speaks TLS, in a workspace's container.

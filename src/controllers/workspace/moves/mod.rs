@@ -263,7 +263,7 @@ impl Mover<'_> {
             for (volume, path) in container.mounts.iter().filter(|(volume, _)| !own.contains(volume)) {
                 let seen = here.engine.volume(volume).await.map_err(|e| PassError::engine(KIND, &e))?;
                 // A folder that its container has from before it was taken out of the template is the project's, and stays that.
-                if !seen.and_then(|v| Ownership::read(&v.labels)).is_some_and(|o| o.kind == "Project") {
+                if seen.and_then(|v| Ownership::read(&v.labels)).is_none_or(|o| o.kind != "Project") {
                     found.push(format!("{path} in {}", container.name));
                 }
             }

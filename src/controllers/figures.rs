@@ -43,8 +43,10 @@ impl History {
     pub fn note(&self, server: &str, new: Figures) {
         let mut all = self.lock();
         let kept = all.entry(server.to_owned()).or_default();
-        let before = kept.iter().rev().nth(1);
-        if before.is_some_and(|before| new.at.duration_since(before.at) < APART) {
+        let mut newest = kept.iter().rev().map(|one| one.at);
+        if let (Some(last), Some(before)) = (newest.next(), newest.next())
+            && last.duration_since(before) < APART
+        {
             kept.pop_back();
         }
         kept.push_back(new);
@@ -82,10 +84,10 @@ mod tests {
             history
                 .note("rack", Figures { at: at(minute), ram_used: of, ram_total: 1, disk_used: 0, disk_total: 1, workspaces: 0 });
         }
-        let kept = &history.all()["rack"];
-        assert_eq!((kept.len(), kept[KEPT - 1].at), (KEPT, at(40 * 60)));
-        assert!(kept[..KEPT - 1].windows(2).all(|two| two[1].at.duration_since(two[0].at) == APART), "{kept:?}");
-        assert!(kept[KEPT - 1].at.duration_since(kept[0].at) > SignedDuration::from_hours(23), "{kept:?}");
+        let kept: Vec<Timestamp> = history.all()["rack"].iter().map(|one| one.at).collect();
+        assert_eq!((kept.len(), kept[KEPT - 1]), (KEPT, at(40 * 60)));
+        assert!(kept[..KEPT - 1].windows(2).all(|two| two[1].duration_since(two[0]) == APART), "{kept:?}");
+        assert!(kept[KEPT - 1].duration_since(kept[0]) > SignedDuration::from_hours(23), "{kept:?}");
         history.forget("rack");
         assert!(history.all().is_empty());
     }

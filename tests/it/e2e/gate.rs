@@ -2,7 +2,7 @@
 
 use super::records;
 use super::ssh::ran;
-use super::world::{World, in_world, until};
+use super::world::{PATIENCE, World, in_world, until};
 use crate::support::bare;
 use crate::support::browser::Browser;
 use crate::support::source::root;
@@ -290,8 +290,19 @@ async fn shut_out_at_once(world: &World<'_>, ada: &mut Browser, page: &str) {
     turn(false).await;
     let code = ada.send("GET", page, &[], "").await.code;
     assert_eq!(code, 401, "at once: the record decides, not a cache");
+    // Theirs is stopped for that, and is not started again by itself.
+    until("it to be stopped", PATIENCE, async || {
+        let now = world.workspace("w0").await;
+        if now.spec.running { Err("it runs".into()) } else { Ok(()) }
+    })
+    .await;
     turn(true).await;
-    assert_eq!(ada.send("GET", page, &[], "").await.code, 200);
+    world.merge("w0", json!({"spec": {"running": true}})).await;
+    until("their page", PATIENCE, async || match ada.send("GET", page, &[], "").await.code {
+        200 => Ok(()),
+        code => Err(code.to_string()),
+    })
+    .await;
     // Public for a while, and private again.
     world.merge("w0", json!({"spec": {"visibility": "PUBLIC"}})).await;
     let host = page.trim_start_matches("http://").split(':').next().unwrap().to_owned();

@@ -158,9 +158,6 @@ async fn its_maker_and_its_end(world: &World<'_>, guest: &mut Browser, host: &st
         users.patch("ada", &Default::default(), &kube::api::Patch::Merge(body)).await.unwrap();
     };
     // Another's by now, so that it runs on.
-    let mut bob = records::user();
-    (bob["metadata"]["name"], bob["spec"]["email"]) = ("bob".into(), "bob@example.com".into());
-    world.create(bob).await;
     world.merge("w0", json!({"spec": {"owner": "bob"}})).await;
     turn(false).await;
     assert_eq!(guest.send("GET", &page, &[], "").await.code, 401, "its maker was shut out");

@@ -131,6 +131,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     door.map(|door| door.serve(client.clone(), later, &api, stop.clone())).transpose()?;
     panel.serve(api_router.clone(), api.ledger().clone(), reached(&config, &listener, &tls_files)?, stop.clone())?;
     announce(&config, &state, &listener, &tls_files.ca_pem, &token)?;
+    let api_port = listener.local_addr().ok().map(|at| at.port());
     let run = |stop: CancellationToken| {
         ready.send_replace(false);
         let posting = post.run(client.clone(), reports.clone(), fence.clone(), stop.clone());
@@ -143,6 +144,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
             clock: clock.clone(),
             reports: reports.clone(),
             public: config.public(),
+            api_port,
             resync: controllers::RESYNC,
             ready: ready.clone(),
             stop,

@@ -43,6 +43,8 @@ pub struct Context {
     pub gateways: Gateways,
     /// Where the proxy is reached, where the settings do not say.
     pub public: super::Public,
+    /// Port of the API.
+    pub api_port: Option<u16>,
     /// How often everything on a server is listed although no event said so.
     pub resync: Duration,
     /// Containers as lists have just shown them.

@@ -75,6 +75,8 @@ pub struct Parts {
     pub reports: Arc<Reports>,
     /// Where the proxy is reached, where the settings do not say.
     pub public: Public,
+    /// Port of the API, which no workspace is to reach.
+    pub api_port: Option<u16>,
     /// How often everything on a server is listed although no event said so; [`RESYNC`] unless there is a reason.
     pub resync: Duration,
     /// Set to true once every record was seen and the first route table is published.
@@ -104,8 +106,23 @@ pub struct Public {
 /// # Errors
 /// The name of the loop that ended.
 pub async fn run(parts: Parts) -> Result<(), String> {
-    let Parts { client, instance, connector, proxy, secrets, clock, reports, public, resync, ready, stop, fence, builds, life } =
-        parts;
+    let Parts {
+        client,
+        instance,
+        connector,
+        proxy,
+        secrets,
+        clock,
+        reports,
+        public,
+        api_port,
+        resync,
+        ready,
+        stop,
+        fence,
+        builds,
+        life,
+    } = parts;
     let (triggers, listening) = triggers::Triggers::new();
     let (caches, mut feeds, listed) = caches::start(&client, &triggers);
     let ctx = Context {
@@ -120,6 +137,7 @@ pub async fn run(parts: Parts) -> Result<(), String> {
         upstreams: Upstreams::default(),
         gateways: gateways::Gateways::default(),
         public,
+        api_port,
         resync,
         listings: Arc::default(),
         supply: Arc::default(),

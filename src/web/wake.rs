@@ -38,11 +38,15 @@ const HELD_FOR_PROGRAMS: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(100);
 /// Held at once.
 const MOST: usize = 1000;
+/// A start that was refused is not tried again for a visitor for this long: to refuse it is work, and anybody may visit.
+const REFUSED_FOR: Duration = Duration::from_secs(10);
 
 /// Workspaces being started by this process, and who waits.
 #[derive(Clone)]
 pub struct Waking {
     being_started: Arc<Mutex<BTreeSet<String>>>,
+    /// Workspaces that could not be started for a visitor, when, and why.
+    refused: Arc<Mutex<BTreeMap<String, (Instant, String)>>>,
     /// What was found at hosts a moment ago, for all who wait there.
     seen: Arc<Mutex<BTreeMap<String, Seen>>>,
     places: Arc<Semaphore>,
@@ -50,7 +54,12 @@ pub struct Waking {
 
 impl Default for Waking {
     fn default() -> Self {
-        Self { being_started: Arc::default(), seen: Arc::default(), places: Arc::new(Semaphore::new(MOST)) }
+        Self {
+            being_started: Arc::default(),
+            refused: Arc::default(),
+            seen: Arc::default(),
+            places: Arc::new(Semaphore::new(MOST)),
+        }
     }
 }
 
@@ -71,6 +80,18 @@ impl Waking {
 }
 
 impl Waking {
+    /// Why the workspace was not started a moment ago.
+    fn refused(&self, uid: &str) -> Option<String> {
+        let mut all = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, (at, _)| at.elapsed() < REFUSED_FOR);
+        all.get(uid).map(|(_, why)| why.clone())
+    }
+
+    fn refuse(&self, uid: &str, why: &str) {
+        let mut all = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(uid.to_owned(), (Instant::now(), why.to_owned()));
+    }
+
     /// The workspace at a host, as it was within [`LOOK`].
     async fn place(&self, web: &Web, host: &str) -> Result<Option<Place>, StoreError> {
         let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -129,6 +150,18 @@ pub(super) async fn start(panel: &Panel, who: Identity, from: IpAddr, place: &Pl
     }
 }
 
+/// As [`start`], by the platform, for any visitor.
+///
+/// # Errors
+/// As those of [`start`]; once it was refused, the same for a while.
+pub(super) async fn start_for_anybody(panel: &Panel, from: IpAddr, place: &Place) -> Result<(), String> {
+    if let Some(why) = panel.waking.refused(&place.uid) {
+        return Err(why);
+    }
+    let started = start(panel, Identity::system("devsanctum"), from, place).await;
+    started.inspect_err(|why| panel.waking.refuse(&place.uid, why))
+}
+
 /// Whether a page asks anew that was shown at this host: it may be held. Who has just come is to see something.
 fn looks_again(asked: &Asked<'_>) -> bool {
     match text(asked.headers, "sec-fetch-site") {
@@ -162,4 +195,19 @@ pub(super) async fn waited(panel: &Panel, asked: &Asked<'_>, now: Place) -> Resu
         return Ok(Err(pages::redirect(&format!("{}{}", panel.web.panel.of_host(asked.host), pages::own_path(to)))));
     }
     Ok(Ok(then))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_that_was_refused_is_not_tried_again_for_a_while() {
+        let waking = Waking::default();
+        assert_eq!(waking.refused("u"), None);
+        waking.refuse("u", "exceeded quota");
+        assert_eq!((waking.refused("u").as_deref(), waking.refused("other")), (Some("exceeded quota"), None));
+        tokio::time::advance(REFUSED_FOR).await;
+        assert_eq!(waking.refused("u"), None);
+    }
 }

@@ -11,7 +11,8 @@ use ipnet::Ipv4Net;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use serde_json::Value;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
+use tokio::net::{UdpSocket, lookup_host};
 
 /// A chain of the installation's own in each table, replaced as a whole: what an earlier print has closed and this one does not is open
 /// from then on, and at no time in between is anything open that both close.
@@ -62,6 +63,9 @@ pub async fn run(context: &Context, args: &HardenArgs) -> Result<(), Failure> {
         let all = Api::<DockerServer>::all(context.client.clone()).list(&ListParams::default()).await?.items;
         let others = all.iter().filter(|s| s.name_any() != server.name_any() && !s.spec.is_local());
         closed.extend(others.filter_map(|s| engine(s.spec.at()?)));
+        if let Some(at) = server.spec.at().filter(|_| !server.spec.is_local()) {
+            closed.extend(control_plane(&context.server, at).await.map(|own| format!("-d {own}")));
+        }
     }
     let status: Value = context.ask("/devsanctum/status").await?;
     let instance =
@@ -84,6 +88,29 @@ fn address(text: &str) -> Result<Match, Failure> {
 fn engine((host, port): (&str, u16)) -> Option<Match> {
     let known = host.parse::<Ipv4Addr>().is_ok() || names::host_name(host).is_ok() || names::dns_label(host).is_ok();
     known.then(|| format!("-d {host} -p tcp --dport {port}"))
+}
+
+/// Where the control plane is, as far as that is known here: where it is asked; and where that is this machine, the address that it has
+/// on the way to the server.
+async fn control_plane(api: &str, (host, port): (&str, u16)) -> Option<Ipv4Addr> {
+    let uri: http::Uri = api.parse().ok()?;
+    let named = uri.host()?.trim_matches(['[', ']']);
+    let found = lookup_host((named, uri.port_u16().unwrap_or(443))).await.ok()?;
+    let found: Vec<IpAddr> = found.map(|at| at.ip()).collect();
+    if !found.iter().any(IpAddr::is_loopback) {
+        return found.into_iter().find_map(v4);
+    }
+    let way = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await.ok()?;
+    // Nothing is sent: the system only chooses the way.
+    way.connect((host, port)).await.ok()?;
+    way.local_addr().ok().and_then(|own| v4(own.ip())).filter(|own| !own.is_loopback())
+}
+
+fn v4(ip: IpAddr) -> Option<Ipv4Addr> {
+    match ip {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(ip) => ip.to_ipv4_mapped(),
+    }
 }
 
 /// The whole script. All interfaces of the installation begin alike, those of workspaces' own networks too.
@@ -132,6 +159,14 @@ mod tests {
                 "-A ds0123abcd -d 100.100.100.200 -j DROP",
             ]
         );
+    }
+
+    #[tokio::test]
+    async fn the_control_plane_is_where_it_is_asked() {
+        let at = async |api: &str| control_plane(api, ("127.0.0.1", 9)).await.map(|own| own.to_string());
+        assert_eq!(at("https://192.0.2.9:6443").await.as_deref(), Some("192.0.2.9"));
+        assert_eq!(at("https://127.0.0.1:6443").await, None, "a server that is reached by loopback is this machine");
+        assert_eq!(at("nonsense").await, None);
     }
 
     #[test]

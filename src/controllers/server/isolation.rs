@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
 
 /// Port the neighbour listens on.
 const NEIGHBOUR_PORT: u16 = 8080;
@@ -32,6 +34,8 @@ const HOST_PORTS: [u16; 26] = [
     22, 53, 80, 111, 443, 2222, 2375, 2376, 2377, 3000, 3306, 4243, 5000, 5432, 6379, 6443, 8000, 8080, 8443, 8888, 9000, 9090,
     9100, 9323, 10250, 27017,
 ];
+/// Names are looked up for so long.
+const LOOKED_UP_IN: Duration = Duration::from_secs(2);
 /// Tried in one command; the neighbour comes on top.
 const AT_ONCE: usize = MAX_TARGETS - 1;
 
@@ -47,12 +51,13 @@ pub struct Found {
 }
 
 /// What no workspace of a server may reach, besides its neighbours: cloud metadata, all that listens on the host as far as that is
-/// known, the ports that matter most where it is not, and other servers' engines.
+/// known, the ports that matter most where it is not, other servers' engines, and the control plane's machine.
 pub fn forbidden(
     server: &DockerServer,
     others: &[Arc<DockerServer>],
     listening: &[SocketAddr],
     gateway: Option<IpAddr>,
+    control_plane: &[SocketAddr],
 ) -> Vec<SocketAddr> {
     let spec = &server.spec;
     let address = |s: &DockerServer| {
@@ -69,8 +74,23 @@ pub fn forbidden(
     });
     let engines = others.iter().filter(|s| s.metadata.name != server.metadata.name && !s.spec.is_local());
     let engines = engines.filter_map(|s| address(s));
-    let all: BTreeSet<SocketAddr> = usual.chain(told).chain(engines).chain(METADATA).collect();
+    let all: BTreeSet<SocketAddr> =
+        usual.chain(told).chain(engines).chain(control_plane.iter().copied()).chain(METADATA).collect();
     all.into_iter().collect()
+}
+
+/// What of the control plane's own machine a server on another one is not to reach: the API, and the ports that matter most, at the
+/// address that this machine has on the way there.
+pub async fn own_machine(server: &DockerServer, api: Option<u16>) -> Vec<SocketAddr> {
+    let Some(at) = server.spec.at().filter(|_| !server.spec.is_local()) else { return Vec::new() };
+    let own = async {
+        let way = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await.ok()?;
+        // Nothing is sent: the system only chooses the way.
+        way.connect(at).await.ok()?;
+        way.local_addr().ok().map(|own| own.ip()).filter(|own| !own.is_loopback())
+    };
+    let Ok(Some(own)) = timeout(LOOKED_UP_IN, own).await else { return Vec::new() };
+    HOST_PORTS.into_iter().chain(api).map(|port| SocketAddr::new(own, port)).collect()
 }
 
 impl Found {
@@ -212,7 +232,10 @@ mod tests {
         let hosts = [host, "10.0.0.8", "rack.example", "ssh://root@10.0.0.9:2022", "ssh://root@127.0.0.1"];
         let others = hosts.map(|host| Arc::new(server(host, host)));
         let gateway = Some(IpAddr::from([10, 213, 0, 1]));
-        forbidden(&others[0], &others, &listening, gateway).iter().map(ToString::to_string).collect()
+        forbidden(&others[0], &others, &listening, gateway, &["192.0.2.1:6443".parse().unwrap()])
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
@@ -229,7 +252,7 @@ mod tests {
     #[test]
     fn another_host_is_asked_at_its_own_address_as_well_and_so_are_other_engines() {
         let asked = asked("10.0.0.7", &[]);
-        for target in ["10.213.0.1:2376", "10.0.0.7:2376", "10.0.0.7:22", "10.0.0.8:2376", "10.0.0.9:2022"] {
+        for target in ["10.213.0.1:2376", "10.0.0.7:2376", "10.0.0.7:22", "10.0.0.8:2376", "10.0.0.9:2022", "192.0.2.1:6443"] {
             assert!(asked.iter().any(|a| a == target), "{target}: {asked:?}");
         }
         assert!(!asked.iter().any(|a| a == "10.0.0.8:22" || a.starts_with("127.")), "{asked:?}");

@@ -309,7 +309,8 @@ impl Servers {
             return Ok(());
         };
         let servers = self.ctx.caches.servers.state();
-        let forbidden = isolation::forbidden(record, &servers, &engine.listening(), prepared.network.gateway);
+        let own = isolation::own_machine(record, self.ctx.api_port).await;
+        let forbidden = isolation::forbidden(record, &servers, &engine.listening(), prepared.network.gateway, &own);
         let (proved, mode, told) = match isolation::prove(engine, probe, prepared, &forbidden).await {
             Ok(found) => {
                 let mode = if found.neighbour { NetworkMode::PerWorkspace } else { NetworkMode::SharedBridge };

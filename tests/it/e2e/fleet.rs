@@ -30,16 +30,16 @@ fn ip(words: &[&str]) {
 }
 
 /// An engine, and the cable from the control plane's namespace to its own (addresses of RFC 5737).
-struct Rack {
-    name: &'static str,
+pub struct Rack {
+    pub name: &'static str,
     number: usize,
-    daemon: Dockerd,
-    secret: Value,
+    pub daemon: Dockerd,
+    pub secret: Value,
     _pem: tempfile::TempDir,
 }
 
 impl Rack {
-    fn start(number: usize) -> Self {
+    pub fn start(number: usize) -> Self {
         let (name, ca) = (NAMES[number], authority(NAMES[number]));
         let pem = server_pem(&ca, &Self::address(number), false);
         let (cert, key) = client(&ca, false);
@@ -55,14 +55,14 @@ impl Rack {
         format!("192.0.2.{}", 4 * number + 2)
     }
 
-    fn server(&self) -> Value {
+    pub fn server(&self) -> Value {
         let spec = json!({"host": Self::address(self.number), "port": PORT, "pollInterval": "2s",
             "tls": {"enabled": true, "secret": {"namespace": "devsanctum-system", "name": self.name}}});
         json!({"apiVersion": "devsanctum.io/v1", "kind": "DockerServer", "metadata": {"name": self.name}, "spec": spec})
     }
 
     /// Connects it with the namespace of this thread.
-    fn plug_in(&self) {
+    pub fn plug_in(&self) {
         let (here, pid) = (format!("rack{}", self.number), self.daemon.pid().to_string());
         ip(&["link", "add", &here, "type", "veth", "peer", "name", "uplink", "netns", &pid]);
         ip(&["address", "add", &format!("192.0.2.{}/30", 4 * self.number + 1), "dev", &here]);
@@ -81,7 +81,7 @@ impl Rack {
     }
 
     /// Its workspaces' containers, as `docker ps` names them, with their ids.
-    fn containers(&self) -> BTreeMap<String, String> {
+    pub fn containers(&self) -> BTreeMap<String, String> {
         let ours = "label=devsanctum.io/kind=Workspace";
         let all = self.daemon.docker(&["ps", "-a", "--no-trunc", "--filter", ours, "--format", "{{.Names}} {{.ID}}"]);
         all.lines().filter_map(|line| line.split_once(' ')).map(|(name, id)| (name.into(), id.into())).collect()

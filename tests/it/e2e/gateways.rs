@@ -32,7 +32,7 @@ use tower::Service;
 
 const ENGINE: u16 = 2376;
 const GATEWAY: u16 = 9443;
-const HAPROXY: &str = "ds-test/haproxy:1";
+pub const HAPROXY: &str = "ds-test/haproxy:1";
 
 /// Runs a test whose engine is on another machine, and has HAProxy's image.
 fn far(test: impl AsyncFnOnce(World<'_>)) {

@@ -10,6 +10,7 @@ mod deletion;
 mod drained;
 mod drift;
 mod equality;
+mod far_away;
 mod faults;
 mod fleet;
 mod foreign;

@@ -62,7 +62,7 @@ pub fn on_two(options: &Options, lines: bool, test: impl AsyncFnOnce(World<'_>, 
     });
 }
 
-async fn online(world: &World<'_>, name: &str) {
+pub async fn online(world: &World<'_>, name: &str) {
     until(&format!("{name} to be online"), SOON, async || {
         let status = world.servers().get(name).await.unwrap().status.unwrap_or_default();
         if holds(&status.conditions, READY) { Ok(()) } else { Err(format!("{:?}", status.conditions)) }

@@ -43,7 +43,7 @@ pub fn on<'d>(daemon: &'d Dockerd, test: impl AsyncFnOnce(World<'d>)) {
 
 /// The address of the engine's machine as [`apart`] has it (RFC 5737).
 pub const THERE: &str = "192.0.2.7";
-const HERE: &str = "192.0.2.1";
+pub const HERE: &str = "192.0.2.1";
 
 /// As [`on`], with the control plane and its Traefik on a machine of their own, as far as networks go: a wire leads to the engine's
 /// machine, and no route to its containers.

@@ -244,6 +244,7 @@ impl World {
             },
             reports: Arc::new(Reports::default()),
             public: Default::default(),
+            api_port: None,
             resync: self.resync(),
             ready: watch::channel(false).0,
             stop: CancellationToken::new(),

@@ -41,7 +41,7 @@ use status::App;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use streams::{EngineStreams, LateStreams, tell_elsewhere};
 use telemetry::{Metrics, Told};
 use tokio::sync::watch;
@@ -49,6 +49,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Changes kept for watches to resume from.
 const KEEP_CHANGES: u32 = 10_000;
+/// A store that takes longer to open is worth a word.
+const SLOW_STORE: Duration = Duration::from_secs(5);
 
 /// The commands that run or look after the control plane itself. `serve` listens to signals, which is the program's.
 pub fn hooks(serve: Hook) -> Hooks {
@@ -213,8 +215,14 @@ async fn open_store(config: &Config, state: &StateDir) -> Result<(Store, Owned),
     // Before anything is made.
     let secret_keys = secret_keys::of_process(state)?;
     let owned = state.own(&url)?;
+    // Where nothing more is said, this is what it waits for.
+    tracing::info!(state = %state.path().display(), version = env!("CARGO_PKG_VERSION"), "opening the store");
+    let begun = Instant::now();
     let store = Store::open(&StoreConfig { url, secret_keys, keep_changes: KEEP_CHANGES }).await.map_err(|e| e.to_string())?;
     bootstrap(&store, &SystemClock).await.map_err(|e| format!("the store cannot be prepared: {e}"))?;
+    if begun.elapsed() > SLOW_STORE {
+        tracing::warn!(seconds = begun.elapsed().as_secs(), "the store took long to open: is its disk, or the database, busy?");
+    }
     Ok((store, owned))
 }
 

@@ -64,6 +64,10 @@ fn refuse(path: impl Into<String>, why: impl Into<String>) -> Result<(), Unsetta
 /// # Errors
 /// The first field that is not theirs to set.
 pub fn check_fields(who: &Identity, edit: &Edit<'_>, records: &Records) -> Result<(), Unsettable> {
+    // A key of a person's that may do less than they would come in by another that may do all.
+    if edit.kind == "User" && who.kind == IdentityKind::User && !who.scope.is_all() && edit.changes("/spec/sshKeys") {
+        return refuse("spec.sshKeys", "whoever comes in by SSH may do all that its user may, and this API key may not");
+    }
     if who.kind != IdentityKind::User || records.person(&who.name).is_some_and(|p| p.active && p.admin) {
         return Ok(());
     }
@@ -162,6 +166,11 @@ fn check_project(who: &str, edit: &Edit<'_>, records: &Records) -> Result<(), Un
     let owns = owner.as_str() == Some(who);
     if edit.old.is_none() && !owns {
         return refuse("spec.owner", format!("must be {who:?}: only administrators make projects for others"));
+    }
+    // Whether it is theirs was asked by its name alone, and it may have been made since.
+    let name = edit.after("/metadata/name").as_str().unwrap_or_default();
+    if edit.old.is_some() && !owns && records.role(who, name) < Role::Manage {
+        return refuse("metadata.name", "a project of this name is there, and is not yours to change");
     }
     if edit.changes("/spec/owner") && !owns {
         return refuse("spec.owner", "only its owner may give a project away");

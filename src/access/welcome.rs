@@ -160,6 +160,14 @@ impl SignIn {
         self.begin(user, None, by, now).await.map(Some)
     }
 
+    /// Whether a provider's person is somebody here already.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn knows(&self, person: &Person) -> Result<bool, StoreError> {
+        Ok(self.store.identity(&person.issuer, &person.subject).await?.is_some())
+    }
+
     /// Notes that a provider knows this user as this person. `false` when it knows them as somebody else.
     ///
     /// # Errors

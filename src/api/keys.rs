@@ -31,12 +31,14 @@ struct Wanted {
     expires_in_seconds: Option<i64>,
 }
 
+/// A key that was made for less than everything could give itself more.
+fn may_give(who: &Identity, words: &str) -> Result<(), ApiError> {
+    if who.scope.is_all() { Ok(()) } else { Err(ApiError::forbidden_request(words)) }
+}
+
 /// Whose keys may be made, seen or ended by whom is decided where everything is.
 async fn may(state: &ApiState, who: &Identity, verb: &str, user: Option<&str>) -> Result<(), ApiError> {
-    // A key that was made for less than everything could give itself more.
-    if !who.scope.is_all() {
-        return Err(ApiError::forbidden_request("API keys are not managed with a key that has a scope"));
-    }
+    may_give(who, "API keys are not managed with a key that has a scope")?;
     let action = Action { verb, group: GROUP, resource: API_KEYS, subresource: "", namespace: None, name: user };
     match state.directory().judge(who, &action, false).await? {
         (Decision::Allow(_), _) => Ok(()),
@@ -142,6 +144,7 @@ pub async fn link(
     let asked: ForWhom = serde_json::from_value(asked).map_err(|e| ApiError::bad_request(format!("the body: {e}")))?;
     note(noted.as_deref(), "PasswordLink", |entry| entry.name.clone_from(&asked.user));
     let name = Some(asked.user.as_str());
+    may_give(&who, "passwords are not set with a key that has a scope")?;
     let action = Action { verb: "create", group: GROUP, resource: "passwordlinks", subresource: "", namespace: None, name };
     match state.directory().judge(&who, &action, false).await? {
         (Decision::Allow(_), _) => {}

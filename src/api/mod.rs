@@ -61,5 +61,5 @@ pub use audited::{Ledger, Noted, finished};
 pub use bootstrap::{RESERVED, bootstrap};
 pub use headers::closed;
 pub use prune_events::keep_pruning;
-pub use router::{client, guarded, router};
+pub use router::{client, client_at, guarded, router};
 pub use state::{ApiConfig, ApiState, Health, NoObserver, RequestObserver};

@@ -9,11 +9,12 @@ use super::{
 use crate::access::{Identity, IdentityKind, Records};
 use axum::Extension;
 use axum::Router;
-use axum::extract::{Path, Request, State};
+use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use http::{HeaderMap, StatusCode, header};
+use std::net::{IpAddr, SocketAddr};
 
 /// The whole API. A request carries its caller's [`Identity`] as an extension (inside the process) or a bearer
 /// token; anonymous callers see health and version only.
@@ -64,6 +65,14 @@ pub fn guarded<S: Clone + Send + Sync + 'static>(state: &ApiState, router: Route
 /// A client inside the process, speaking as `identity`. To be called inside a tokio runtime.
 pub fn client(router: Router, identity: Identity) -> kube::Client {
     kube::Client::new(router.layer(Extension(identity)), "default")
+}
+
+/// As [`client`], for somebody at this address, as the audit log is to have it.
+pub fn client_at(router: Router, identity: Identity, address: Option<IpAddr>) -> kube::Client {
+    match address {
+        Some(address) => client(router.layer(Extension(ConnectInfo(SocketAddr::new(address, 0)))), identity),
+        None => client(router, identity),
+    }
 }
 
 /// Finds out who is calling. An identity that came as an extension was put there by this program itself.

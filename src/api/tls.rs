@@ -9,6 +9,7 @@ use axum::Router;
 use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::RustlsConfig;
+use hyper_util::rt::TokioTimer;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -29,6 +30,8 @@ const SERVER_DAYS: i64 = 365;
 const RENEW_WITHIN_DAYS: i64 = 30;
 /// How often a running server looks whether its certificate is due.
 const LOOK_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// Whoever says nothing for so long, or does not come to the end of a request's head, is hung up on.
+const SILENT: Duration = Duration::from_secs(60);
 /// How long open requests may take after the stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -171,7 +174,10 @@ pub async fn serve(
         stop.graceful_shutdown(Some(GRACE));
     });
     // Watch events are small and must not wait for an acknowledgement of the last one.
-    let server = axum_server::from_tcp_rustls(listener, tls.config.clone())?.map(|tls| tls.acceptor(NoDelayAcceptor::new()));
+    let mut server = axum_server::from_tcp_rustls(listener, tls.config.clone())?.map(|tls| tls.acceptor(NoDelayAcceptor::new()));
+    // Without a timer, who connects and says nothing, or half of something, is waited for without end.
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(SILENT);
+    server.http_builder().http2().timer(TokioTimer::new()).keep_alive_interval(SILENT).keep_alive_timeout(SILENT);
     let served = tokio::select! {
         served = server.handle(handle).serve(router.into_make_service_with_connect_info::<SocketAddr>()) => served,
         never = keep_renewed(tls) => match never {},

@@ -2,12 +2,13 @@
 
 use super::config::Listen;
 use super::{StateDir, in_state, listen};
-use crate::api::ApiState;
+use crate::access::Identity;
 use crate::api::streams::WorkspaceStreams;
+use crate::api::{ApiState, client};
 use crate::ssh::{self, Gateway, Keys};
+use axum::Router;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use kube::Client;
 use russh::keys::PrivateKey;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -55,7 +56,7 @@ impl Door {
     /// When the address cannot be listened on after all.
     pub fn serve(
         self,
-        client: Client,
+        routes: Router,
         streams: Arc<dyn WorkspaceStreams>,
         api: &ApiState,
         stop: CancellationToken,
@@ -64,7 +65,8 @@ impl Door {
         self.listener.set_nonblocking(true).map_err(failed)?;
         let listener = tokio::net::TcpListener::from_std(self.listener).map_err(failed)?;
         let (directory, audit) = (api.directory().clone(), api.ledger().clone());
-        let gateway = Gateway { keys: Keys::follow(client.clone(), stop.clone()), client, streams, directory, audit };
+        let keys = Keys::follow(client(routes.clone(), Identity::system("devsanctum")), stop.clone());
+        let gateway = Gateway { keys, api: routes, streams, directory, audit };
         tokio::spawn(ssh::serve(listener, self.key, gateway, stop));
         Ok(())
     }

@@ -35,6 +35,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use post::Post;
 use proxying::Proxying;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use status::App;
@@ -85,8 +86,18 @@ impl SecretReader for StoredSecrets {
 /// In words for people: what could not be done and what to do about it.
 pub fn serve(config: Config, state: StateDir, stop: CancellationToken) -> BoxFuture<'static, Result<(), String>> {
     keep::follow(config.kept);
+    allow_files();
     // Boxed, so that its code is made once, with the library, and not again in each program that calls it.
     Box::pin(serve_until(config, state, stop))
+}
+
+/// As many open files as the system lets this process have. Each connection is one or two, and shells give programs 1,024.
+fn allow_files() {
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, files) {
+        tracing::warn!(%error, "the number of open files cannot be raised");
+    }
 }
 
 async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -> Result<(), String> {
@@ -130,7 +141,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     let life = Life { touched: Touched::default(), herald: post.herald(&client) };
     later.set(EngineStreams::new(&client, connector.clone(), &secrets, (&builds, &life.touched)));
     let elsewhere = tell_elsewhere(client.clone(), life.touched.clone(), leads.subscribe(), clock.clone());
-    door.map(|door| door.serve(client.clone(), later, &api, stop.clone())).transpose()?;
+    door.map(|door| door.serve(api_router.clone(), later, &api, stop.clone())).transpose()?;
     panel.serve(api_router.clone(), api.ledger().clone(), reached(&config, &listener, &tls_files)?, stop.clone())?;
     announce(&config, &state, &listener, &tls_files.ca_pem, &token)?;
     let api_port = listener.local_addr().ok().map(|at| at.port());

@@ -15,6 +15,7 @@ use crate::store::{Key, KindId, Store, StoreError};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::transport::smtp::response::Code;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use serde_json::Value;
 use std::time::Duration;
@@ -100,7 +101,7 @@ impl Mailer {
         let letter = letter(&mail.from, to, message)?;
         let transport = self.transport(&mail).await?;
         let server = format!("{}:{}", mail.host, mail.port);
-        transport.send(letter).await.map(drop).map_err(|e| match e.is_permanent() {
+        transport.send(letter).await.map(drop).map_err(|e| match e.status().is_some_and(is_about_the_letter) {
             true => MailError::Refused(server, words(&e)),
             false => MailError::NotNow(server, words(&e)),
         })
@@ -120,6 +121,12 @@ impl Mailer {
         let password = secret(&self.store, at, "password").await.map_err(MailError::Secret)?;
         Ok(builder.credentials(Credentials::new(user, password)).build())
     }
+}
+
+/// Whether a server will never take this letter, whoever we are: replies 550 to 554 of RFC 5321. What it says of us, such as that a
+/// password is wrong (RFC 4954), somebody may put right.
+fn is_about_the_letter(code: Code) -> bool {
+    (550..=554).contains(&u16::from(code))
 }
 
 fn letter(from: &str, to: &str, message: &Message) -> Result<lettre::Message, MailError> {

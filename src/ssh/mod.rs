@@ -17,9 +17,9 @@ use crate::access::{Decision, Directory};
 use crate::api::Ledger;
 use crate::api::streams::WorkspaceStreams;
 use crate::audit::Entry;
+use axum::Router;
 use connection::{Caller, Connection, Login};
 use futures::FutureExt;
-use kube::Client;
 use russh::keys::PrivateKey;
 use russh::keys::ssh_key::private::Ed25519Keypair;
 use russh::server::{Config, run_stream};
@@ -49,8 +49,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the gateway needs.
 pub struct Gateway {
-    /// The API, as the gateway itself.
-    pub client: Client,
+    /// The API.
+    pub api: Router,
     /// The workspaces' containers.
     pub streams: Arc<dyn WorkspaceStreams>,
     /// Who may come in.

@@ -2,6 +2,7 @@
 
 use super::connection::Caller;
 use super::{Gateway, no_workspace};
+use crate::api::client_at;
 use crate::resource::Workspace;
 use crate::resource::conditions::find;
 use kube::Api;
@@ -22,17 +23,22 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub async fn awake(gateway: &Gateway, caller: &Caller, tell: Option<UnboundedSender<String>>) -> Result<(), String> {
     let tell = |words: String| tell.as_ref().map(|to| to.send(words));
     let (name, project) = (&caller.target.name, &caller.target.namespace);
-    let workspaces: Api<Workspace> = Api::namespaced(gateway.client.clone(), project);
-    let (begun, mut told) = (Instant::now(), String::new());
+    // As the caller: what they do to a record is judged, and written down, as anywhere.
+    let own = client_at(gateway.api.clone(), caller.who.clone(), caller.address);
+    let workspaces: Api<Workspace> = Api::namespaced(own, project);
+    let (begun, mut told, mut started) = (Instant::now(), String::new(), false);
     loop {
         let found = workspaces.get_opt(name).await.map_err(|e| e.to_string())?;
         let record = found.ok_or_else(|| no_workspace(name, project))?;
         if !record.spec.running {
             let may_start = gateway.may(caller, "patch", "").await;
             may_start.map_err(|e| format!("workspace {name:?} is stopped, and you may not start it: {e}"))?;
+            if std::mem::replace(&mut started, true) {
+                return Err(format!("workspace {name:?} was stopped again meanwhile"));
+            }
             tell(format!("workspace {name:?} is stopped: starting it"));
-            let start = Patch::Merge(json!({"spec": {"running": true}}));
-            workspaces.patch(name, &PatchParams::apply(MANAGER), &start).await.map_err(|e| e.to_string())?;
+            let start = Patch::Merge(json!({"metadata": {"uid": record.metadata.uid}, "spec": {"running": true}}));
+            workspaces.patch(name, &params(), &start).await.map_err(|e| e.to_string())?;
         } else if runs(&record) {
             return Ok(());
         }
@@ -46,6 +52,10 @@ pub async fn awake(gateway: &Gateway, caller: &Caller, tell: Option<UnboundedSen
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+fn params() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }
 }
 
 fn runs(record: &Workspace) -> bool {

@@ -136,7 +136,12 @@ impl Feed {
     /// A place in the feed that compaction respects for as long as it is held.
     pub fn place(&self, from: i64) -> Arc<AtomicI64> {
         let place = Arc::new(AtomicI64::new(from));
-        lock(&self.watchers).push(Arc::downgrade(&place));
+        let mut watchers = lock(&self.watchers);
+        // Watches that have ended are cleared away before room is made for more.
+        if watchers.len() == watchers.capacity() {
+            watchers.retain(|w| w.strong_count() > 0);
+        }
+        watchers.push(Arc::downgrade(&place));
         place
     }
 
@@ -145,5 +150,21 @@ impl Feed {
         let mut watchers = lock(&self.watchers);
         watchers.retain(|w| w.strong_count() > 0);
         watchers.iter().filter_map(Weak::upgrade).map(|w| w.load(Ordering::Acquire)).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watches_that_have_ended_take_no_room() {
+        let feed = Feed::new(State { revision: 1, compacted: 0 });
+        let held = feed.place(1);
+        for _ in 0..10_000 {
+            drop(feed.place(1));
+        }
+        assert!(lock(&feed.watchers).len() <= 8, "{}", lock(&feed.watchers).len());
+        assert_eq!((feed.slowest(), held.load(Ordering::Relaxed)), (Some(1), 1));
     }
 }

@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often the log is looked at without a notification, and the pause after a failure.
 const EVERY: Duration = Duration::from_secs(1);
+/// Longest that the log is waited for.
+const ANSWERS_IN: Duration = Duration::from_secs(10);
 
 /// Tells the feed what others write, until the store is closed.
 pub(super) async fn run(database: Database, feed: Arc<Feed>, closed: CancellationToken) {
@@ -39,8 +41,14 @@ async fn follow(database: &Database, feed: &Feed) -> Result<(), StoreError> {
     let mut hints = listener.into_stream();
     let mut conn = database.connect_to_read().await?;
     loop {
-        let state = log::state(&mut conn).await?;
-        log::catch_up(feed, state.revision, &mut conn).await?;
+        let looked = async {
+            let state = log::state(&mut conn).await?;
+            log::catch_up(feed, state.revision, &mut conn).await?;
+            Ok::<_, StoreError>(state)
+        };
+        // A database that went away without a word keeps a connection waiting for a quarter of an hour.
+        let late = |_| StoreError::Database("the database does not answer".into());
+        let state = tokio::time::timeout(ANSWERS_IN, looked).await.map_err(late)??;
         feed.note_compacted(state.compacted);
         match tokio::time::timeout(EVERY, hints.next()).await {
             // Time to look without a hint.

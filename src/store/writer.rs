@@ -5,7 +5,7 @@
 //! feed is told before them. A caller that goes away changes nothing: its job runs here.
 
 use super::ahead::Free;
-use super::database::Database;
+use super::database::{Database, Dialect};
 use super::feed::Feed;
 use super::keyring::Keyring;
 use super::pending::Pending;
@@ -15,6 +15,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, Row};
 use std::collections::HashMap;
+use std::future::Future;
 use std::mem::take;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -24,6 +25,25 @@ use tokio_util::sync::CancellationToken;
 
 /// Jobs sharing one commit at most. PostgreSQL keeps 64 subtransactions in its cheap cache.
 const BATCH: usize = 60;
+
+/// Longest that a connection to PostgreSQL is waited for.
+const CONNECTS_IN: Duration = Duration::from_secs(10);
+/// Longest that a batch takes there, above what the server itself lets a statement and a lock take. Where its machine went away without a
+/// word, a connection waits for a quarter of an hour, and nothing is written meanwhile.
+const ANSWERS_IN: Duration = Duration::from_secs(120);
+
+/// What PostgreSQL answers, if it does in time. Whether the batch is kept is not known then, as where a connection breaks.
+async fn in_time<T>(
+    dialect: Dialect,
+    time: Duration,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    if dialect == Dialect::Sqlite {
+        return work.await;
+    }
+    let late = |_| Err(StoreError::Database("the database does not answer".into()));
+    tokio::time::timeout(time, work).await.unwrap_or_else(late)
+}
 
 /// A job whose types the writer need not know.
 pub(super) trait Task: Send {
@@ -115,12 +135,13 @@ impl Writer {
             };
             let Some(first) = first else { break };
             let mut tasks = vec![first];
+            let dialect = self.database.dialect;
             let connected = match conn.take() {
                 Some(conn) => Ok(conn),
-                None => self.database.connect().await,
+                None => in_time(dialect, CONNECTS_IN, self.database.connect()).await,
             };
             let outcome = match connected {
-                Ok(it) => self.batch(it, &mut tasks).await,
+                Ok(it) => in_time(dialect, ANSWERS_IN, self.batch(it, &mut tasks)).await,
                 Err(e) => Err(e),
             };
             let revision = match outcome {

@@ -117,17 +117,23 @@ pub(super) const ELSEWHERE: &str = "A page of another host has asked for this. O
 /// ask another with the cookies of whoever reads it. The hosts of one workspace may ask each other.
 ///
 /// What a page only has shown, a picture or a script, brings no `Origin`; browsers say then from how far it was asked, and by which
-/// page. To open a page leads away from the one that asks, which learns nothing.
+/// page. To open a page leads away from the one that asks, which learns nothing; a page in a frame does not lead away, and what lies over it
+/// may be somebody else's.
 pub(super) async fn from_elsewhere(web: &Web, uid: &str, headers: &HeaderMap) -> Result<bool, StoreError> {
     let far = matches!(text(headers, "sec-fetch-site"), "same-site" | "cross-site");
     let by = match headers.get(header::ORIGIN) {
         Some(origin) => Some(origin),
-        None if far && text(headers, "sec-fetch-mode") != "navigate" => headers.get(header::REFERER),
+        None if far && (is_framed(headers) || text(headers, "sec-fetch-mode") != "navigate") => headers.get(header::REFERER),
         None => return Ok(false),
     };
     let host = by.and_then(|by| by.to_str().ok()?.parse::<Uri>().ok()).and_then(|uri| uri.host().map(canonical));
     let Some(host) = host else { return Ok(true) };
     web.directory.ask(|records| !records.leads_to(&host, uid)).await
+}
+
+/// Whether a page is asked for as a part of another.
+pub(super) fn is_framed(headers: &HeaderMap) -> bool {
+    matches!(text(headers, "sec-fetch-dest"), "iframe" | "frame" | "object" | "embed" | "fencedframe")
 }
 
 /// Whom a private workspace's host is open to, of those who ask.

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 const OF_A_LINK: usize = 64;
 /// Of one user, on all workspaces.
 const OF_A_USER: usize = 256;
+/// Of all together, one of so many files that this process may have open: each is two, and the rest of it needs some as well.
+const OF_FILES: u64 = 4;
 
 /// By what somebody is let through.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,13 +33,28 @@ impl Holder {
             Self::User(_) => "of yours",
             Self::Link(_) => "by this link",
         };
-        format!("{} connections {by} are open, and no more may be at once. Close some pages, and try again.", self.most())
+        format!(
+            "{} connections {by} are open, or as many of all people as this machine takes, and no more may be at once. Close some pages, \
+             and try again.",
+            self.most()
+        )
     }
 }
 
 /// All that are held.
-#[derive(Clone, Default)]
-pub(super) struct HeldConnections(Arc<Mutex<BTreeMap<Holder, usize>>>);
+#[derive(Clone)]
+pub(super) struct HeldConnections {
+    by: Arc<Mutex<BTreeMap<Holder, usize>>>,
+    most: usize,
+}
+
+impl Default for HeldConnections {
+    fn default() -> Self {
+        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let most = files.map_or(usize::MAX, |files| usize::try_from(files / OF_FILES).unwrap_or(usize::MAX));
+        Self { by: Arc::default(), most }
+    }
+}
 
 /// One that is held, until it is dropped.
 pub(super) struct Place {
@@ -48,7 +65,10 @@ pub(super) struct Place {
 impl HeldConnections {
     /// A place for one more; `None` where there are as many as may be.
     pub(super) fn place(&self, holder: &Holder) -> Option<Place> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.by.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.values().sum::<usize>() >= self.most {
+            return None;
+        }
         let held = all.entry(holder.clone()).or_default();
         // One that is full is there, so that none is left behind here.
         (*held < holder.most()).then(|| {
@@ -60,7 +80,7 @@ impl HeldConnections {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut all = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all.by.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(held) = all.get_mut(&self.holder) {
             *held -= 1;
             if *held == 0 {
@@ -76,7 +96,7 @@ mod tests {
 
     #[test]
     fn each_user_and_each_link_has_places_of_its_own() {
-        let all = HeldConnections::default();
+        let all = HeldConnections { most: usize::MAX, ..HeldConnections::default() };
         let holders = [Holder::User("ada".into()), Holder::User("bob".into()), Holder::Link([1; 32]), Holder::Link([2; 32])];
         for (holder, most) in holders.iter().zip([256, 256, 64, 64]) {
             let mut places: Vec<Place> = (0..most).map(|_| all.place(holder).expect("a place")).collect();
@@ -85,6 +105,11 @@ mod tests {
             places.pop();
             places.push(all.place(holder).expect("one has become free"));
         }
-        assert!(all.0.lock().unwrap().is_empty());
+        assert!(all.by.lock().unwrap().is_empty());
+        let few = HeldConnections { most: 2, ..HeldConnections::default() };
+        let places: Vec<Place> = holders[..2].iter().map(|holder| few.place(holder).expect("a place")).collect();
+        assert!(few.place(&holders[2]).is_none(), "of all together");
+        drop(places);
+        assert!(few.place(&holders[2]).is_some());
     }
 }

@@ -15,7 +15,7 @@ use super::{Web, pages, unverified};
 use crate::access::digest;
 use crate::store::StoreError;
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -35,6 +35,8 @@ const LOOK: Duration = Duration::from_secs(2);
 const BETWEEN: Duration = Duration::from_secs(1);
 /// How long a workspace may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest that a service may say why it does not want a connection.
+const REFUSAL: usize = 64 << 10;
 /// Times in a row that nobody can be asked, after which a connection ends.
 const DOUBTS: u32 = 3;
 
@@ -194,7 +196,11 @@ async fn relay(sockets: Sockets, mut request: Request, right: Right, cookies: &C
     let browser = hyper::upgrade::on(&mut request);
     let mut answer = timeout(PATIENCE, sender.send_request(forwarded(request, right.user.as_deref(), cookies)?)).await??;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(answer.map(Body::new));
+        // As long as it is carried somebody has a place, so it is no longer than a refusal is.
+        let (mut parts, body) = answer.into_parts();
+        parts.headers.remove(header::TRANSFER_ENCODING);
+        let body = timeout(PATIENCE, to_bytes(Body::new(body), REFUSAL)).await??;
+        return Ok(Response::from_parts(parts, Body::from(body)));
     }
     let workspace = hyper::upgrade::on(&mut answer);
     tokio::spawn(async move {

@@ -8,22 +8,20 @@
 
 use super::Web;
 use super::elsewhere::{Place, place};
-use super::gate::{Asked, canonical, text};
+use super::gate::{Asked, canonical, is_framed, text};
 use super::pages::{self, Rest};
 use super::panel::Panel;
 use crate::access::{Action, Decision, Identity};
-use crate::api::client;
+use crate::api::client_at;
 use crate::resource::{GROUP, Workspace};
 use crate::store::StoreError;
-use axum::Extension;
-use axum::extract::ConnectInfo;
 use axum::http::{Uri, header};
 use axum::response::Response;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -117,7 +115,8 @@ impl Drop for First {
 pub(super) fn opens_a_page(asked: &Asked<'_>) -> bool {
     let mode = text(asked.headers, "sec-fetch-mode");
     let ahead = asked.headers.contains_key("sec-purpose") || asked.headers.contains_key("purpose");
-    asked.method == "GET" && matches!(mode, "" | "navigate") && !ahead && text(asked.headers, "accept").contains("text/html")
+    let shown = matches!(mode, "" | "navigate") && !ahead && !is_framed(asked.headers);
+    asked.method == "GET" && shown && text(asked.headers, "accept").contains("text/html")
 }
 
 /// Whether a user may start a workspace.
@@ -133,8 +132,7 @@ pub(super) async fn may_start(panel: &Panel, user: &str, place: &Place) -> Resul
 /// Why it is not started, in words for who asked.
 pub(super) async fn start(panel: &Panel, who: Identity, from: IpAddr, place: &Place) -> Result<(), String> {
     let Some(_first) = panel.waking.first(&place.uid) else { return Ok(()) };
-    let api = panel.api.clone().layer(Extension(ConnectInfo(SocketAddr::new(from, 0))));
-    let own = Api::<Workspace>::namespaced(client(api, who), &place.project);
+    let own = Api::<Workspace>::namespaced(client_at(panel.api.clone(), who, Some(from)), &place.project);
     let running = json!({"metadata": {"uid": place.uid}, "spec": {"running": true}});
     let params = PatchParams { field_manager: Some("devsanctum-panel".into()), ..PatchParams::default() };
     match own.patch(&place.workspace, &params, &Patch::Merge(running)).await {

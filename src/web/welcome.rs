@@ -116,6 +116,16 @@ pub async fn take_up(
     let now = web.clock.now();
     let found = invitation(panel, sha256).await?;
     let email = found.spec.email.as_str();
+    // Nothing is used up by somebody who has an account.
+    if let Way::By(_, person) = &way
+        && web.sign_in.knows(person).await.map_err(|error| said(&NoAccount::NotNow(error.to_string())))?
+    {
+        return Err(pages::trouble(
+            StatusCode::CONFLICT,
+            "The provider knows you as somebody else here: you have an account already. Sign in to it, or take the invitation up with a \
+             password.",
+        ));
+    }
     let made = match &way {
         Way::Password(name, ..) => accounts.make(&NewAccount { name, email, display_name: None, invitation: Some(&found) }).await,
         Way::By(_, person) => {

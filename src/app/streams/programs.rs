@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Chunks under way in either direction.
 const BUFFER: usize = 32;
@@ -67,10 +68,13 @@ pub async fn run(
         user: container.labels.get(labels::USER).cloned(),
     };
     let running = engine.exec(&container.id, &ask).await.map_err(|e| failed(&e))?;
-    let mut line = Line { engine, container: container.id.clone(), user: ask.user, session, ended: false };
+    let gone = CancellationToken::new();
+    let _gone = gone.clone().drop_guard();
+    let mut line = Line { engine, container: container.id.clone(), user: ask.user, session, ended: false, _gone };
     let (input, from_caller) = mpsc::channel(BUFFER);
     let control: Arc<dyn ExecControl> = Arc::from(running.control);
-    tokio::spawn(feed(from_caller, running.input, control.clone(), ask.tty, touch.clone()));
+    let feeding = feed(from_caller, running.input, control.clone(), ask.tty, touch.clone());
+    tokio::spawn(async move { gone.run_until_cancelled(feeding).await });
     let output = running.output.map(|chunk| match chunk {
         Ok(ExecChunk::Stdout(bytes)) => ExecOutput::Stdout(bytes),
         Ok(ExecChunk::Stderr(bytes)) => ExecOutput::Stderr(bytes),
@@ -129,6 +133,8 @@ struct Line {
     user: Option<String>,
     session: String,
     ended: bool,
+    /// Once nobody listens nothing more is sent either: a program may not read, and what is written to it never come to an end.
+    _gone: DropGuard,
 }
 
 impl Line {

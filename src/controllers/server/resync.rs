@@ -154,8 +154,9 @@ async fn remove_strays(
     };
     let found = strays(owned, known, names, mains, trust);
     if let (Some(fuse), Some(record)) = (&found.fuse, &record) {
-        tracing::error!(server, reason = fuse.reason, "{}", fuse.words);
-        crate::controllers::events::tell(&ctx.frame, record.as_ref(), true, fuse.reason, fuse.words.clone());
+        let words = fuse.words.clone() + &restored.as_ref().map_or_else(String::new, |_| moved_since(ctx, server, owned));
+        tracing::error!(server, reason = fuse.reason, "{words}");
+        crate::controllers::events::tell(&ctx.frame, record.as_ref(), true, fuse.reason, words);
     }
     for extra in found.extra {
         tokio::spawn(retire(ctx.clone(), server.to_owned(), engine.clone(), extra));
@@ -173,6 +174,25 @@ async fn remove_strays(
     if let Some(record) = record.filter(|_| allow) {
         spend_permission(ctx, &record).await;
     }
+}
+
+/// What a person must know before what a backup does not know is removed: a workspace that has moved since may be there alone.
+fn moved_since(ctx: &Context, server: &str, owned: &[Owned]) -> String {
+    let uids: BTreeSet<&str> = owned.iter().map(|o| o.uid.as_str()).collect();
+    let there = ctx.caches.workspaces.in_order(|w| uids.contains(w.identity().uid.as_str()) && !w.has_to_do_with(server));
+    let each = |w: &Arc<Workspace>| {
+        format!(
+            "{}/{} (by the records on {})",
+            w.namespace().unwrap_or_default(),
+            w.name_any(),
+            w.server().unwrap_or("no server")
+        )
+    };
+    let names: Vec<String> = there.iter().take(10).map(each).collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!(". Among them may be the only copies of workspaces that have moved here since the backup: {}", names.join(", "))
 }
 
 /// Looks once more: a container that is removed is what was just inspected, by its id, and a volume bears the labels that were listed:

@@ -227,6 +227,10 @@ impl Job {
         for access in &self.access {
             files.extend(access.files(ctx).await?);
         }
+        // What runs in containers is not fenced by the pool, and another process may have written newer credentials.
+        if !(ctx.frame.fence)() {
+            return Err("this process may not act now".into());
+        }
         let prepared =
             self.run(git::prepare(&self.workdir, self.user.as_deref(), &files), Some("0"), &git::payload(&files)).await?;
         if prepared.code != 0 {

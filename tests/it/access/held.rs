@@ -6,6 +6,7 @@ use axum::body::{Body, to_bytes};
 use bytes::Bytes;
 use devsanctum::access::Scope;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
+use futures::future::join_all;
 use http::{Method, Request};
 use serde_json::{Value, json};
 use std::convert::Infallible;
@@ -126,4 +127,20 @@ async fn what_is_somebody_elses_by_then_is_not_deleted() {
     assert_eq!(town.api.get(&format!("{GROUP}/{path}")).await.0, 200);
     let own = Held::begin(&town, "lead", "DELETE", path).await;
     assert_eq!(own.end(Value::Null).await.0, 200, "who still may does");
+}
+
+/// Writes that come at once share a transaction, and who may what is known from what was there before.
+#[tokio::test]
+async fn what_somebody_else_makes_in_the_same_moment_is_not_changed() {
+    let town = Town::new().await;
+    let own = json!({"spec": {"groups": [{"group": "readers", "role": "MANAGE"}]}});
+    for n in 0..10 {
+        let path = format!("projects/new-{n}");
+        let body = record("Project", &format!("new-{n}"), json!({"owner": "lead", "template": "base"}));
+        let patched = join_all((0..40).map(|_| town.ask("reader", "PATCH", &path, &own)));
+        let (made, patched) = tokio::join!(town.ask("lead", "POST", "projects", &body), patched);
+        assert_eq!(made.0, 201, "{}", made.1);
+        assert!(patched.iter().all(|(code, _)| [403, 404].contains(code)), "{patched:?}");
+        assert_eq!(town.get("lead", &path).await.1["spec"]["groups"], Value::Null);
+    }
 }

@@ -112,6 +112,23 @@ async fn a_scope_takes_away_and_gives_nothing() {
     // It makes no key that may more than it.
     assert_eq!(keys(&town, "reads", "GET", "", Value::Null).await.0, 403);
     assert_eq!(keys(&town, "wide", "POST", "", json!({"name": "more"})).await.0, 403);
+    // Nor does it get to more by another door: a password of anybody's, or SSH, which knows no scope.
+    town.key("makes", "admin", scope(&["create"], &[], &[]), None).await;
+    let link =
+        town.answer(Some("makes"), "POST", "/devsanctum/links", "application/json", json!({"user": "owner"}).to_string()).await;
+    assert_eq!(link.status(), 403);
+    for (key, user) in [("writes", "owner"), ("writes-all", "admin")] {
+        town.key(key, user, scope(&["get", "patch"], &[], &[]), None).await;
+        let known =
+            json!({"spec": {"sshKeys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me"]}});
+        let (code, why) = town.ask(key, "PATCH", &format!("users/{user}"), &known).await;
+        assert!(code == 403 && why["message"].as_str().unwrap().contains("spec.sshKeys"), "{key}: {why}");
+        assert_eq!(
+            town.ask(key, "PATCH", &format!("users/{user}"), &json!({"spec": {"displayName": "x"}})).await.0,
+            200,
+            "{key}"
+        );
+    }
 }
 
 /// As Kubernetes answers; others, and the platform's own parts, go on.

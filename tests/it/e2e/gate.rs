@@ -134,16 +134,20 @@ fn private_workspaces_open_to_their_people_alone() {
 
         // What a page of another workspace shows, a picture or a script, browsers ask for without an Origin.
         let referer = format!("{base}/");
-        for (site, mode, referer, code) in [
-            ("same-site", "no-cors", None, 403),
-            ("cross-site", "no-cors", None, 403),
-            ("same-site", "no-cors", Some("http://other.localhost/"), 403),
-            ("same-site", "no-cors", Some(referer.as_str()), 200),
-            ("same-site", "navigate", None, 200),
-            ("same-origin", "no-cors", None, 200),
-            ("none", "navigate", None, 200),
+        for (site, mode, dest, referer, code) in [
+            ("same-site", "no-cors", "image", None, 403),
+            ("cross-site", "no-cors", "script", None, 403),
+            ("same-site", "no-cors", "image", Some("http://other.localhost/"), 403),
+            ("same-site", "no-cors", "image", Some(referer.as_str()), 200),
+            ("same-site", "navigate", "document", None, 200),
+            ("same-site", "navigate", "iframe", None, 403),
+            ("cross-site", "navigate", "object", Some("http://other.localhost/"), 403),
+            ("same-site", "navigate", "iframe", Some(referer.as_str()), 200),
+            ("same-origin", "navigate", "iframe", None, 200),
+            ("same-origin", "no-cors", "image", None, 200),
+            ("none", "navigate", "document", None, 200),
         ] {
-            let mut headers = vec![("Sec-Fetch-Site", site), ("Sec-Fetch-Mode", mode)];
+            let mut headers = vec![("Sec-Fetch-Site", site), ("Sec-Fetch-Mode", mode), ("Sec-Fetch-Dest", dest)];
             headers.extend(referer.map(|referer| ("Referer", referer)));
             let asked = ada.send("GET", &format!("{base}{page}"), &headers, "").await;
             assert_eq!(asked.code, code, "{headers:?}: {}", asked.body);

@@ -25,6 +25,9 @@ impl Mover<'_> {
             here => here,
         };
         self.still_mine(pass).await?;
+        if let (Ok(here), Ok(there)) = (&here, site(self.ctx, &it.to)) {
+            self.source_is_there((here, &there), &it).await?;
+        }
         let cleared = match site(self.ctx, &it.to) {
             Ok(there) => self.clear(&there, &it, pass).await.map_err(|e| PassError::engine(KIND, &e)),
             Err(e) => Err(e),

@@ -245,6 +245,22 @@ impl Mover<'_> {
         saved
     }
 
+    /// What is to be carried anew, or gone back to, must be there: where it is not, as by records of a backup from before the move ended,
+    /// what is on the other server is the only copy.
+    async fn source_is_there(&self, (here, there): (&Site, &Site), it: &MoveStatus) -> Result<(), PassError> {
+        let has =
+            async |at: &Site| Ok::<_, PassError>(!self.containers(at).await?.is_empty() || !self.volumes(at).await?.is_empty());
+        if has(here).await? || !has(there).await? {
+            return Ok(());
+        }
+        let words = format!(
+            "there is nothing of it on {} any more, and something on {}, which is left alone: it is the only copy. If it had moved there \
+             before the records were restored, remove status.move, and set status.dockerServer and spec.dockerServer to {1}",
+            it.from, it.to
+        );
+        Err(PassError::stalled(KIND, "SourceIsGone", words))
+    }
+
     /// Its containers on a server, but the one that copies.
     async fn containers(&self, at: &Site) -> Result<Vec<ContainerSummary>, PassError> {
         let identity = self.record.identity();
@@ -359,6 +375,7 @@ impl Mover<'_> {
             _ if same => return Ok(()),
             _ => {
                 self.still_mine(pass).await?;
+                self.source_is_there((here, there), &it).await?;
                 self.ctx.moves.forget(&self.uid());
                 self.clear(there, &it, pass).await.map_err(|e| PassError::engine(KIND, &e))?;
                 cleanup::remove_image(here.engine.as_ref(), &it.image()).await;

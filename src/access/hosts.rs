@@ -52,7 +52,7 @@ impl SignIn {
     ) -> Result<Token, Refused> {
         let at = now.as_millisecond();
         // Anybody may come with anything: only what is there is worth a write.
-        if nonce.is_empty() || self.store.peek_one_time(digest(shown), OF_HOST, at).await?.is_none() {
+        if self.store.peek_one_time(digest(shown), OF_HOST, at).await?.is_none() {
             return Err(Refused::Link);
         }
         let (user, body) = self.store.take_one_time(digest(shown), OF_HOST, at).await?.ok_or(Refused::Link)?;

@@ -143,8 +143,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     let elsewhere = tell_elsewhere(client.clone(), life.touched.clone(), leads.subscribe(), clock.clone());
     door.map(|door| door.serve(api_router.clone(), later, &api, stop.clone())).transpose()?;
     panel.serve(api_router.clone(), api.ledger().clone(), reached(&config, &listener, &tls_files)?, stop.clone())?;
-    announce(&config, &state, &listener, &tls_files.ca_pem, &token)?;
-    let api_port = listener.local_addr().ok().map(|at| at.port());
+    let api_port = Some(announce(&config, &state, &listener, &tls_files.ca_pem, &token)?);
     let run = |stop: CancellationToken| {
         ready.send_replace(false);
         let posting = post.run(client.clone(), reports.clone(), fence.clone(), stop.clone());
@@ -187,11 +186,11 @@ async fn serve_api(listener: TcpListener, api: axum::Router, files: &tls::Tls, s
 }
 
 /// Says where all of it is: in the kubeconfig, and in the log.
-fn announce(config: &Config, state: &StateDir, listener: &TcpListener, ca: &str, token: &str) -> Result<(), String> {
+fn announce(config: &Config, state: &StateDir, listener: &TcpListener, ca: &str, token: &str) -> Result<u16, String> {
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     write_kubeconfig(state, address, ca, token)?;
     tracing::info!(%address, web = %config.web, ssh = %config.ssh, state = %state.path().display(), "serving");
-    Ok(())
+    Ok(address.port())
 }
 
 /// The administrator's token, which the store knows by its digest.

@@ -88,7 +88,7 @@ impl Door {
         let streams = Arc::new(Counted::default());
         let directory = Arc::new(Directory::new(town.api.store.clone()));
         let gateway = Gateway {
-            api: town.api.router.clone(),
+            api: town.api.open.clone(),
             streams: streams.clone(),
             keys: Keys::follow(town.api.client(), stop.clone()),
             directory: directory.clone(),

@@ -2,6 +2,7 @@
 //! belongs to no record.
 
 use super::prepare::{is_ours, shared_network};
+use crate::controllers::caches::InOrder;
 use crate::controllers::context::Context;
 use crate::controllers::status::Record;
 use crate::controllers::workspace::{carrier, copier, is_due};

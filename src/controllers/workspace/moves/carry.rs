@@ -1,6 +1,6 @@
 //! One part of a workspace goes from engine to engine, beside the passes: through this process, and not to its disk.
 
-use super::digest::ArchiveDigest;
+use super::digest::{ArchiveDigest, written};
 use super::names::NameGuard;
 use crate::controllers::context::Context;
 use crate::controllers::retry;
@@ -278,10 +278,7 @@ pub fn is_of(volume: &Volume, id: &str) -> bool {
 pub async fn layers(engine: &dyn Engine, image: &str) -> Result<Option<String>, EngineError> {
     match engine.layers(image).await? {
         Some(none) if none.is_empty() => Err(EngineError::Failed(format!("it does not tell the layers of image {image}"))),
-        Some(all) => {
-            let digest = Sha256::digest(all.join("\n"));
-            Ok(Some(format!("sha256:{}", digest.iter().map(|b| format!("{b:02x}")).collect::<String>())))
-        }
+        Some(all) => Ok(Some(written(Sha256::digest(all.join("\n"))))),
         None => Ok(None),
     }
 }

@@ -11,6 +11,11 @@ pub(super) const BLOCK: usize = 512;
 /// Names, attributes and the like; no engine writes more.
 const LONGEST_EXTRA: u64 = 4 << 20;
 
+/// A digest, as it stands in records.
+pub(super) fn written(sha256: impl AsRef<[u8]>) -> String {
+    format!("sha256:{}", sha256.as_ref().iter().map(|b| format!("{b:02x}")).collect::<String>())
+}
+
 /// Takes an archive in pieces of any length. Of what is in it nothing is kept.
 #[derive(Default)]
 pub struct ArchiveDigest {
@@ -65,8 +70,7 @@ impl ArchiveDigest {
                 let mut all = Sha256::new();
                 self.sum.iter().for_each(|lane| all.update(lane.to_be_bytes()));
                 all.update(self.entries.to_be_bytes());
-                let hex: String = all.finalize().iter().map(|b| format!("{b:02x}")).collect();
-                Ok(format!("sha256:{hex}"))
+                Ok(written(all.finalize()))
             }
             (None, _) => Err("the archive was cut off".into()),
         }

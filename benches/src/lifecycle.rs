@@ -37,7 +37,7 @@ async fn wake(runs: usize) {
     let (id, address) = bare.make("bare").await;
     let beside = SocketAddr::new(address, 8080);
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
-    for _ in 0..runs {
+    for run in 1..=runs {
         devsanctum::engine::Engine::stop(&bare.0, &id, Duration::from_secs(1)).await.unwrap();
         let begun = Instant::now();
         devsanctum::engine::Engine::start(&bare.0, &id).await.unwrap();
@@ -52,9 +52,10 @@ async fn wake(runs: usize) {
         assert!(matches!(first.0, 200 | 302 | 503), "{}", first.0);
         while !matches!(get(system.web, &host, ANEW).await, Ok((200, body)) if body.starts_with(b"ok")) {}
         ours.push(ms(begun.elapsed()));
+        // To stop one takes up to its grace, so that all runs take minutes.
+        note(&format!("{run} of {runs}: {:.0} ms, bare {:.0} ms", ours[run - 1], floor[run - 1]));
     }
     let more = median(&ours) - median(&floor);
-    note(&format!("ours {ours:.0?}"));
     row(
         "visit of a stopped workspace → its page",
         &spread(&ours, "ms"),

@@ -14,6 +14,8 @@ use tokio::time::{Instant, sleep_until};
 pub(super) const LOOK_AT_KEY: Duration = Duration::from_secs(2);
 /// How long a question waits for records that are being read anew.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Changes kept for a reading.
+const HELD: usize = 10_000;
 
 #[derive(Default)]
 struct Known {
@@ -57,6 +59,11 @@ impl Shared {
             Observed::Change(change) if KINDS.contains(&change.record.key.kind) => {
                 let mut known = self.write();
                 match &mut known.meanwhile {
+                    // Nobody has asked for long: who does so next reads all anew.
+                    Some(changes) if changes.len() >= HELD => {
+                        changes.clear();
+                        known.gaps += 1;
+                    }
                     Some(changes) => changes.push(change.clone()),
                     None => {
                         apply(&mut known.records, change);

@@ -1,7 +1,9 @@
 //! The way from the panel to a workspace's host: a code that works once, and the session that comes of it.
 
 use super::sign_in::{Refused, SignIn, Token, Visitor, digest, fresh};
-use crate::store::{OneTime, Session};
+use crate::resource::common::Visibility;
+use crate::resource::{HOST_CLAIM, Route};
+use crate::store::{OneTime, Session, StoreError, Tx};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -68,6 +70,23 @@ impl SignIn {
         if let Some(address) = words.next().filter(|address| !address.is_empty()) {
             address.clone_into(&mut session.address);
         }
-        if self.store.add_session(session, None, None).await? { Ok(token) } else { Err(Refused::Link) }
+        let host = host.to_owned();
+        let added = self.store.write(Box::new(move |tx| {
+            Box::pin(async move { Ok::<_, Refused>(is_private(tx, &host).await? && tx.add_session(&session, None, None).await?) })
+        }));
+        if added.await? { Ok(token) } else { Err(Refused::Link) }
     }
+}
+
+/// Whether a host leads somewhere and not everybody may pass, as its route lies in this transaction: it may have turned public since
+/// somebody looked, and what was held of it ended with that.
+///
+/// # Errors
+/// The store's own.
+pub(super) async fn is_private(tx: &mut Tx, host: &str) -> Result<bool, StoreError> {
+    let Some(key) = tx.claim_holder(HOST_CLAIM, host).await? else { return Ok(false) };
+    let Some(stored) = tx.get(&key).await? else { return Ok(false) };
+    let route: Route =
+        serde_json::from_slice(&stored.body).map_err(|e| StoreError::Database(format!("route {:?}: {e}", key.name)))?;
+    Ok(route.spec.visibility == Visibility::Private)
 }

@@ -415,6 +415,12 @@ impl Records {
         let Some(groups) = self.servers.get(server) else { return false };
         groups.is_empty() || groups.iter().any(|group| self.membership(person, group).is_some())
     }
+
+    /// Whether a server is there and open to a group that a project is shared with: its workspaces are placed there.
+    pub fn is_open_to_project(&self, server: &str, project: &str) -> bool {
+        let (Some(groups), Some(facts)) = (self.servers.get(server), self.projects.get(project)) else { return false };
+        groups.iter().any(|group| facts.groups.contains_key(group))
+    }
 }
 
 #[cfg(test)]

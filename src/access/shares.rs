@@ -7,6 +7,7 @@
 //!   nothing.
 //! - It is worth what its maker may do: who may no longer change the workspace shares it no longer.
 
+use super::hosts::is_private;
 use super::{Action, Decision, Directory, HostFacts, Identity, Records, Token, digest};
 use crate::resource::GROUP;
 use crate::store::{Share, ShareHashes, Store, StoreError};
@@ -105,10 +106,16 @@ impl Shares {
         let share = Share { id, user, workspace_uid, service, host, port, created_at, expires_at };
         let link = Token::new()?;
         let hashes = ShareHashes { link: digest(link.reveal()), shown: digest(&shown_for(link.reveal())) };
-        match self.store.add_share(share.clone(), hashes, MOST).await? {
-            true => Ok((share, link)),
-            false => Err(ShareError::NoRoom),
-        }
+        let wanted = share.clone();
+        let added = self.store.write(Box::new(move |tx| {
+            Box::pin(async move {
+                match is_private(tx, &wanted.host).await? {
+                    false => Err(ShareError::Public(wanted.service)),
+                    true => Ok(tx.add_share(&wanted, hashes, MOST).await?),
+                }
+            })
+        }));
+        if added.await? { Ok((share, link)) } else { Err(ShareError::NoRoom) }
     }
 
     /// Changes what is in a link's address for what a browser shows from then on, and until when; `None` where it opens nothing at

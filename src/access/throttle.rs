@@ -5,7 +5,7 @@
 
 use super::{Identity, IdentityKind};
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 const ACCOUNT: Rate = Rate { burst: 10.0, every: Duration::from_secs(40) };
 /// From one network, on whatever accounts.
 const NETWORK: Rate = Rate { burst: 50.0, every: Duration::from_secs(6) };
+/// From one site, which has 65,536 networks of IPv6.
+const SITE: Rate = Rate { burst: 400.0, every: Duration::from_millis(750) };
 /// By one browser that was here before.
 const KNOWN: Rate = Rate { burst: 10.0, every: Duration::from_secs(60) };
 /// Requests to the API by one key.
@@ -22,8 +24,12 @@ const KEY: Rate = Rate { burst: 2_000.0, every: Duration::from_millis(5) };
 const USER: Rate = Rate { burst: 4_000.0, every: Duration::from_micros(2_500) };
 /// By the administrator's token, which is for the tools of the machine itself.
 const ADMINISTRATOR: Rate = Rate { burst: 20_000.0, every: Duration::from_micros(200) };
-/// Accounts and networks remembered; those that have all their guesses are forgotten first.
+/// Remembered of each table one by one; those that have all they may have are forgotten first.
 const REMEMBERED: usize = 100_000;
+/// Where there is no room for more, they are counted together, in so many crowds.
+const CROWDS: u64 = 4_096;
+/// How often a full table is looked through.
+const LOOKED_THROUGH: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy)]
 struct Rate {
@@ -32,32 +38,59 @@ struct Rate {
 }
 
 /// What guesses are counted of.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Of {
-    Account(String),
-    Network([u8; 8]),
-    Known(String, String),
-    Key(String),
-    User(String),
-    Administrator(String),
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Counted {
+    Account,
+    Network,
+    Site,
+    Known,
+    Key,
+    User,
+    Administrator,
 }
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Who {
+    One(String),
+    /// Those whom chance has put together.
+    Crowd(u64),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Of(Counted, Who);
 
 struct Left {
     guesses: f64,
     at: Instant,
 }
 
-/// Counts guesses.
+/// Counts guesses. What strangers can fill is apart from what those have who are known.
 #[derive(Default)]
-pub struct Throttle(Mutex<HashMap<Of, Left>>);
+pub struct Throttle {
+    strangers: Mutex<Table>,
+    known: Mutex<Table>,
+    requests: Mutex<Table>,
+}
 
-/// The network of an address: all of it for IPv4, the first 64 bits for IPv6.
-fn network(address: IpAddr) -> [u8; 8] {
-    let bytes = match address.to_canonical() {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets()[8..].to_vec(),
-        IpAddr::V6(v6) => v6.octets()[..8].to_vec(),
-    };
-    bytes.try_into().unwrap_or_default()
+#[derive(Default)]
+struct Table {
+    left: HashMap<Of, Left>,
+    looked_through: Option<Instant>,
+    chance: RandomState,
+}
+
+/// The networks of an address, the smallest first: itself for IPv4, its first 64 and 48 bits for IPv6.
+fn networks(address: IpAddr) -> Vec<Of> {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => vec![Of::one(Counted::Network, v4.to_string())],
+        IpAddr::V6(v6) => {
+            let bits = v6.to_bits();
+            vec![
+                Of::one(Counted::Network, format!("{:x}/64", bits >> 64)),
+                Of::one(Counted::Site, format!("{:x}/48", bits >> 80)),
+            ]
+        }
+    }
 }
 
 impl Rate {
@@ -68,14 +101,19 @@ impl Rate {
 }
 
 impl Of {
+    fn one(counted: Counted, name: impl Into<String>) -> Self {
+        Self(counted, Who::One(name.into()))
+    }
+
     fn rate(&self) -> Rate {
-        match self {
-            Self::Account(_) => ACCOUNT,
-            Self::Network(_) => NETWORK,
-            Self::Known(..) => KNOWN,
-            Self::Key(_) => KEY,
-            Self::User(_) => USER,
-            Self::Administrator(_) => ADMINISTRATOR,
+        match self.0 {
+            Counted::Account => ACCOUNT,
+            Counted::Network => NETWORK,
+            Counted::Site => SITE,
+            Counted::Known => KNOWN,
+            Counted::Key => KEY,
+            Counted::User => USER,
+            Counted::Administrator => ADMINISTRATOR,
         }
     }
 }
@@ -92,10 +130,13 @@ impl Throttle {
     /// # Errors
     /// How long to wait.
     pub fn guess(&self, account: &str, from: IpAddr, known: Option<&str>, now: Instant) -> Result<(), Duration> {
-        let account = account.to_owned();
         match known {
-            Some(browser) => self.take(&[Of::Known(account, browser.to_owned())], now),
-            None => self.take(&[Of::Network(network(from)), Of::Account(account)], now),
+            Some(browser) => take(&self.known, vec![Of::one(Counted::Known, format!("{account} {browser}"))], now),
+            None => {
+                let mut all = networks(from);
+                all.push(Of::one(Counted::Account, account));
+                take(&self.strangers, all, now)
+            }
         }
     }
 
@@ -104,7 +145,7 @@ impl Throttle {
     /// # Errors
     /// How long to wait.
     pub fn knock(&self, from: IpAddr, now: Instant) -> Result<(), Duration> {
-        self.take(&[Of::Network(network(from))], now)
+        take(&self.strangers, networks(from), now)
     }
 
     /// Takes one of the requests that a caller has; the parts of this program have as many as they like.
@@ -112,39 +153,48 @@ impl Throttle {
     /// # Errors
     /// How long to wait.
     pub fn request(&self, who: &Identity, now: Instant) -> Result<(), Duration> {
-        match (who.kind, &who.key) {
-            (IdentityKind::System, _) => Ok(()),
-            (IdentityKind::Administrator, _) => self.take(&[Of::Administrator(who.name.clone())], now),
-            (IdentityKind::User, None) => self.take(&[Of::User(who.name.clone())], now),
-            (IdentityKind::User, Some(key)) => self.take(&[Of::User(who.name.clone()), Of::Key(key.clone())], now),
-        }
-    }
-
-    /// One of each, or none of any.
-    fn take(&self, all: &[Of], now: Instant) -> Result<(), Duration> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= REMEMBERED {
-            known.retain(|of, left| of.rate().left(left, now) < of.rate().burst);
-            if known.len() >= REMEMBERED {
-                return Err(Duration::from_secs(1));
-            }
-        }
-        let left = |of: &Of| known.get(of).map_or(of.rate().burst, |left| of.rate().left(left, now));
-        let waits = all.iter().map(|of| of.rate().every.mul_f64((1.0 - left(of)).max(0.0)));
-        let wait = waits.max().unwrap_or_default();
-        if !wait.is_zero() {
-            return Err(wait);
-        }
-        for of in all {
-            let guesses = left_after(&known, of, now);
-            known.insert(of.clone(), Left { guesses, at: now });
-        }
-        Ok(())
+        let mut all = match who.kind {
+            IdentityKind::System => return Ok(()),
+            IdentityKind::Administrator => vec![Of::one(Counted::Administrator, &who.name)],
+            IdentityKind::User => vec![Of::one(Counted::User, &who.name)],
+        };
+        all.extend(who.key.iter().filter(|_| who.kind == IdentityKind::User).map(|key| Of::one(Counted::Key, key)));
+        take(&self.requests, all, now)
     }
 }
 
-fn left_after(known: &HashMap<Of, Left>, of: &Of, now: Instant) -> f64 {
-    known.get(of).map_or(of.rate().burst, |left| of.rate().left(left, now)) - 1.0
+/// One of each, or none of any.
+fn take(table: &Mutex<Table>, all: Vec<Of>, now: Instant) -> Result<(), Duration> {
+    let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
+    let all: Vec<Of> = all.into_iter().map(|of| table.place(of, now)).collect();
+    let wait = all.iter().map(|of| of.rate().every.mul_f64((1.0 - table.left(of, now)).max(0.0))).max().unwrap_or_default();
+    if !wait.is_zero() {
+        return Err(wait);
+    }
+    for of in all {
+        let guesses = table.left(&of, now) - 1.0;
+        table.left.insert(of, Left { guesses, at: now });
+    }
+    Ok(())
+}
+
+impl Table {
+    fn left(&self, of: &Of, now: Instant) -> f64 {
+        self.left.get(of).map_or(of.rate().burst, |left| of.rate().left(left, now))
+    }
+
+    /// Where it is counted: by itself while there is room, and with others where there is none. Nobody is so refused for another's
+    /// sake alone, or let guess without being counted.
+    fn place(&mut self, of: Of, now: Instant) -> Of {
+        if self.left.len() < REMEMBERED || self.left.contains_key(&of) {
+            return of;
+        }
+        if self.looked_through.is_none_or(|at| now.saturating_duration_since(at) >= LOOKED_THROUGH) {
+            self.looked_through = Some(now);
+            self.left.retain(|of, left| of.rate().left(left, now) < of.rate().burst);
+        }
+        if self.left.len() < REMEMBERED { of } else { Of(of.0, Who::Crowd(self.chance.hash_one(&of) % CROWDS)) }
+    }
 }
 
 #[cfg(test)]
@@ -198,5 +248,32 @@ mod tests {
         assert!(guess(100, "2001:db8:0:1::1").is_ok());
         let wait = guess(101, "2001:db8::1").unwrap_err();
         assert!(wait > Duration::ZERO && wait <= Duration::from_secs(6), "{wait:?}");
+    }
+    /// Strangers who come from everywhere at once take nobody else's guesses, and have no more than others.
+    #[test]
+    fn a_table_that_is_full_still_counts() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        let stranger = |n: u32| IpAddr::from(std::net::Ipv6Addr::from_bits(u128::from(n) << 80));
+        for n in 0..200_000 {
+            let _ = throttle.guess(&format!("{n}@example.com"), stranger(n), None, now);
+        }
+        let held = throttle.strangers.lock().unwrap().left.len();
+        assert!((REMEMBERED..REMEMBERED + 3 * CROWDS as usize).contains(&held), "{held}");
+        assert!(throttle.guess("ada@example.com", at("192.0.2.1"), Some("her browser"), now).is_ok());
+        assert!(throttle.request(&Identity::person("ada"), now).is_ok());
+        // One that is not remembered alone has no more guesses than one that is.
+        let heard = (0..1_000).filter(|n| throttle.guess("bob@example.com", stranger(1_000_000 + n), None, now).is_ok()).count();
+        assert!(heard <= 10, "{heard}");
+        // A minute later there is room again.
+        assert!(throttle.guess("carol@example.com", at("192.0.2.2"), None, now + Duration::from_secs(60)).is_ok());
+        assert!(throttle.strangers.lock().unwrap().left.len() < 10);
+    }
+
+    #[test]
+    fn a_site_has_its_guesses_whatever_its_networks() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        let guess = |n: u32, from: &str| throttle.guess(&format!("{n}@example.com"), at(from), None, now);
+        assert_eq!((0..2_000).filter(|n| guess(*n, &format!("2001:db8:0:{n:x}::1")).is_ok()).count(), 400);
+        assert!(guess(5_000, "2001:db8:1::1").is_ok());
     }
 }

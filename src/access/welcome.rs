@@ -210,12 +210,9 @@ impl SignIn {
     /// # Errors
     /// [`Refused::LastWay`].
     pub async fn disconnect(&self, user: &str, issuer: &str) -> Result<(), Refused> {
-        let others = self.store.identities_of(user).await?.iter().any(|known| known.issuer != issuer);
-        if !others && !self.has_password(user).await? {
-            return Err(Refused::LastWay);
-        }
-        self.store.remove_identity(user, issuer).await?;
-        Ok(())
+        let is_left = !self.store.remove_identity(user, issuer).await?
+            && self.store.identities_of(user).await?.iter().any(|known| known.issuer == issuer);
+        if is_left { Err(Refused::LastWay) } else { Ok(()) }
     }
 
     /// Makes what an invitation is taken up with, in the place of what was made for it before.

@@ -211,7 +211,11 @@ fn certificates(config: &Config, state: &StateDir) -> Result<tls::Tls, String> {
 }
 
 fn in_state(state: &StateDir, name: &str, e: &std::io::Error) -> String {
-    format!("{}: {e}; the state folder must be writable by this user", state.file(name).display())
+    let file = state.file(name);
+    match e.kind() {
+        std::io::ErrorKind::InvalidData => format!("{}: {e}", file.display()),
+        _ => format!("{}: {e}; the state folder must be writable by this user", file.display()),
+    }
 }
 
 /// Where the records are, if nothing else is said: in the state folder.

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// The file of the keys that seal secrets.
 pub const KEY_FILE: &str = "secret.key";
+/// Characters of a token at the least.
+const SHORTEST: usize = 32;
 
 /// What no two processes have at once.
 #[derive(Debug)]
@@ -112,14 +114,23 @@ impl StateDir {
     /// A random text of 256 bits kept in a file, made where it is missing.
     ///
     /// # Errors
-    /// When it cannot be read or made.
+    /// When it cannot be read or made, or is so short that it may be guessed.
     pub fn token(&self, name: &str) -> io::Result<String> {
         let path = self.file(name);
         match File::open(&path) {
             Ok(mut file) => {
                 let mut text = String::new();
                 file.read_to_string(&mut text)?;
-                Ok(text.trim().to_owned())
+                match text.trim() {
+                    token if token.len() >= SHORTEST => Ok(token.to_owned()),
+                    token => Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!(
+                            "holds {} characters, and what has fewer than {SHORTEST} may be guessed: remove the file, and another is made",
+                            token.len()
+                        ),
+                    )),
+                }
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let mut bytes = [0u8; 32];
@@ -158,6 +169,10 @@ mod tests {
         let first = state.token("admin.token").unwrap();
         assert_eq!(first.len(), 43);
         assert_eq!(state.token("admin.token").unwrap(), first);
+        for short in ["", "\n", "changeme\n"] {
+            std::fs::write(state.file("short.token"), short).unwrap();
+            assert!(state.token("short.token").unwrap_err().to_string().contains("fewer than 32"), "{short:?}");
+        }
         let mode = |p: PathBuf| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(state.file("admin.token")), mode(state.path().into())), (0o600, 0o700));
     }

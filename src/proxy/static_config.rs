@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// How a managed Traefik is set up.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ManagedSettings {
     /// The program; else `traefik` in `PATH`, else `<state_dir>/venv/bin/traefik`.
     pub binary: Option<PathBuf>,

@@ -64,6 +64,9 @@ pub struct RouteStatus {
     pub message: Option<String>,
 }
 
+/// What a route's host is claimed under: one route has it.
+pub const HOST_CLAIM: &str = "route-host";
+
 impl Rules for RouteSpec {
     fn validate(&self, errors: &mut FieldErrors) {
         errors.check("spec.host", &self.host, names::host_name(&self.host));
@@ -75,6 +78,6 @@ impl Rules for RouteSpec {
         vec![Reference::new("spec.workspace", "Workspace", &self.workspace)]
     }
     fn claims(&self) -> Vec<Claim> {
-        vec![Claim { path: "spec.host".into(), scope: "route-host", value: self.host.clone() }]
+        vec![Claim { path: "spec.host".into(), scope: HOST_CLAIM, value: self.host.clone() }]
     }
 }

@@ -63,9 +63,12 @@ impl Tx {
     }
 
     async fn remove_identity(&mut self, user: &str, issuer: &str) -> Result<bool, StoreError> {
+        self.flush().await?;
         self.begin_writing().await?;
         let sql = format!(
-            "DELETE FROM identities WHERE issuer = $1 AND user_uid IN (SELECT uid FROM resources WHERE {USER} AND name = $2)"
+            "DELETE FROM identities WHERE issuer = $1 AND user_uid IN (SELECT uid FROM resources WHERE {USER} AND name = $2) AND \
+             (EXISTS (SELECT 1 FROM credentials c WHERE c.user_uid = identities.user_uid) OR \
+             EXISTS (SELECT 1 FROM identities o WHERE o.user_uid = identities.user_uid AND o.issuer <> $1))"
         );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(issuer.to_owned()).bind(user.to_owned());
         Ok(run!(self, query, execute)?.rows_affected() > 0)
@@ -99,7 +102,7 @@ impl Store {
         self.write(Box::new(move |tx| Box::pin(async move { tx.note_identity_use(&it).await }))).await
     }
 
-    /// Forgets whom a provider knows a user as; `false` when it knew them as nobody.
+    /// Forgets whom a provider knows a user as. `false` when it knew them as nobody, or they would have no way to sign in then.
     pub async fn remove_identity(&self, user: &str, issuer: &str) -> Result<bool, StoreError> {
         let (user, issuer) = (user.to_owned(), issuer.to_owned());
         self.write(Box::new(move |tx| Box::pin(async move { tx.remove_identity(&user, &issuer).await }))).await

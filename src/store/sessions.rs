@@ -65,7 +65,8 @@ fn session(row: &AnyRow) -> Result<Session, StoreError> {
 }
 
 impl Tx {
-    async fn add_session(
+    /// As [`Store::add_session`].
+    pub async fn add_session(
         &mut self,
         it: &Session,
         replaced: Option<[u8; 32]>,

@@ -53,7 +53,8 @@ fn share(row: &AnyRow) -> Result<Share, StoreError> {
 }
 
 impl Tx {
-    async fn add_share(&mut self, it: &Share, hashes: ShareHashes, most: i64) -> Result<bool, StoreError> {
+    /// Stores a share link by its hashes. `false` when its workspace or its user is not there, or there are `most` already.
+    pub async fn add_share(&mut self, it: &Share, hashes: ShareHashes, most: i64) -> Result<bool, StoreError> {
         self.flush().await?;
         self.begin_writing().await?;
         run!(self, sqlx::query("DELETE FROM shares WHERE expires_at <= $1").bind(it.created_at), execute)?;
@@ -88,11 +89,6 @@ impl Tx {
 }
 
 impl Store {
-    /// Stores a share link by its hashes. `false` when its workspace or its user is not there, or there are `most` already.
-    pub async fn add_share(&self, it: Share, hashes: ShareHashes, most: i64) -> Result<bool, StoreError> {
-        self.write(Box::new(move |tx| Box::pin(async move { tx.add_share(&it, hashes, most).await }))).await
-    }
-
     /// The share link in whose address this is, whether or not it is over.
     pub async fn share_by_link(&self, sha256: [u8; 32]) -> Result<Option<Share>, StoreError> {
         self.share_where("s.link_hash = $1", sha256.to_vec()).await

@@ -89,6 +89,15 @@ impl Tx {
         all(run!(self, query, fetch_all)?)
     }
 
+    /// The first `most` records of a kind in a namespace by name, without what is in them.
+    pub async fn keys(&mut self, kind: KindId, namespace: &str, most: usize) -> Result<Vec<Key>, StoreError> {
+        self.flush().await?;
+        let query =
+            sqlx::query("SELECT kind, namespace, name FROM resources WHERE kind = $1 AND namespace = $2 ORDER BY name LIMIT $3");
+        let query = query.bind(kind).bind(namespace).bind(i64::try_from(most).unwrap_or(i64::MAX));
+        run!(self, query, fetch_all)?.iter().map(|row| Ok(key_at(row)?)).collect()
+    }
+
     /// Number of records of a kind in a namespace.
     pub async fn count(&mut self, kind: KindId, namespace: &str) -> Result<u64, StoreError> {
         self.flush().await?;

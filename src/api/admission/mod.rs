@@ -38,6 +38,13 @@ pub struct Subject<'a> {
     pub facts: &'a Facts,
 }
 
+impl Subject<'_> {
+    /// The project it belongs to, or is.
+    fn project(&self) -> &str {
+        if self.request.served.def.kind == "Project" { &self.key.name } else { &self.key.namespace }
+    }
+}
+
 /// Names a kind does not allow. Needs no other record.
 pub fn check_name(served: &Served, name: &str, errors: &mut FieldErrors) {
     if served.def.group != GROUP || name.is_empty() {

@@ -11,11 +11,11 @@ pub use secret::SecretData;
 
 use super::door::enter;
 use super::schema::FieldValidation;
-use super::served::Served;
+use super::served::{Served, by_id};
 use super::status::ApiError;
-use crate::access::{Action, Directory, Identity};
+use crate::access::{Action, Directory, Identity, decide};
 use crate::clock::Clock;
-use crate::store::{Store, StoreError, Stored, Tx, Wants};
+use crate::store::{Key, Store, StoreError, Stored, Tx, Wants};
 use futures::future::BoxFuture;
 use k8s_openapi::jiff::Timestamp;
 use std::sync::Arc;
@@ -27,6 +27,26 @@ pub struct Caller {
     pub who: Identity,
     /// Asked before, when they were let in.
     pub directory: Arc<Directory>,
+}
+
+impl Caller {
+    /// Whether they may see this record.
+    pub fn sees(&self, key: &Key) -> bool {
+        sees(&self.who, &self.directory, key)
+    }
+
+    /// Whether they may by what they are, whatever the API key is for that they came by.
+    pub fn sees_as_themselves(&self, key: &Key) -> bool {
+        sees(&Identity { scope: Arc::default(), ..self.who.clone() }, &self.directory, key)
+    }
+}
+
+fn sees(who: &Identity, directory: &Directory, key: &Key) -> bool {
+    let Some(served) = by_id(key.kind) else { return false };
+    let (group, resource) = (served.def.group, served.def.plural.as_str());
+    let namespace = Some(key.namespace.as_str()).filter(|n| !n.is_empty());
+    let action = Action { verb: "get", group, resource, subresource: "", namespace, name: Some(&key.name) };
+    directory.now(|records| decide(who, &action, records)).is_allowed()
 }
 
 /// How a write was asked for.

@@ -3,7 +3,7 @@
 use super::Town;
 use argon2::password_hash::PasswordHasher;
 use devsanctum::access::{Directory, Password, Place, Refused, SignIn, Visitor};
-use devsanctum::store::Credential;
+use devsanctum::store::{Credential, ProviderIdentity};
 use k8s_openapi::jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,4 +117,29 @@ async fn of_two_who_change_a_password_at_once_one_does() {
     let refused = if first.is_ok() { second } else { first };
     assert!(matches!(refused, Err(Refused::Wrong)), "{refused:?}");
     assert_eq!(people.sessions_of("reader").await.unwrap().len(), 1);
+}
+
+/// Whoever is known by two providers and has no password loses one of them at the most.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_last_ways_in_that_go_at_once_one_stays() {
+    let (town, now) = (Town::new().await, Timestamp::now().as_millisecond());
+    let people = over(&town);
+    let issuers = ["https://one.example.com", "https://two.example.com"];
+    for _ in 0..5 {
+        for issuer in issuers {
+            let (issuer, subject, user) = (issuer.to_owned(), "7".to_owned(), "reader".to_owned());
+            let (provider, login) = ("hub".to_owned(), "reader".to_owned());
+            let it = ProviderIdentity { issuer, subject, user, provider, login, created_at: now, used_at: now };
+            town.api.store.add_identity(it).await.unwrap();
+        }
+        let (one, two) = tokio::join!(people.disconnect("reader", issuers[0]), people.disconnect("reader", issuers[1]));
+        assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
+        assert!(matches!(if one.is_ok() { two } else { one }, Err(Refused::LastWay)));
+        assert_eq!(town.api.store.identities_of("reader").await.unwrap().len(), 1);
+    }
+    people.set_password("reader", words(NEW), None, Timestamp::now()).await.unwrap();
+    for issuer in issuers {
+        people.disconnect("reader", issuer).await.unwrap();
+    }
+    assert!(town.api.store.identities_of("reader").await.unwrap().is_empty());
 }

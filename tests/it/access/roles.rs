@@ -2,6 +2,7 @@
 
 use super::Town;
 use crate::support::api::record;
+use devsanctum::access::Scope;
 use serde_json::{Value, json};
 
 const TEAM: &str = "namespaces/team/workspaces";
@@ -164,6 +165,48 @@ async fn a_groups_manager_changes_its_members_alone() {
         assert_eq!(town.ask("deployer", "PATCH", own, &json!({"spec": spec})).await.0, 403, "{spec}");
     }
     assert_eq!(town.ask("deployer", "PATCH", "users/lead", &json!({"spec": {"displayName": "x"}})).await.0, 403);
+}
+
+/// What somebody may not see is not named to them, and named by them it is as what is not there.
+#[tokio::test]
+async fn refusals_name_nothing_that_is_not_theirs_to_see() {
+    let mut town = Town::new().await;
+    let said = async |town: &Town, who: &str, path: &str, method: &str, body: &Value| {
+        let (code, why) = town.ask(who, method, path, body).await;
+        (code, why["message"].as_str().unwrap_or_default().to_owned())
+    };
+    let on = |server: &str| record("Workspace", "new", json!({"owner": "deployer", "dockerServer": server}));
+    let mut words = Vec::new();
+    for server in ["for-others", "nowhere"] {
+        let (code, why) = said(&town, "deployer", TEAM, "POST", &on(server)).await;
+        assert!(code == 422 && why.contains("no DockerServer of this name; there are: for-all, for-devs"), "{why}");
+        assert!(!why.replace(&format!("{server:?}"), "").contains("for-others"), "{why}");
+        words.push(why.replace(server, "…"));
+    }
+    assert_eq!(words[0], words[1]);
+    let (code, why) = said(&town, "admin", TEAM, "POST", &on("nowhere")).await;
+    assert!(code == 422 && why.contains("for-all, for-devs, for-others"), "{why}");
+    // Who is in no group of theirs, as a project is given away.
+    for owner in ["other", "nobody"] {
+        let (code, why) = said(&town, "owner", "projects/team", "PATCH", &json!({"spec": {"owner": owner}})).await;
+        assert!(code == 422 && why.contains("no User of this name; there are: owner"), "{why}");
+    }
+    assert_eq!(
+        said(&town, "owner", "projects/team", "PATCH", &json!({"spec": {"owner": "manager"}})).await.0,
+        200,
+        "a role there"
+    );
+    // Nor who has a value that is taken already.
+    let host = "mine.example.com";
+    let at = |name: &str, owner: &str| record("Workspace", name, json!({"owner": owner, "routeDomain": host}));
+    assert_eq!(town.ask("other", "POST", "namespaces/else/workspaces", &at("secret-name", "other")).await.0, 201);
+    let (code, why) = said(&town, "deployer", TEAM, "POST", &at("new", "deployer")).await;
+    assert!(code == 422 && why.contains("another record, which you may not see, already has it"), "{why}");
+    let (_, why) = said(&town, "admin", TEAM, "POST", &at("new", "deployer")).await;
+    assert!(why.contains("Workspace \"secret-name\" in project \"else\" already has it"), "{why}");
+    // A key that is for workspaces alone still makes them, with a server and an owner that its holder may name.
+    town.key("narrow", "deployer", Scope { kinds: vec!["workspaces".into()], ..Scope::default() }, None).await;
+    assert_eq!(said(&town, "narrow", TEAM, "POST", &on("for-devs")).await.0, 201);
 }
 
 #[tokio::test]

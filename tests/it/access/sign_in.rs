@@ -1,8 +1,10 @@
 //! Passwords, sessions, links and codes, as the panel and the gate use them.
 
 use super::Town;
+use crate::support::api::GROUP;
 use devsanctum::access::{Directory, LINK, Password, Refused, SignIn, SignedIn, Visitor, digest};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -149,8 +151,8 @@ async fn signing_in_ends_the_session_that_the_browser_had() {
     );
     let session = people.session(first.session.reveal(), None, now).await.unwrap().unwrap();
     let nonce = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest("a nonce"));
-    let code = people.code(&session, ("w-1", "a.example.com"), &nonce, now).await.unwrap();
-    let host = people.take_code(code.reveal(), ("w-1", "a.example.com"), "a nonce", &by(None), now).await.unwrap();
+    let code = people.code(&session, ("w-1", "team.example.com"), &nonce, now).await.unwrap();
+    let host = people.take_code(code.reveal(), ("w-1", "team.example.com"), "a nonce", &by(None), now).await.unwrap();
     assert!(people.session(host.reveal(), Some("w-1"), now).await.unwrap().is_some());
     assert!(sign(&people, "reader@example.com", "not it at all", &by(Some(&first)), now).await.is_err());
     assert!(is_there(&first).await, "who does not get in ends nothing");
@@ -165,8 +167,8 @@ async fn signing_in_ends_the_session_that_the_browser_had() {
     assert!(!is_there(&third).await && is_there(&fourth).await);
     // A new password keeps what was opened by the session that it was set in.
     let session = people.session(fourth.session.reveal(), None, now).await.unwrap().unwrap();
-    let code = people.code(&session, ("w-1", "a.example.com"), &nonce, now).await.unwrap();
-    let host = people.take_code(code.reveal(), ("w-1", "a.example.com"), "a nonce", &by(None), now).await.unwrap();
+    let code = people.code(&session, ("w-1", "team.example.com"), &nonce, now).await.unwrap();
+    let host = people.take_code(code.reveal(), ("w-1", "team.example.com"), "a nonce", &by(None), now).await.unwrap();
     let renewed = people.change_password(&session, words(WORDS), words("another horse"), &by(None), now).await.unwrap();
     assert!(!is_there(&fourth).await);
     assert!(people.session(host.reveal(), Some("w-1"), now).await.unwrap().is_some());
@@ -186,8 +188,8 @@ async fn a_session_at_a_workspace_ends_with_the_panels_at_the_latest() {
     let parent = people.session(panel.session.reveal(), None, now).await.unwrap().unwrap();
     let nonce = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest("a nonce"));
     let late = now + SignedDuration::from_hours(13 * 24);
-    let code = people.code(&parent, ("w-1", "a.example.com"), &nonce, late).await.unwrap();
-    let host = people.take_code(code.reveal(), ("w-1", "a.example.com"), "a nonce", &at("192.0.2.1"), late).await.unwrap();
+    let code = people.code(&parent, ("w-1", "team.example.com"), &nonce, late).await.unwrap();
+    let host = people.take_code(code.reveal(), ("w-1", "team.example.com"), "a nonce", &at("192.0.2.1"), late).await.unwrap();
     let child = people.session(host.reveal(), Some("w-1"), late).await.unwrap().unwrap();
     assert_eq!(child.expires_at, parent.expires_at);
     let over_at = Timestamp::from_millisecond(parent.expires_at).unwrap();
@@ -238,8 +240,9 @@ async fn administrators_end_somebodys_sessions_and_leave_the_account() {
     let there = async |shown: &str, of: Option<&str>| over(&town).session(shown, of, now).await.unwrap().is_some();
     let session = people.session(one.session.reveal(), None, now).await.unwrap().unwrap();
     let nonce = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest("a nonce"));
-    let code = async || people.code(&session, ("w-1", "a.example.com"), &nonce, now).await.unwrap();
-    let host = people.take_code(code().await.reveal(), ("w-1", "a.example.com"), "a nonce", &at("192.0.2.1"), now).await.unwrap();
+    let code = async || people.code(&session, ("w-1", "team.example.com"), &nonce, now).await.unwrap();
+    let host =
+        people.take_code(code().await.reveal(), ("w-1", "team.example.com"), "a nonce", &at("192.0.2.1"), now).await.unwrap();
     let late = code().await;
     let terminal = people.begin_device("a terminal", &at("192.0.2.1"), now).await.unwrap();
     people.answer_device(&terminal.user, "reader", true, &at("192.0.2.1"), now).await.unwrap();
@@ -256,7 +259,7 @@ async fn administrators_end_somebodys_sessions_and_leave_the_account() {
         assert!(!there(shown.session.reveal(), None).await);
     }
     assert!(!there(host.reveal(), Some("w-1")).await && there(owners.session.reveal(), None).await);
-    assert!(people.take_code(late.reveal(), ("w-1", "a.example.com"), "a nonce", &at("192.0.2.1"), now).await.is_err());
+    assert!(people.take_code(late.reveal(), ("w-1", "team.example.com"), "a nonce", &at("192.0.2.1"), now).await.is_err());
     let polled = people.poll_device(terminal.device.reveal(), now).await.unwrap();
     assert!(matches!(polled, devsanctum::access::Polled::Pending), "what was allowed is taken back: {polled:?}");
     // The account is as it was.
@@ -318,13 +321,13 @@ async fn a_code_is_for_one_browser_one_host_and_one_time() {
     let panel = sign(&people, "reader@example.com", WORDS, &by, now).await.unwrap();
     let session = people.session(panel.session.reveal(), None, now).await.unwrap().unwrap();
     let nonce = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest("a nonce"));
-    let code = async || people.code(&session, ("w-1", "a.example.com"), &nonce, now).await.unwrap();
+    let code = async || people.code(&session, ("w-1", "team.example.com"), &nonce, now).await.unwrap();
     let take = async |code: &str, (workspace, host): (&str, &str), nonce: &str, later: i64| {
         people.take_code(code, (workspace, host), nonce, &at("198.51.100.9"), now + SignedDuration::from_secs(later)).await
     };
-    let own = ("w-1", "a.example.com");
+    let own = ("w-1", "team.example.com");
     for (place, nonce, later) in [
-        (("w-2", "a.example.com"), "a nonce", 0),
+        (("w-2", "team.example.com"), "a nonce", 0),
         // Another host of the same workspace, which may be open to anybody.
         (("w-1", "b.example.com"), "a nonce", 0),
         (own, "another", 0),
@@ -345,9 +348,21 @@ async fn a_code_is_for_one_browser_one_host_and_one_time() {
     assert!(at_workspace("w-2").await.is_none());
     assert_eq!(at_workspace("w-1").await.unwrap().address, "192.0.2.1", "from where they signed in, whoever brings the code");
     for bad in ["", "x", &format!("{nonce} {nonce}"), &format!("{nonce} "), &nonce[1..]] {
-        assert!(people.code(&session, ("w-1", "a.example.com"), bad, now).await.is_err(), "{bad:?}");
+        assert!(people.code(&session, ("w-1", "team.example.com"), bad, now).await.is_err(), "{bad:?}");
     }
     assert!(people.session(token.reveal(), None, now).await.unwrap().is_none(), "it is no session of the panel's");
+    // What is held of a host ends when that opens to everybody: nothing is made of it afterwards.
+    let opened = code().await;
+    let visible = async |to: &str| {
+        let path = format!("{GROUP}/namespaces/team/routes/web");
+        assert_eq!(town.api.merge(&path, &json!({"spec": {"visibility": to}})).await.0, 200);
+    };
+    visible("PUBLIC").await;
+    assert!(take(opened.reveal(), own, "a nonce", 0).await.is_err());
+    visible("PRIVATE").await;
+    let token = take(code().await.reveal(), own, "a nonce", 0).await.unwrap();
+    let at_workspace = async |uid: &str| people.session(token.reveal(), Some(uid), now).await.unwrap();
+    assert!(at_workspace("w-1").await.is_some());
     // It ends with the one it came of, and is not made after that.
     let late = code().await;
     people.sign_out(&session).await.unwrap();

@@ -16,7 +16,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 const PORT: u16 = 2376;
-const NAMES: [&str; 3] = ["rack-a", "rack-b", "rack-c"];
+pub const NAMES: [&str; 3] = ["rack-a", "rack-b", "rack-c"];
 const LONG: Duration = Duration::from_secs(300);
 
 /// How many are asked for at once: `DEVSANCTUM_FLEET`, or few enough for every run.
@@ -55,6 +55,15 @@ impl Rack {
         format!("192.0.2.{}", 4 * number + 2)
     }
 
+    /// Where it is, and the control plane's end of its cable.
+    pub fn host(&self) -> String {
+        Self::address(self.number)
+    }
+
+    pub fn uplink(&self) -> String {
+        format!("192.0.2.{}", 4 * self.number + 1)
+    }
+
     pub fn server(&self) -> Value {
         let spec = json!({"host": Self::address(self.number), "port": PORT, "pollInterval": "2s",
             "tls": {"enabled": true, "secret": {"namespace": "devsanctum-system", "name": self.name}}});
@@ -65,7 +74,7 @@ impl Rack {
     pub fn plug_in(&self) {
         let (here, pid) = (format!("rack{}", self.number), self.daemon.pid().to_string());
         ip(&["link", "add", &here, "type", "veth", "peer", "name", "uplink", "netns", &pid]);
-        ip(&["address", "add", &format!("192.0.2.{}/30", 4 * self.number + 1), "dev", &here]);
+        ip(&["address", "add", &format!("{}/30", self.uplink()), "dev", &here]);
         ip(&["link", "set", &here, "up"]);
         let there = |words: &[&str]| {
             let done = Command::new("nsenter").args(["--target", &pid, "--net", "--", "ip"]).args(words).status().unwrap();
@@ -111,7 +120,7 @@ fn placed(all: &[Workspace]) -> BTreeMap<String, Vec<&Workspace>> {
 }
 
 /// A project whose workspaces reserve this much memory; they have no ports, so nothing but their containers is waited for.
-async fn project(world: &World<'_>, name: &str, ram_mb: u64) {
+pub async fn project(world: &World<'_>, name: &str, ram_mb: u64) {
     let mut template = records::template(name);
     template["spec"]["ports"] = json!([]);
     template["spec"]["minRamMb"] = json!(ram_mb);
@@ -119,7 +128,7 @@ async fn project(world: &World<'_>, name: &str, ram_mb: u64) {
     world.create(records::project(name, name)).await;
 }
 
-fn workspace(project: &str, name: &str) -> Value {
+pub fn workspace(project: &str, name: &str) -> Value {
     let mut it = records::workspace(name);
     it["metadata"]["namespace"] = json!(project);
     it

@@ -13,6 +13,7 @@ mod roles;
 mod shares;
 mod sign_in;
 mod sockets;
+mod terminals;
 mod times;
 mod watching;
 

@@ -15,6 +15,7 @@ mod sign_in;
 mod sockets;
 mod terminals;
 mod times;
+mod waking;
 mod watching;
 
 use crate::support::api::{Api, GROUP, record};

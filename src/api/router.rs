@@ -1,5 +1,6 @@
 //! The routes, and who may use them.
 
+use super::audited::Visit;
 use super::headers::closed;
 use super::status::ApiError;
 use super::view::json_response;
@@ -73,6 +74,11 @@ pub fn client_at(router: Router, identity: Identity, address: Option<IpAddr>) ->
         Some(address) => client(router.layer(Extension(ConnectInfo(SocketAddr::new(address, 0)))), identity),
         None => client(router, identity),
     }
+}
+
+/// A client inside the process by which this program does something because somebody visits: the audit log has who that is.
+pub fn client_of_visit(router: Router, visit: Visit, address: IpAddr) -> kube::Client {
+    client_at(router.layer(Extension(visit)), Identity::system("devsanctum"), Some(address))
 }
 
 /// Finds out who is calling. An identity that came as an extension was put there by this program itself.

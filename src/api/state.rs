@@ -1,6 +1,7 @@
 //! What the handlers work with.
 
 use super::audited::Ledger;
+use super::starts::Starts;
 use super::streams::WorkspaceStreams;
 use super::terminals::Terminals;
 use crate::access::{Authenticator, Directory, Shares, SignIn};
@@ -65,6 +66,7 @@ struct Parts {
     sign_in: Arc<SignIn>,
     shares: Shares,
     terminals: Arc<Terminals>,
+    starts: Starts,
     ledger: Ledger,
 }
 
@@ -81,7 +83,16 @@ impl ApiState {
         let authenticator = Authenticator::new(config.store.clone());
         let ledger = Ledger::new(config.store.clone(), directory.clone(), config.clock.clone());
         let shares = Shares::new(config.store.clone(), directory.clone());
-        Self(Arc::new(Parts { config, authenticator, directory, sign_in, shares, terminals: Arc::default(), ledger }))
+        Self(Arc::new(Parts {
+            config,
+            authenticator,
+            directory,
+            sign_in,
+            shares,
+            terminals: Arc::default(),
+            starts: Starts::default(),
+            ledger,
+        }))
     }
 
     /// Signs people in.
@@ -132,6 +143,11 @@ impl ApiState {
     /// Terminals that are open.
     pub fn terminals(&self) -> &Arc<Terminals> {
         &self.0.terminals
+    }
+
+    /// Workspaces that are being started for who comes to them.
+    pub fn starts(&self) -> &Starts {
+        &self.0.starts
     }
 
     /// What decisions are made from.

@@ -45,6 +45,7 @@ pub async fn terminal(
     }
     let offset = params.number("offset")?.unwrap_or(0);
     let upgrade = upgrade("terminal", &PROTOCOLS, parts).await?;
+    let ends = ends.shared();
     // The administrator's token may be called as a person is.
     let who = format!("{:?} {}", identity.kind, identity.name);
     let key = Key { who, target: stream_target(target, params)?, session };
@@ -59,25 +60,24 @@ pub async fn terminal(
                 "the terminal is gone: its program has ended, nobody looked at it for long, or the control plane was restarted";
             return Err(ApiError::expired(why));
         }
-        None => open(state, key).await?,
+        None => open(state, key, ends.clone()).await?,
     };
     let size = (params.number("columns")?, params.number("rows")?);
     if let (Some(Ok(width)), Some(Ok(height))) = (size.0.map(u16::try_from), size.1.map(u16::try_from)) {
         let _ = terminal.input.send(ExecInput::Resize { width, height }).await;
     }
     let input = terminal.input.clone();
-    let ends = ends.shared();
     Ok(upgrade.on_upgrade(move |socket| {
         let view = terminal.view(offset).take_until(ends.clone());
         carry(socket, view, vec![input], said, ends)
     }))
 }
 
-async fn open(state: &ApiState, key: Key) -> Result<Arc<Terminal>, ApiError> {
+async fn open(state: &ApiState, key: Key, over: impl Future<Output = ()> + Send + 'static) -> Result<Arc<Terminal>, ApiError> {
     // Held until it is kept.
     let _place = state.terminals().place(&key.who).map_err(ApiError::unavailable)?;
     let env = BTreeMap::from([("TERM".to_owned(), "xterm-256color".to_owned())]);
     let request = ExecRequest { env, tty: true, ..ExecRequest::piped(Run::Shell(None)) };
     let session = state.streams().exec(key.target.clone(), request).await?;
-    Ok(state.terminals().keep(key, session, state.shutdown().clone()))
+    Ok(state.terminals().keep(key, session, over, state.shutdown().clone()))
 }

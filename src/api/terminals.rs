@@ -1,7 +1,7 @@
 //! Terminals that outlive the connections they are seen through.
 //!
 //! What a terminal shows is counted from its first byte. The last part is kept, so that a viewer whose connection broke goes
-//! on where it was.
+//! on where it was. Nobody's connection is needed for it to go on, and so it ends by itself when who opened it may no longer have it.
 
 use super::exec::frame;
 use super::streams::{ExecInput, ExecOutput, ExecSession, StreamTarget};
@@ -97,8 +97,15 @@ impl Terminals {
         Ok(Place { terminals: self.clone(), who: who.to_owned() })
     }
 
-    /// Keeps a new one until it has ended, or nobody has looked at it for long. Where two begin one at once, the first is it.
-    pub fn keep(self: &Arc<Self>, key: Key, session: ExecSession, stop: CancellationToken) -> Arc<Terminal> {
+    /// Keeps a new one until it has ended, nobody has looked at it for long, or it is `over`: who opened it may no longer have it.
+    /// Where two begin one at once, the first is it.
+    pub fn keep(
+        self: &Arc<Self>,
+        key: Key,
+        session: ExecSession,
+        over: impl Future<Output = ()> + Send + 'static,
+        stop: CancellationToken,
+    ) -> Arc<Terminal> {
         let ExecSession { input, output } = session;
         let terminal = Arc::new(Terminal { input, shown: watch::Sender::default() });
         let kept = self.all().entry(key.clone()).or_insert_with(|| terminal.clone()).clone();
@@ -111,6 +118,7 @@ impl Terminals {
             tokio::select! {
                 () = terminal.show(output) => {}
                 () = terminal.unseen() => {}
+                () = over => {}
                 () = stop.cancelled() => {}
             }
             terminal.end(ExecOutput::Failed("the terminal was closed".into()));
@@ -273,7 +281,7 @@ mod tests {
             let target = StreamTarget { namespace: "team".into(), name: "web".into(), container: None };
             let key = Key { who: who.into(), target, session: n.to_string() };
             let session = ExecSession { input, output: futures::stream::pending().boxed() };
-            terminals.keep(key, session, stop.clone());
+            terminals.keep(key, session, std::future::pending(), stop.clone());
         };
         for n in 0..OF_ONE - 2 {
             let place = terminals.place("ada").unwrap();

@@ -5,7 +5,7 @@ use super::{StateDir, in_state, listen};
 use crate::access::Identity;
 use crate::api::streams::WorkspaceStreams;
 use crate::api::{ApiState, client};
-use crate::ssh::{self, Gateway, Keys};
+use crate::ssh::{self, Gateway, Keys, Limits};
 use axum::Router;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -66,7 +66,8 @@ impl Door {
         let listener = tokio::net::TcpListener::from_std(self.listener).map_err(failed)?;
         let (directory, audit) = (api.directory().clone(), api.ledger().clone());
         let keys = Keys::follow(client(routes.clone(), Identity::system("devsanctum")), stop.clone());
-        let gateway = Gateway { keys, api: routes, streams, directory, audit };
+        let (starts, limits) = (api.starts().clone(), Limits::default());
+        let gateway = Gateway { keys, api: routes, streams, directory, audit, starts, limits };
         tokio::spawn(ssh::serve(listener, self.key, gateway, stop));
         Ok(())
     }

@@ -142,7 +142,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     later.set(EngineStreams::new(&client, connector.clone(), &secrets, (&builds, &life.touched)));
     let elsewhere = tell_elsewhere(client.clone(), life.touched.clone(), leads.subscribe(), clock.clone());
     door.map(|door| door.serve(api_router.clone(), later, &api, stop.clone())).transpose()?;
-    panel.serve(api_router.clone(), api.ledger().clone(), reached(&config, &listener, &tls_files)?, stop.clone())?;
+    panel.serve(api_router.clone(), &api, reached(&config, &listener, &tls_files)?, stop.clone())?;
     let api_port = Some(announce(&config, &state, &listener, &tls_files.ca_pem, &token)?);
     let run = |stop: CancellationToken| {
         ready.send_replace(false);

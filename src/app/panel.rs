@@ -2,7 +2,7 @@
 
 use super::{Config, StateDir, in_state, listen};
 use crate::access::{Directory, Records, Shares, SignIn, digest};
-use crate::api::Ledger;
+use crate::api::ApiState;
 use crate::clock::Clock;
 use crate::proxy::PanelRoute;
 use crate::store::Store;
@@ -73,15 +73,15 @@ impl Door {
     ///
     /// # Errors
     /// When the address cannot be listened on after all.
-    pub fn serve(self, api: Router, audit: Ledger, reached: ApiAddress, stop: CancellationToken) -> Result<(), String> {
+    pub fn serve(self, api: Router, state: &ApiState, reached: ApiAddress, stop: CancellationToken) -> Result<(), String> {
         let failed = |e: std::io::Error| format!("the panel cannot listen: {e}");
         self.listener.set_nonblocking(true).map_err(failed)?;
         let listener = tokio::net::TcpListener::from_std(self.listener).map_err(failed)?;
         let accounts = Arc::new(Accounts::over(api.clone()));
         let setup = Arc::new(Mutex::new(self.setup));
         let trusted = from_fn_with_state(self.web.trusted.clone(), client_address);
-        let routes = panel::router(Panel { web: self.web, api, accounts, setup, audit, reached, waking: Waking::default() })
-            .layer(trusted);
+        let (audit, waking) = (state.ledger().clone(), Waking::new(state.starts().clone()));
+        let routes = panel::router(Panel { web: self.web, api, accounts, setup, audit, reached, waking }).layer(trusted);
         tokio::spawn(async move {
             tokio::select! {
                 ended = axum::serve(listener, routes).into_future() => tracing::error!(?ended, "the panel stopped"),

@@ -101,10 +101,11 @@ impl Mailer {
         let letter = letter(&mail.from, to, message)?;
         let transport = self.transport(&mail).await?;
         let server = format!("{}:{}", mail.host, mail.port);
-        transport.send(letter).await.map(drop).map_err(|e| match e.status().is_some_and(is_about_the_letter) {
-            true => MailError::Refused(server, words(&e)),
-            false => MailError::NotNow(server, words(&e)),
-        })
+        let Err(error) = transport.send(letter).await else { return Ok(()) };
+        let said = words(&error);
+        // A server that greets nobody says 554, too, and has seen no letter then.
+        let of_letter = error.status().is_some_and(is_about_the_letter) && transport.test_connection().await.unwrap_or(false);
+        Err(if of_letter { MailError::Refused(server, said) } else { MailError::NotNow(server, said) })
     }
 
     async fn transport(&self, mail: &resource::Mail) -> Result<AsyncSmtpTransport<Tokio1Executor>, MailError> {

@@ -1,6 +1,7 @@
 //! One caller's connection: who it is, and what it asks for.
 
 use super::keys::fingerprint;
+use super::present::{Place, Present};
 use super::waiting::Knock;
 use super::{Gateway, forward, program};
 use crate::access::{Action, Identity};
@@ -12,7 +13,8 @@ use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Sessi
 use russh::{Channel, ChannelId, ChannelOpenFailure, Pty};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Programs and connections in one connection at once.
@@ -22,33 +24,48 @@ pub const SFTP: &str = "sftp";
 
 /// Who came in, once somebody has.
 pub struct Login {
-    caller: OnceLock<Caller>,
+    /// With the place their connection has among theirs; in words why there is none.
+    caller: OnceLock<Result<(Caller, Place), String>>,
+    present: Arc<Present>,
     /// Cancelled when it is known.
     pub done: CancellationToken,
     /// Cancelled when the connection is over: nothing on it goes on then.
     pub over: CancellationToken,
     /// Until somebody has.
     knock: Mutex<Option<Knock>>,
+    /// Cancelled when it has to make room for another one before that.
+    pub gives_way: CancellationToken,
 }
 
 impl Login {
     /// Nobody's yet.
-    pub fn new(knock: Knock) -> Self {
+    pub fn new(knock: Knock, present: Arc<Present>) -> Self {
         let (done, over) = (CancellationToken::new(), CancellationToken::new());
-        Self { caller: OnceLock::new(), done, over, knock: Mutex::new(Some(knock)) }
+        let gives_way = knock.gives_way.clone();
+        Self { caller: OnceLock::new(), present, done, over, knock: Mutex::new(Some(knock)), gives_way }
     }
 
     /// Somebody came in; `false` where somebody has before.
     fn is(&self, caller: Caller) -> bool {
-        let first = self.caller.set(caller).is_ok();
-        drop(self.knock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if self.caller.get().is_some() {
+            return false;
+        }
+        let place = self.present.place(&caller.who.name);
+        // Whoever finds none stays with those who wait until they are gone.
+        if place.is_ok() {
+            drop(self.knock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+        let first = self.caller.set(place.map(|place| (caller, place))).is_ok();
         self.done.cancel();
         first
     }
 
-    /// Who it is.
-    pub fn caller(&self) -> Option<&Caller> {
-        self.caller.get()
+    /// Who it is; `None` before it is known.
+    ///
+    /// # Errors
+    /// In words for them, why they cannot come in now.
+    pub fn caller(&self) -> Option<Result<&Caller, &str>> {
+        self.caller.get().map(|known| known.as_ref().map(|(caller, _)| caller).map_err(String::as_str))
     }
 }
 
@@ -65,9 +82,38 @@ pub struct Caller {
     pub address: Option<IpAddr>,
     /// Cancelled when something was opened for them.
     pub used: CancellationToken,
+    /// How much is open for them now.
+    open: watch::Sender<usize>,
+}
+
+/// Something is open for a caller, until it is dropped.
+pub struct Open(watch::Sender<usize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
 }
 
 impl Caller {
+    /// Something is opened for them, which they may have.
+    pub fn opens(&self) -> Open {
+        self.used.cancel();
+        self.open.send_modify(|open| *open += 1);
+        Open(self.open.clone())
+    }
+
+    /// Waits until nothing was open for so long. What they may not have does not count, nor does a channel on which they ask for nothing.
+    pub async fn idle(&self, longest: Duration) {
+        let mut open = self.open.subscribe();
+        loop {
+            let _ = open.wait_for(|open| *open == 0).await.map(drop);
+            if tokio::time::timeout(longest, open.wait_for(|open| *open > 0)).await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Something they want to do to the workspace.
     pub fn action<'a>(&'a self, verb: &'a str, subresource: &'a str) -> Action<'a> {
         let (namespace, name) = (Some(self.target.namespace.as_str()), Some(self.target.name.as_str()));
@@ -103,13 +149,14 @@ impl Connection {
 
     /// The caller, and a place for one more channel where there is one.
     fn entrance(&self) -> Option<(Caller, OwnedSemaphorePermit)> {
-        Some((self.login.caller()?.clone(), self.room.clone().try_acquire_owned().ok()?))
+        Some((self.login.caller()?.ok()?.clone(), self.room.clone().try_acquire_owned().ok()?))
     }
 
     fn identify(&self, user: &str, key: &PublicKey) -> Option<Caller> {
         let fingerprint = fingerprint(key);
         let who = self.gateway.keys.holder(&fingerprint)?;
-        Some(Caller { who, fingerprint, target: target(user)?, address: self.address, used: CancellationToken::new() })
+        let (used, open) = (CancellationToken::new(), watch::Sender::new(0));
+        Some(Caller { who, fingerprint, target: target(user)?, address: self.address, used, open })
     }
 }
 

@@ -7,6 +7,7 @@
 mod connection;
 mod forward;
 mod keys;
+mod present;
 mod program;
 mod waiting;
 mod wake;
@@ -14,12 +15,13 @@ mod wake;
 pub use keys::Keys;
 
 use crate::access::{Decision, Directory};
-use crate::api::Ledger;
 use crate::api::streams::WorkspaceStreams;
+use crate::api::{Ledger, Starts};
 use crate::audit::Entry;
 use axum::Router;
-use connection::{Caller, Connection, Login};
+use connection::{Caller, Connection, Login, Open};
 use futures::FutureExt;
+use present::Present;
 use russh::keys::PrivateKey;
 use russh::keys::ssh_key::private::Ed25519Keypair;
 use russh::server::{Config, run_stream};
@@ -30,14 +32,10 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use waiting::{Knock, Waiting};
+use waiting::Waiting;
 
-/// Connections at once.
-const CONNECTIONS: usize = 1024;
-/// Longest time until a caller has proved who it is.
-const LOGIN_GRACE: Duration = Duration::from_secs(60);
 /// A caller who sends nothing is asked this often whether it is still there, and is given up after three times.
 const ASK_EVERY: Duration = Duration::from_secs(30);
 /// How much a caller may send ahead, in bytes for each channel.
@@ -46,6 +44,25 @@ const WINDOW: u32 = 4 << 20;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long to wait after a connection that could not be taken: most often too many files are open.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How much callers may have.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Longest time from when a connection is taken until its caller has proved who it is.
+    pub login_grace: Duration,
+    /// Longest time that nothing is open on a connection.
+    pub idle: Duration,
+    /// Connections at once of one user who has logged in.
+    pub of_user: usize,
+    /// Connections at once of all who have logged in. Those who have not have places of their own.
+    pub of_all: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { login_grace: Duration::from_secs(60), idle: Duration::from_secs(600), of_user: 64, of_all: 1024 }
+    }
+}
 
 /// What the gateway needs.
 pub struct Gateway {
@@ -59,6 +76,10 @@ pub struct Gateway {
     pub directory: Arc<Directory>,
     /// Where it is told who came in.
     pub audit: Ledger,
+    /// Starts workspaces that are stopped.
+    pub starts: Starts,
+    /// How much callers may have.
+    pub limits: Limits,
 }
 
 impl Gateway {
@@ -75,11 +96,12 @@ impl Gateway {
         }
     }
 
-    /// As [`Gateway::may`], and writes into the audit log that they came in, or wanted to, before they do.
+    /// As [`Gateway::may`], and writes into the audit log that they came in, or wanted to, before they do. What is opened is so until
+    /// what this gives is dropped.
     ///
     /// # Errors
     /// In words for the caller, when they may not, or it cannot be written.
-    async fn opens(&self, caller: &Caller, subresource: &str) -> Result<(), String> {
+    async fn opens(&self, caller: &Caller, subresource: &str) -> Result<Open, String> {
         let judged = self.may(caller, "create", subresource).await;
         let target = &caller.target;
         let unwritten = |_| "the audit log cannot be written, so nobody is let in: try again".to_owned();
@@ -101,10 +123,7 @@ impl Gateway {
             ..begun
         };
         self.audit.write(entry).await.map_err(unwritten)?;
-        if judged.is_ok() {
-            caller.used.cancel();
-        }
-        judged
+        judged.map(|()| caller.opens())
     }
 
     /// Asks whether what was opened for a caller may begin after all: it had to wait for the workspace.
@@ -116,6 +135,24 @@ impl Gateway {
             return Err("the key you came in by is no longer yours".into());
         }
         self.may(caller, "create", subresource).await
+    }
+
+    /// Waits until a connection is to end, whoever its caller is; why, in words for them.
+    async fn ends(&self, login: &Login, until: Instant) -> String {
+        if timeout_at(until, login.done.cancelled()).await.is_err() {
+            return "nobody logged in in time".into();
+        }
+        let caller = match login.caller() {
+            Some(Ok(caller)) => caller,
+            Some(Err(words)) => return words.to_owned(),
+            None => std::future::pending().await,
+        };
+        let (mut keys, idle) = (self.keys.clone(), self.limits.idle);
+        tokio::select! {
+            () = keys.lost(&caller.fingerprint, &caller.who) => "the key you came in by is no longer yours".into(),
+            () = self.shut_out(caller) => "you may no longer use this workspace".into(),
+            () = caller.idle(idle) => format!("nothing was open for {} seconds", idle.as_secs()),
+        }
     }
 
     /// Waits until a caller who could use the workspace no longer may.
@@ -175,7 +212,7 @@ fn config(key: PrivateKey) -> Config {
 /// Serves until `stop`.
 pub async fn serve(listener: TcpListener, key: PrivateKey, gateway: Gateway, stop: CancellationToken) {
     let (config, gateway) = (Arc::new(config(key)), Arc::new(gateway));
-    let (room, waiting) = (Arc::new(Semaphore::new(CONNECTIONS)), Arc::new(Waiting::default()));
+    let (waiting, present) = (Arc::new(Waiting::default()), Arc::new(Present::new(&gateway.limits)));
     loop {
         let taken = tokio::select! {
             taken = listener.accept() => taken,
@@ -189,13 +226,11 @@ pub async fn serve(listener: TcpListener, key: PrivateKey, gateway: Gateway, sto
                 continue;
             }
         };
-        // One that finds no room is closed at once.
-        let Ok(place) = room.clone().try_acquire_owned() else { continue };
         let _ = stream.set_nodelay(true);
-        let (config, gateway, stop, knock) = (config.clone(), gateway.clone(), stop.clone(), waiting.knock(peer.ip()));
+        let login = Arc::new(Login::new(waiting.knock(peer.ip()), present.clone()));
+        let (config, gateway, stop) = (config.clone(), gateway.clone(), stop.clone());
         tokio::spawn(async move {
-            let _place = place;
-            if let Err(error) = carry(config, stream, gateway, knock, stop).await {
+            if let Err(error) = carry(config, stream, gateway, login, stop).await {
                 tracing::debug!(%peer, %error, "an SSH connection ended");
             }
         });
@@ -207,53 +242,32 @@ async fn carry(
     config: Arc<Config>,
     stream: TcpStream,
     gateway: Arc<Gateway>,
-    knock: Knock,
+    login: Arc<Login>,
     stop: CancellationToken,
 ) -> Result<(), russh::Error> {
+    let until = Instant::now() + gateway.limits.login_grace;
     let socket = std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?);
     let address = stream.peer_addr().ok().map(|peer| peer.ip());
-    let gives_way = knock.gives_way.clone();
-    let (login, mut keys) = (Arc::new(Login::new(knock)), gateway.keys.clone());
+    let gives_way = login.gives_way.clone();
     let _over = login.over.clone().drop_guard();
     let connection = Connection::new(gateway.clone(), login.clone(), address);
     let began = tokio::select! {
-        began = tokio::time::timeout(LOGIN_GRACE, run_stream(config, stream, connection)) => began,
+        began = timeout_at(until, run_stream(config, stream, connection)) => began,
         () = gives_way.cancelled() => return Ok(()),
     };
     let mut session = began.map_err(|_| russh::Error::ConnectionTimeout)??;
     let handle = session.handle();
-    let not_in_time = async {
-        if tokio::time::timeout(LOGIN_GRACE, login.done.cancelled()).await.is_ok() {
-            std::future::pending::<()>().await;
-        }
-    };
-    let revoked = async {
-        login.done.cancelled().await;
-        match login.caller() {
-            Some(caller) => keys.lost(&caller.fingerprint, &caller.who).await,
-            None => std::future::pending().await,
-        }
-    };
-    let shut_out = async {
-        login.done.cancelled().await;
-        match login.caller() {
-            Some(caller) => gateway.shut_out(caller).await,
-            None => std::future::pending().await,
-        }
-    };
     let why = tokio::select! {
         ended = &mut session => return ended,
-        () = gives_way.cancelled() => "others from there wait, too",
-        () = stop.cancelled() => "the control plane is stopping",
-        () = not_in_time => "nobody logged in in time",
-        () = revoked => "the key you came in by is no longer yours",
-        () = shut_out => "you may no longer use this workspace",
+        () = gives_way.cancelled() => "others wait, too".to_owned(),
+        () = stop.cancelled() => "the control plane is stopping".to_owned(),
+        why = gateway.ends(&login, until) => why,
     };
     // Where it cannot be said at once, the caller does not listen.
-    let _ = handle.disconnect(Disconnect::ByApplication, why.into(), "en".into()).now_or_never();
+    let _ = handle.disconnect(Disconnect::ByApplication, why, "en".into()).now_or_never();
     login.over.cancel();
     let patience = if gives_way.is_cancelled() { Duration::ZERO } else { LAST_WORDS };
-    if tokio::time::timeout(patience, &mut session).await.is_ok() {
+    if timeout(patience, &mut session).await.is_ok() {
         return Ok(());
     }
     // The library waits for callers to close, and hears of no end while keys are agreed on, or nothing more can be sent.

@@ -1,7 +1,7 @@
 //! A program in a workspace on a channel: a shell, a command, or the server of file transfers.
 
 use super::Gateway;
-use super::connection::{Caller, SFTP};
+use super::connection::{Caller, Open, SFTP};
 use super::wake::awake;
 use crate::api::streams::{ExecInput, ExecOutput, ExecRequest, ExecSession, Run};
 use crate::resource::names::env_name;
@@ -66,21 +66,34 @@ fn size(columns: u32, rows: u32) -> Option<(u16, u16)> {
     (columns > 0 && rows > 0).then_some((columns, rows))
 }
 
+/// A command as engines take them, which is in JSON.
+fn command_of(bytes: Vec<u8>) -> Result<Run, String> {
+    let text = String::from_utf8(bytes).map(|command| Run::Shell(Some(command)));
+    text.map_err(|_| {
+        "the command is not UTF-8, and nothing else can be run here: send such bytes on its input, or write them in escapes, as printf has them"
+            .into()
+    })
+}
+
 /// Serves a channel to its end.
 pub async fn serve(gateway: &Gateway, caller: &Caller, channel: Channel<Msg>) {
     let (mut read, write) = channel.split();
     let mut asked = Asked::default();
     let run = loop {
         match read.wait().await {
-            Some(ChannelMsg::RequestShell { .. }) => break Run::Shell(None),
-            Some(ChannelMsg::Exec { command, .. }) => break Run::Shell(Some(String::from_utf8_lossy(&command).into_owned())),
-            Some(ChannelMsg::RequestSubsystem { name, .. }) if name == SFTP => break Run::Sftp,
+            Some(ChannelMsg::RequestShell { .. }) => break Ok(Run::Shell(None)),
+            Some(ChannelMsg::Exec { command, .. }) => break command_of(command),
+            Some(ChannelMsg::RequestSubsystem { name, .. }) if name == SFTP => break Ok(Run::Sftp),
             Some(ChannelMsg::Close) | None => return,
             Some(message) => asked.hear(&message),
         }
     };
-    let code = match start(gateway, caller, run, &mut asked, &mut read, &write).await {
-        Ok(Some((session, early))) => pump(session, early, &mut read, &write).await,
+    let started = match run {
+        Ok(run) => start(gateway, caller, run, &mut asked, &mut read, &write).await,
+        Err(words) => Err(words),
+    };
+    let code = match started {
+        Ok(Some((session, early, _open))) => pump(session, early, &mut read, &write).await,
         Ok(None) => return,
         Err(words) => {
             say(&write, &words, asked.tty).await;
@@ -110,8 +123,8 @@ async fn start(
     asked: &mut Asked,
     read: &mut ChannelReadHalf,
     write: &Write,
-) -> Result<Option<(ExecSession, Vec<ExecInput>)>, String> {
-    gateway.opens(caller, "exec").await?;
+) -> Result<Option<(ExecSession, Vec<ExecInput>, Open)>, String> {
+    let open = gateway.opens(caller, "exec").await?;
     let tty = asked.tty;
     let (tell, mut told) = unbounded_channel();
     let mut waking = pin!(awake(gateway, caller, Some(tell)));
@@ -136,7 +149,7 @@ async fn start(
     early.extend(asked.size.filter(|_| tty).map(|(width, height)| ExecInput::Resize { width, height }));
     let request = ExecRequest { env: std::mem::take(&mut asked.env), tty, ..ExecRequest::piped(run) };
     let session = gateway.streams.exec(caller.target.clone(), request).await.map_err(|e| e.to_string())?;
-    Ok(Some((session, early)))
+    Ok(Some((session, early, open)))
 }
 
 /// Keeps what was sent early. Each takes more room than its bytes.
@@ -223,6 +236,14 @@ mod tests {
                 keep(&mut early, &mut bytes, said.clone());
             }
             assert!(early.len() * size_of::<ExecInput>() <= EARLY + size_of::<ExecInput>(), "{said:?}: {}", early.len());
+        }
+    }
+
+    #[test]
+    fn a_command_is_run_as_it_was_sent_or_not_at_all() {
+        assert_eq!(command_of("echo 'ü'".into()).unwrap(), Run::Shell(Some("echo 'ü'".into())));
+        for bytes in [&b"echo \xff"[..], b"\xc3", b"rm \xed\xa0\x80"] {
+            assert!(command_of(bytes.to_vec()).unwrap_err().starts_with("the command is not UTF-8"), "{bytes:?}");
         }
     }
 

@@ -2,12 +2,10 @@
 
 use super::connection::Caller;
 use super::{Gateway, no_workspace};
-use crate::api::client_at;
+use crate::api::{Stopped, client_at};
 use crate::resource::Workspace;
 use crate::resource::conditions::find;
 use kube::Api;
-use kube::api::{Patch, PatchParams};
-use serde_json::json;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -25,22 +23,28 @@ pub async fn awake(gateway: &Gateway, caller: &Caller, tell: Option<UnboundedSen
     let (name, project) = (&caller.target.name, &caller.target.namespace);
     // As the caller: what they do to a record is judged, and written down, as anywhere.
     let own = client_at(gateway.api.clone(), caller.who.clone(), caller.address);
-    let workspaces: Api<Workspace> = Api::namespaced(own, project);
-    let (begun, mut told, mut started) = (Instant::now(), String::new(), false);
+    let workspaces: Api<Workspace> = Api::namespaced(own.clone(), project);
+    let (begun, mut told, mut said, mut has_run) = (Instant::now(), String::new(), false, false);
     loop {
         let found = workspaces.get_opt(name).await.map_err(|e| e.to_string())?;
         let record = found.ok_or_else(|| no_workspace(name, project))?;
         if !record.spec.running {
             let may_start = gateway.may(caller, "patch", "").await;
             may_start.map_err(|e| format!("workspace {name:?} is stopped, and you may not start it: {e}"))?;
-            if std::mem::replace(&mut started, true) {
+            if has_run {
                 return Err(format!("workspace {name:?} was stopped again meanwhile"));
             }
-            tell(format!("workspace {name:?} is stopped: starting it"));
-            let start = Patch::Merge(json!({"metadata": {"uid": record.metadata.uid}, "spec": {"running": true}}));
-            workspaces.patch(name, &params(), &start).await.map_err(|e| e.to_string())?;
+            if !std::mem::replace(&mut said, true) {
+                tell(format!("workspace {name:?} is stopped: starting it"));
+            }
+            let uid = record.metadata.uid.clone().unwrap_or_default();
+            let stopped = Stopped { project: project.clone(), name: name.clone(), uid };
+            // Another connection may be starting it: then this one waits as that one does.
+            has_run = gateway.starts.start(own.clone(), stopped, MANAGER).await.map_err(|e| e.to_string())?;
         } else if runs(&record) {
             return Ok(());
+        } else {
+            has_run = true;
         }
         let message = record.status.and_then(|s| s.message).unwrap_or_default();
         if begun.elapsed() > PATIENCE {
@@ -52,10 +56,6 @@ pub async fn awake(gateway: &Gateway, caller: &Caller, tell: Option<UnboundedSen
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-}
-
-fn params() -> PatchParams {
-    PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }
 }
 
 fn runs(record: &Workspace) -> bool {

@@ -94,7 +94,7 @@ async fn answer(panel: &Panel, asked: &Asked<'_>) -> Result<Option<Response>, St
 async fn visited(panel: &Panel, asked: &Asked<'_>, mut place: Place, user: Option<&str>) -> Result<Response, StoreError> {
     let mut trouble = None;
     if place.rest == Rest::Stopped && place.wake_on_visit && wake::opens_a_page(asked) {
-        match wake::start_for_anybody(panel, address(asked), &place).await {
+        match wake::start_for_anybody(panel, user, address(asked), &place).await {
             Ok(()) => place.rest = Rest::Starting,
             Err(why) => trouble = Some(why),
         }

@@ -1,7 +1,7 @@
 //! A visit to a workspace that does not run: who may starts it, sees how far it is, and lands where they wanted to go.
 //!
 //! # Guarantees
-//! - However many come at once, it is started once.
+//! - However many come at once, it is started once, and the audit log has one row of it, by who came first.
 //! - It is started for who may start it, as them; for any visitor where its record says so, and then only for who opens a page: what a
 //!   page that was left open asks for by itself wakes nothing.
 //! - Nothing is started at a public host by what its visitor shows there: that is read by its container. They go to the panel.
@@ -12,15 +12,13 @@ use super::gate::{Asked, canonical, is_framed, text};
 use super::pages::{self, Rest};
 use super::panel::Panel;
 use crate::access::{Action, Decision, Identity};
-use crate::api::client_at;
-use crate::resource::{GROUP, Workspace};
+use crate::api::{Starts, Stopped, Visit, client_at, client_of_visit};
+use crate::resource::GROUP;
 use crate::store::StoreError;
 use axum::http::{Uri, header};
 use axum::response::Response;
-use kube::Api;
-use kube::api::{Patch, PatchParams};
-use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use kube::Client;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,6 +31,8 @@ pub(super) const START: &str = "/.devsanctum/start";
 const HELD: Duration = Duration::from_secs(5);
 /// What is asked by programs is held longer: they see nothing meanwhile.
 const HELD_FOR_PROGRAMS: Duration = Duration::from_secs(20);
+/// Who changes the record, in its managed fields.
+const MANAGER: &str = "devsanctum-panel";
 const LOOK: Duration = Duration::from_millis(100);
 /// Held at once.
 const MOST: usize = 1000;
@@ -42,7 +42,7 @@ const REFUSED_FOR: Duration = Duration::from_secs(10);
 /// Workspaces being started by this process, and who waits.
 #[derive(Clone)]
 pub struct Waking {
-    being_started: Arc<Mutex<BTreeSet<String>>>,
+    starts: Starts,
     /// Workspaces that could not be started for a visitor, when, and why.
     refused: Arc<Mutex<BTreeMap<String, (Instant, String)>>>,
     /// What was found at hosts a moment ago, for all who wait there.
@@ -52,32 +52,19 @@ pub struct Waking {
 
 impl Default for Waking {
     fn default() -> Self {
-        Self {
-            being_started: Arc::default(),
-            refused: Arc::default(),
-            seen: Arc::default(),
-            places: Arc::new(Semaphore::new(MOST)),
-        }
+        Self::new(Starts::default())
     }
 }
 
 /// What was found at a host, and when.
 type Seen = (Instant, Option<Place>);
 
-/// Whoever is first starts it; until it is dropped.
-struct First {
-    waking: Waking,
-    uid: String,
-}
-
 impl Waking {
-    fn first(&self, uid: &str) -> Option<First> {
-        let mut all = self.being_started.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(uid.to_owned()).then(|| First { waking: self.clone(), uid: uid.to_owned() })
+    /// With those that are being started by whatever door.
+    pub fn new(starts: Starts) -> Self {
+        Self { starts, refused: Arc::default(), seen: Arc::default(), places: Arc::new(Semaphore::new(MOST)) }
     }
-}
 
-impl Waking {
     /// Why the workspace was not started a moment ago.
     fn refused(&self, uid: &str) -> Option<String> {
         let mut all = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,12 +92,6 @@ impl Waking {
     }
 }
 
-impl Drop for First {
-    fn drop(&mut self) {
-        self.waking.being_started.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.uid);
-    }
-}
-
 /// Whether somebody opens a page, as far as browsers say, and does not have it fetched in case.
 pub(super) fn opens_a_page(asked: &Asked<'_>) -> bool {
     let mode = text(asked.headers, "sec-fetch-mode");
@@ -131,15 +112,17 @@ pub(super) async fn may_start(panel: &Panel, user: &str, place: &Place) -> Resul
 /// # Errors
 /// Why it is not started, in words for who asked.
 pub(super) async fn start(panel: &Panel, who: Identity, from: IpAddr, place: &Place) -> Result<(), String> {
-    let Some(_first) = panel.waking.first(&place.uid) else { return Ok(()) };
-    let own = Api::<Workspace>::namespaced(client_at(panel.api.clone(), who, Some(from)), &place.project);
-    let running = json!({"metadata": {"uid": place.uid}, "spec": {"running": true}});
-    let params = PatchParams { field_manager: Some("devsanctum-panel".into()), ..PatchParams::default() };
-    match own.patch(&place.workspace, &params, &Patch::Merge(running)).await {
-        Ok(_) => {
+    begun(panel, client_at(panel.api.clone(), who, Some(from)), from, place).await
+}
+
+async fn begun(panel: &Panel, own: Client, from: IpAddr, place: &Place) -> Result<(), String> {
+    let stopped = Stopped { project: place.project.clone(), name: place.workspace.clone(), uid: place.uid.clone() };
+    match panel.waking.starts.start(own, stopped, MANAGER).await {
+        Ok(true) => {
             tracing::info!(project = place.project, workspace = place.workspace, %from, "woken by a visit");
             Ok(())
         }
+        Ok(false) => Ok(()),
         Err(kube::Error::Api(status)) => Err(status.message.clone()),
         Err(error) => {
             tracing::warn!(%error, "a workspace could not be started for a visitor");
@@ -148,16 +131,16 @@ pub(super) async fn start(panel: &Panel, who: Identity, from: IpAddr, place: &Pl
     }
 }
 
-/// As [`start`], by the platform, for any visitor.
+/// As [`start`], by the platform, for any visitor: a user, where it is known who that is.
 ///
 /// # Errors
 /// As those of [`start`]; once it was refused, the same for a while.
-pub(super) async fn start_for_anybody(panel: &Panel, from: IpAddr, place: &Place) -> Result<(), String> {
+pub(super) async fn start_for_anybody(panel: &Panel, user: Option<&str>, from: IpAddr, place: &Place) -> Result<(), String> {
     if let Some(why) = panel.waking.refused(&place.uid) {
         return Err(why);
     }
-    let started = start(panel, Identity::system("devsanctum"), from, place).await;
-    started.inspect_err(|why| panel.waking.refuse(&place.uid, why))
+    let own = client_of_visit(panel.api.clone(), Visit(user.map(str::to_owned)), from);
+    begun(panel, own, from, place).await.inspect_err(|why| panel.waking.refuse(&place.uid, why))
 }
 
 /// Whether a page asks anew that was shown at this host: it may be held. Who has just come is to see something.

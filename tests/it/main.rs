@@ -25,6 +25,7 @@ mod examples;
 mod gateway_haproxy;
 mod kubectl;
 mod library;
+mod mail;
 mod model;
 mod on_postgres;
 mod oracles;

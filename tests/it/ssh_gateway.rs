@@ -7,22 +7,24 @@ use crate::support::bare;
 use async_trait::async_trait;
 use bytes::Bytes;
 use devsanctum::access::Directory;
-use devsanctum::api::Ledger;
 use devsanctum::api::streams::{
     ExecInput, ExecOutput, ExecRequest, ExecSession, LogRequest, StreamError, StreamTarget, WorkspaceStreams,
 };
+use devsanctum::api::{Ledger, Starts};
 use devsanctum::clock::SystemClock;
-use devsanctum::ssh::{Gateway, Keys, host_key, serve};
+use devsanctum::ssh::{Gateway, Keys, Limits, host_key, serve};
 use futures::stream::{BoxStream, StreamExt};
-use serde_json::json;
-use std::net::SocketAddr;
+use serde_json::{Value, json};
+use std::ffi::OsStr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -78,6 +80,10 @@ impl Drop for Door {
 
 impl Door {
     async fn of(who: &str) -> Self {
+        Self::with(who, Limits::default()).await
+    }
+
+    async fn with(who: &str, limits: Limits) -> Self {
         let (town, desk, stop) = (Town::new().await, tempfile::tempdir().unwrap(), CancellationToken::new());
         let key = desk.path().join("id");
         let made = bare("ssh-keygen").args(["-q", "-N", "", "-C", who, "-t", "ed25519", "-f"]).arg(&key).status().unwrap();
@@ -93,6 +99,8 @@ impl Door {
             keys: Keys::follow(town.api.client(), stop.clone()),
             directory: directory.clone(),
             audit: Ledger::new(town.api.store.clone(), directory, SystemClock::shared()),
+            starts: Starts::default(),
+            limits,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -122,6 +130,11 @@ impl Door {
         let groups = json!([{"group": group, "role": role}]);
         let (code, told) = self.town.api.merge(&format!("{GROUP}/projects/team"), &json!({"spec": {"groups": groups}})).await;
         assert_eq!(code, 200, "{told}");
+    }
+
+    /// The record of a workspace.
+    async fn workspace(&self, name: &str) -> Value {
+        self.town.api.get(&format!("{GROUP}/namespaces/team/workspaces/{name}")).await.1
     }
 
     /// A workspace's container runs from now on.
@@ -254,6 +267,172 @@ async fn callers_who_do_not_log_in_are_few_for_each_address_and_shut_nobody_out(
     assert!(stays.is_err(), "the last one is still waited for");
     let mut command = door.ssh(&["of-deployer.team@127.0.0.1", "id"]);
     command.stdout(Stdio::null());
-    let _in = Client::begin(command);
+    let mut within = Client::begin(command);
     until("somebody who logs in from there", async || door.begun() == 1).await;
+    // Who is in has left the places of those who wait, and makes no room.
+    for _ in 0..40 {
+        all.push(silent(door.address).await);
+    }
+    for stream in &mut all[31..39] {
+        assert!(closed(stream).await, "those who came before make room");
+    }
+    assert!(!within.is_over());
+}
+
+/// Whether the gateway has closed a connection by now.
+fn is_closed(stream: &TcpStream) -> bool {
+    let mut rest = [0; 4096];
+    loop {
+        match stream.try_read(&mut rest) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_who_do_not_log_in_are_few_wherever_they_come_from_and_take_nobodys_place_who_has() {
+    let door = Door::with("deployer", Limits { of_all: 1, ..Limits::default() }).await;
+    door.runs("of-deployer").await;
+    let mut all = Vec::new();
+    for n in 0..300u16 {
+        let socket = TcpSocket::new_v4().unwrap();
+        let [_, from] = (n / 30).to_be_bytes();
+        socket.bind((Ipv4Addr::new(127, 0, 1, 1 + from), 0).into()).unwrap();
+        let mut stream = socket.connect(door.address).await.unwrap();
+        stream.write_all(b"SSH-2.0-silent\r\n").await.unwrap();
+        all.push(stream);
+    }
+    let open = || all.iter().filter(|stream| !is_closed(stream)).count();
+    until("all but 256 to be sent away", async || open() <= 256).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(open(), 256, "the others are still waited for");
+    let mut command = door.ssh(&["of-deployer.team@127.0.0.1", "cat"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    let _within = Client::begin(command);
+    until("somebody who logs in", async || door.begun() == 1).await;
+    let full = door.ran(&["of-deployer.team@127.0.0.1", "id"]).await;
+    assert!(full.0 == 255 && full.1.contains("as many people are connected as may be at once"), "{full:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_has_so_many_connections_and_is_told() {
+    let door = Door::with("deployer", Limits { of_user: 2, ..Limits::default() }).await;
+    door.runs("of-deployer").await;
+    let there = "of-deployer.team@127.0.0.1";
+    let stays = || {
+        let mut command = door.ssh(&[there, "cat"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        Client::begin(command)
+    };
+    let [first, _second] = [stays(), stays()];
+    until("both", async || door.begun() == 2).await;
+    let third = door.ran(&[there, "id"]).await;
+    assert!(third.0 == 255 && third.1.contains("2 connections of yours are open"), "{third:?}");
+    assert_eq!(door.begun(), 2, "nothing was run for it");
+    drop(first);
+    let mut next = None;
+    until("a place that has become free", async || {
+        next.get_or_insert_with(stays);
+        if next.as_mut().is_some_and(Client::is_over) {
+            next = None;
+        }
+        door.begun() == 3
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_to_log_in_begins_once() {
+    let door = Door::with("deployer", Limits { login_grace: Duration::from_secs(6), ..Limits::default() }).await;
+    let (mut stream, begun) = (TcpStream::connect(door.address).await.unwrap(), Instant::now());
+    sleep(Duration::from_secs(5)).await;
+    stream.write_all(b"SSH-2.0-slow\r\n").await.unwrap();
+    assert!(closed(&mut stream).await);
+    // With two seconds for a caller who does not close; a second beginning would make it eleven and more.
+    assert!(begun.elapsed() < Duration::from_millis(10_500), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_on_which_nothing_is_open_ends() {
+    let door = Door::with("deployer", Limits { idle: Duration::from_secs(4), ..Limits::default() }).await;
+    door.runs("of-deployer").await;
+    let there = "of-deployer.team@127.0.0.1";
+    let mut works = door.ssh(&[there, "cat"]);
+    works.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut works = Client::begin(works);
+    until("the one that works", async || door.begun() == 1).await;
+    let idle = door.ran(&["-N", there]).await;
+    assert!(idle.0 == 255 && idle.1.contains("nothing was open for 4 seconds"), "{idle:?}");
+    // One on which something has ended is as one on which nothing was.
+    let control = format!("ControlPath={}", door.desk.path().join("control").display());
+    let mut master = Client::begin(door.ssh(&["-o", "ControlMaster=yes", "-o", &control, "-N", there]));
+    until("the connection", async || door.ran(&["-o", &control, "-O", "check", there]).await.0 == 0).await;
+    let mut once = door.ssh(&["-o", &control, there, "cat"]);
+    once.stdin(Stdio::piped()).stdout(Stdio::null());
+    let once = Client::begin(once);
+    until("a channel of it", async || door.begun() == 2).await;
+    drop(once);
+    assert!(!master.is_over());
+    until("its end", async || master.is_over()).await;
+    assert!(!works.is_over(), "what is open goes on, however little it says");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_may_open_nothing_ends_however_often_it_tries() {
+    let door = Door::with("reader", Limits { idle: Duration::from_secs(2), ..Limits::default() }).await;
+    door.runs("of-reader").await;
+    let control = format!("ControlPath={}", door.desk.path().join("control").display());
+    let there = "of-reader.team@127.0.0.1";
+    let mut master = Client::begin(door.ssh(&["-o", "ControlMaster=yes", "-o", &control, "-N", there]));
+    let mut tries = 0;
+    until("its end", async || {
+        let (code, words) = door.ran(&["-o", &control, "-o", "ControlMaster=no", "-o", "ProxyCommand=false", there, "id"]).await;
+        tries += usize::from(code == 255 && words.contains("you may not"));
+        master.is_over()
+    })
+    .await;
+    assert!(tries > 0, "it was let in to try");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_not_utf_8_is_refused_in_words() {
+    let door = Door::of("deployer").await;
+    door.runs("of-deployer").await;
+    let mut command = door.ssh(&["of-deployer.team@127.0.0.1"]);
+    command.arg(OsStr::from_bytes(b"rm caf\xe9"));
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(255) && said.contains("devsanctum: the command is not UTF-8"), "{output:?}");
+    assert_eq!(door.begun(), 0, "something else was run");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_workspace_is_started_once_and_told_once_however_many_come() {
+    let door = Door::of("deployer").await;
+    let stop = json!({"spec": {"running": false}});
+    let (code, told) = door.town.api.merge(&format!("{GROUP}/namespaces/team/workspaces/of-deployer"), &stop).await;
+    assert_eq!(code, 200, "{told}");
+    let before = door.workspace("of-deployer").await["metadata"]["generation"].as_i64().unwrap();
+    let come = || {
+        let mut command = door.ssh(&["of-deployer.team@127.0.0.1", "cat"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Client::begin(command)
+    };
+    let all: Vec<Client> = (0..8).map(|_| come()).collect();
+    until("it to be started", async || door.workspace("of-deployer").await["spec"]["running"] == true).await;
+    let rows = async |query: &str| {
+        let (_, told) = door.town.api.get(&format!("/devsanctum/audit?user=deployer&kind=Workspace&{query}")).await;
+        told["rows"].as_array().cloned().unwrap_or_default()
+    };
+    until("all to be let in", async || rows("verb=create").await.len() == all.len()).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(door.begun(), 0, "it does not run yet");
+    door.runs("of-deployer").await;
+    until("all of them", async || door.begun() == all.len()).await;
+    let started = rows("verb=patch").await;
+    assert_eq!(started.len(), 1, "{started:?}");
+    assert_eq!((&started[0]["code"], &started[0]["address"]), (&json!(200), &json!("127.0.0.1")), "{started:?}");
+    assert_eq!(door.workspace("of-deployer").await["metadata"]["generation"], before + 1);
 }

@@ -13,7 +13,9 @@ mod roles;
 mod shares;
 mod sign_in;
 mod sockets;
+mod terminals;
 mod times;
+mod waking;
 mod watching;
 
 use crate::support::api::{Api, GROUP, record};

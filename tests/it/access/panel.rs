@@ -82,6 +82,13 @@ impl Browser {
         (code, to, String::from_utf8_lossy(&to_bytes(answer.into_body(), usize::MAX).await.unwrap()).into_owned())
     }
 
+    /// Opens a page at a workspace's host, as the proxy hands it on: the code.
+    pub async fn visits(&self, host: &str, cookie: &str) -> u16 {
+        let request = Request::get("/").header("host", host).header("accept", "text/html").header("sec-fetch-mode", "navigate");
+        let request = request.header("x-forwarded-for", "203.0.113.9, 192.0.2.7").header("cookie", cookie);
+        self.panel.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status().as_u16()
+    }
+
     /// The whole answer to a form, from the panel's own page or another.
     pub async fn sent(&mut self, path: &str, form: &[(&str, &str)], origin: &str) -> Response {
         let encode = |text: &str| text.bytes().map(|b| format!("%{b:02X}")).collect::<String>();

@@ -35,6 +35,30 @@ async fn head(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
+/// One that does not want to be spoken to otherwise, in so many bytes that it does not count before.
+async fn refuses(bytes: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                head(&mut stream).await;
+                let no = b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n";
+                let _ = stream.write_all(no).await;
+                let mut left = bytes;
+                while left > 0 {
+                    let piece = left.min(32 << 10);
+                    if stream.write_all(&vec![b'n'; piece]).await.is_err() {
+                        return;
+                    }
+                    left -= piece;
+                }
+            });
+        }
+    });
+    address
+}
+
 async fn service() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -63,9 +87,13 @@ struct Rig {
 
 impl Rig {
     async fn new() -> Self {
+        Self::to(service().await).await
+    }
+
+    async fn to(to: SocketAddr) -> Self {
         let town = Town::new().await;
         shares::serve(&town, "of-owner").await;
-        let (uid, to, looks) = (shares::uid(&town, "of-owner").await, service().await, Arc::new(AtomicUsize::new(0)));
+        let (uid, looks) = (shares::uid(&town, "of-owner").await, Arc::new(AtomicUsize::new(0)));
         let (leads_to, count) = (uid.clone(), looks.clone());
         let leads: Leads = Arc::new(move |host: &str| {
             count.fetch_add(1, Ordering::SeqCst);
@@ -146,6 +174,27 @@ async fn a_link_holds_so_many_connections_and_no_more() {
     while ask(&one).await.0 != "101" {
         assert!(begun.elapsed() < PATIENCE, "one has become free");
         sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What a service says instead of 101 is carried to its end, which is near: whoever asks has a place for as long.
+#[tokio::test]
+async fn a_service_that_says_no_is_heard_out_and_no_longer_than_a_refusal_is() {
+    for (bytes, code) in [(0, "403"), (64 << 10, "403"), ((64 << 10) + 1, "502"), (usize::MAX, "502")] {
+        let rig = Rig::to(refuses(bytes).await).await;
+        let (_, cookie) = rig.link().await;
+        let (said, mut stream) = rig.ask(&format!("{WEBSOCKET}{cookie}")).await;
+        assert_eq!(said, code, "{bytes} bytes");
+        let mut body = vec![0; 1 << 20];
+        let mut read = 0;
+        while code == "403" && read < bytes {
+            read += timeout(PATIENCE, stream.read(&mut body[read..])).await.unwrap().unwrap();
+        }
+        assert!(body[..read].iter().all(|byte| *byte == b'n'), "{bytes} bytes: they came otherwise");
+        // More than a link holds: none of them has a place any more.
+        for n in 0..70 {
+            assert_eq!(rig.ask(&format!("{WEBSOCKET}{cookie}")).await.0, code, "{bytes} bytes, connection {n}");
+        }
     }
 }
 

@@ -349,6 +349,7 @@ fn people_come_by_providers() {
         assert_eq!(serde_json::to_value(made.spec.role).unwrap(), "ADMIN");
         let mut again = Browser::new(world.web);
         assert_eq!(town.by_hub(&mut again, &format!("/sign-in/hub?invitation={token}"), "octo").await.code, 404, "it works once");
+        known_already(&world, &town, &server).await;
         // Known by the number, whatever the name.
         town.hub.person("renamed", 1, address("else", true));
         assert_eq!(town.by_hub(&mut again, "/sign-in/hub?next=/account", "renamed").await.code, 200);
@@ -367,6 +368,24 @@ fn people_come_by_providers() {
         let secrets = ["hush", "a secret: with", "gho_renamed"];
         assert!(!secrets.iter().any(|secret| world.log_tail().contains(secret)));
     });
+}
+
+/// Whom the provider knows as somebody here has no second account by an invitation, and nothing of it is used up.
+async fn known_already(world: &World<'_>, town: &Town, server: &MailServer) {
+    world.create(record("Invitation", "second", json!({"email": "second@example.com"}))).await;
+    let invited = link(&mail(server, "second@example.com", 1).await);
+    let way = format!("/sign-in/hub?invitation={}", invited.rsplit('/').next().unwrap());
+    let before = Api::<User>::all(world.client.clone()).list(&ListParams::default()).await.unwrap().items.len();
+    let mut octo = Browser::new(world.web);
+    let refused = town.by_hub(&mut octo, &way, "octo").await;
+    assert!(refused.code == 409 && refused.body.contains("you have an account already"), "{} {}", refused.code, refused.body);
+    assert!(!octo.jar["devsanctum.localhost"].contains_key("__Host-ds_session"), "nor are they signed in by it");
+    assert_eq!(Api::<User>::all(world.client.clone()).list(&ListParams::default()).await.unwrap().items.len(), before);
+    assert!(invitation(world, "second").await.status.unwrap().accepted_at.is_none());
+    let mut second = Browser::new(world.web);
+    assert_eq!(second.submit(&invited, &[("name", "second"), ("password", PASSWORD)]).await.code, 200);
+    signed_in_as(&second.open(&format!("{}/", town.panel)).await, "second");
+    assert_eq!(user(world, "second").await.unwrap().spec.email, "second@example.com");
 }
 
 /// No link and no form of others begins a session: an address of ours leads to the sign-in page, and no further.

@@ -209,6 +209,10 @@ fn one_that_wakes_by_itself_is_started_once_for_all_who_come_and_for_pages_alone
         assert_ne!(waited.0, 0, "{}", waited.1);
         let after = world.workspace("w0").await.metadata.generation.unwrap();
         assert_eq!(after, before + 1, "it was started once");
+        let asked = http::Request::get("/devsanctum/audit?verb=patch&name=w0").body(vec![]).unwrap();
+        let told: serde_json::Value = world.client.request(asked).await.unwrap();
+        let rows: Vec<_> = told["rows"].as_array().unwrap().iter().filter(|row| row["how"] == "anonymous").collect();
+        assert!(rows.len() == 1 && rows[0]["code"] == 200 && rows[0]["address"] == "127.0.0.1", "{told}");
         let container = world.container("w0").await;
         assert_eq!(world.docker(&["ps", "-q", "--filter", &format!("name={container}")]).lines().count(), 1);
     });

@@ -52,7 +52,7 @@ struct Left {
 pub struct Throttle(Mutex<HashMap<Of, Left>>);
 
 /// The network of an address: all of it for IPv4, the first 64 bits for IPv6.
-fn network(address: IpAddr) -> [u8; 8] {
+pub fn network(address: IpAddr) -> [u8; 8] {
     let bytes = match address.to_canonical() {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets()[8..].to_vec(),
         IpAddr::V6(v6) => v6.octets()[..8].to_vec(),

@@ -1,6 +1,7 @@
 //! What the handlers work with.
 
 use super::audited::Ledger;
+use super::lasting::Lasting;
 use super::streams::WorkspaceStreams;
 use super::terminals::Terminals;
 use crate::access::{Authenticator, Directory, Shares, SignIn};
@@ -65,6 +66,7 @@ struct Parts {
     sign_in: Arc<SignIn>,
     shares: Shares,
     terminals: Arc<Terminals>,
+    lasting: Lasting,
     ledger: Ledger,
 }
 
@@ -81,7 +83,8 @@ impl ApiState {
         let authenticator = Authenticator::new(config.store.clone());
         let ledger = Ledger::new(config.store.clone(), directory.clone(), config.clock.clone());
         let shares = Shares::new(config.store.clone(), directory.clone());
-        Self(Arc::new(Parts { config, authenticator, directory, sign_in, shares, terminals: Arc::default(), ledger }))
+        let (terminals, lasting) = Default::default();
+        Self(Arc::new(Parts { config, authenticator, directory, sign_in, shares, terminals, lasting, ledger }))
     }
 
     /// Signs people in.
@@ -132,6 +135,11 @@ impl ApiState {
     /// Terminals that are open.
     pub fn terminals(&self) -> &Arc<Terminals> {
         &self.0.terminals
+    }
+
+    /// What lasts, counted by caller.
+    pub fn lasting(&self) -> &Lasting {
+        &self.0.lasting
     }
 
     /// What decisions are made from.

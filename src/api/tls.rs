@@ -33,8 +33,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// What one connection may ask for at once by HTTP/2, and how large its parts are, in bytes: a frame, all headers of a request, and
-/// what waits to be sent of one answer. One watch each is many; who has more opens another connection by itself.
-const STREAMS: u32 = 200;
+/// what waits to be sent of one answer. As many as Kubernetes allows; a client that wants more opens another connection by itself.
+const STREAMS: u32 = 100;
 const FRAME: u32 = 16 << 10;
 const HEADERS: u32 = 16 << 10;
 const UNSENT: usize = 128 << 10;

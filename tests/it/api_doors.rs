@@ -246,7 +246,7 @@ async fn what_one_connection_may_ask_for_by_http2_is_said_when_it_begins() {
     stream.read_exact(&mut settings).await.unwrap();
     let said = |id: u8| settings.chunks(6).find(|one| one[1] == id).map(|one| u32::from_be_bytes(one[2..].try_into().unwrap()));
     // SETTINGS_MAX_CONCURRENT_STREAMS, SETTINGS_MAX_FRAME_SIZE, SETTINGS_MAX_HEADER_LIST_SIZE
-    assert_eq!((said(3), said(5), said(6)), (Some(200), Some(16 << 10), Some(16 << 10)));
+    assert_eq!((said(3), said(5), said(6)), (Some(100), Some(16 << 10), Some(16 << 10)));
     server.api.shutdown.cancel();
 }
 

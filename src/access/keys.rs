@@ -13,6 +13,8 @@ pub const PREFIX: &[u8] = b"dsk_";
 const MOST: i64 = 100;
 /// Longest label, in characters.
 const MAX_LABEL: usize = 64;
+/// Longest life, which is also that of a key for which nothing is said.
+const LONGEST: SignedDuration = SignedDuration::from_hours(24 * 365);
 /// Most things of a sort that a scope names.
 const MAX_SCOPE: usize = 64;
 /// Bytes of chance in a key's id and in its secret.
@@ -28,7 +30,7 @@ pub struct NewKey {
     pub label: String,
     /// What it is for.
     pub scope: Scope,
-    /// How long it is worth something; for ever where left out.
+    /// How long it is worth something; a year where left out, and at most.
     pub lasts: Option<SignedDuration>,
 }
 
@@ -52,8 +54,8 @@ impl NewKey {
         if self.label.is_empty() || self.label.chars().count() > MAX_LABEL || self.label.chars().any(char::is_control) {
             return wrong("name: must be printable, 1 to 64 characters, such as \"laptop\"");
         }
-        if self.lasts.is_some_and(|lasts| lasts <= SignedDuration::ZERO || lasts > SignedDuration::from_hours(24 * 3650)) {
-            return wrong("expiresInSeconds: must be more than 0 and at most ten years");
+        if self.lasts.is_some_and(|lasts| lasts <= SignedDuration::ZERO || lasts > LONGEST) {
+            return wrong("expiresInSeconds: must be more than 0 and at most a year (31536000): make a new key before it ends");
         }
         let Scope { verbs, kinds, projects } = &self.scope;
         let plain = |word: &String| {
@@ -85,7 +87,7 @@ pub async fn issue(store: &Store, wanted: NewKey, now: Timestamp) -> Result<(Api
     let text = format!("dsk_{id}_{}", URL_SAFE_NO_PAD.encode(secret));
     let scope = serde_json::to_string(&wanted.scope).map_err(|e| KeyError::Wrong(e.to_string()))?;
     let NewKey { user, label, lasts, .. } = wanted;
-    let expires_at = lasts.map(|lasts| (now + lasts).as_millisecond());
+    let expires_at = Some((now + lasts.unwrap_or(LONGEST)).as_millisecond());
     let key = ApiKey { id, user, label, scope, created_at: now.as_millisecond(), expires_at, used_at: None };
     match store.add_api_key(key.clone(), Sha256::digest(&text).into(), MOST).await? {
         true => Ok((key, text)),

@@ -36,6 +36,7 @@ pub use scope::Scope;
 pub use shares::{NewShare, SHARES, ShareError, Shares};
 pub use sight::Sight;
 pub use sign_in::{LINK, Refused, SignIn, SignedIn, Token, Visitor, digest};
+pub use throttle::network;
 pub use welcome::{Applicant, BY_MAIL, Back, INVITATION, Intent, Invited, purpose};
 
 use crate::resource::User;
@@ -99,6 +100,11 @@ impl Identity {
             scope: Arc::default(),
             key: None,
         }
+    }
+
+    /// Who this is among all callers, whatever they came by: the administrator's token may be called as a person is.
+    pub fn holder(&self) -> String {
+        format!("{:?} {}", self.kind, self.name)
     }
 
     /// Holder of the administrator token.

@@ -79,18 +79,20 @@ struct Table {
     chance: RandomState,
 }
 
-/// The networks of an address, the smallest first: itself for IPv4, its first 64 and 48 bits for IPv6.
-fn networks(address: IpAddr) -> Vec<Of> {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => vec![Of::one(Counted::Network, v4.to_string())],
-        IpAddr::V6(v6) => {
-            let bits = v6.to_bits();
-            vec![
-                Of::one(Counted::Network, format!("{:x}/64", bits >> 64)),
-                Of::one(Counted::Site, format!("{:x}/48", bits >> 80)),
-            ]
-        }
-    }
+/// The network of an address: all of it for IPv4, the first 64 bits for IPv6.
+pub fn network(address: IpAddr) -> [u8; 8] {
+    let bytes = match address.to_canonical() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets()[8..].to_vec(),
+        IpAddr::V6(v6) => v6.octets()[..8].to_vec(),
+    };
+    bytes.try_into().unwrap_or_default()
+}
+
+/// The network of an address, and for IPv6 the site that it is of.
+fn counted_by(address: IpAddr) -> Vec<Of> {
+    let network = network(address);
+    let site = address.to_canonical().is_ipv6().then(|| Of::one(Counted::Site, format!("{:x?}", &network[..6])));
+    [Of::one(Counted::Network, format!("{network:x?}"))].into_iter().chain(site).collect()
 }
 
 impl Rate {
@@ -133,7 +135,7 @@ impl Throttle {
         match known {
             Some(browser) => take(&self.known, vec![Of::one(Counted::Known, format!("{account} {browser}"))], now),
             None => {
-                let mut all = networks(from);
+                let mut all = counted_by(from);
                 all.push(Of::one(Counted::Account, account));
                 take(&self.strangers, all, now)
             }
@@ -145,7 +147,7 @@ impl Throttle {
     /// # Errors
     /// How long to wait.
     pub fn knock(&self, from: IpAddr, now: Instant) -> Result<(), Duration> {
-        take(&self.strangers, networks(from), now)
+        take(&self.strangers, counted_by(from), now)
     }
 
     /// Takes one of the requests that a caller has; the parts of this program have as many as they like.

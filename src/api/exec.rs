@@ -45,7 +45,7 @@ pub async fn exec(
     target: &Target,
     params: &Params,
     parts: &mut Parts,
-    ends: BoxFuture<'static, ()>,
+    (ends, place): (BoxFuture<'static, ()>, impl Send + 'static),
 ) -> Result<Response, ApiError> {
     must_exist(state, target).await?;
     let command = params.all("command");
@@ -65,6 +65,7 @@ pub async fn exec(
     let session = state.streams().exec(stream_target(target, params)?, request).await?;
     let stopping = state.shutdown().clone();
     Ok(upgrade.on_upgrade(move |socket| async move {
+        let _place = place;
         // Dropping the session gives the command up.
         let ExecSession { input, output } = session;
         let ends = ends.shared();

@@ -27,6 +27,7 @@ impl From<StoreError> for ApiError {
             StoreError::Expired(revision) => {
                 Self::expired(format!("too old resource version: {revision}; list again and watch from the version it answers"))
             }
+            StoreError::Nul => Self::bad_request(error.to_string()),
             StoreError::Claimed { scope, value } => Self::unprocessable(format!("{scope} {value:?} is taken")),
             StoreError::Database(cause) => {
                 tracing::error!(%cause, "the database refused");

@@ -2,6 +2,7 @@
 
 use super::audited::{self, Noted};
 use super::deletion::Sweep;
+use super::lasting::Lasts;
 use super::patch::PatchKind;
 use super::record;
 use super::request::{DeleteOptions, Params, Subresource, Target, content_type, decode, decode_json, decode_yaml, field_manager};
@@ -96,18 +97,30 @@ fn verb(target: &Target, method: &Method, params: &Params) -> Result<&'static st
 
 async fn answer(mut call: Call, verb: &'static str, body: Body) -> Result<Response, ApiError> {
     let ends = door::ends(&call.state, &call.identity, &call.target, verb);
+    let place = |what| call.state.lasting().place(&call.identity, what);
     match (call.target.subresource, verb) {
-        (Subresource::Exec, _) => exec::exec(&call.state, &call.target, &call.params, &mut call.parts, ends).await,
+        (Subresource::Exec, _) => {
+            let place = place(Lasts::Stream)?;
+            exec::exec(&call.state, &call.target, &call.params, &mut call.parts, (ends, place)).await
+        }
         (Subresource::Portforward, _) => {
-            portforward::portforward(&call.state, &call.target, &call.params, &mut call.parts, ends).await
+            let place = place(Lasts::Stream)?;
+            portforward::portforward(&call.state, &call.target, &call.params, &mut call.parts, (ends, place)).await
         }
         (Subresource::Terminal, _) => {
             terminal::terminal(&call.state, &call.identity, &call.target, &call.params, &mut call.parts, ends).await
         }
-        (Subresource::Log, _) => logs::log(&call.state, &call.target, &call.params, ends).await,
+        (Subresource::Log, _) => {
+            let place = place(Lasts::Stream)?;
+            logs::log(&call.state, &call.target, &call.params, (ends, place)).await
+        }
         (_, "get") => get(&call).await,
         (_, "list") => list::list(call.state.store(), &call.target, &call.params, &call.view, call.sight()).await,
-        (_, "watch") => watch::watch(&call.state, &call.target, &call.params, call.view, call.sight()).await,
+        (_, "watch") => {
+            let place = place(Lasts::Watch)?;
+            let sight = call.sight();
+            watch::watch(&call.state, &call.target, &call.params, call.view, (sight, place)).await
+        }
         (_, "create") => post(&call, call.read(body).await?).await,
         (_, "update") => put(&call, call.read(body).await?).await,
         (_, "patch") => patch(&call, call.read(body).await?).await,

@@ -1,13 +1,13 @@
 //! The `log` subresource: a workspace's log as text.
 
 use super::ApiState;
+use super::lasting::told;
 use super::request::{Params, Target};
 use super::status::ApiError;
 use super::streams::{LogRequest, StreamTarget};
 use crate::resource::names::dns_label;
-use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use futures::StreamExt;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderValue, header};
 
@@ -43,7 +43,12 @@ pub async fn must_exist(state: &ApiState, target: &Target) -> Result<(), ApiErro
 ///
 /// # Errors
 /// 400 for bad parameters, 404 for no such workspace, and what the container's side says.
-pub async fn log(state: &ApiState, target: &Target, params: &Params, ends: BoxFuture<'static, ()>) -> Result<Response, ApiError> {
+pub async fn log(
+    state: &ApiState,
+    target: &Target,
+    params: &Params,
+    (ends, place): (BoxFuture<'static, ()>, impl Send + Sync + 'static),
+) -> Result<Response, ApiError> {
     must_exist(state, target).await?;
     let service = params.get("service").map(ToString::to_string);
     if let Some(name) = &service {
@@ -73,7 +78,8 @@ pub async fn log(state: &ApiState, target: &Target, params: &Params, ends: BoxFu
         timestamps: params.flag("timestamps")?,
     };
     let lines = state.streams().log(stream_target(target, params)?, request).await?;
-    let ended = lines.take_until(ends);
+    // A reader may stand still for as long as they like, as in a pager: the connection has bounds of its own.
+    let body = told(lines, ends.map(|()| None), None, place);
     let text = [(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))];
-    Ok((text, Body::from_stream(ended)).into_response())
+    Ok((text, body).into_response())
 }

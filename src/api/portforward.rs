@@ -31,7 +31,7 @@ pub async fn portforward(
     target: &Target,
     params: &Params,
     parts: &mut Parts,
-    ends: BoxFuture<'static, ()>,
+    (ends, place): (BoxFuture<'static, ()>, impl Send + 'static),
 ) -> Result<Response, ApiError> {
     must_exist(state, target).await?;
     let ports = ports(params)?;
@@ -54,7 +54,10 @@ pub async fn portforward(
     });
     let ends = ends.shared();
     let frames = futures::stream::iter(begin).chain(frames).take_until(ends.clone());
-    Ok(upgrade.on_upgrade(move |socket| carry(socket, frames, inputs, said, ends)))
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        let _place = place;
+        carry(socket, frames, inputs, said, ends).await;
+    }))
 }
 
 fn ports(params: &Params) -> Result<Vec<u16>, ApiError> {

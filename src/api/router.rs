@@ -11,7 +11,7 @@ use crate::access::{Identity, IdentityKind, Records};
 use axum::Extension;
 use axum::Router;
 use axum::extract::{ConnectInfo, Path, Request, State};
-use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use http::{HeaderMap, StatusCode, header};
@@ -54,13 +54,14 @@ pub fn router(state: ApiState) -> Router {
         .route("/devsanctum/shares", get(shares::list).post(shares::create))
         .route("/devsanctum/shares/{id}", axum::routing::delete(shares::end))
         .fallback(|| async { ApiError::unknown_path() })
+        .layer(from_fn(without_nul))
         .layer(from_fn_with_state(state.clone(), identify));
     open.merge(guarded).layer(map_response(closed)).with_state(state)
 }
 
 /// Puts further routes behind the same door: who is calling must be known.
 pub fn guarded<S: Clone + Send + Sync + 'static>(state: &ApiState, router: Router<S>) -> Router<S> {
-    router.layer(from_fn_with_state(state.clone(), identify)).layer(map_response(closed))
+    router.layer(from_fn(without_nul)).layer(from_fn_with_state(state.clone(), identify)).layer(map_response(closed))
 }
 
 /// A client inside the process, speaking as `identity`. To be called inside a tokio runtime.
@@ -99,6 +100,19 @@ async fn identify(State(state): State<ApiState>, mut request: Request, next: Nex
         request.extensions_mut().insert(identity);
     }
     audited::run(&state, request, next).await
+}
+
+/// No name, id or selector holds a NUL, and PostgreSQL cannot even be asked about one.
+async fn without_nul(request: Request, next: Next) -> Response {
+    const NUL: &str = "%00";
+    if request.uri().path().contains(NUL) {
+        return ApiError::unknown_path().into_response();
+    }
+    if request.uri().query().is_some_and(|query| query.contains(NUL)) {
+        return ApiError::bad_request("the address holds %00, a NUL character, which nothing here has: leave it out")
+            .into_response();
+    }
+    next.run(request).await
 }
 
 /// Who was shut out is so at every door, whatever proof they still have.

@@ -42,14 +42,6 @@ impl Selection {
         Self { sight, ..self }
     }
 
-    /// Waits until the caller is entitled to see other things.
-    pub async fn sight_changed(&mut self) {
-        match &mut self.sight {
-            Some(sight) => sight.changed().await,
-            None => std::future::pending().await,
-        }
-    }
-
     /// True when everything is selected.
     pub fn is_all(&self) -> bool {
         self.sight.is_none() && self.selects_all()

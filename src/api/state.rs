@@ -1,6 +1,7 @@
 //! What the handlers work with.
 
 use super::audited::Ledger;
+use super::lasting::Lasting;
 use super::starts::Starts;
 use super::streams::WorkspaceStreams;
 use super::terminals::Terminals;
@@ -67,6 +68,7 @@ struct Parts {
     shares: Shares,
     terminals: Arc<Terminals>,
     starts: Starts,
+    lasting: Lasting,
     ledger: Ledger,
 }
 
@@ -83,16 +85,8 @@ impl ApiState {
         let authenticator = Authenticator::new(config.store.clone());
         let ledger = Ledger::new(config.store.clone(), directory.clone(), config.clock.clone());
         let shares = Shares::new(config.store.clone(), directory.clone());
-        Self(Arc::new(Parts {
-            config,
-            authenticator,
-            directory,
-            sign_in,
-            shares,
-            terminals: Arc::default(),
-            starts: Starts::default(),
-            ledger,
-        }))
+        let (terminals, lasting, starts) = Default::default();
+        Self(Arc::new(Parts { config, authenticator, directory, sign_in, shares, terminals, lasting, starts, ledger }))
     }
 
     /// Signs people in.
@@ -148,6 +142,11 @@ impl ApiState {
     /// Workspaces that are being started for who comes to them.
     pub fn starts(&self) -> &Starts {
         &self.0.starts
+    }
+
+    /// What lasts, counted by caller.
+    pub fn lasting(&self) -> &Lasting {
+        &self.0.lasting
     }
 
     /// What decisions are made from.

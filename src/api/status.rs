@@ -79,6 +79,11 @@ impl ApiError {
             .retry_in(seconds)
     }
 
+    /// 429: the caller has as many of something open as one may have. Without a time to wait: it is theirs to end some.
+    pub fn too_many(message: impl Into<String>) -> Self {
+        Self::new(429, "TooManyRequests", message)
+    }
+
     /// 403 about a record: `workspaces.devsanctum.io "x" is forbidden: <why>`. `name` may be empty (lists, creates).
     pub fn forbidden(def: &KindDef, name: &str, why: impl AsRef<str>) -> Self {
         let what = qualified(&def.plural, def.group);

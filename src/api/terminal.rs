@@ -14,7 +14,7 @@ use super::streams::{ExecInput, ExecRequest, Run};
 use super::terminals::{Key, Terminal};
 use crate::access::Identity;
 use axum::response::Response;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, select};
 use futures::{FutureExt, StreamExt};
 use http::request::Parts;
 use std::collections::BTreeMap;
@@ -46,9 +46,7 @@ pub async fn terminal(
     let offset = params.number("offset")?.unwrap_or(0);
     let upgrade = upgrade("terminal", &PROTOCOLS, parts).await?;
     let ends = ends.shared();
-    // The administrator's token may be called as a person is.
-    let who = format!("{:?} {}", identity.kind, identity.name);
-    let key = Key { who, target: stream_target(target, params)?, session };
+    let key = Key { who: identity.holder(), target: stream_target(target, params)?, session };
     let there = state.terminals().get(&key);
     if there.is_some() || offset == 0 {
         opens(state, &parts.extensions).await?;
@@ -68,8 +66,10 @@ pub async fn terminal(
     }
     let input = terminal.input.clone();
     Ok(upgrade.on_upgrade(move |socket| {
-        let view = terminal.view(offset).take_until(ends.clone());
-        carry(socket, view, vec![input], said, ends)
+        let (view, taken_over) = terminal.view(offset);
+        // Who has come after is seen here, too, while this one does not read.
+        let ends = select(ends, taken_over).map(drop).shared();
+        carry(socket, view.take_until(ends.clone()), vec![input], said, ends)
     }))
 }
 

@@ -6,7 +6,8 @@
 use super::exec::frame;
 use super::streams::{ExecInput, ExecOutput, ExecSession, StreamTarget};
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::future::BoxFuture;
+use futures::{FutureExt, Stream, StreamExt};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -210,16 +211,19 @@ impl Terminal {
         }
     }
 
-    /// What it shows from here on, as messages of Kubernetes' channels. What is kept no longer is left out.
-    pub fn view(self: Arc<Self>, from: u64) -> impl Stream<Item = Bytes> {
+    /// What it shows from here on, as messages of Kubernetes' channels. What is kept no longer is left out. And a wait until somebody
+    /// else looks at it, or this one has seen its end.
+    pub fn view(self: Arc<Self>, from: u64) -> (impl Stream<Item = Bytes>, BoxFuture<'static, ()>) {
         let mut id = 0;
         self.shown.send_modify(|s| {
             id = s.viewers_ever;
             s.viewers_ever += 1;
             s.viewer = Some((id, from.max(s.begin)));
         });
+        let mut viewers = self.shown.subscribe();
+        let taken_over = async move { viewers.wait_for(|s| !s.is_seen_by(id)).await.map_or((), drop) };
         let view = View { changes: self.shown.subscribe(), terminal: self, id, seen: from, done: false };
-        futures::stream::unfold(view, View::next)
+        (futures::stream::unfold(view, View::next), taken_over.boxed())
     }
 }
 
@@ -300,6 +304,17 @@ mod tests {
         }
         assert!(terminals.place("ada").is_err(), "there is an end to all together, too");
         stop.cancel();
+    }
+
+    #[tokio::test]
+    async fn who_comes_after_ends_the_view_before_whether_it_is_read_or_not() {
+        let (input, _typed) = mpsc::channel(1);
+        let terminal = Arc::new(Terminal { input, shown: watch::Sender::default() });
+        let (_unread, mut taken_over) = terminal.clone().view(0);
+        assert!((&mut taken_over).now_or_never().is_none());
+        let (_second, second_taken_over) = terminal.clone().view(0);
+        assert!(taken_over.now_or_never().is_some(), "nobody has asked the first one for anything");
+        assert!(second_taken_over.now_or_never().is_none());
     }
 
     fn all(shown: &Shown, mut from: u64) -> (u64, Vec<u8>) {

@@ -5,9 +5,9 @@
 //! of a certificate that the administrator has given is shown that one.
 
 use super::certificate::Pair;
+use super::connections::{Bounds, Door};
 use axum::Router;
 use axum_server::Handle;
-use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::RustlsConfig;
 use hyper_util::rt::TokioTimer;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -30,8 +30,17 @@ const SERVER_DAYS: i64 = 365;
 const RENEW_WITHIN_DAYS: i64 = 30;
 /// How often a running server looks whether its certificate is due.
 const LOOK_EVERY: Duration = Duration::from_secs(24 * 3600);
-/// Whoever says nothing for so long, or does not come to the end of a request's head, is hung up on.
-const SILENT: Duration = Duration::from_secs(60);
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// What one connection may ask for at once by HTTP/2, and how large its parts are, in bytes: a frame, all headers of a request, and
+/// what waits to be sent of one answer. As many as Kubernetes allows; a client that wants more opens another connection by itself.
+const STREAMS: u32 = 100;
+const FRAME: u32 = 16 << 10;
+const HEADERS: u32 = 16 << 10;
+const UNSENT: usize = 128 << 10;
+/// Answers that a client may take back before they have begun, and those that the server ends for its mistakes.
+const RESETS: usize = 20;
+const MISTAKES: usize = 100;
 /// How long open requests may take after the stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -164,6 +173,7 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     tls: &Tls,
+    bounds: Bounds,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
     listener.set_nonblocking(true)?;
@@ -173,11 +183,15 @@ pub async fn serve(
         shutdown.await;
         stop.graceful_shutdown(Some(GRACE));
     });
-    // Watch events are small and must not wait for an acknowledgement of the last one.
-    let mut server = axum_server::from_tcp_rustls(listener, tls.config.clone())?.map(|tls| tls.acceptor(NoDelayAcceptor::new()));
+    let silent = bounds.silent;
+    let mut server = axum_server::from_tcp_rustls(listener, tls.config.clone())?
+        .map(|tls| Door::new(tls.handshake_timeout(silent.min(HANDSHAKE)), bounds));
     // Without a timer, who connects and says nothing, or half of something, is waited for without end.
-    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(SILENT);
-    server.http_builder().http2().timer(TokioTimer::new()).keep_alive_interval(SILENT).keep_alive_timeout(SILENT);
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(silent);
+    let mut http2 = server.http_builder().http2();
+    http2.timer(TokioTimer::new()).keep_alive_interval(silent).keep_alive_timeout(silent);
+    http2.max_concurrent_streams(STREAMS).max_frame_size(FRAME).max_header_list_size(HEADERS).max_send_buf_size(UNSENT);
+    http2.max_pending_accept_reset_streams(RESETS).max_local_error_reset_streams(MISTAKES);
     let served = tokio::select! {
         served = server.handle(handle).serve(router.into_make_service_with_connect_info::<SocketAddr>()) => served,
         never = keep_renewed(tls) => match never {},

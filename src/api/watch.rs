@@ -1,6 +1,7 @@
 //! Watching: the changes of a kind, one JSON line each.
 
 use super::fail::damaged;
+use super::lasting::{UNREAD, told};
 use super::list::find_all;
 use super::record;
 use super::request::{Params, Target};
@@ -10,7 +11,6 @@ use super::view::View;
 use super::{ApiState, record::meta_mut};
 use crate::access::Sight;
 use crate::store::{Change, ChangeType, Store, Stored, WatchItem};
-use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::StreamExt;
@@ -41,16 +41,16 @@ pub async fn watch(
     target: &Target,
     params: &Params,
     view: View,
-    sight: Option<Sight>,
+    (sight, place): (Option<Sight>, impl Send + Sync + 'static),
 ) -> Result<Response, ApiError> {
-    let selection = Selection::parse(target, params)?.seen(sight);
+    let selection = Selection::parse(target, params)?.seen(sight.clone());
     let bookmarks = params.flag("allowWatchBookmarks")?;
     let streaming = streaming_list(params)?;
     let from = params.number("resourceVersion")?.map_or(0, |v| i64::try_from(v).unwrap_or(i64::MAX));
     let timeout =
         params.number("timeoutSeconds")?.filter(|seconds| *seconds > 0).map_or_else(default_timeout, Duration::from_secs);
     caught_up(state.store(), from).await?;
-    let mut watching = Watching::new(state.shutdown().clone(), view, selection, timeout, bookmarks);
+    let mut watching = Watching::new(view, selection, timeout, bookmarks);
     if streaming.unwrap_or(from == 0) {
         let found = find_all(state.store(), target, &watching.selection).await?;
         watching.position = found.revision;
@@ -62,8 +62,25 @@ pub async fn watch(
     let changes = state.store().watch(target.served.id, target.namespace.clone(), watching.position).await?;
     watching.changes = changes;
     let lines = stream::unfold(watching, |mut w| async move { w.next().await.map(|line| (Ok::<_, Infallible>(line), w)) });
+    let body = told(lines, ends(state.shutdown().clone(), sight), Some(UNREAD), place);
     let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    Ok((json, Body::from_stream(lines)).into_response())
+    Ok((json, body).into_response())
+}
+
+/// What ends a watch before its time, and its last words then.
+async fn ends(shutdown: CancellationToken, sight: Option<Sight>) -> Option<Bytes> {
+    let changed = async {
+        match sight {
+            Some(mut sight) => sight.changed().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => None,
+        // What they saw and what they see now are two worlds: they begin anew.
+        () = changed => Some(said(&ApiError::expired("your access has changed: list again"))),
+    }
 }
 
 /// `sendInitialEvents`, under the same conditions as in Kubernetes.
@@ -114,13 +131,12 @@ struct Watching {
     told: Instant,
     ticks: Interval,
     deadline: Pin<Box<Sleep>>,
-    shutdown: CancellationToken,
     headers: bool,
     ended: bool,
 }
 
 impl Watching {
-    fn new(shutdown: CancellationToken, view: View, selection: Selection, timeout: Duration, bookmarks: bool) -> Self {
+    fn new(view: View, selection: Selection, timeout: Duration, bookmarks: bool) -> Self {
         let mut ticks = tokio::time::interval_at(Instant::now() + BOOKMARK_EVERY, BOOKMARK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
@@ -134,7 +150,6 @@ impl Watching {
             told: Instant::now(),
             ticks,
             deadline: Box::pin(tokio::time::sleep(timeout)),
-            shutdown,
             headers: true,
             ended: false,
         }
@@ -152,13 +167,7 @@ impl Watching {
         while !self.ended {
             let item = tokio::select! {
                 biased;
-                () = self.shutdown.cancelled() => return None,
                 () = &mut self.deadline => return None,
-                // What they saw and what they see now are two worlds: they begin anew.
-                () = self.selection.sight_changed() => {
-                    let why = "your access has changed: list again";
-                    return Some(self.error(&ApiError::expired(why)));
-                }
                 item = self.changes.next() => item?,
                 _ = self.ticks.tick(), if self.bookmarks => return Some(self.bookmark(false)),
             };
@@ -241,8 +250,12 @@ impl Watching {
     /// An error is the last thing a watch says.
     fn error(&mut self, error: &ApiError) -> Bytes {
         self.ended = true;
-        event("ERROR", error.to_status().to_string().as_bytes())
+        said(error)
     }
+}
+
+fn said(error: &ApiError) -> Bytes {
+    event("ERROR", error.to_status().to_string().as_bytes())
 }
 
 fn event(kind: &str, object: &[u8]) -> Bytes {

@@ -24,7 +24,7 @@ pub use telemetry::start_logging;
 
 use crate::access::Identity;
 use crate::api::certificate::Pair;
-use crate::api::{ApiConfig, ApiState, bootstrap, client, guarded, keep_pruning, router, tls};
+use crate::api::{ApiConfig, ApiState, Bounds, bootstrap, client, guarded, keep_pruning, router, tls};
 use crate::cli::{Hook, Hooks};
 use crate::clock::SystemClock;
 use crate::controllers::{self, Life, Parts, Reports, SecretReader, Touched};
@@ -172,7 +172,7 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     let answers = async { stop.run_until_cancelled(proxying.answers()).await.unwrap_or(Ok(())) };
     // Whichever fails ends the others; a stop waits for all, so that the lead is given back.
     let result = tokio::select! {
-        done = async { tokio::try_join!(serve_api(listener, api_router, &tls_files, stop.clone()), loops, answers) } => done.map(drop),
+        done = async { tokio::try_join!(serve_api(listener, api_router, &tls_files, &config, stop.clone()), loops, answers) } => done.map(drop),
         never = keep_pruning(api) => match never {},
         never = elsewhere => match never {},
     };
@@ -181,8 +181,15 @@ async fn serve_until(config: Config, state: StateDir, stop: CancellationToken) -
     result
 }
 
-async fn serve_api(listener: TcpListener, api: axum::Router, files: &tls::Tls, stop: CancellationToken) -> Result<(), String> {
-    tls::serve(listener, api, files, stop.cancelled_owned()).await.map_err(|e| format!("the API stopped: {e}"))
+async fn serve_api(
+    listener: TcpListener,
+    api: axum::Router,
+    files: &tls::Tls,
+    config: &Config,
+    stop: CancellationToken,
+) -> Result<(), String> {
+    let bounds = Bounds { trusted: config.front.trusted_proxies.clone(), ..Bounds::default() };
+    tls::serve(listener, api, files, bounds, stop.cancelled_owned()).await.map_err(|e| format!("the API stopped: {e}"))
 }
 
 /// Says where all of it is: in the kubeconfig, and in the log.

@@ -53,6 +53,9 @@ const UPGRADES: &str = "HeaderRegexp(`Upgrade`, `.`)";
 /// The one upgrade there is.
 const WEBSOCKET: &str = "websocket";
 const NO_UPGRADES: &str = "no-upgrades";
+/// By which Traefik says that it asks the gate: it takes it from clients, but for those behind proxies that are trusted.
+const ASKED_URI: &str = "X-Forwarded-Uri";
+const HANDED_ON: &str = "ds-handed-on";
 const NO_UPGRADES_MIDDLEWARE: &str = "ds-no-upgrades";
 const SELF_SIGNED: &str = "ds-self-signed";
 /// Room above for routers that must win on every host, and below for a fallback.
@@ -309,7 +312,7 @@ fn lead_to_sockets(http: &mut Http, name: &str, rule: String, priority: i64, set
         rule,
         priority,
         service: SOCKETS.into(),
-        middlewares: add_hsts(http, settings).into_iter().chain([add_public(http)]).collect(),
+        middlewares: add_hsts(http, settings).into_iter().chain([add_public(http), add_handed_on(http)]).collect(),
         tls: settings.tls.as_ref().map(|_| RouterTls::default()),
     };
     http.services.insert(SOCKETS.into(), Service { load_balancer });
@@ -331,6 +334,14 @@ fn add_panel(http: &mut Http, panel: &PanelRoute, settings: &RenderSettings, dom
     };
     http.services.insert(PANEL.into(), Service { load_balancer });
     http.routers.insert(PANEL.into(), router);
+}
+
+/// What is handed on to the control plane says nothing by which Traefik speaks to it.
+fn add_handed_on(http: &mut Http) -> String {
+    let removed = [ASKED_URI, NO_UPGRADE_HEADER].map(|name| (name.to_owned(), String::new())).into();
+    let headers = Headers { custom_request_headers: removed, ..Headers::default() };
+    http.middlewares.insert(HANDED_ON.into(), Middleware { headers: Some(headers), ..Middleware::default() });
+    HANDED_ON.into()
 }
 
 /// A public workspace sees nobody's identity, so nobody may pretend one.

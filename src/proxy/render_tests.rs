@@ -241,6 +241,9 @@ fn what_is_to_be_upgraded_on_private_hosts_goes_through_the_control_plane() {
         "HeaderRegexp(`Upgrade`, `.`) && (Host(`a.example.com`) || Host(`b.example.com`) || Host(`d.example.com`))"
     );
     assert!(router.priority > PRIORITY);
+    // By which the control plane tells it from a question to the gate is nothing that a client says.
+    let told = http.middlewares[&router.middlewares[1]].headers.clone().unwrap().custom_request_headers;
+    assert_eq!([&told["X-Forwarded-Uri"], &told[NO_UPGRADE_HEADER]], ["", ""]);
     assert_eq!(http.services[SOCKETS].load_balancer.servers[0].url, "http://127.0.0.1:8081");
     let rendered = render(&RouteTable([open].into()), &settings());
     assert!(!rendered.configuration.http.unwrap().routers.contains_key(SOCKETS));

@@ -231,7 +231,9 @@ pub fn file_url(path: &Path) -> String {
 
 impl From<sqlx::Error> for StoreError {
     fn from(e: sqlx::Error) -> Self {
-        Self::Database(e.to_string())
+        // PostgreSQL's code for bytes that are no text; what is said to it is UTF-8, so they are a NUL.
+        let nul = e.as_database_error().and_then(|e| e.code()).is_some_and(|code| code == "22021");
+        if nul { Self::Nul } else { Self::Database(e.to_string()) }
     }
 }
 

@@ -162,6 +162,9 @@ pub enum StoreError {
     /// The change log does not reach back that far.
     #[error("revision {0} is too old: the change log has been compacted beyond it")]
     Expired(i64),
+    /// Something was said that the database has no text for: PostgreSQL takes no NUL, not even in a question.
+    #[error("what was sent holds a NUL character, which no name and no text here may hold: leave it out")]
+    Nul,
     /// A value is claimed by another record.
     #[error("{scope} {value:?} is taken")]
     Claimed {

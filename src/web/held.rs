@@ -1,7 +1,6 @@
 //! How many upgraded connections are held at once, by what lets them through: each is looked at again and again.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::api::{Place, Places, of_files};
 
 /// By one share link, whoever has it.
 const OF_A_LINK: usize = 64;
@@ -43,50 +42,18 @@ impl Holder {
 
 /// All that are held.
 #[derive(Clone)]
-pub(super) struct HeldConnections {
-    by: Arc<Mutex<BTreeMap<Holder, usize>>>,
-    most: usize,
-}
+pub(super) struct HeldConnections(Places<Holder>);
 
 impl Default for HeldConnections {
     fn default() -> Self {
-        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        let most = files.map_or(usize::MAX, |files| usize::try_from(files / OF_FILES).unwrap_or(usize::MAX));
-        Self { by: Arc::default(), most }
+        Self(Places::new(of_files(OF_FILES)))
     }
-}
-
-/// One that is held, until it is dropped.
-pub(super) struct Place {
-    all: HeldConnections,
-    holder: Holder,
 }
 
 impl HeldConnections {
     /// A place for one more; `None` where there are as many as may be.
-    pub(super) fn place(&self, holder: &Holder) -> Option<Place> {
-        let mut all = self.by.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.values().sum::<usize>() >= self.most {
-            return None;
-        }
-        let held = all.entry(holder.clone()).or_default();
-        // One that is full is there, so that none is left behind here.
-        (*held < holder.most()).then(|| {
-            *held += 1;
-            Place { all: self.clone(), holder: holder.clone() }
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut all = self.all.by.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = all.get_mut(&self.holder) {
-            *held -= 1;
-            if *held == 0 {
-                all.remove(&self.holder);
-            }
-        }
+    pub(super) fn place(&self, holder: &Holder) -> Option<Place<Holder>> {
+        self.0.take(holder, holder.most()).ok()
     }
 }
 
@@ -96,18 +63,18 @@ mod tests {
 
     #[test]
     fn each_user_and_each_link_has_places_of_its_own() {
-        let all = HeldConnections { most: usize::MAX, ..HeldConnections::default() };
+        let all = HeldConnections(Places::default());
         let holders = [Holder::User("ada".into()), Holder::User("bob".into()), Holder::Link([1; 32]), Holder::Link([2; 32])];
         for (holder, most) in holders.iter().zip([256, 256, 64, 64]) {
-            let mut places: Vec<Place> = (0..most).map(|_| all.place(holder).expect("a place")).collect();
+            let mut places: Vec<_> = (0..most).map(|_| all.place(holder).expect("a place")).collect();
             assert!(all.place(holder).is_none(), "{holder:?}");
             assert!(holder.no_place().starts_with(&format!("{most} connections ")), "{}", holder.no_place());
             places.pop();
             places.push(all.place(holder).expect("one has become free"));
         }
-        assert!(all.by.lock().unwrap().is_empty());
-        let few = HeldConnections { most: 2, ..HeldConnections::default() };
-        let places: Vec<Place> = holders[..2].iter().map(|holder| few.place(holder).expect("a place")).collect();
+        assert_eq!(all.0.held(), 0);
+        let few = HeldConnections(Places::new(2));
+        let places: Vec<_> = holders[..2].iter().map(|holder| few.place(holder).expect("a place")).collect();
         assert!(few.place(&holders[2]).is_none(), "of all together");
         drop(places);
         assert!(few.place(&holders[2]).is_some());

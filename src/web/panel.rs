@@ -168,6 +168,7 @@ impl Panel {
 pub(super) fn refused(error: &Refused) -> (StatusCode, String) {
     let status = match error {
         Refused::TooMany(_) | Refused::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
+        Refused::Store(StoreError::Nul) => StatusCode::BAD_REQUEST,
         Refused::Store(cause) => {
             tracing::error!(%cause, "the panel could not do what it was asked for");
             return (StatusCode::SERVICE_UNAVAILABLE, "That cannot be done now. Try again.".into());

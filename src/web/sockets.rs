@@ -10,9 +10,10 @@
 
 use super::cookies::{self, Cookies};
 use super::gate::{Asked, ELSEWHERE, Opens, canonical, failed, from_elsewhere, lets_in};
-use super::held::{HeldConnections, Holder, Place};
+use super::held::{HeldConnections, Holder};
 use super::{Web, pages, unverified};
 use crate::access::digest;
+use crate::api::Place;
 use crate::store::StoreError;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -91,7 +92,7 @@ struct Right {
     /// Who is signed in; nobody where a share link was followed.
     user: Option<String>,
     /// Taken by it.
-    _place: Place,
+    _place: Place<Holder>,
 }
 
 impl Sockets {

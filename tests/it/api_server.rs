@@ -6,7 +6,7 @@ use bytes::Bytes;
 use devsanctum::api::streams::{
     ExecInput, ExecOutput, ExecRequest, ExecSession, LogRequest, Run, StreamError, StreamTarget, WorkspaceStreams,
 };
-use devsanctum::api::tls;
+use devsanctum::api::{Bounds, tls};
 use devsanctum::resource::Workspace;
 use devsanctum::store::AuditQuery;
 use futures::stream::{self, BoxStream};
@@ -23,13 +23,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-const TOKEN: &str = "test-token";
+pub const TOKEN: &str = "test-token";
 
 /// An API on a port of its own.
-struct Server {
-    api: Api,
-    address: SocketAddr,
-    ca: String,
+pub struct Server {
+    pub api: Api,
+    pub address: SocketAddr,
+    pub ca: String,
     task: JoinHandle<()>,
 }
 
@@ -39,16 +39,20 @@ impl Server {
     }
 
     async fn with(api: Api, public: Option<tls::Files>) -> Self {
+        Self::bounded(api, public, Bounds::default()).await
+    }
+
+    pub async fn bounded(api: Api, public: Option<tls::Files>, bounds: Bounds) -> Self {
         api.store.set_token("admin", sha2::Sha256::digest(TOKEN).into()).await.unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let tls = tls::load_or_create(&api.dir.path().join("tls"), &[], public, jiff::Timestamp::now()).unwrap();
         let (ca, router, stop) = (tls.ca_pem.clone(), api.open.clone(), api.shutdown.clone());
-        let task = tokio::spawn(async move { tls::serve(listener, router, &tls, stop.cancelled_owned()).await.unwrap() });
+        let task = tokio::spawn(async move { tls::serve(listener, router, &tls, bounds, stop.cancelled_owned()).await.unwrap() });
         Self { api, address, ca, task }
     }
 
-    fn client(&self) -> kube::Client {
+    pub fn client(&self) -> kube::Client {
         let yaml = serde_json::json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
             "clusters": [{"name": "c", "cluster": {"server": format!("https://{}", self.address),
@@ -76,7 +80,7 @@ async fn plain(api: &Api) -> (SocketAddr, JoinHandle<()>) {
 
 /// Plays back what the test wrote down, and notes what it is asked.
 #[derive(Default)]
-struct Scripted {
+pub struct Scripted {
     asked: Mutex<Vec<(StreamTarget, ExecRequest)>>,
     sizes: Arc<Mutex<Vec<(u16, u16)>>>,
     /// Cancelled when a command that reads nothing was given up.
@@ -144,11 +148,15 @@ impl WorkspaceStreams for Scripted {
 }
 
 async fn scripted() -> (Server, Arc<Scripted>, KubeApi<Workspace>) {
+    scripted_within(Bounds::default()).await
+}
+
+pub async fn scripted_within(bounds: Bounds) -> (Server, Arc<Scripted>, KubeApi<Workspace>) {
     let streams = Arc::new(Scripted::default());
     let api = Api::with_streams(streams.clone(), 100_000).await;
     api.project().await;
     api.create(&workspaces(), &workspace("web")).await;
-    let server = Server::tls(api).await;
+    let server = Server::bounded(api, None, bounds).await;
     let client = KubeApi::namespaced(server.client(), "team");
     (server, streams, client)
 }
@@ -363,7 +371,7 @@ async fn a_certificate_that_others_trust_is_shown_to_who_calls_by_its_name() {
     server.api.shutdown.cancel();
 }
 
-fn pem_der(pem: &str) -> Vec<u8> {
+pub fn pem_der(pem: &str) -> Vec<u8> {
     use rustls::pki_types::pem::PemObject;
     rustls::pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).unwrap().to_vec()
 }

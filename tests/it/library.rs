@@ -297,7 +297,9 @@ async fn a_library_behind_tls_is_read_where_its_authority_is_trusted() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let site = site(folder.path());
-    let serving = tokio::spawn(async move { devsanctum::api::tls::serve(listener, site, &made, std::future::pending()).await });
+    let serving = tokio::spawn(async move {
+        devsanctum::api::tls::serve(listener, site, &made, Default::default(), std::future::pending()).await
+    });
     let address = format!("https://localhost:{port}/lib");
     let list = ["library", "list", "--allow-private", "--from", address.as_str()];
     let foreign = cli.run(&list).await;

@@ -8,6 +8,7 @@ mod api_apply;
 mod api_clients;
 mod api_crud;
 mod api_deletion;
+mod api_doors;
 mod api_hostile;
 mod api_reading;
 mod api_secrets;

@@ -145,6 +145,27 @@ async fn the_gate_decides_before_a_private_workspace_sees_a_byte() {
     assert_eq!(app.requests(), 1);
 }
 
+/// By these headers the control plane tells what is handed on to it from what it is asked as the gate. Traefik takes the first one from
+/// clients, but not from those behind a proxy that is trusted.
+#[tokio::test]
+async fn no_client_says_by_what_upgrades_are_told_from_questions_to_the_gate() {
+    let control_plane = Upstream::start("control plane").await;
+    let mut rig = Rig::start(control_plane.address).await;
+    rig.traefik.take().unwrap().stop().await;
+    let trusting = ManagedSettings { trusted: vec!["127.0.0.0/8".parse().unwrap()], ..rig.settings.clone() };
+    rig.traefik = Some(started(trusting, rig.proxy.feed()).await.unwrap());
+    rig.route(&table([("r1", private("mine.localhost", free_address(), "w1"))])).await;
+    let planted = [("X-Forwarded-Uri", "/gate/w1"), ("X-DS-No-Upgrade", "1"), ("X-Forwarded-For", "192.0.2.7")];
+    for upgrade in ["websocket", "h2c"] {
+        let headers = [&planted[..], &[("Connection", "Upgrade"), ("Upgrade", upgrade)]].concat();
+        assert_eq!(request(rig.web, "mine.localhost", "/gate/w1", &headers).await, (200, "control plane".into()));
+        let seen = control_plane.seen.headers.lock().unwrap().clone();
+        assert!(seen["x-forwarded-for"].to_str().unwrap().contains("192.0.2.7"), "the proxy is trusted: {seen:?}");
+        assert!(!seen.contains_key("x-forwarded-uri"), "{upgrade}: {seen:?}");
+        assert_eq!(seen.contains_key("x-ds-no-upgrade"), upgrade == "h2c", "{seen:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_workspace_sees_neither_our_cookie_nor_a_pretended_identity() {
     let (gate, app) = (Gate::start().await, Upstream::start("app").await);

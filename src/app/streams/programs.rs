@@ -68,13 +68,10 @@ pub async fn run(
         user: container.labels.get(labels::USER).cloned(),
     };
     let running = engine.exec(&container.id, &ask).await.map_err(|e| failed(&e))?;
-    let gone = CancellationToken::new();
-    let _gone = gone.clone().drop_guard();
-    let mut line = Line { engine, container: container.id.clone(), user: ask.user, session, ended: false, _gone };
     let (input, from_caller) = mpsc::channel(BUFFER);
     let control: Arc<dyn ExecControl> = Arc::from(running.control);
-    let feeding = feed(from_caller, running.input, control.clone(), ask.tty, touch.clone());
-    tokio::spawn(async move { gone.run_until_cancelled(feeding).await });
+    let _gone = fed(feed(from_caller, running.input, control.clone(), ask.tty, touch.clone()));
+    let mut line = Line { engine, container: container.id.clone(), user: ask.user, session, ended: false, _gone };
     let output = running.output.map(|chunk| match chunk {
         Ok(ExecChunk::Stdout(bytes)) => ExecOutput::Stdout(bytes),
         Ok(ExecChunk::Stderr(bytes)) => ExecOutput::Stderr(bytes),
@@ -163,6 +160,14 @@ impl Drop for Line {
     }
 }
 
+/// Feeds a program for as long as this is held.
+fn fed(feeding: impl Future<Output = ()> + Send + 'static) -> DropGuard {
+    let gone = CancellationToken::new();
+    let held = gone.clone().drop_guard();
+    tokio::spawn(async move { gone.run_until_cancelled(feeding).await });
+    held
+}
+
 /// Passes on what the caller sends, until the caller goes.
 async fn feed(
     mut from: mpsc::Receiver<ExecInput>,
@@ -207,6 +212,36 @@ mod tests {
     use std::net::TcpListener;
     use std::path::Path;
     use std::process::{Command, Stdio};
+
+    struct NoTerminal;
+
+    #[async_trait::async_trait]
+    impl ExecControl for NoTerminal {
+        async fn resize(&self, _: u16, _: u16) -> Result<(), crate::engine::EngineError> {
+            Ok(())
+        }
+
+        async fn exit_code(&self) -> Result<i64, crate::engine::EngineError> {
+            Ok(0)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_program_that_reads_nothing_is_fed_no_longer_than_somebody_is_there() {
+        use tokio::io::AsyncReadExt;
+        let (input, from_caller) = mpsc::channel(BUFFER);
+        let (to, mut program) = tokio::io::duplex(16);
+        let held = fed(feed(from_caller, Box::pin(to), Arc::new(NoTerminal), false, Arc::new(|| {})));
+        input.send(ExecInput::Stdin(vec![b'x'; 100].into())).await.expect("taken");
+        let mut first = [0; 1];
+        program.read_exact(&mut first).await.expect("the first of it");
+        // It is written to, and does not read: only the caller's end can end that.
+        drop(held);
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(30), program.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok() && rest.len() < 99, "its input ends, and it is told no more: {}", rest.len());
+        assert!(input.send(ExecInput::CloseStdin).await.is_err(), "nobody takes anything any more");
+    }
 
     /// A folder with these programs of this machine, and nothing else.
     fn with(programs: &[(&str, &str)]) -> tempfile::TempDir {

@@ -44,7 +44,7 @@ pub struct CreateKeyArgs {
     /// User it is for [default: yourself]
     #[arg(long, value_name = "USER")]
     pub user: Option<String>,
-    /// How long it is worth something, such as 90d [default: until it is ended]
+    /// How long it is worth something, such as 90d, and a year at most [default: a year]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub expires: Option<std::time::Duration>,
     /// Only for these verbs, such as get,list,watch

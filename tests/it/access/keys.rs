@@ -3,7 +3,7 @@
 use super::Town;
 use crate::support::api::{GROUP, record};
 use devsanctum::access::Scope;
-use k8s_openapi::jiff::SignedDuration;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -80,6 +80,7 @@ async fn administrators_make_and_end_keys_for_others() {
         json!({"name": "x", "expiresInSeconds": 0}),
         json!({"name": "x", "expiresInSeconds": -5}),
         json!({"name": "x", "expiresInSeconds": 99_999_999_999i64}),
+        json!({"name": "x", "expiresInSeconds": 365 * 24 * 3600 + 1}),
         json!({"name": "x", "scope": {"verbs": ["Get all"]}}),
         json!({"name": "x", "scope": {"hosts": []}}),
         json!({"name": "x", "more": 1}),
@@ -87,6 +88,23 @@ async fn administrators_make_and_end_keys_for_others() {
         json!([]),
     ] {
         assert_eq!(keys(&town, "owner", "POST", "", wrong.clone()).await.0, 400, "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn no_key_outlives_a_year_whoever_makes_it() {
+    let town = Town::new().await;
+    let (year, now) = (365 * 24 * 3600, Timestamp::now());
+    for who in ["owner", "admin"] {
+        let (code, why) = keys(&town, who, "POST", "", json!({"name": "x", "expiresInSeconds": year + 1})).await;
+        let told = why["message"].as_str().unwrap();
+        assert!(code == 400 && told.contains("at most a year (31536000)") && told.contains("make a new key"), "{why}");
+        for wanted in [json!({"name": "said", "expiresInSeconds": year}), json!({"name": "left out"})] {
+            let (code, made) = keys(&town, who, "POST", "", wanted).await;
+            assert_eq!(code, 201, "{made}");
+            let lasts = made["expiresAt"].as_str().unwrap().parse::<Timestamp>().unwrap().duration_since(now).as_secs();
+            assert!((year - 1..year + 3600).contains(&lasts), "{made}");
+        }
     }
 }
 

@@ -43,7 +43,7 @@ impl Served {
         std::fs::write(state.path().join("kubeconfig"), kubeconfig.to_string()).unwrap();
         let (router, shutdown) = (api.open.clone(), api.shutdown.clone());
         let server = tokio::spawn(async move {
-            tls::serve(listener, router, &made, async move { shutdown.cancelled().await }).await.unwrap();
+            tls::serve(listener, router, &made, Default::default(), async move { shutdown.cancelled().await }).await.unwrap();
         });
         Self { api, address, state, server }
     }

@@ -95,7 +95,7 @@ mod tests {
         let all = Places::new(3);
         let two = [all.take(&"ada", 2), all.take(&"ada", 2)];
         assert!(two.iter().all(Result::is_ok) && all.take(&"ada", 2).err() == Some(Full::OfOne));
-        let other = all.take(&"bob", 2).ok().expect("others have their own");
+        let other = all.take(&"bob", 2).expect("others have their own");
         assert_eq!((all.take(&"eve", 2).err(), all.held()), (Some(Full::OfAll), 3));
         drop(other);
         assert!(all.take(&"eve", 2).is_ok());

@@ -17,19 +17,23 @@ impl Mover<'_> {
         let Some(it) = pass.status.moving.clone() else { return Ok(()) };
         let started = it.step == MoveStep::Starting;
         self.ctx.moves.forget(&self.uid());
-        let here = match site(self.ctx, &it.from) {
-            Err(e) if started => {
-                let words = format!("it cannot go back to {}: {}. It stays on {} until it can", it.from, e.message, it.to);
-                return Err(PassError { condition: KIND, message: words, ..e });
-            }
-            here => here,
-        };
+        // What had come may be the only copy: nothing of it goes before what it was is seen to be there.
+        let here = site(self.ctx, &it.from).map_err(|e| {
+            let words = format!(
+                "it cannot go back to {}: {}. What it has on {} stays until that is looked at",
+                it.from, e.message, it.to
+            );
+            PassError { condition: KIND, message: words, ..e }
+        })?;
         self.still_mine(pass).await?;
-        if let (Ok(here), Ok(there)) = (&here, site(self.ctx, &it.to)) {
-            self.source_is_there((here, &there), &it).await?;
-        }
-        let cleared = match site(self.ctx, &it.to) {
-            Ok(there) => self.clear(&there, &it, pass).await.map_err(|e| PassError::engine(KIND, &e)),
+        let came = async {
+            let there = site(self.ctx, &it.to)?;
+            Ok::<_, PassError>((self.held(&there).await?, there))
+        };
+        let came = came.await;
+        self.source_is_whole(&here, came.as_ref().ok().map(|(held, _)| held), &it).await?;
+        let cleared = match came {
+            Ok((_, there)) => self.clear(&there, &it, pass).await.map_err(|e| PassError::engine(KIND, &e)),
             Err(e) => Err(e),
         };
         if let Err(e) = cleared {
@@ -42,11 +46,9 @@ impl Mover<'_> {
             }
             events::left_behind(self.ctx, self.record, &format!("what was carried to server {}: {}", it.to, e.message));
         }
-        if let Ok(here) = here {
-            let failed = |e: EngineError| PassError::engine(KIND, &e);
-            carry::remove_helper(here.engine.as_ref(), &self.helper()).await.map_err(failed)?;
-            cleanup::remove_image(here.engine.as_ref(), &it.image()).await;
-        }
+        let failed = |e: EngineError| PassError::engine(KIND, &e);
+        carry::remove_helper(here.engine.as_ref(), &self.helper()).await.map_err(failed)?;
+        cleanup::remove_image(here.engine.as_ref(), &it.image()).await;
         if started {
             pass.status.docker_server = Some(it.from.clone());
             self.is_elsewhere(pass);

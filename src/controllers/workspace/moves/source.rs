@@ -1,6 +1,6 @@
 //! What is carried, where it is: looked at, brought to a halt, and listed.
 
-use super::carry::Part;
+use super::carry::{self, Part};
 use super::{AGAIN, GRACE, KIND, Mover};
 use crate::controllers::retry::PassError;
 use crate::controllers::status::Pass;
@@ -9,24 +9,46 @@ use crate::engine::ownership::Ownership;
 use crate::engine::{Container, ContainerId, ContainerState, ContainerSummary, Volume};
 use crate::plan::workspace::{Wanted, base_name};
 use crate::resource::names::Slug;
-use crate::resource::{MoveStatus, MoveStep, WorkspacePhase, WorkspaceStatus};
+use crate::resource::{MoveStatus, MoveStep, WorkspacePhase, WorkspaceStatus, labels};
 use kube::ResourceExt;
+use std::collections::BTreeSet;
+
+/// Its containers and volumes on a server.
+type Held = (Vec<ContainerSummary>, Vec<Volume>);
 
 impl Mover<'_> {
-    /// What is to be carried anew, or gone back to, must be there: where it is not, as by records of a backup from before the move ended,
-    /// what is on the other server is the only copy.
-    pub(super) async fn source_is_there(&self, (here, there): (&Site, &Site), it: &MoveStatus) -> Result<(), PassError> {
-        let has =
-            async |at: &Site| Ok::<_, PassError>(!self.containers(at).await?.is_empty() || !self.volumes(at).await?.is_empty());
-        if has(here).await? || !has(there).await? {
+    /// What is to be carried anew, or gone back to, must be there: where something of it is not, as by records of a backup from before
+    /// the move ended, what is on the other server (where that can be asked) is the only copy.
+    pub(super) async fn source_is_whole(&self, here: &Site, there: Option<&Held>, it: &MoveStatus) -> Result<(), PassError> {
+        let (containers, volumes) = self.held(here).await?;
+        let is_empty = volumes.is_empty() && containers.is_empty();
+        let has = |name: &str| volumes.iter().any(|v| v.name == name);
+        let mut gone: BTreeSet<&str> = it.gone(volumes.iter().map(|v| v.name.as_str()).collect()).into_iter().collect();
+        let is_main = |c: &ContainerSummary| c.labels.get(labels::ROLE).is_some_and(|role| role == "main");
+        gone.extend(Some("its container").filter(|_| it.has_file_system() && !containers.iter().any(is_main)));
+        if let Some((there, came)) = there {
+            let is_missing = |v: &&Volume| (is_empty || carry::is_of(v, &it.id)) && !has(&v.name);
+            gone.extend(came.iter().filter(is_missing).map(|v| v.name.as_str()));
+            gone.extend(there.iter().filter(|_| is_empty).map(|c| c.name.as_str()));
+        }
+        if gone.is_empty() {
             return Ok(());
         }
         let words = format!(
-            "there is nothing of it on {} any more, and something on {}, which is left alone: it is the only copy. If it had moved there \
-             before the records were restored, remove status.move, and set status.dockerServer and spec.dockerServer to {1}",
-            it.from, it.to
+            "this is not on {} any more: {}. What is of it on {} is left alone, as the only copy: `devsanctum workspace move {} --to {2}` \
+             goes on to there. If it had moved there before the records were restored, remove status.move, and set status.dockerServer \
+             and spec.dockerServer to {2}",
+            it.from,
+            gone.into_iter().collect::<Vec<_>>().join(", "),
+            it.to,
+            self.record.name_any()
         );
         Err(PassError::stalled(KIND, "SourceIsGone", words))
+    }
+
+    /// All there is of it on a server.
+    pub(super) async fn held(&self, at: &Site) -> Result<Held, PassError> {
+        Ok((self.containers(at).await?, self.volumes(at).await?))
     }
 
     /// Its containers on a server, but the one that copies.
@@ -117,7 +139,7 @@ impl Mover<'_> {
             _ if same => return Ok(()),
             _ => {
                 self.still_mine(pass).await?;
-                self.source_is_there((here, there), &it).await?;
+                self.source_is_whole(here, Some(&self.held(there).await?), &it).await?;
                 self.ctx.moves.forget(&self.uid());
                 self.clear(there, &it, pass).await.map_err(|e| PassError::engine(KIND, &e))?;
                 cleanup::remove_image(here.engine.as_ref(), &it.image()).await;

@@ -2,6 +2,7 @@
 
 mod bridge;
 mod collect;
+mod copies;
 mod gateway;
 mod isolation;
 mod prepare;

@@ -41,6 +41,7 @@ mod replaced;
 mod repositories;
 mod resting;
 mod restored;
+mod restored_moved;
 mod revoked;
 mod revoked_open;
 mod services;

@@ -6,6 +6,7 @@
 //! - Each step is written down before it is taken, and begins with a look: a pass that was cut off is gone on with by the next.
 //! - What was carried and found the same is not carried again, unless somebody started the container meanwhile.
 
+mod adopt;
 mod asked;
 mod begin;
 mod carry;
@@ -74,6 +75,12 @@ pub async fn advance(
         }
     };
     let next = turn(&here, asked.as_deref(), pass.status.moving.as_ref());
+    // Somebody has said so: that needs no trust in the records.
+    if let Turn::Begin(to) = next
+        && it.adopt(&here, to, pass).await?
+    {
+        return Ok(());
+    }
     if next != Turn::Stay && ctx.restored().is_some() {
         return it.wait_for_trust(pass);
     }

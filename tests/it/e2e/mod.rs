@@ -4,6 +4,7 @@ mod arrival;
 mod built;
 mod canary;
 mod canary_all;
+mod charts;
 mod crash;
 mod daemons;
 mod deletion;

@@ -18,6 +18,10 @@ pub struct Figures {
     /// When they were read.
     #[serde(serialize_with = "rfc3339")]
     pub at: Timestamp,
+    /// Processor time in use since the look before, in cores; `None` for the first.
+    pub cpu_used: Option<f64>,
+    /// Cores.
+    pub cpu_total: u32,
     /// Memory in use, in bytes; caches not counted.
     pub ram_used: u64,
     /// Memory, in bytes.
@@ -80,9 +84,10 @@ mod tests {
         let begun: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let at = |minute: i64| begun + SignedDuration::from_mins(minute);
         for minute in 0..=(40 * 60) {
-            let of = u64::try_from(minute).unwrap();
-            history
-                .note("rack", Figures { at: at(minute), ram_used: of, ram_total: 1, disk_used: 0, disk_total: 1, workspaces: 0 });
+            let (at, ram_used) = (at(minute), u64::try_from(minute).unwrap());
+            let (cpu_used, cpu_total) = (Some(0.5), 1);
+            let now = Figures { at, cpu_used, cpu_total, ram_used, ram_total: 1, disk_used: 0, disk_total: 1, workspaces: 0 };
+            history.note("rack", now);
         }
         let kept: Vec<Timestamp> = history.all()["rack"].iter().map(|one| one.at).collect();
         assert_eq!((kept.len(), kept[KEPT - 1]), (KEPT, at(40 * 60)));

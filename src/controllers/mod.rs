@@ -4,6 +4,7 @@
 mod activity;
 mod caches;
 mod context;
+mod copy;
 pub mod endpoint;
 mod environments;
 mod events;

@@ -35,9 +35,36 @@ fn argv(words: &[&str]) -> Vec<String> {
     words.iter().map(|w| (*w).to_owned()).collect()
 }
 
-/// Prints the host's memory: `/proc/meminfo` is not per container.
+/// What a host's processors have done since it was started, in ticks of its clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticks {
+    busy: u64,
+    all: u64,
+}
+
+impl Ticks {
+    /// The part of all processors that was busy between two looks, from 0 to 1; `None` where the host was started anew between them,
+    /// or none has passed.
+    pub fn busy_since(self, before: Self) -> Option<f64> {
+        let (busy, all) = (self.busy.checked_sub(before.busy)?, self.all.checked_sub(before.all)?);
+        (all > 0).then(|| busy as f64 / all as f64)
+    }
+}
+
+/// Prints the host's memory and ticks: neither `/proc/meminfo` nor the first line of `/proc/stat` is per container. The others of that
+/// file may be long.
 pub fn memory_command() -> Vec<String> {
-    argv(&["cat", "/proc/meminfo"])
+    argv(&["sh", "-c", "cat /proc/meminfo; read -r ticks < /proc/stat; echo \"$ticks\""])
+}
+
+/// Reads of what [`memory_command`] printed what the processors did; `None` where that does not tell.
+pub fn parse_ticks(text: &str) -> Option<Ticks> {
+    let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    // What guests have is in the first two already.
+    let all: Vec<u64> = line.split_whitespace().take(8).map_while(|n| n.parse().ok()).collect();
+    let [user, nice, system, idle, waits, rest @ ..] = all.as_slice() else { return None };
+    let busy = [*user, *nice, *system].iter().chain(rest).sum::<u64>();
+    Some(Ticks { busy, all: busy + idle + waits })
 }
 
 /// Reads what [`memory_command`] printed.
@@ -166,6 +193,15 @@ mod tests {
         for text in ["", "MemTotal: 10 kB\n", "MemTotal: 10 kB\nMemAvailable: 11 kB\n", "MemTotal: x kB\nMemAvailable: 1 kB\n"] {
             assert!(parse_memory(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_processors_did_is_told_between_two_looks() {
+        let first = parse_ticks("MemTotal: 1 kB\ncpu  100 0 100 700 100 0 0 0 50 0\n").unwrap();
+        let then = parse_ticks("cpu  150 0 120 720 100 5 5 0 90 0\n").unwrap();
+        assert_eq!(then.busy_since(first), Some(0.8));
+        assert_eq!((first.busy_since(then), first.busy_since(first)), (None, None), "started anew, or at once");
+        assert_eq!([parse_ticks(""), parse_ticks("$ticks"), parse_ticks("cpu  1 2")], [None; 3]);
     }
 
     #[test]

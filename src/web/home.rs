@@ -2,6 +2,7 @@
 
 use super::pages::{page, top, trouble};
 use super::panel::{Panel, to_login};
+use super::servers;
 use crate::access::Identity;
 use crate::api::client;
 use crate::resource::{Workspace, WorkspacePhase, WorkspaceStatus};
@@ -36,7 +37,8 @@ pub async fn show(State(panel): State<Panel>, headers: HeaderMap) -> Response {
     let own = client(panel.api.clone(), Identity::person(&session.user));
     match found(own, &session.user).await {
         Ok((workspaces, happened)) => {
-            let content = content(&session.user, &workspaces, &happened, panel.web.clock.now());
+            let sees_servers = servers::may_see(&panel, &session.user).await;
+            let content = content(&session.user, &workspaces, &happened, sees_servers, panel.web.clock.now());
             page(StatusCode::OK, "Your workspaces", false, false, &content)
         }
         Err(error) => {
@@ -94,7 +96,7 @@ fn newest(events: Vec<Event>, workspaces: &[Workspace]) -> Vec<Happened> {
     all
 }
 
-fn content(user: &str, workspaces: &[Workspace], happened: &[Happened], now: Timestamp) -> Markup {
+fn content(user: &str, workspaces: &[Workspace], happened: &[Happened], sees_servers: bool, now: Timestamp) -> Markup {
     html! {
         (top(user))
         h2 { "Your workspaces" }
@@ -113,6 +115,7 @@ fn content(user: &str, workspaces: &[Workspace], happened: &[Happened], now: Tim
                 }
             }
         }
+        @if sees_servers { p { a href="/servers" { "Servers" } } }
     }
 }
 

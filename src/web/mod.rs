@@ -1,6 +1,7 @@
 //! What browsers and the proxy ask for: the panel where people sign in, and the gate before private workspaces.
 
 mod accounts;
+mod chart;
 mod cookies;
 mod device;
 mod elsewhere;
@@ -13,6 +14,7 @@ pub mod panel;
 mod picture;
 mod providers;
 mod proxies;
+mod servers;
 mod setup;
 mod shares;
 mod signing;

@@ -4,7 +4,8 @@ use super::accounts::Accounts;
 use super::cookies::{self, Cookies};
 use super::gate::{may_open, visitor};
 use super::{
-    ApiAddress, Waking, Web, device, elsewhere, forms, home, pages, picture, providers, setup, signing, start, welcome as arrival,
+    ApiAddress, Waking, Web, device, elsewhere, forms, home, pages, picture, providers, servers, setup, signing, start,
+    welcome as arrival,
 };
 use crate::access::{Refused, SignedIn, Visitor};
 use crate::api::{Ledger, Noted, closed, finished};
@@ -53,6 +54,7 @@ pub struct Panel {
 pub fn router(panel: Panel) -> Router {
     Router::new()
         .route("/", get(home::show))
+        .route("/servers", get(servers::show))
         .route("/style.css", get(style))
         .route("/login", get(login_page).post(login))
         .route("/logout", post(logout))

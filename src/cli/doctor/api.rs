@@ -38,7 +38,8 @@ async fn restored(context: &Context) -> Option<Check> {
     let at = settings["metadata"]["annotations"][labels::RESTORED].as_str()?;
     let found = format!("restored from the backup of {at}: what they do not know on Docker hosts is left alone");
     let mend = format!(
-        "look at the events of each DockerServer (StraysHeld names what is unknown); set {}=true on one to remove it there; then take \
+        "look at the events of each DockerServer (StraysHeld names what is unknown, OnlyCopyHeld workspaces that have moved); set {}=true on \
+         one to remove what is unknown there; then take \
          the annotation {} off with `devsanctum edit settings/{SETTINGS_NAME}`",
         labels::REMOVE_STRAYS,
         labels::RESTORED

@@ -28,7 +28,7 @@ pub async fn run(context: &Context, args: &OneServer) -> Result<(), Failure> {
 }
 
 fn text(kept: &[Value]) -> String {
-    let mut rows = vec![["AT", "MEMORY", "", "DISK", "", "WORKSPACES"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["AT", "CPU", "MEMORY", "", "DISK", "", "WORKSPACES"].map(str::to_owned).to_vec()];
     for one in kept {
         let amount = |used: &str, total: &str| {
             let (used, total) = (one[used].as_f64().unwrap_or(0.0), one[total].as_f64().unwrap_or(0.0));
@@ -37,9 +37,10 @@ fn text(kept: &[Value]) -> String {
         };
         let [memory, memory_bar] = amount("ramUsed", "ramTotal");
         let [disk, disk_bar] = amount("diskUsed", "diskTotal");
+        let cpu = one["cpuUsed"].as_f64().map_or_else(|| "-".into(), |used| format!("{used:.1} of {}", one["cpuTotal"]));
         let at = one["at"].as_str().and_then(|at| at.split('.').next()).unwrap_or_default();
         let at = format!("{}Z", at.trim_end_matches('Z'));
-        rows.push(vec![clean(&at), memory, memory_bar, disk, disk_bar, one["workspaces"].to_string()]);
+        rows.push(vec![clean(&at), cpu, memory, memory_bar, disk, disk_bar, one["workspaces"].to_string()]);
     }
     columns(&rows).join("\n")
 }
@@ -58,13 +59,13 @@ mod tests {
     #[test]
     fn each_moment_is_a_line() {
         let gib = 1u64 << 30;
-        let one = json!({"at": "2026-01-01T12:00:00.123Z", "ramUsed": gib, "ramTotal": 4 * gib, "diskUsed": 9 * gib, "diskTotal": 10 * gib,
+        let one = json!({"at": "2026-01-01T12:00:00.123Z", "cpuUsed": 0.51, "cpuTotal": 8, "ramUsed": gib, "ramTotal": 4 * gib, "diskUsed": 9 * gib, "diskTotal": 10 * gib,
             "workspaces": 3});
         let said = text(&[one]);
         let line = said.lines().nth(1).unwrap();
         assert_eq!(
             line.split_whitespace().collect::<Vec<_>>().join(" "),
-            "2026-01-01T12:00:00Z 1.0 of 4.0 GiB [###.......] 9.0 of 10.0 GiB [#########.] 3"
+            "2026-01-01T12:00:00Z 0.5 of 8 1.0 of 4.0 GiB [###.......] 9.0 of 10.0 GiB [#########.] 3"
         );
         assert_eq!(bar(1.0, 0.0), "[..........]");
     }

@@ -2,6 +2,7 @@
 
 mod bridge;
 mod collect;
+mod copies;
 mod gateway;
 mod isolation;
 mod prepare;
@@ -21,6 +22,7 @@ use super::retry::PassError;
 use super::skeleton::Loop;
 use super::status::Pass;
 use crate::engine::ownership::Ownership;
+use crate::engine::probe::Ticks;
 use crate::engine::{Engine, EngineError, Labels};
 use crate::resource::conditions::{condition, find};
 use crate::resource::{DockerServer, DockerServerStatus, NetworkMode, SETTINGS_NAME, ServerPhase, labels};
@@ -50,6 +52,8 @@ pub struct Servers {
 #[derive(Clone, Default)]
 struct Looked {
     measured: Option<Instant>,
+    /// What its processors had done by then.
+    ticks: Option<Ticks>,
     prove_at: Option<Instant>,
     /// Whether the last proof could be made, and nothing was heard since by which it may be out of date.
     proved: bool,
@@ -368,12 +372,21 @@ impl Servers {
         };
         // What is placed or started while it is measured may not be in it.
         let by = InUse::of(self.ctx.members(&name).iter().map(AsRef::as_ref));
-        let (memory, disk) = prepare::figures(engine, probe).await.map_err(|e| PassError::engine("ResourcesKnown", &e))?;
+        let (memory, disk, ticks) = prepare::figures(engine, probe).await.map_err(|e| PassError::engine("ResourcesKnown", &e))?;
         let used = (memory.total - memory.available) >> 20;
         self.ctx.caches.reserved.measured(&name, Amount { ram_mb: used, disk_mb: disk.used >> 20 }, &by);
-        self.lock().entry(name.clone()).or_default().measured = Some(Instant::now());
+        let before = {
+            let mut all = self.lock();
+            let looked = all.entry(name.clone()).or_default();
+            looked.measured = Some(Instant::now());
+            std::mem::replace(&mut looked.ticks, ticks)
+        };
+        let cores = pass.status.cpu_cores.unwrap_or_default();
+        let busy = ticks.zip(before).and_then(|(now, before)| now.busy_since(before));
         let now = Figures {
             at: pass.now,
+            cpu_used: busy.map(|part| part * f64::from(cores)),
+            cpu_total: cores,
             ram_used: memory.total - memory.available,
             ram_total: memory.total,
             disk_used: disk.used,

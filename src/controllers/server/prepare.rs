@@ -6,7 +6,9 @@ use super::super::status::{Pass, still_so};
 use super::super::workspace::have_one;
 use super::subnet;
 use crate::engine::ownership::Ownership;
-use crate::engine::probe::{Disk, Memory, OUTPUT_LIMIT, disk_command, memory_command, parse_disk, parse_memory};
+use crate::engine::probe::{
+    Disk, Memory, OUTPUT_LIMIT, Ticks, disk_command, memory_command, parse_disk, parse_memory, parse_ticks,
+};
 use crate::engine::{
     Attach, Container, ContainerId, ContainerSpec, ContainerState, Engine, EngineError, Labels, Network, NetworkSpec,
 };
@@ -228,11 +230,12 @@ pub fn spec(name: String, image: &str, network: &str, owner: &Ownership) -> Cont
     }
 }
 
-/// Reads memory and disk through the probe.
-pub async fn figures(engine: &dyn Engine, probe: &ContainerId) -> Result<(Memory, Disk), EngineError> {
+/// Reads memory, disk, and what the processors did, through the probe.
+pub async fn figures(engine: &dyn Engine, probe: &ContainerId) -> Result<(Memory, Disk, Option<Ticks>), EngineError> {
     let read = |command: Vec<String>| async move {
         let out = engine.exec_output(probe, &command, OUTPUT_LIMIT).await?;
         Ok::<_, EngineError>(String::from_utf8_lossy(&out.stdout).into_owned())
     };
-    Ok((parse_memory(&read(memory_command()).await?)?, parse_disk(&read(disk_command()).await?)?))
+    let memory = read(memory_command()).await?;
+    Ok((parse_memory(&memory)?, parse_disk(&read(disk_command()).await?)?, parse_ticks(&memory)))
 }

@@ -1,8 +1,8 @@
 //! A full list of a server's objects: wakes the workspaces that are not as their records say, and removes what
 //! belongs to no record.
 
+use super::copies::{self, copies};
 use super::prepare::{is_ours, shared_network};
-use crate::controllers::caches::InOrder;
 use crate::controllers::context::Context;
 use crate::controllers::status::Record;
 use crate::controllers::workspace::{carrier, copier, is_due};
@@ -59,8 +59,13 @@ pub async fn resync(ctx: &Context, server: &str, server_uid: &str, engine: &Arc<
     );
     let id = |w: &Arc<Workspace>| Some((w.identity().uid, w.status.as_ref()?.container_id.clone()?));
     let mains: BTreeMap<String, String> = own.iter().filter_map(id).collect();
+    let held = copies(ctx, &all, &known, (&containers, &volumes)).await;
+    known.extend(held.only.iter().map(|w| w.identity().uid));
+    if !held.only.is_empty() {
+        copies::tell(ctx, &record, &held.only);
+    }
     let listed: BTreeMap<String, Labels> = volumes.into_iter().map(|v| (v.name, v.labels)).collect();
-    remove_strays(ctx, server, engine, &all, (&known, &names, &mains), &listed).await;
+    remove_strays(ctx, server, engine, &all, (&known, &names, &mains), (&listed, &held.spare)).await;
     Ok(())
 }
 
@@ -143,7 +148,7 @@ async fn remove_strays(
     engine: &Arc<dyn Engine>,
     owned: &[Owned],
     (known, names, mains): (&BTreeSet<String>, &Names, &BTreeMap<String, String>),
-    listed: &BTreeMap<String, Labels>,
+    (listed, spare): (&BTreeMap<String, Labels>, &BTreeMap<String, String>),
 ) {
     let record = ctx.caches.servers.get(&ObjectRef::new(server));
     let allow = record.as_ref().is_some_and(|r| r.annotations().get(labels::REMOVE_STRAYS).is_some_and(|v| v == "true"));
@@ -155,15 +160,14 @@ async fn remove_strays(
     };
     let found = strays(owned, known, names, mains, trust);
     if let (Some(fuse), Some(record)) = (&found.fuse, &record) {
-        let words = fuse.words.clone() + &restored.as_ref().map_or_else(String::new, |_| moved_since(ctx, server, owned));
-        tracing::error!(server, reason = fuse.reason, "{words}");
-        crate::controllers::events::tell(&ctx.frame, record.as_ref(), true, fuse.reason, words);
+        tracing::error!(server, reason = fuse.reason, "{}", fuse.words);
+        crate::controllers::events::tell(&ctx.frame, record.as_ref(), true, fuse.reason, fuse.words.clone());
     }
     for extra in found.extra {
         tokio::spawn(retire(ctx.clone(), server.to_owned(), engine.clone(), extra));
     }
     if !found.remove.is_empty() {
-        let Some(living) = living(ctx, server).await else { return };
+        let Some(living) = living(ctx, server, spare).await else { return };
         for stray in found.remove.iter().filter(|s| !s.uid.is_empty() && !living.contains(&s.uid)) {
             // One that somebody still uses must not keep the others here. The next list tries again.
             match remove(&ctx.instance, engine.as_ref(), stray, listed.get(&stray.name)).await {
@@ -175,25 +179,6 @@ async fn remove_strays(
     if let Some(record) = record.filter(|_| allow) {
         spend_permission(ctx, &record).await;
     }
-}
-
-/// What a person must know before what a backup does not know is removed: a workspace that has moved since may be there alone.
-fn moved_since(ctx: &Context, server: &str, owned: &[Owned]) -> String {
-    let uids: BTreeSet<&str> = owned.iter().map(|o| o.uid.as_str()).collect();
-    let there = ctx.caches.workspaces.in_order(|w| uids.contains(w.identity().uid.as_str()) && !w.has_to_do_with(server));
-    let each = |w: &Arc<Workspace>| {
-        format!(
-            "{}/{} (by the records on {})",
-            w.namespace().unwrap_or_default(),
-            w.name_any(),
-            w.server().unwrap_or("no server")
-        )
-    };
-    let names: Vec<String> = there.iter().take(10).map(each).collect();
-    if names.is_empty() {
-        return String::new();
-    }
-    format!(". Among them may be the only copies of workspaces that have moved here since the backup: {}", names.join(", "))
 }
 
 /// Looks once more: a container that is removed is what was just inspected, by its id, and a volume bears the labels that were listed:
@@ -249,13 +234,15 @@ async fn spend_permission(ctx: &Context, record: &DockerServer) {
 }
 
 /// Uids that may have objects on the server. The copies may lag, so the API itself has the last word; `None` when it
-/// does not answer.
-async fn living(ctx: &Context, server: &str) -> Option<BTreeSet<String>> {
+/// does not answer. One that is elsewhere may have some here until it was seen to be whole there.
+async fn living(ctx: &Context, server: &str, spare: &BTreeMap<String, String>) -> Option<BTreeSet<String>> {
     let all = ListParams::default();
     let workspaces = Api::<Workspace>::all(ctx.frame.client.clone()).list(&all).await.ok()?;
     let servers = DockerServer::api(&ctx.frame.client, None).list(&all).await.ok()?;
     let names: BTreeSet<String> = servers.items.iter().map(ResourceExt::name_any).collect();
-    let here = workspaces.items.into_iter().filter(|w| may_be_on(w, server, &names)).map(|w| w.identity().uid);
+    let is_spare = |w: &Workspace| spare.get(&w.identity().uid).is_some_and(|there| w.server() == Some(there));
+    let may = |w: &Workspace| may_be_on(w, server, &names) || !is_spare(w);
+    let here = workspaces.items.into_iter().filter(may).map(|w| w.identity().uid);
     Some(here.chain(servers.items.into_iter().filter_map(|s| s.uid())).collect())
 }
 

@@ -1,7 +1,7 @@
 //! Observe, plan, execute, until there is nothing left to do.
 
 use super::observe::{Observed, Owner, observe};
-use super::{Site, images};
+use super::{Site, elsewhere, images};
 use crate::controllers::context::Context;
 use crate::controllers::retry::PassError;
 use crate::controllers::server::own_bridge;
@@ -73,6 +73,9 @@ pub async fn settle(
         }
         if steps.iter().any(|s| matches!(s, Step::CreateNetwork | Step::CreateVolume(_) | Step::Create(_))) {
             still_so(&ctx.frame.client, record).await?;
+            if observed.main(wanted).is_none() {
+                elsewhere::refuse(ctx, record, site, pass).await?;
+            }
         }
         images::have(ctx, site, &made(wanted, &steps), pass).await?;
         announce(wanted, pass);

@@ -100,6 +100,7 @@ pub async fn fill(
         None if source.server() != Some(&site.server) => return Err(elsewhere(ctx, record, from, site, pass).await),
         None => {
             still_due(ctx, record).await?;
+            super::elsewhere::refuse(ctx, record, site, pass).await?;
             let of_source = wanted_of(ctx, &source, project, env, site);
             let pairs = copy.pairs(wanted, &of_source, &source).await?;
             if pairs.is_empty() {

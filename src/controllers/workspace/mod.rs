@@ -1,6 +1,7 @@
 //! The workspace loop: a record becomes a running, routed container, and stays so.
 
 mod cleanup;
+mod elsewhere;
 mod execute;
 mod fork;
 mod images;

@@ -78,7 +78,7 @@ async fn every_answer_of_the_panel_is_closed_and_its_pages_have_their_own_policy
         let answer = nobody.opened(path).await;
         if answer.status().is_redirection() { is_closed(&answer, false, path) } else { is_page(&answer, path) }
     }
-    for path in ["/", "/account"] {
+    for path in ["/", "/account", "/servers"] {
         is_page(&admin.opened(path).await, path);
         is_closed(&nobody.opened(path).await, false, path);
     }

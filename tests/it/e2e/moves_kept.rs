@@ -56,6 +56,38 @@ fn what_was_carried_and_is_gone_again_is_not_made_anew_in_its_place() {
     });
 }
 
+#[test]
+fn what_had_come_stays_until_what_it_was_is_seen_to_be_whole() {
+    on_two(&Options::default(), true, async |world, second, lines| {
+        let lines = lines.unwrap();
+        let before = at_work(&world, 1).await;
+        let (container, w) = (world.container("w0").await, world.workspace("w0").await);
+        let mut held_at = lines[1].trap("PUT containers/*/archive", Window::After);
+        to(&world, "second").await;
+        held_at.caught(SOON).await.unwrap();
+        lines[0].set(Mode::Refuse);
+        held_at.release();
+        to(&world, "first").await;
+        let words = said(&world, "ServerUnreachable").await;
+        assert!(words.contains("cannot go back to first") && words.contains("on second stays"), "{words}");
+        let volumes = held(second, &w)[2].clone();
+        assert_eq!((volumes.len(), &volumes), (1, &held(world.daemon, &w)[2]), "{words}");
+
+        // The server comes back without it.
+        for name in &held(world.daemon, &w)[1] {
+            world.daemon.docker(&["rm", "-f", name]);
+        }
+        world.daemon.docker(&["volume", "rm", &volumes[0]]);
+        lines[0].set(Mode::Good);
+        let words = said(&world, "SourceIsGone").await;
+        assert!(words.contains(&volumes[0]) && words.contains("devsanctum workspace move w0 --to second"), "{words}");
+        assert_eq!(held(second, &w)[2], volumes, "the only copy");
+        to(&world, "second").await;
+        is_on(&world, "second", [world.daemon, second]).await;
+        assert_eq!(files(second, &container), before);
+    });
+}
+
 /// A companion of another day, which writes on.
 fn companion(engine: &Dockerd, container: &str, volume: &str) {
     let said = engine.docker(&["inspect", "--format", "{{json .Config.Labels}}", container]);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
 
-fn run(world: &World<'_>, words: &[&str]) -> String {
+pub fn run(world: &World<'_>, words: &[&str]) -> String {
     let done = devsanctum().arg("--state-dir").arg(world.state_dir()).args(words).output().unwrap();
     assert!(done.status.success(), "{words:?}: {done:?}");
     String::from_utf8(done.stdout).unwrap()

@@ -1,71 +1,15 @@
-//! What is left of a move: where it goes back, what had come; where it is done, what it was.
+//! A move is done: what it was goes.
 
-use super::{KIND, Mover, carry, has_moved};
+use super::{KIND, Mover, has_moved};
 use crate::controllers::events;
 use crate::controllers::retry::{Class, PassError};
 use crate::controllers::status::Pass;
 use crate::controllers::workspace::{cleanup, site};
-use crate::engine::EngineError;
 use crate::resource::conditions::condition;
-use crate::resource::{MoveStatus, MoveStep, Workspace, WorkspaceStatus, labels};
+use crate::resource::{MoveStatus, Workspace, WorkspaceStatus, labels};
 use kube::ResourceExt;
-use std::time::Duration;
 
 impl Mover<'_> {
-    /// Gives the move up: it is where it was before, as it was.
-    pub(super) async fn go_back(&self, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
-        let Some(it) = pass.status.moving.clone() else { return Ok(()) };
-        let started = it.step == MoveStep::Starting;
-        self.ctx.moves.forget(&self.uid());
-        let here = match site(self.ctx, &it.from) {
-            Err(e) if started => {
-                let words = format!("it cannot go back to {}: {}. It stays on {} until it can", it.from, e.message, it.to);
-                return Err(PassError { condition: KIND, message: words, ..e });
-            }
-            here => here,
-        };
-        self.still_mine(pass).await?;
-        if let (Ok(here), Ok(there)) = (&here, site(self.ctx, &it.to)) {
-            self.source_is_there((here, &there), &it).await?;
-        }
-        let cleared = match site(self.ctx, &it.to) {
-            Ok(there) => self.clear(&there, &it, pass).await.map_err(|e| PassError::engine(KIND, &e)),
-            Err(e) => Err(e),
-        };
-        if let Err(e) = cleared {
-            if matches!(e.class, Class::Unknown(_)) {
-                return Err(e);
-            }
-            // Something may run there, and nothing may run in both.
-            if started && !is_left(self.record, &e) {
-                return Err(cannot_leave(&it, e));
-            }
-            events::left_behind(self.ctx, self.record, &format!("what was carried to server {}: {}", it.to, e.message));
-        }
-        if let Ok(here) = here {
-            let failed = |e: EngineError| PassError::engine(KIND, &e);
-            carry::remove_helper(here.engine.as_ref(), &self.helper()).await.map_err(failed)?;
-            cleanup::remove_image(here.engine.as_ref(), &it.image()).await;
-        }
-        if started {
-            pass.status.docker_server = Some(it.from.clone());
-            self.is_elsewhere(pass);
-        }
-        pass.status.moving = None;
-        pass.save(self.record).await?;
-        self.ctx.caches.reserved.leave(&self.uid());
-        pass.did(format!("did not move to {}: it is on {}, as it was", it.to, it.from));
-        match self.record.spec.docker_server.as_deref() {
-            Some(other) if other != it.from => {
-                Err(PassError::waiting(KIND, "WentBack", format!("it moves to {other} now"), Duration::ZERO))
-            }
-            _ => {
-                pass.notice(condition(KIND, true, "WentBack", format!("it did not move to {}", it.to)));
-                Ok(())
-            }
-        }
-    }
-
     /// Removes what it was. What goes wrong with that is in nobody's way but the old server's.
     pub(super) async fn remove_old(&self, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
         let Some(it) = pass.status.moving.clone() else { return Ok(()) };
@@ -112,26 +56,15 @@ impl Mover<'_> {
 
 /// What is on a server that is gone is left there; on one that does not answer, where somebody says so. One that answers, and refuses,
 /// has it still.
-fn is_left(record: &Workspace, e: &PassError) -> bool {
+pub(super) fn is_left(record: &Workspace, e: &PassError) -> bool {
     let told = record.annotations().get(labels::ABANDON).is_some_and(|v| v == "true");
     e.reason == "ServerGone" || told && matches!(e.reason, "ServerUnreachable" | "EngineUnreachable" | "EngineDenied")
-}
-
-fn cannot_leave(it: &MoveStatus, e: PassError) -> PassError {
-    let message = format!(
-        "it cannot go back to {} before what runs on {} is removed: {}. It is tried again by itself; if that server is gone for ever, \
-         set the annotation {}=true to leave it behind",
-        it.from,
-        it.to,
-        e.message,
-        labels::ABANDON
-    );
-    PassError { condition: KIND, message, ..e }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::EngineError;
     use serde_json::json;
 
     #[test]

@@ -1,0 +1,88 @@
+//! What a workspace has on another server than its record says, as after a restore from before it moved: nothing is made in its
+//! place.
+
+use super::Site;
+use crate::controllers::caches::InOrder;
+use crate::controllers::context::Context;
+use crate::controllers::copy::Copy;
+use crate::controllers::retry::PassError;
+use crate::controllers::status::Pass;
+use crate::resource::{Workspace, WorkspacePhase, WorkspaceStatus, labels};
+use kube::ResourceExt;
+use std::time::Duration;
+
+/// A server that answers again does not wake whom it may concern.
+const RETRY: Duration = Duration::from_secs(30);
+/// Just after a start each server is tried.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Looks on all servers but its own before anything is made anew for one that was made before, or may have been.
+///
+/// # Errors
+/// Where there is what is not on its own, or may be, and what to do.
+pub async fn refuse(ctx: &Context, record: &Workspace, site: &Site, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+    let (restored, made) = (ctx.restored(), was_made(record));
+    if restored.is_none() && !made {
+        return Ok(());
+    }
+    // What is on both while it moves is the move's to judge.
+    let is_other = |name: &str| name != site.server && !pass.status.moving.as_ref().is_some_and(|it| it.concerns(name));
+    let others = ctx.caches.servers.in_order(|server| is_other(&server.name_any()));
+    if others.is_empty() {
+        return Ok(());
+    }
+    let uid = record.identity().uid;
+    let own = Copy::on(site.engine.as_ref(), &uid).await.map_err(|e| PassError::engine("ContainerRunning", &e))?;
+    let (mut found, mut unknown) = (None, Vec::new());
+    for server in others {
+        let name = server.name_any();
+        let there = match ctx.engines.get(&name) {
+            Some(engine) => Copy::on(engine.as_ref(), &uid).await.ok(),
+            None if !ctx.engines.tried(&name) && !labels::is_suspended(&*server) => {
+                return Err(PassError::unknown(format!("server {name:?} was not tried yet"), SOON));
+            }
+            None => None,
+        };
+        match there {
+            Some(there) if found.is_none() => {
+                found = Some((name, there.missing(&own).join(", "))).filter(|(_, names)| !names.is_empty())
+            }
+            Some(_) => {}
+            None => unknown.push(name),
+        }
+    }
+    let why = match (found, restored) {
+        (Some((there, names)), _) => is_elsewhere(record, site, &there, &names),
+        (None, Some(at)) if made && own.is_empty() && !unknown.is_empty() => may_be_elsewhere(site, &at, &unknown.join(", ")),
+        _ => return Ok(()),
+    };
+    pass.status.phase = WorkspacePhase::Pending;
+    Err(why)
+}
+
+/// Whether the record says that its container was made once.
+fn was_made(record: &Workspace) -> bool {
+    record.status.as_ref().is_some_and(|s| s.container_id.is_some() || s.started_at.is_some() || s.environment.is_some())
+}
+
+fn is_elsewhere(record: &Workspace, site: &Site, there: &str, names: &str) -> PassError {
+    let words = format!(
+        "its record says that it is on {}, and this is on {there} alone: {names}. Nothing is made in its place, and it stays there. \
+         `devsanctum workspace move {} --to {there}` (or spec.dockerServer) lets it run there as it is, without a copy; or remove it \
+         there by hand, for it to be made anew, empty",
+        site.server,
+        record.name_any()
+    );
+    PassError::waiting("ContainerRunning", "DataElsewhere", words, RETRY)
+}
+
+fn may_be_elsewhere(site: &Site, at: &str, unknown: &str) -> PassError {
+    let words = format!(
+        "there is nothing of it on {}, and the records are those of the backup of {at}: it may have moved since, to a server that cannot \
+         be asked now ({unknown}). It is looked for there once that answers; to have it made anew, empty, take the annotation {} off \
+         the Settings",
+        site.server,
+        labels::RESTORED
+    );
+    PassError::waiting("ContainerRunning", "MayBeElsewhere", words, RETRY)
+}

@@ -119,8 +119,8 @@ impl Door {
 
     /// What it says, with its code.
     async fn ran(&self, args: &[&str]) -> (i32, String) {
-        let mut command = self.ssh(args);
-        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let mut command = tokio::process::Command::from(self.ssh(args));
+        let output = timeout(PATIENCE, command.kill_on_drop(true).output()).await.expect("its end").unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned())
     }
@@ -402,7 +402,8 @@ async fn a_command_that_is_not_utf_8_is_refused_in_words() {
     door.runs("of-deployer").await;
     let mut command = door.ssh(&["of-deployer.team@127.0.0.1"]);
     command.arg(OsStr::from_bytes(b"rm caf\xe9"));
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let mut command = tokio::process::Command::from(command);
+    let output = timeout(PATIENCE, command.kill_on_drop(true).output()).await.expect("its end").unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(255) && said.contains("devsanctum: the command is not UTF-8"), "{output:?}");
     assert_eq!(door.begun(), 0, "something else was run");

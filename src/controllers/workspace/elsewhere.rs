@@ -8,6 +8,7 @@ use crate::controllers::copy::Copy;
 use crate::controllers::retry::PassError;
 use crate::controllers::status::Pass;
 use crate::resource::{Workspace, WorkspacePhase, WorkspaceStatus, labels};
+use futures::future::join_all;
 use kube::ResourceExt;
 use std::time::Duration;
 
@@ -32,25 +33,26 @@ pub async fn refuse(ctx: &Context, record: &Workspace, site: &Site, pass: &mut P
         return Ok(());
     }
     let uid = record.identity().uid;
+    let untried = |name: &String| ctx.engines.get(name).is_none() && !ctx.engines.tried(name);
+    let names = others.iter().filter(|server| !labels::is_suspended(&***server)).map(|server| server.name_any());
+    if let Some(name) = names.into_iter().find(untried) {
+        return Err(PassError::unknown(format!("server {name:?} was not tried yet"), SOON));
+    }
     let own = Copy::on(site.engine.as_ref(), &uid).await.map_err(|e| PassError::engine("ContainerRunning", &e))?;
-    let (mut found, mut unknown) = (None, Vec::new());
-    for server in others {
-        let name = server.name_any();
+    let look = async |name: String| {
         let there = match ctx.engines.get(&name) {
             Some(engine) => Copy::on(engine.as_ref(), &uid).await.ok(),
-            None if !ctx.engines.tried(&name) && !labels::is_suspended(&*server) => {
-                return Err(PassError::unknown(format!("server {name:?} was not tried yet"), SOON));
-            }
             None => None,
         };
-        match there {
-            Some(there) if found.is_none() => {
-                found = Some((name, there.missing(&own).join(", "))).filter(|(_, names)| !names.is_empty())
-            }
-            Some(_) => {}
-            None => unknown.push(name),
-        }
-    }
+        (name, there)
+    };
+    let looked = join_all(others.iter().map(|server| look(server.name_any()))).await;
+    let has_more = |(name, there): &(String, Option<Copy>)| {
+        let names = there.as_ref()?.missing(&own).join(", ");
+        Some((name.clone(), names)).filter(|(_, names)| !names.is_empty())
+    };
+    let found = looked.iter().find_map(has_more);
+    let unknown: Vec<&str> = looked.iter().filter(|(_, there)| there.is_none()).map(|(name, _)| name.as_str()).collect();
     let why = match (found, restored) {
         (Some((there, names)), _) => is_elsewhere(record, site, &there, &names),
         (None, Some(at)) if made && own.is_empty() && !unknown.is_empty() => may_be_elsewhere(site, &at, &unknown.join(", ")),

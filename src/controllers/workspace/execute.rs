@@ -73,7 +73,9 @@ pub async fn settle(
         }
         if steps.iter().any(|s| matches!(s, Step::CreateNetwork | Step::CreateVolume(_) | Step::Create(_))) {
             still_so(&ctx.frame.client, record).await?;
-            if observed.main(wanted).is_none() {
+            // Beside its volumes a container is made anew as anybody's that was removed.
+            let is_beside = wanted.volumes.iter().any(|v| !v.shared) && !steps.iter().any(|s| matches!(s, Step::CreateVolume(_)));
+            if observed.main(wanted).is_none() && !is_beside {
                 elsewhere::refuse(ctx, record, site, pass).await?;
             }
         }

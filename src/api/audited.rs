@@ -321,6 +321,10 @@ impl Asked {
 #[derive(Clone, Debug)]
 pub struct Visit(pub Option<String>);
 
+/// The SSH key that a caller came in by, whom this program asks for: its fingerprint.
+#[derive(Clone, Debug)]
+pub struct SshKey(pub String);
+
 /// Lets a request go on, and has its row written before it is answered.
 pub async fn run(state: &ApiState, request: Request, next: Next) -> Response {
     let mut who = request.extensions().get::<Identity>().cloned();
@@ -334,8 +338,12 @@ pub async fn run(state: &ApiState, request: Request, next: Next) -> Response {
     }
     let Some(entry) = entry else { return next.run(request).await };
     let ledger = state.ledger().clone();
+    let by_ssh = request.extensions().get::<SshKey>().cloned();
     let noted = match signed(&ledger, entry, who.as_ref(), peer).await {
-        Ok(entry) => Noted::new(entry),
+        Ok(entry) => Noted::new(match by_ssh {
+            Some(SshKey(proof)) => Entry { how: "ssh-key".into(), proof, ..entry },
+            None => entry,
+        }),
         Err(error) => return unwritten(error).into_response(),
     };
     finished(ledger, noted, request, move |request| next.run(request)).await

@@ -61,12 +61,12 @@ mod view;
 mod watch;
 mod write;
 
-pub use audited::{Ledger, Noted, Visit, finished};
+pub use audited::{Ledger, Noted, SshKey, Visit, finished};
 pub use bootstrap::{RESERVED, bootstrap};
 pub use connections::Bounds;
 pub use headers::closed;
-pub use places::{Place, Places, of_files};
+pub use places::{Full, Place, Places, of_files};
 pub use prune_events::keep_pruning;
-pub use router::{client, client_at, client_of_visit, guarded, router};
+pub use router::{client, client_at, client_by_ssh, client_of_visit, guarded, router};
 pub use starts::{Starts, Stopped};
 pub use state::{ApiConfig, ApiState, Health, NoObserver, RequestObserver};

@@ -1,6 +1,6 @@
 //! The routes, and who may use them.
 
-use super::audited::Visit;
+use super::audited::{SshKey, Visit};
 use super::headers::closed;
 use super::status::ApiError;
 use super::view::json_response;
@@ -75,6 +75,11 @@ pub fn client_at(router: Router, identity: Identity, address: Option<IpAddr>) ->
         Some(address) => client(router.layer(Extension(ConnectInfo(SocketAddr::new(address, 0)))), identity),
         None => client(router, identity),
     }
+}
+
+/// A client inside the process for somebody who came in by this SSH key: the audit log has it.
+pub fn client_by_ssh(router: Router, identity: Identity, key: SshKey, address: Option<IpAddr>) -> kube::Client {
+    client_at(router.layer(Extension(key)), identity, address)
 }
 
 /// A client inside the process by which this program does something because somebody visits: the audit log has who that is.

@@ -1,10 +1,11 @@
 //! One caller's connection: who it is, and what it asks for.
 
 use super::keys::fingerprint;
-use super::present::{Place, Present};
+use super::present::Present;
 use super::waiting::Knock;
 use super::{Gateway, forward, program};
 use crate::access::{Action, Identity};
+use crate::api::Place;
 use crate::api::streams::StreamTarget;
 use crate::resource::GROUP;
 use crate::resource::names::dns_label;
@@ -25,7 +26,7 @@ pub const SFTP: &str = "sftp";
 /// Who came in, once somebody has.
 pub struct Login {
     /// With the place their connection has among theirs; in words why there is none.
-    caller: OnceLock<Result<(Caller, Place), String>>,
+    caller: OnceLock<Result<(Caller, Place<String>), String>>,
     present: Arc<Present>,
     /// Cancelled when it is known.
     pub done: CancellationToken,

@@ -2,7 +2,7 @@
 
 use super::connection::Caller;
 use super::{Gateway, no_workspace};
-use crate::api::{Stopped, client_at};
+use crate::api::{SshKey, Stopped, client_by_ssh};
 use crate::resource::Workspace;
 use crate::resource::conditions::find;
 use kube::Api;
@@ -22,7 +22,8 @@ pub async fn awake(gateway: &Gateway, caller: &Caller, tell: Option<UnboundedSen
     let tell = |words: String| tell.as_ref().map(|to| to.send(words));
     let (name, project) = (&caller.target.name, &caller.target.namespace);
     // As the caller: what they do to a record is judged, and written down, as anywhere.
-    let own = client_at(gateway.api.clone(), caller.who.clone(), caller.address);
+    let key = SshKey(caller.fingerprint.clone());
+    let own = client_by_ssh(gateway.api.clone(), caller.who.clone(), key, caller.address);
     let workspaces: Api<Workspace> = Api::namespaced(own.clone(), project);
     let (begun, mut told, mut said, mut has_run) = (Instant::now(), String::new(), false, false);
     loop {

@@ -435,5 +435,7 @@ async fn a_stopped_workspace_is_started_once_and_told_once_however_many_come() {
     let started = rows("verb=patch").await;
     assert_eq!(started.len(), 1, "{started:?}");
     assert_eq!((&started[0]["code"], &started[0]["address"]), (&json!(200), &json!("127.0.0.1")), "{started:?}");
+    let proof = started[0]["proof"].as_str().unwrap_or_default();
+    assert!(started[0]["how"] == "ssh-key" && proof.starts_with("SHA256:"), "{started:?}");
     assert_eq!(door.workspace("of-deployer").await["metadata"]["generation"], before + 1);
 }

@@ -3,7 +3,6 @@
 use crate::engine::ownership::Ownership;
 use crate::engine::{ContainerSummary, Engine, EngineError, Labels, Volume};
 use crate::resource::labels;
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// What there is of one workspace on one engine.
@@ -49,20 +48,34 @@ impl Copy {
         self.container.iter().filter(|_| there.is_empty()).chain(volumes).map(String::as_str).collect()
     }
 
-    /// Whether all of it is `there` as well, and nothing speaks for what is here. A volume that was made there after the one here was
-    /// made empty, unless it came by a move; and what came here after what is there, and has a container, has been worked in since.
-    pub fn is_spare(&self, there: &Self) -> bool {
-        let speaks = |(name, here): (&String, &Volume)| {
-            there.volumes.get(name).is_some_and(|there| match there.created.cmp(&here.created) {
-                Ordering::Greater => !there.labels.contains_key(labels::MOVE),
-                Ordering::Less => self.container.is_some(),
-                Ordering::Equal => false,
+    /// Whether its container is there.
+    pub fn has_container(&self) -> bool {
+        self.container.is_some()
+    }
+
+    /// Whether all of it is `there` as well, and later: each of its volumes came there by a later move than here, or here by one that
+    /// was given up. What was made in place, and no move brought, is as old as nothing else; and of a container alone nothing tells
+    /// which is the later one.
+    pub fn is_spare(&self, there: &Self, given_up: &[String]) -> bool {
+        let is_later = |(name, here): (&String, &Volume)| {
+            there.volumes.get(name).is_some_and(|there| match (move_of(here), move_of(there)) {
+                (Some(here), _) if given_up.iter().any(|id| id == here) => true,
+                (None, Some(there)) => is_timed(there),
+                (Some(here), Some(there)) => is_timed(here) && is_timed(there) && here < there,
+                (_, None) => false,
             })
         };
-        // Of a container alone nothing tells which is the newer one.
-        let alone = self.container.is_some() && self.volumes.is_empty();
-        !alone && self.missing(there).is_empty() && !self.volumes.iter().any(speaks)
+        !self.volumes.is_empty() && self.missing(there).is_empty() && self.volumes.iter().all(is_later)
     }
+}
+
+fn move_of(volume: &Volume) -> Option<&str> {
+    volume.labels.get(labels::MOVE).map(String::as_str)
+}
+
+/// Whether it begins with when the move began.
+fn is_timed(id: &str) -> bool {
+    id.split_once('-').is_some_and(|(time, _)| time.len() == labels::MOVE_TIME)
 }
 
 #[cfg(test)]
@@ -75,9 +88,10 @@ mod tests {
         own.into_iter().chain(of_move.map(|of| (labels::MOVE.to_owned(), of.to_owned()))).collect()
     }
 
-    fn volume(name: &str, day: i64, of_move: Option<&str>) -> Volume {
-        let created = jiff::Timestamp::from_second(day * 86_400).ok();
-        Volume { name: name.into(), labels: labels("folder.data", of_move), created }
+    /// As it came by the move of this day.
+    fn volume(name: &str, day: Option<i64>) -> Volume {
+        let id = day.map(|day| format!("{:011x}-abcd1234", day * 86_400_000));
+        Volume { name: name.into(), labels: labels("folder.data", id.as_deref()) }
     }
 
     fn copy(container: bool, volumes: &[Volume]) -> Copy {
@@ -86,29 +100,41 @@ mod tests {
 
     #[test]
     fn what_is_in_one_place_alone_is_no_spare() {
-        let here = copy(true, &[volume("v", 1, Some("m"))]);
+        let here = copy(true, &[volume("v", Some(1))]);
         assert_eq!(here.missing(&Copy::default()), ["c", "v"]);
-        assert!(!here.is_spare(&Copy::default()) && !here.is_spare(&copy(true, &[])), "without its volume");
-        assert!(here.is_spare(&copy(false, &[volume("v", 1, None)])), "a container beside its volumes is made anew");
-        assert!(!copy(true, &[]).is_spare(&copy(true, &[])), "nobody knows which is the newer one");
-        assert!(Copy::default().is_spare(&Copy::default()));
+        assert!(!here.is_spare(&Copy::default(), &[]) && !here.is_spare(&copy(true, &[]), &[]), "without its volume");
+        assert!(here.is_spare(&copy(false, &[volume("v", Some(2))]), &[]), "a container beside its volumes is made anew");
+        let two = copy(true, &[volume("v", Some(1)), volume("w", Some(1))]);
+        assert!(!two.is_spare(&copy(true, &[volume("v", Some(2))]), &[]), "a part is nowhere else");
+        assert!(!copy(true, &[]).is_spare(&copy(true, &[]), &[]), "nobody knows which is the later one");
     }
 
     #[test]
     fn of_two_whole_copies_the_one_goes_that_was_left() {
-        let [part, whole] = [false, true].map(|container| copy(container, &[volume("v", 2, Some("m"))]));
-        let there = |day, of_move| copy(true, &[volume("v", day, of_move)]);
-        assert!(part.is_spare(&there(1, None)), "what had come of a move that was given up");
-        assert!(!whole.is_spare(&there(1, None)), "it moved here, and its old server was away since");
-        assert!(whole.is_spare(&there(3, Some("n"))), "what it was before it moved on");
-        assert!(!whole.is_spare(&there(3, None)) && !part.is_spare(&there(3, None)), "made in its place, empty");
-        assert!(whole.is_spare(&there(2, None)));
+        let at = |day| copy(true, &[volume("v", day)]);
+        assert!(at(None).is_spare(&at(Some(1)), &[]), "what it was before it moved");
+        assert!(at(Some(1)).is_spare(&at(Some(2)), &[]), "what it was before it moved on");
+        assert!(!at(Some(2)).is_spare(&at(Some(1)), &[]), "it moved here, and its old server was away since");
+        assert!(!at(Some(1)).is_spare(&at(None), &[]), "made there in place, and perhaps empty");
+        assert!(!at(None).is_spare(&at(None), &[]) && !at(Some(1)).is_spare(&at(Some(1)), &[]));
+        // Without its container: somebody may have removed that by hand.
+        assert!(!copy(false, &[volume("v", Some(2))]).is_spare(&at(Some(1)), &[]));
+    }
+
+    #[test]
+    fn what_a_move_left_that_was_given_up_is_a_spare_and_what_cannot_be_dated_is_none() {
+        let (part, home) = (copy(false, &[volume("v", Some(2))]), copy(true, &[volume("v", None)]));
+        let id = part.volumes["v"].labels[labels::MOVE].clone();
+        assert!(!part.is_spare(&home, &[]) && part.is_spare(&home, &["other".into(), id.clone()]));
+        assert!(!part.is_spare(&Copy::default(), &[id]), "not while there is nothing where it is");
+        let old = |of: &str| copy(true, &[Volume { name: "v".into(), labels: labels("folder.data", Some(of)) }]);
+        assert!(!home.is_spare(&old("zzzzzzzz"), &[]) && !old("aaaaaaaa").is_spare(&old("zzzzzzzz"), &[]), "of an older version");
     }
 
     #[test]
     fn what_lacks_a_label_is_somebody_elses() {
-        let mut foreign = volume("v", 1, None);
+        let mut foreign = volume("v", None);
         foreign.labels.remove(labels::INSTANCE);
-        assert!(Copy::of("u", [], [&foreign]).is_empty() && Copy::of("other", [], [&volume("v", 1, None)]).is_empty());
+        assert!(Copy::of("u", [], [&foreign]).is_empty() && Copy::of("other", [], [&volume("v", None)]).is_empty());
     }
 }

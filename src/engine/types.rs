@@ -267,8 +267,6 @@ pub struct Volume {
     pub name: String,
     /// Its labels.
     pub labels: Labels,
-    /// When it was made, by its engine's clock, in whole seconds; `None` where that does not tell.
-    pub created: Option<jiff::Timestamp>,
 }
 
 /// A volume to create.

@@ -44,8 +44,10 @@ pub const RECREATE: &str = "devsanctum.io/recreate";
 /// On an image: the installation that built it. Not [`INSTANCE`], which would make every container of the image look like one
 /// of ours.
 pub const BUILT_BY: &str = "devsanctum.io/built-by";
-/// On a volume: the move that made it. Another one's is not written to.
+/// On a volume: the move that made it. Another one's is not written to. Of two moves the later one is the greater one.
 pub const MOVE: &str = "devsanctum.io/move";
+/// Hexadecimal digits, at the beginning of what tells a move from others, of when it began, in milliseconds since 1970.
+pub const MOVE_TIME: usize = 11;
 /// Names, on a server, the id of an engine that may take the place of the one which held its workspaces.
 pub const ACCEPT_ENGINE: &str = "devsanctum.io/accept-engine";
 /// Set to `"true"` on a server, allows one removal of more strays than the fuse lets pass.

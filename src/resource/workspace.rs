@@ -289,6 +289,9 @@ pub struct WorkspaceStatus {
     /// The image that its own file system came to its server as. It goes with the container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved_image: Option<String>,
+    /// Moves that were given up, the last ones, of which something may be on a server that did not answer: it is nobody's copy.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_moves: Vec<String>,
     /// Services and where they are reached.
     pub services: Vec<ServiceStatus>,
     /// Repositories it has.

@@ -3,13 +3,18 @@
 use crate::controllers::caches::InOrder;
 use crate::controllers::context::Context;
 use crate::controllers::copy::Copy;
-use crate::engine::{ContainerSummary, Volume};
+use crate::engine::ownership::Ownership;
+use crate::engine::{ContainerState, ContainerSummary, Engine, Volume};
 use crate::plan::resync::Owned;
 use crate::resource::{DockerServer, Workspace};
+use futures::future::join_all;
 use kube::ResourceExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+/// How long what runs in two places has to end by itself.
+const GRACE: Duration = Duration::from_secs(10);
 /// Names told at the most.
 const TOLD: usize = 10;
 
@@ -20,6 +25,8 @@ pub struct Copies {
     pub spare: BTreeMap<String, String>,
     /// Those that are not, or of which that is not known.
     pub only: Vec<Arc<Workspace>>,
+    /// The uids of those of them that have a container where their records say: none runs in both.
+    pub twice: BTreeSet<String>,
 }
 
 /// Asks the servers that they are on.
@@ -34,21 +41,41 @@ pub async fn copies(
     if uids.is_empty() {
         return found;
     }
-    for w in ctx.caches.workspaces.in_order(|w| uids.contains(w.identity().uid.as_str())) {
-        let (uid, Some(there)) = (w.identity().uid, w.server()) else { continue };
+    let look = async |w: Arc<Workspace>| {
+        let (uid, there) = (w.identity().uid, w.server()?.to_owned());
         let here = Copy::of(&uid, containers, volumes);
-        let is_spare = here.is_empty()
-            || match ctx.engines.get(there) {
-                Some(engine) => Copy::on(engine.as_ref(), &uid).await.is_ok_and(|it| here.is_spare(&it)),
-                None => false,
-            };
-        if is_spare {
-            found.spare.insert(uid, there.to_owned());
-        } else {
-            found.only.push(w);
+        let home = match ctx.engines.get(&there) {
+            Some(engine) if !here.is_empty() => Copy::on(engine.as_ref(), &uid).await.ok(),
+            _ => None,
+        };
+        Some((w, there, here, home))
+    };
+    let held = ctx.caches.workspaces.in_order(|w| uids.contains(w.identity().uid.as_str()));
+    for (w, there, here, home) in join_all(held.into_iter().map(look)).await.into_iter().flatten() {
+        let left = w.status.as_ref().map(|s| s.left_moves.as_slice()).unwrap_or_default();
+        if here.is_empty() || home.as_ref().is_some_and(|home| here.is_spare(home, left)) {
+            found.spare.insert(w.identity().uid, there);
+            continue;
         }
+        if home.is_some_and(|home| home.has_container()) {
+            found.twice.insert(w.identity().uid);
+        }
+        found.only.push(w);
     }
     found
+}
+
+/// Stops what runs of them here: nothing runs in both.
+pub async fn stop(engine: &dyn Engine, containers: &[ContainerSummary], twice: &BTreeSet<String>) {
+    let is_twice = |c: &&ContainerSummary| {
+        c.state == ContainerState::Running && Ownership::read(&c.labels).is_some_and(|o| twice.contains(&o.uid))
+    };
+    for container in containers.iter().filter(is_twice) {
+        match engine.stop(&container.id, GRACE).await {
+            Ok(()) => tracing::warn!(name = container.name, "stopped what runs on its own server by now"),
+            Err(error) => tracing::warn!(%error, name = container.name, "it runs in two places, and could not be stopped"),
+        }
+    }
 }
 
 /// Says what stays, and why.
@@ -59,8 +86,8 @@ pub fn tell(ctx: &Context, record: &DockerServer, only: &[Arc<Workspace>]) {
     };
     let names: Vec<String> = only.iter().take(TOLD).map(each).collect();
     let words = format!(
-        "what is here of {} workspaces stays, as it may be the only copy: their own servers have not all of it, or have it older, or cannot \
-         be asked now: {}. Set spec.dockerServer of those that are to run here to {server:?}, once what is not wanted of them is removed \
+        "what is here of {} workspaces stays, and is stopped where they run on their own servers, as it may be the only copy: those have \
+         not all of it, or nothing tells that theirs is the later one, or they cannot be asked now: {}. Set spec.dockerServer of those that are to run here to {server:?}, once what is not wanted of them is removed \
          from the other one; or remove what is here, by hand",
         only.len(),
         names.join(", ")

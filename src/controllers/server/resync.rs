@@ -63,6 +63,10 @@ pub async fn resync(ctx: &Context, server: &str, server_uid: &str, engine: &Arc<
     known.extend(held.only.iter().map(|w| w.identity().uid));
     if !held.only.is_empty() {
         copies::tell(ctx, &record, &held.only);
+        // By the records of a backup nobody knows which of the two is to run.
+        if ctx.restored().is_none() {
+            copies::stop(engine.as_ref(), &containers, &held.twice).await;
+        }
     }
     let listed: BTreeMap<String, Labels> = volumes.into_iter().map(|v| (v.name, v.labels)).collect();
     remove_strays(ctx, server, engine, &all, (&known, &names, &mains), (&listed, &held.spare)).await;

@@ -7,9 +7,10 @@ use crate::controllers::context::Context;
 use crate::controllers::copy::Copy;
 use crate::controllers::retry::PassError;
 use crate::controllers::status::Pass;
-use crate::resource::{Workspace, WorkspacePhase, WorkspaceStatus, labels};
+use crate::resource::{DockerServer, Workspace, WorkspacePhase, WorkspaceStatus, labels};
 use futures::future::join_all;
 use kube::ResourceExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A server that answers again does not wake whom it may concern.
@@ -34,27 +35,24 @@ pub async fn refuse(ctx: &Context, record: &Workspace, site: &Site, pass: &mut P
     }
     let uid = record.identity().uid;
     let untried = |name: &String| ctx.engines.get(name).is_none() && !ctx.engines.tried(name);
-    let names = others.iter().filter(|server| !labels::is_suspended(&***server)).map(|server| server.name_any());
+    // One that is going is not tried any more.
+    let is_tried =
+        |server: &&Arc<DockerServer>| !labels::is_suspended(&***server) && server.metadata.deletion_timestamp.is_none();
+    let names = others.iter().filter(is_tried).map(|server| server.name_any());
     if let Some(name) = names.into_iter().find(untried) {
         return Err(PassError::unknown(format!("server {name:?} was not tried yet"), SOON));
     }
     let own = Copy::on(site.engine.as_ref(), &uid).await.map_err(|e| PassError::engine("ContainerRunning", &e))?;
-    let look = async |name: String| {
-        let there = match ctx.engines.get(&name) {
-            Some(engine) => Copy::on(engine.as_ref(), &uid).await.ok(),
-            None => None,
-        };
-        (name, there)
-    };
-    let looked = join_all(others.iter().map(|server| look(server.name_any()))).await;
+    let looked = look(ctx, &uid, &others).await;
     let has_more = |(name, there): &(String, Option<Copy>)| {
         let names = there.as_ref()?.missing(&own).join(", ");
-        Some((name.clone(), names)).filter(|(_, names)| !names.is_empty())
+        Some(format!("on {name}: {names}")).filter(|_| !names.is_empty())
     };
-    let found = looked.iter().find_map(has_more);
+    let found: Vec<String> = looked.iter().filter_map(has_more).collect();
+    let first = looked.iter().find(|seen| has_more(seen).is_some()).map(|(name, _)| name.as_str());
     let unknown: Vec<&str> = looked.iter().filter(|(_, there)| there.is_none()).map(|(name, _)| name.as_str()).collect();
-    let why = match (found, restored) {
-        (Some((there, names)), _) => is_elsewhere(record, site, &there, &names),
+    let why = match (first, restored) {
+        (Some(there), _) => is_elsewhere(record, site, there, &found.join("; ")),
         (None, Some(at)) if made && own.is_empty() && !unknown.is_empty() => may_be_elsewhere(site, &at, &unknown.join(", ")),
         _ => return Ok(()),
     };
@@ -62,14 +60,26 @@ pub async fn refuse(ctx: &Context, record: &Workspace, site: &Site, pass: &mut P
     Err(why)
 }
 
+/// What servers have of a workspace; nothing is known of one that cannot be asked.
+pub async fn look(ctx: &Context, uid: &str, servers: &[Arc<DockerServer>]) -> Vec<(String, Option<Copy>)> {
+    let look = async |name: String| {
+        let there = match ctx.engines.get(&name) {
+            Some(engine) => Copy::on(engine.as_ref(), uid).await.ok(),
+            None => None,
+        };
+        (name, there)
+    };
+    join_all(servers.iter().map(|server| look(server.name_any()))).await
+}
+
 /// Whether the record says that its container was made once.
 fn was_made(record: &Workspace) -> bool {
     record.status.as_ref().is_some_and(|s| s.container_id.is_some() || s.started_at.is_some() || s.environment.is_some())
 }
 
-fn is_elsewhere(record: &Workspace, site: &Site, there: &str, names: &str) -> PassError {
+fn is_elsewhere(record: &Workspace, site: &Site, there: &str, found: &str) -> PassError {
     let words = format!(
-        "its record says that it is on {}, and this is on {there} alone: {names}. Nothing is made in its place, and it stays there. \
+        "its record says that it is on {}, and this is elsewhere alone: {found}. Nothing is made in its place, and it stays there. \
          `devsanctum workspace move {} --to {there}` (or spec.dockerServer) lets it run there as it is, without a copy; or remove it \
          there by hand, for it to be made anew, empty",
         site.server,

@@ -34,7 +34,9 @@ pub async fn claim(
 ) -> Result<(), PassError> {
     let asked_for = record.spec.running && record.spec.from.is_none() && record.warm_of().is_none();
     // After a restore nobody knows what was done in an environment since the backup.
-    if !asked_for || pass.status.docker_server.is_some() || ctx.restored().is_some() {
+    // One that was made before is somewhere, and has what it wants there.
+    let was_made = pass.status.environment.is_some() || pass.status.took_over.is_some();
+    if !asked_for || was_made || pass.status.docker_server.is_some() || ctx.restored().is_some() {
         return Ok(());
     }
     let by = ClaimedBy {

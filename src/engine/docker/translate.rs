@@ -110,8 +110,7 @@ pub(super) fn network(from: DockerNetwork) -> Network {
 
 /// A volume.
 pub(super) fn volume(from: DockerVolume) -> Volume {
-    let created = from.created_at.and_then(|at| at.parse().ok());
-    Volume { name: from.name, labels: from.labels.into_iter().collect(), created }
+    Volume { name: from.name, labels: from.labels.into_iter().collect() }
 }
 
 /// An event of this installation, or `None` for one that is not ours to see.

@@ -19,8 +19,7 @@ impl World {
         if self.volumes.contains_key(name) {
             return;
         }
-        let created = self.time();
-        self.volumes.insert(name.to_owned(), FakeVolume { created, labels, files: BTreeMap::new() });
+        self.volumes.insert(name.to_owned(), FakeVolume { labels, files: BTreeMap::new() });
         self.tell("volume", "create", name, &[("driver", "local".into())]);
     }
 
@@ -60,7 +59,7 @@ pub(super) fn volume_json(name: &str, volume: &FakeVolume) -> Value {
         "Name": name,
         "Driver": "local",
         "Mountpoint": format!("/var/lib/docker/volumes/{name}/_data"),
-        "CreatedAt": volume.created.round(jiff::Unit::Second).unwrap_or(volume.created).to_string(),
+        "CreatedAt": "2026-01-01T00:00:00Z",
         "Labels": volume.labels,
         "Scope": "local",
         "Options": {},

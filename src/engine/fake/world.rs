@@ -94,7 +94,6 @@ pub(super) struct FakeImage {
 /// A volume and the files in it.
 #[derive(Debug, Default)]
 pub(super) struct FakeVolume {
-    pub(super) created: jiff::Timestamp,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) files: BTreeMap<String, Vec<u8>>,
 }

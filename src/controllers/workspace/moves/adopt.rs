@@ -1,11 +1,13 @@
 //! A workspace that is where it is asked to be already, whatever its record says.
 
 use super::Mover;
+use crate::controllers::caches::InOrder;
 use crate::controllers::copy::Copy;
 use crate::controllers::retry::PassError;
 use crate::controllers::status::Pass;
-use crate::controllers::workspace::site;
-use crate::resource::WorkspaceStatus;
+use crate::controllers::workspace::{elsewhere, site};
+use crate::resource::{DockerServer, WorkspaceStatus};
+use kube::ResourceExt;
 
 impl Mover<'_> {
     /// Whether all there is of it is on the server that somebody asks for, and nothing where its record says that it is, as by records
@@ -19,6 +21,13 @@ impl Mover<'_> {
         let seen = (Copy::on(here.engine.as_ref(), &uid).await, Copy::on(there.engine.as_ref(), &uid).await);
         let (Ok(at_home), Ok(copy)) = seen else { return Ok(false) };
         if !at_home.is_empty() || copy.is_empty() {
+            return Ok(false);
+        }
+        // A part of it may be on a third one, such as what was carried by a move that was given up.
+        let is_other = |server: &DockerServer| ![&here.server, &there.server].contains(&&server.name_any());
+        let others = self.ctx.caches.servers.in_order(is_other);
+        let seen = elsewhere::look(self.ctx, &uid, &others).await;
+        if seen.iter().any(|(_, copy)| copy.as_ref().is_some_and(|copy| !copy.is_empty())) {
             return Ok(false);
         }
         self.still_mine(pass).await?;

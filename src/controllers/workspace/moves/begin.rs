@@ -1,14 +1,14 @@
 //! Whether a workspace may begin to move, and that it does.
 
 use super::{KIND, Mover, RETRY};
+use crate::controllers::copy::Copy;
 use crate::controllers::retry::{Class, PassError};
 use crate::controllers::status::Pass;
-use crate::controllers::workspace::{Site, fork, placement, site};
+use crate::controllers::workspace::{Site, elsewhere, fork, placement, site};
 use crate::engine::EngineError;
 use crate::plan::environment::Environment;
 use crate::resource::common::FolderMode;
 use crate::resource::conditions::condition;
-use crate::resource::names::Slug;
 use crate::resource::{MoveStatus, WorkspaceStatus};
 
 impl Mover<'_> {
@@ -39,8 +39,13 @@ impl Mover<'_> {
         }
         self.has_only_its_own(&site(self.ctx, here)?).await?;
         self.is_clear(&site(self.ctx, to)?).await?;
-        let id = Slug::drawn(|| self.ctx.frame.clock.draw());
-        let id = id.map_err(|e| PassError::transient(KIND, "NoRandomness", e.to_string()))?.to_string();
+        let home = site(self.ctx, here)?;
+        let uid = self.record.identity().uid;
+        // Nothing would be carried, and it would begin there, empty.
+        if Copy::on(home.engine.as_ref(), &uid).await.map_err(|e| PassError::engine(KIND, &e))?.is_empty() {
+            elsewhere::refuse(self.ctx, self.record, &home, pass).await?;
+        }
+        let id = self.drawn_id(pass)?;
         placement::reserve_elsewhere(self.ctx, self.record, (self.project, self.env), (here, to), pass).await?;
         let (reserved_ram_mb, reserved_disk_gb) = (Some(self.env.min_ram_mb), Some(self.env.min_disk_gb));
         let (from, to, started_at) = (here.to_owned(), to.to_owned(), pass.now.to_string());
@@ -65,7 +70,8 @@ impl Mover<'_> {
             return Ok(());
         }
         let words = format!(
-            "there is something of it on {} already, which is removed with the next list where it belongs to nobody: {}",
+            "there is something of it on {} already, which is removed with the next list where it is no copy that may be the only one (event \
+             OnlyCopyHeld of that server), and else by hand: {}",
             there.server,
             found.join(", ")
         );

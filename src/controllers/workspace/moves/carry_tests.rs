@@ -25,7 +25,7 @@ fn helper() -> Helper {
 }
 
 fn volume() -> Volume {
-    Volume { name: "v".into(), labels: helper().owner.of("folder.data").labels(), created: None }
+    Volume { name: "v".into(), labels: helper().owner.of("folder.data").labels() }
 }
 
 impl Two {

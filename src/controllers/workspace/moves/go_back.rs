@@ -11,6 +11,9 @@ use crate::resource::conditions::condition;
 use crate::resource::{MoveStatus, MoveStep, WorkspaceStatus, labels};
 use std::time::Duration;
 
+/// Moves remembered that left something behind.
+const LEFT: usize = 8;
+
 impl Mover<'_> {
     /// Gives the move up: it is where it was before, as it was.
     pub(super) async fn go_back(&self, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
@@ -45,6 +48,9 @@ impl Mover<'_> {
                 return Err(cannot_leave(&it, e));
             }
             events::left_behind(self.ctx, self.record, &format!("what was carried to server {}: {}", it.to, e.message));
+            pass.status.left_moves.push(it.id.clone());
+            let most = pass.status.left_moves.len().saturating_sub(LEFT);
+            pass.status.left_moves.drain(..most);
         }
         let failed = |e: EngineError| PassError::engine(KIND, &e);
         carry::remove_helper(here.engine.as_ref(), &self.helper()).await.map_err(failed)?;

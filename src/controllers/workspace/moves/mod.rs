@@ -29,6 +29,8 @@ use crate::plan::image::Image;
 use crate::plan::moves::{Turn, turn};
 use crate::plan::workspace::Wanted;
 use crate::resource::conditions::{condition, find};
+use crate::resource::labels::MOVE_TIME;
+use crate::resource::names::Slug;
 use crate::resource::{MoveStatus, MoveStep, Project, Workspace, WorkspaceStatus, labels};
 use asked::is_asked_away;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -139,6 +141,13 @@ pub async fn finish(
 impl Mover<'_> {
     fn uid(&self) -> String {
         self.record.uid().unwrap_or_default()
+    }
+
+    /// Tells a move from others: the later one of two is the greater one.
+    fn drawn_id(&self, pass: &Pass<WorkspaceStatus>) -> Result<String, PassError> {
+        let chance = Slug::drawn(|| self.ctx.frame.clock.draw());
+        let chance = chance.map_err(|e| PassError::transient(KIND, "NoRandomness", e.to_string()))?;
+        Ok(format!("{:0width$x}-{chance}", pass.now.as_millisecond().max(0), width = MOVE_TIME))
     }
 
     /// Records that come from a backup may be from before a move, or from the middle of one that has ended.

@@ -8,7 +8,6 @@ use crate::controllers::workspace::{Site, cleanup, execute, fork, wanted_of};
 use crate::engine::ownership::Ownership;
 use crate::engine::{Container, ContainerId, ContainerState, ContainerSummary, Volume};
 use crate::plan::workspace::{Wanted, base_name};
-use crate::resource::names::Slug;
 use crate::resource::{MoveStatus, MoveStep, WorkspacePhase, WorkspaceStatus, labels};
 use kube::ResourceExt;
 use std::collections::BTreeSet;
@@ -30,6 +29,16 @@ impl Mover<'_> {
             let is_missing = |v: &&Volume| (is_empty || carry::is_of(v, &it.id)) && !has(&v.name);
             gone.extend(came.iter().filter(is_missing).map(|v| v.name.as_str()));
             gone.extend(there.iter().filter(|_| is_empty).map(|c| c.name.as_str()));
+        }
+        let is_before = matches!(it.step, MoveStep::Stopping | MoveStep::Copying);
+        if is_before && there.is_some_and(|(containers, _)| containers.iter().any(is_main)) {
+            let words = format!(
+                "its container is on {} already, which is made once all is carried: the records are from before that, and it may have \
+                 been worked in since. Nothing of it is removed. To go on there, remove status.move, and set status.dockerServer and \
+                 spec.dockerServer to {0}; to go back to {}, remove that container by hand",
+                it.to, it.from
+            );
+            return Err(PassError::stalled(KIND, "SourceIsGone", words));
         }
         if gone.is_empty() {
             return Ok(());
@@ -143,8 +152,7 @@ impl Mover<'_> {
                 self.ctx.moves.forget(&self.uid());
                 self.clear(there, &it, pass).await.map_err(|e| PassError::engine(KIND, &e))?;
                 cleanup::remove_image(here.engine.as_ref(), &it.image()).await;
-                let id = Slug::drawn(|| self.ctx.frame.clock.draw());
-                let id = id.map_err(|e| PassError::transient(KIND, "NoRandomness", e.to_string()))?.to_string();
+                let id = self.drawn_id(pass)?;
                 pass.did("was started while it was carried: it is carried anew");
                 MoveStatus { id, carried: Vec::new(), ..it }
             }

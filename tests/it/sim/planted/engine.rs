@@ -190,7 +190,7 @@ impl Engine for Wrong {
     }
     async fn volume(&self, name: &str) -> Result<Option<Volume>> {
         match self.inner.volume(name).await? {
-            None if self.is(Bug::ForgetsVolumes) => Ok(Some(Volume { name: name.into(), labels: Labels::new(), created: None })),
+            None if self.is(Bug::ForgetsVolumes) => Ok(Some(Volume { name: name.into(), labels: Labels::new() })),
             found => Ok(found),
         }
     }

@@ -95,3 +95,41 @@ pub fn tell(ctx: &Context, record: &DockerServer, only: &[Arc<Workspace>]) {
     tracing::warn!(server, "{words}");
     crate::controllers::events::tell(&ctx.frame, record, true, "OnlyCopyHeld", words);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::fake::FakeEngine;
+    use crate::engine::{Attach, ContainerSpec};
+
+    #[tokio::test]
+    async fn what_runs_in_two_places_is_stopped_here_and_nothing_else_is() {
+        let fake = FakeEngine::new(1);
+        fake.add_image("base:1");
+        let engine = fake.engine("i").unwrap();
+        for (name, uid) in [("both", "b"), ("other", "o")] {
+            let (instance, kind, role) = ("i".into(), "Workspace".into(), "main".into());
+            let own = Ownership { instance, uid: uid.into(), kind, namespace: Some("team".into()), name: name.into(), role };
+            let spec = ContainerSpec {
+                name: name.into(),
+                image: "base:1".into(),
+                command: None,
+                workdir: None,
+                env: BTreeMap::new(),
+                labels: own.labels(),
+                mounts: BTreeMap::new(),
+                attach: Attach::None,
+                hostname: None,
+                memory: 1 << 20,
+                nano_cpus: 1,
+                pids: 1,
+            };
+            let id = engine.create(&spec).await.unwrap();
+            engine.start(&id).await.unwrap();
+        }
+        let listed = engine.containers(None).await.unwrap();
+        stop(&engine, &listed, &BTreeSet::from(["b".to_owned()])).await;
+        let state = async |name: &str| engine.inspect(name).await.unwrap().unwrap().state;
+        assert_eq!((state("both").await, state("other").await), (ContainerState::Exited, ContainerState::Running));
+    }
+}

@@ -56,7 +56,7 @@ fn one_that_moved_after_the_backup_is_not_made_anew_empty_and_its_only_copy_is_k
         assert!(words.contains("(second)") && words.contains(labels::RESTORED), "{words}");
         lines[1].set(Mode::Good);
         let words = waits(&world, "DataElsewhere").await;
-        assert!(words.contains(&format!("on second alone: {container}, {container}.data")), "{words}");
+        assert!(words.contains(&format!("elsewhere alone: on second: {container}, {container}.data")), "{words}");
         assert!(words.contains("devsanctum workspace move w0 --to second"), "{words}");
 
         // Whatever is let go, and once the records are believed again.

@@ -80,8 +80,10 @@ async fn lands(browser: &mut Browser, url: &str) -> Answer {
         match answer.code {
             200 => return answer,
             302 => assert_eq!(answer.header("location"), Some(url)),
-            // The workspace itself: a small server, and more visitors than it has processes.
+            // The workspace itself: a small server, and more visitors than it has processes. Traefik says so in two ways: whether
+            // it hung up before its answer, or in the midst of that.
             502 => {}
+            500 if answer.body == "Internal Server Error" => {}
             503 => assert!(answer.body.contains("http-equiv=\"refresh\""), "{}", answer.body),
             code => panic!("{code}: {}", answer.body),
         }

@@ -199,7 +199,7 @@ pub fn judge(plan: &Plan, reference: &Outcome, found: &Outcome) -> Vec<String> {
             Vec::new()
         } else if plan.workload == "moved" {
             let lines = picture::differences(&reference.tally, &found.tally);
-            lines.into_iter().filter(|line| !is_carried_anew(line) && !(unmoved && is_of_a_move(line))).collect()
+            lines.into_iter().filter(|line| !(is_carried_anew(line) || unmoved && is_of_a_move(line))).collect()
         } else if plan.is_view() || races {
             needless(reference, found)
         } else {

@@ -35,45 +35,49 @@ async fn head(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// One that does not want to be spoken to otherwise, in so many bytes that it does not count before.
-async fn refuses(bytes: usize) -> SocketAddr {
+/// A service that answers each who has said the head of a request.
+async fn answers<F>(answer: impl Fn(TcpStream) -> F + Copy + Send + 'static) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
                 head(&mut stream).await;
-                let no = b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n";
-                let _ = stream.write_all(no).await;
-                let mut left = bytes;
-                while left > 0 {
-                    let piece = left.min(32 << 10);
-                    if stream.write_all(&vec![b'n'; piece]).await.is_err() {
-                        return;
-                    }
-                    left -= piece;
-                }
+                answer(stream).await;
             });
         }
     });
     address
 }
 
-async fn service() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                head(&mut stream).await;
-                let yes = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
-                let _ = stream.write_all(yes).await;
-                let (mut from, mut to) = stream.split();
-                let _ = tokio::io::copy(&mut from, &mut to).await;
-            });
+/// One that does not want to be spoken to otherwise, in so many bytes that it does not count before.
+async fn refuses(bytes: usize) -> SocketAddr {
+    answers(move |mut stream| async move {
+        let no = b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n";
+        let _ = stream.write_all(no).await;
+        let mut left = bytes;
+        while left > 0 {
+            let piece = left.min(32 << 10);
+            if stream.write_all(&vec![b'n'; piece]).await.is_err() {
+                return;
+            }
+            left -= piece;
         }
-    });
-    address
+    })
+    .await
+}
+
+async fn service() -> SocketAddr {
+    answers(|mut stream| async move {
+        let yes = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+        let _ = stream.write_all(yes).await;
+        let (mut from, mut to) = stream.split();
+        let _ = tokio::io::copy(&mut from, &mut to).await;
+    })
+    .await
 }
 
 /// The control plane's side of it.

@@ -37,9 +37,9 @@ impl Mover<'_> {
         if fork::is_due(self.record) {
             return Err(PassError::waiting(KIND, "FoldersNotCopied", "its folders are still to be filled from another's", RETRY));
         }
-        self.has_only_its_own(&site(self.ctx, here)?).await?;
-        self.is_clear(&site(self.ctx, to)?).await?;
         let home = site(self.ctx, here)?;
+        self.has_only_its_own(&home).await?;
+        self.is_clear(&site(self.ctx, to)?).await?;
         let uid = self.record.identity().uid;
         // Nothing would be carried, and it would begin there, empty.
         if Copy::on(home.engine.as_ref(), &uid).await.map_err(|e| PassError::engine(KIND, &e))?.is_empty() {

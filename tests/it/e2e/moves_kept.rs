@@ -1,12 +1,12 @@
 //! What goes wrong with a move, and what is not lost by it.
 
 use super::faults::line::{Mode, Window};
-use super::moves::{SOON, at_work, command, files, held, is_gone_from, is_on, on_two, said, serves, to};
+use super::moves::{SOON, at_work, command, files, held, is_gone_from, is_on, on_two, online, said, serves, to};
 use super::records;
-use super::world::{World, until};
+use super::world::{World, annotation, until};
 use crate::support::dockerd::{Dockerd, Options, TINY};
 use devsanctum::resource::conditions::find;
-use devsanctum::resource::{Template, labels};
+use devsanctum::resource::{Template, Workspace, labels};
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -85,6 +85,53 @@ fn what_had_come_stays_until_what_it_was_is_seen_to_be_whole() {
         to(&world, "second").await;
         is_on(&world, "second", [world.daemon, second]).await;
         assert_eq!(files(second, &container), before);
+    });
+}
+
+/// Its containers and its volumes; an image goes with those that nobody uses.
+async fn goes_from(engine: &Dockerd, w: &Workspace) {
+    until("what was left behind to go", SOON, async || match &held(engine, w)[..3] {
+        all if all.iter().all(Vec::is_empty) => Ok(()),
+        all => Err(format!("{all:?}")),
+    })
+    .await;
+}
+
+#[test]
+fn what_is_left_behind_on_a_server_that_is_away_goes_once_that_answers_again() {
+    on_two(&Options::default(), true, async |world, second, lines| {
+        let lines = lines.unwrap();
+        let before = at_work(&world, 1).await;
+        let (container, w, engines) = (world.container("w0").await, world.workspace("w0").await, [world.daemon, second]);
+        // A move that is given up.
+        let mut held_at = lines[1].trap("PUT containers/*/archive", Window::After);
+        to(&world, "second").await;
+        held_at.caught(SOON).await.unwrap();
+        lines[1].set(Mode::Refuse);
+        held_at.release();
+        to(&world, "first").await;
+        is_on(&world, "first", engines).await;
+        assert!(world.event("w0", "LeftBehind").await.contains("what was carried to server second"));
+        assert_eq!((held(second, &w)[2].len(), world.workspace("w0").await.status.unwrap().left_moves.len()), (1, 1));
+        lines[1].set(Mode::Good);
+        goes_from(second, &w).await;
+        assert_eq!(files(world.daemon, &container), before);
+
+        // One that is done, but for what it was, whose server somebody gives up.
+        online(&world, "second").await;
+        let mut held_at = lines[0].trap("DELETE volumes/*", Window::Before);
+        to(&world, "second").await;
+        held_at.caught(SOON).await.unwrap();
+        lines[0].set(Mode::Refuse);
+        held_at.release();
+        let words = said(&world, "OldRemains").await;
+        assert!(words.contains(&format!("{}=true", labels::ABANDON)), "{words}");
+        world.merge("w0", annotation(labels::ABANDON, "true")).await;
+        is_on(&world, "second", engines).await;
+        assert_eq!(held(world.daemon, &w)[2].len(), 1, "its volume is on both");
+        lines[0].set(Mode::Good);
+        goes_from(world.daemon, &w).await;
+        assert_eq!((files(second, &container), world.page("w0").await.0), (before, 200));
     });
 }
 

@@ -7,15 +7,19 @@ use super::world::{World, annotation, until};
 use crate::support::dockerd::Options;
 use devsanctum::resource::conditions::find;
 use devsanctum::resource::{Settings, labels};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
+/// What its loop says of the record as it is now.
 async fn waits(world: &World<'_>, reason: &str) -> String {
     let mut words = String::new();
     until(&format!("word of {reason}"), SOON, async || {
-        let all = world.workspace("w0").await.status.unwrap_or_default().conditions;
-        let said = find(&all, "ContainerRunning").filter(|c| c.reason == reason);
+        let w = world.workspace("w0").await;
+        let all = w.status.unwrap_or_default().conditions;
+        let of_now = |c: &&Condition| c.reason == reason && c.observed_generation == w.metadata.generation;
+        let said = find(&all, "ContainerRunning").filter(of_now);
         words = said.map(|c| c.message.clone()).ok_or_else(|| format!("{all:?}"))?;
         Ok(())
     })
@@ -66,6 +70,7 @@ fn one_that_moved_after_the_backup_is_not_made_anew_empty_and_its_only_copy_is_k
         let release = json!({"metadata": {"annotations": {labels::RESTORED: null}}});
         settings.patch("default", &PatchParams::default(), &Patch::Merge(release)).await.unwrap();
         listed(&world).await;
+        world.merge("w0", json!({"spec": {"kept": true}})).await;
         waits(&world, "DataElsewhere").await;
         assert_eq!((there(), is_gone_from(world.daemon, &w)), (runs.clone(), Ok(())));
 

@@ -65,11 +65,12 @@ pub async fn a_container_s_own_files_go_on_as_an_image(lab: &Lab) {
 
 pub async fn an_image_that_is_cut_off_on_its_way_is_not_there(lab: &Lab) {
     let (engine, (name, _)) = (&lab.engine, committed(lab, "c").await);
-    let saved = whole(engine.save(&name).await).await;
+    // How it is cut into pieces on its way is chance: a small one may end where a file in it does.
+    let saved = Bytes::from(whole(engine.save(&name).await).await.concat());
     engine.remove_image(&name).await.unwrap();
-    assert_eq!(engine.load(cut(&saved)).await, Err(EngineError::Failed("cut off".into())));
+    assert_eq!(engine.load(cut(std::slice::from_ref(&saved))).await, Err(EngineError::Failed("cut off".into())));
     // As an engine finds it where the sender's end was lost.
-    let half = saved[0].slice(..saved[0].len() / 2);
+    let half = saved.slice(..saved.len() / 2);
     let refused = engine.load(sent(vec![half])).await;
     assert!(matches!(&refused, Err(EngineError::Failed(words)) if words.contains("EOF")), "{refused:?}");
     assert_eq!(engine.image(&name).await, Ok(None));

@@ -3,13 +3,22 @@
 use super::args::Globals;
 use super::failure::Failure;
 use super::ui::Ui;
+use kube::client::ClientBuilder;
+use kube::client::retry::RetryPolicy;
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use std::path::PathBuf;
 use std::time::Duration;
+use tower::buffer::BufferLayer;
+use tower::retry::RetryLayer;
 
 /// File in the state folder that the server writes for its own machine's administrator.
 pub const KUBECONFIG: &str = "kubeconfig";
+
+/// How often what is refused for now is asked for.
+const TRIES: u32 = 6;
+/// Requests that wait to be sent.
+const IN_FLIGHT: usize = 64;
 
 /// A connection and the defaults that go with it.
 #[derive(Clone)]
@@ -80,8 +89,20 @@ pub fn over(globals: &Globals, config: Config) -> Result<Context, Failure> {
     let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
     let namespace = globals.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
     super::target::check_name(&namespace)?;
-    let client = Client::try_from(config).map_err(|e| not_set_up(&server, &e))?;
+    let client = client(config).map_err(|e| not_set_up(&server, &e))?;
     Ok(Context { client, server, namespace, namespace_given: globals.namespace.is_some(), ui: Ui::new(globals.color) })
+}
+
+/// What the API refuses for now (429, 503, 504) is asked again for some three seconds, or as it says. kube-rs by itself would for
+/// minutes, in which nobody is told why nothing happens.
+fn client(mut config: Config) -> Result<Client, kube::Error> {
+    config.default_retry = false;
+    let builder = ClientBuilder::try_from(config)?.with_layer(&BufferLayer::new(IN_FLIGHT));
+    let policy = RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(5), TRIES - 1, true);
+    Ok(match policy {
+        Ok(policy) => builder.with_layer(&RetryLayer::new(policy)).build(),
+        Err(_) => builder.build(),
+    })
 }
 
 fn not_set_up(server: &str, error: &kube::Error) -> Failure {
@@ -139,6 +160,25 @@ mod tests {
         for bad in ["http://127.0.0.1", "127.0.0.1:6443", "https://", "ftp://x"] {
             assert!(address(bad).is_err(), "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_for_now_is_asked_for_some_times_and_then_told() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = Config::new(format!("http://{}", listener.local_addr().unwrap()).parse().unwrap());
+        let (told, mut asked) = tokio::sync::mpsc::unbounded_channel();
+        let refuse = move || async move {
+            let _ = told.send(());
+            let status = serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 429,
+                "reason": "TooManyRequests", "message": "you have 64 open"});
+            (http::StatusCode::TOO_MANY_REQUESTS, axum::Json(status))
+        };
+        tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(refuse)).await });
+        let client = client(config).unwrap();
+        let refused = tokio::time::timeout(Duration::from_secs(30), client.apiserver_version()).await.unwrap().unwrap_err();
+        assert!(refused.to_string().contains("you have 64 open"), "{refused}");
+        let times = std::iter::from_fn(|| asked.try_recv().ok()).count();
+        assert_eq!(times, TRIES as usize);
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! What the way through a gateway costs: one Traefik in front, the same service behind, reached directly, through HAProxy as a server's
-//! gateway runs it, and through a second Traefik that does the same, in turns; once over a wire, as between two machines, and once over
+//! gateway runs it, and through a second Traefik that does the same, in turns. As between two machines: a wire, and a processor on each
+//! side of it. Then with what stands at both ends sharing all processors, where a gateway takes from Traefik what it needs; and over
 //! loopback, which is an upper bound: there the direct way crosses no network, as it must where there is a gateway.
 
 use super::Flags;
@@ -44,8 +45,54 @@ impl Drop for Ended {
     }
 }
 
-pub async fn run(flags: Flags) {
+/// How the two ends are laid out.
+struct Ground {
+    name: &'static str,
+    wire: bool,
+    /// The processors of the end with Traefik and of the end with the service and its gateways; else all, for both.
+    processors: Option<[usize; 2]>,
+    /// The goals are those of what is laid out so.
+    goals: bool,
+}
+
+const GROUNDS: [Ground; 3] = [
+    Ground { name: "between two machines of a processor each", wire: true, processors: Some([0, 1]), goals: true },
+    Ground { name: "over a wire, all on the same processors", wire: true, processors: None, goals: true },
+    Ground { name: "over loopback, an upper bound", wire: false, processors: None, goals: false },
+];
+
+/// Where the service is, and where each way to it begins.
+struct Far {
+    upstream: SocketAddr,
+    ways: Vec<(&'static str, SocketAddr)>,
+    identity: Arc<Identity>,
+}
+
+pub fn run(flags: Flags) {
     let runs = flags.runs.unwrap_or(15);
+    for ground in &GROUNDS {
+        let [near, far] = ground.processors.map_or([None; 2], |each| each.map(Some));
+        let (told, tell) = (std::sync::mpsc::channel(), tokio::sync::oneshot::channel::<()>());
+        let other = std::thread::spawn(move || end(far, async move { serve(ground, told.0, tell.1).await }));
+        let far = told.1.recv().unwrap();
+        std::thread::scope(|s| s.spawn(|| end(near, measure(ground, &far, runs))).join().unwrap());
+        drop(tell.0);
+        other.join().unwrap();
+    }
+}
+
+/// One end, with all its threads and programs, on its processor.
+fn end<F: Future>(processor: Option<usize>, work: F) -> F::Output {
+    if let Some(processor) = processor {
+        let mut set = rustix::thread::CpuSet::new();
+        set.set(processor);
+        rustix::thread::sched_setaffinity(None, &set).unwrap();
+    }
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(work)
+}
+
+/// The service and the gateways before it, until they are no longer wanted.
+async fn serve(ground: &Ground, told: std::sync::mpsc::Sender<Far>, wanted: tokio::sync::oneshot::Receiver<()>) {
     let upstream = service().await;
     let dir = tempfile::tempdir().unwrap();
     let (pem, key) = Authority::make().unwrap();
@@ -54,27 +101,23 @@ pub async fn run(flags: Flags) {
     let (one, other) = (free_port(), free_port());
     let _haproxy = haproxy(&dir.path().join(HAPROXY), &authority, one, upstream);
     let _traefik = traefik(&dir.path().join(TRAEFIK), &authority, other, upstream);
-    let front = BareTraefik::start().await;
-    let near: Vec<(&str, SocketAddr)> = [(DIRECT, upstream.port()), (HAPROXY, one), (TRAEFIK, other)]
-        .map(|(name, port)| (name, SocketAddr::from(([127, 0, 0, 1], port))))
-        .to_vec();
-    let far: Vec<(&str, SocketAddr)> = near.iter().map(|(name, to)| (*name, wire(*to))).collect();
-    note(&format!("a wire takes {} µs each way here", crossing(wire(upstream)).await / 2));
-    for (ground, ways) in [("over a wire", far), ("over loopback, an upper bound", near)] {
-        measure(ground, &ways, &front, upstream, &identity, runs).await;
+    let way = |(name, port)| {
+        let at = SocketAddr::from(([127, 0, 0, 1], port));
+        (name, if ground.wire { wire(at) } else { at })
+    };
+    let ways: Vec<_> = [(DIRECT, upstream.port()), (HAPROXY, one), (TRAEFIK, other)].map(way).to_vec();
+    if ground.wire {
+        note(&format!("{}: a wire takes {} µs each way here", ground.name, crossing(ways[0].1).await / 2));
     }
+    told.send(Far { upstream, ways, identity }).unwrap();
+    let _ = wanted.await;
 }
 
 /// All the ways in turns.
-async fn measure(
-    ground: &str,
-    ways: &[(&'static str, SocketAddr)],
-    front: &BareTraefik,
-    upstream: SocketAddr,
-    identity: &Arc<Identity>,
-    runs: usize,
-) {
-    let entry = |(name, at): &(&str, SocketAddr)| ((*name).to_owned(), entry(name, *at, upstream, identity));
+async fn measure(ground: &Ground, far: &Far, runs: usize) {
+    let Far { upstream, ways, identity } = far;
+    let front = BareTraefik::start().await;
+    let entry = |(name, at): &(&str, SocketAddr)| ((*name).to_owned(), entry(name, *at, *upstream, identity));
     let settings =
         RenderSettings { entry_points: vec!["web".into()], gate_url: "http://127.0.0.1:9".into(), ..RenderSettings::default() };
     let rendered = render(&RouteTable(ways.iter().map(entry).collect()), &settings);
@@ -144,13 +187,14 @@ async fn crossing(through: SocketAddr) -> u128 {
     all[all.len() / 2]
 }
 
-fn tell(ground: &str, name: &str, latency: &BTreeMap<&str, Vec<f64>>, throughput: &BTreeMap<&str, Vec<f64>>) {
+fn tell(ground: &Ground, name: &str, latency: &BTreeMap<&str, Vec<f64>>, throughput: &BTreeMap<&str, Vec<f64>>) {
     let per_turn = |of: &BTreeMap<&str, Vec<f64>>| {
         let each: Vec<f64> = of[name].iter().zip(&of[DIRECT]).map(|(a, b)| a / b).collect();
         (median(&each), quantile(&each, 0.0), quantile(&each, 1.0))
     };
     let (more, least, most) = per_turn(latency);
-    let goal = |goal| if name == HAPROXY && !ground.contains("bound") { goal } else { "" };
+    let goal = |goal| if name == HAPROXY && ground.goals { goal } else { "" };
+    let ground = ground.name;
     row(
         &format!("request through {name} as gateway {ground}, median of {REQUESTS}"),
         &spread(&latency[name], "µs"),

@@ -88,7 +88,7 @@ fn main() -> ExitCode {
         "rollout" => runtime.block_on(rollout::run(flags)),
         "repair" => runtime.block_on(repair::run(flags)),
         "route" => runtime.block_on(route::run(flags)),
-        "gateway" => runtime.block_on(gateway::run(flags)),
+        "gateway" => gateway::run(flags),
         "idle" => runtime.block_on(idle::run(flags)),
         "inside" => runtime.block_on(inside::run(flags)),
         "access" => runtime.block_on(access::run(flags)),

@@ -2,7 +2,8 @@
 //!
 //! # Guarantees
 //! - It is started again when it dies, after a pause that doubles from 0.1 s to 5 s.
-//! - When we are killed it keeps serving; our next start takes it over, or ends it when its configuration differs.
+//! - When we are killed it keeps serving; our next start takes it over, or ends it when its configuration differs or it does not
+//!   answer: one that was told to end, by a run that was killed before it had, answers nobody for ten seconds.
 //!   There is never a second one.
 //! - Its API listens on the address given alone, which must be loopback: whoever reaches it reads all routes.
 //!
@@ -35,6 +36,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// One that ran this long was well: the pause starts over.
 const RAN_WELL: Duration = Duration::from_secs(10);
 const START_PATIENCE: Duration = Duration::from_secs(15);
+/// One that ran all the while answers at once.
+const ADOPTED_PATIENCE: Duration = Duration::from_secs(5);
 const END_PATIENCE: Duration = Duration::from_secs(5);
 /// Time for one that was taken over to ask for its configuration.
 const ADOPTION_PATIENCE: Duration = Duration::from_secs(3);
@@ -102,8 +105,7 @@ impl ManagedTraefik {
         let (feed, stopped) = (Arc::clone(feed), stop.clone());
         let task = tokio::spawn(async move {
             let mut traefik = Traefik::prepare(settings).await?;
-            let mut running = traefik.begin().await?;
-            traefik.wait_ready(&mut running, &stopped).await?;
+            let running = traefik.first(&stopped).await?;
             told.send_modify(|s| (s.started, s.pid) = (true, running.pid()));
             traefik.keep(running, feed, told, stopped).await;
             Ok(())
@@ -215,12 +217,21 @@ impl Traefik {
         Ok(Self { settings, binary, dir, config, client })
     }
 
-    async fn begin(&mut self) -> Result<Running, ManagedError> {
+    /// The first one that answers: what an earlier run of ours left, or a new one.
+    async fn first(&mut self, stop: &CancellationToken) -> Result<Running, ManagedError> {
         if let Some(process) = self.adopt().await? {
-            return Ok(Running::Adopted(process));
+            let (pid, mut running) = (process.pid, Running::Adopted(process));
+            match self.wait_ready(&mut running, ADOPTED_PATIENCE, stop).await {
+                Err(_) if !stop.is_cancelled() => {
+                    tracing::warn!(pid, "the Traefik of an earlier run did not answer, and was ended; starting another one");
+                }
+                answers => return answers.map(|()| running),
+            }
         }
         self.check_addresses()?;
-        Ok(Running::Child(self.spawn()?))
+        let mut running = Running::Child(self.spawn()?);
+        self.wait_ready(&mut running, START_PATIENCE, stop).await?;
+        Ok(running)
     }
 
     /// The process of an earlier run of ours, when it runs what we would start; else it is ended.
@@ -278,7 +289,8 @@ impl Traefik {
         Ok(child)
     }
 
-    async fn wait_ready(&self, running: &mut Running, stop: &CancellationToken) -> Result<(), ManagedError> {
+    /// Waits until it answers; else it has ended.
+    async fn wait_ready(&self, running: &mut Running, patience: Duration, stop: &CancellationToken) -> Result<(), ManagedError> {
         let url = format!("http://{}/ping", self.settings.api);
         let ready = async {
             while !self.client.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
@@ -286,7 +298,7 @@ impl Traefik {
             }
         };
         tokio::select! {
-            done = timeout(START_PATIENCE, ready) => match done {
+            done = timeout(patience, ready) => match done {
                 Ok(()) => return Ok(()),
                 Err(_) => running.terminate().await,
             },

@@ -207,6 +207,7 @@ async fn a_thousand_routes_go_live_together() {
 
 #[tokio::test]
 async fn an_old_traefik_is_refused_with_the_mend() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let version = axum::Router::new().route("/api/version", get(|| async { r#"{"Version":"3.7.8"}"# }));
     let (address, task) = spawn(version).await;
     let settings =
@@ -257,6 +258,20 @@ async fn a_traefik_taken_over_that_does_not_ask_is_restarted() {
     until(&rig, "a.localhost", 200).await;
     assert_eq!(traefik.status().borrow().restarts, 1);
     traefik.stop().await;
+}
+
+#[tokio::test]
+async fn a_traefik_left_behind_that_does_not_answer_or_is_about_to_end_is_replaced() {
+    let mut rig = Rig::start(free_address()).await;
+    rig.traefik.take().unwrap().stop().await;
+    for signal in ["-STOP", "-TERM"] {
+        let mut left = leave_behind(&rig.settings);
+        crate::support::signal(signal, left.0.id());
+        let traefik = started(rig.settings.clone(), rig.proxy.feed()).await.unwrap();
+        assert_ne!(traefik.status().borrow().pid, left.0.id(), "{signal}");
+        left.0.wait().unwrap();
+        traefik.stop().await;
+    }
 }
 
 /// A Traefik as it stays when the control plane was killed; killed with the test at the latest.

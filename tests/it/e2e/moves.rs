@@ -18,8 +18,8 @@ const HERE: &str = "192.0.2.1";
 const THERE: &str = "192.0.2.2";
 
 /// Mebibytes in the volume that is moved; set `DEVSANCTUM_TEST_MOVE_MB` for more.
-fn megabytes() -> u64 {
-    std::env::var("DEVSANCTUM_TEST_MOVE_MB").ok().and_then(|n| n.parse().ok()).unwrap_or(24)
+fn megabytes(usual: u64) -> u64 {
+    std::env::var("DEVSANCTUM_TEST_MOVE_MB").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
 }
 
 fn run(program: &str, args: &[&str]) {
@@ -165,10 +165,10 @@ pub async fn to(world: &World<'_>, server: &str) {
 #[test]
 fn a_workspace_moves_with_all_its_files_and_leaves_nothing() {
     on_two(&Options::default(), false, async |world, second, _| {
-        let before = at_work(&world, megabytes()).await;
+        let before = at_work(&world, megabytes(24)).await;
         let (container, page, begun) = (world.container("w0").await, world.page("w0").await, Instant::now());
         assert_eq!(command(&world, &["move", "w0", "--to", "second"]).await, (Some(0), "workspace/w0 moved to second\n".into()));
-        println!("{} MiB in its volume moved in {:.1} s", megabytes(), begun.elapsed().as_secs_f64());
+        println!("{} MiB in its volume moved in {:.1} s", megabytes(24), begun.elapsed().as_secs_f64());
         assert_eq!(world.page("w0").await, page);
         assert_eq!(files(second, &container), before);
         let w = world.workspace("w0").await;
@@ -229,7 +229,7 @@ fn one_with_shared_folders_says_so_and_stays() {
 fn killed_at_any_call_that_changes_an_engine_there_is_one_copy_and_it_is_whole() {
     on_two(&Options::default(), true, async |mut world, second, lines| {
         let lines = lines.unwrap();
-        let before = at_work(&world, 1).await;
+        let before = at_work(&world, megabytes(1)).await;
         let (container, page) = (world.container("w0").await, world.page("w0").await);
         let engines = [world.daemon, second];
         // There and back, undisturbed: what is there to be killed at.
@@ -282,7 +282,7 @@ fn killed_at_any_call_that_changes_an_engine_there_is_one_copy_and_it_is_whole()
 #[test]
 fn killed_in_the_middle_of_a_stream_it_goes_on_and_carries_nothing_twice_that_was_there() {
     on_two(&Options::default(), false, async |mut world, second, _| {
-        let before = at_work(&world, megabytes()).await;
+        let before = at_work(&world, megabytes(24)).await;
         let (container, engines) = (world.container("w0").await, [world.daemon, second]);
         to(&world, "second").await;
         let mut once = None;
@@ -416,7 +416,7 @@ fn what_does_not_answer_there_can_go_back() {
 #[ignore = "a measurement; the machine should be quiet"]
 fn how_fast_it_moves() {
     on_two(&Options::default(), false, async |world, second, _| {
-        at_work(&world, megabytes()).await;
+        at_work(&world, megabytes(24)).await;
         let (container, w) = (world.container("w0").await, world.workspace("w0").await);
         let begun = Instant::now();
         assert_eq!(command(&world, &["move", "w0", "--to", "second"]).await.0, Some(0));
@@ -441,7 +441,7 @@ fn how_fast_it_moves() {
         world.daemon.docker(&["volume", "rm", &volume]);
         println!(
             "{} MiB: moved in {:.2} s, by hand {:.2} s: {:.2} times as fast\n{carried}",
-            megabytes(),
+            megabytes(24),
             moved.as_secs_f64(),
             by_hand.as_secs_f64(),
             by_hand.as_secs_f64() / moved.as_secs_f64()

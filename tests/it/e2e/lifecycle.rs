@@ -35,7 +35,7 @@ fn subject(mail: &str) -> Option<String> {
 }
 
 /// Public workspaces of a template that echoes, as they are made.
-async fn workspaces(world: &World<'_>, names: &[&str], spec: Value) {
+pub async fn workspaces(world: &World<'_>, names: &[&str], spec: Value) {
     for name in names {
         let mut workspace = records::workspace(name);
         workspace["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());

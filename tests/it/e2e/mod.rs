@@ -28,6 +28,7 @@ mod isolation;
 mod joined;
 mod kept;
 mod lifecycle;
+mod lifecycle_mix;
 mod login;
 mod looping;
 mod moves;

@@ -210,12 +210,14 @@ struct Connection {
     /// Bytes of the answer so far.
     told: usize,
     events: bool,
+    /// The engine does not see this request, so neither the rest of its body.
+    unseen: bool,
 }
 
 impl Connection {
     fn new(shared: Arc<Shared>, client: TcpStream, engine: UnixStream) -> Self {
         let _ = client.set_nodelay(true);
-        Self { shared, client, engine, requests: Requests::default(), told: 0, events: false }
+        Self { shared, client, engine, requests: Requests::default(), told: 0, events: false, unseen: false }
     }
 
     async fn carry(mut self) {
@@ -269,8 +271,8 @@ impl Connection {
     }
 
     async fn ask(&mut self, request: &Request) -> io::Result<Then> {
-        self.told = 0;
         if let Some(call) = &request.call {
+            (self.told, self.unseen) = (0, false);
             self.events = call == "GET events";
             if request.changes() {
                 self.shared.changes.lock().unwrap().push(call.clone());
@@ -284,10 +286,10 @@ impl Connection {
             Mode::Refuse | Mode::Reset => Ok(Then::Reset),
             Mode::Silent => Ok(Then::Silence),
             Mode::LoseAnswers if request.changes() => {
-                self.engine.write_all(&request.bytes).await?;
-                self.first_bytes().await?;
+                self.effect(request).await?;
                 Ok(Then::Reset)
             }
+            _ if self.unseen => Ok(Then::GoOn),
             Mode::Fail => self.answer(500, &serde_json::json!({"message": FAILURE}).to_string()).await,
             Mode::Garbage => {
                 self.client.write_all(b"\x15\x03\x01\x00\x02\x02\x0a no engine here\r\n\r\n").await?;
@@ -319,8 +321,7 @@ impl Connection {
     async fn hold(&mut self, request: &Request, trap: Trap) -> io::Result<Then> {
         let mut begun = Vec::new();
         if trap.window == Window::After {
-            self.engine.write_all(&request.bytes).await?;
-            begun = self.first_bytes().await?;
+            begun = self.effect(request).await?;
         }
         let _ = trap.caught.send(());
         if trap.go.await.is_err() {
@@ -337,12 +338,26 @@ impl Connection {
         }
     }
 
-    /// The engine answers when it has done what it was asked for.
-    async fn first_bytes(&mut self) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; 16 * 1024];
-        let n = self.engine.read(&mut bytes).await?;
-        bytes.truncate(n);
-        Ok(bytes)
+    /// Has a request done, to the end of its body: the engine answers when it has done what it was asked for. The answer's first bytes.
+    async fn effect(&mut self, request: &Request) -> io::Result<Vec<u8>> {
+        self.engine.write_all(&request.bytes).await?;
+        let (mut asked, mut bytes, mut more) = ([0; 16 * 1024], vec![0; 16 * 1024], request.more);
+        loop {
+            while let Some(piece) = more.then(|| self.requests.next()).flatten() {
+                more = piece.more;
+                self.engine.write_all(&piece.bytes).await?;
+            }
+            tokio::select! {
+                n = self.client.read(&mut asked), if more => match n? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    n => self.requests.push(&asked[..n]),
+                },
+                n = self.engine.read(&mut bytes) => {
+                    bytes.truncate(n?);
+                    return Ok(bytes);
+                }
+            }
+        }
     }
 
     async fn tell(&mut self, bytes: &[u8]) -> io::Result<Then> {
@@ -369,6 +384,7 @@ impl Connection {
             "HTTP/1.1 {status} Told\r\nApi-Version: 1.41\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
+        self.unseen = true;
         self.client.write_all((head + body).as_bytes()).await?;
         Ok(Then::GoOn)
     }

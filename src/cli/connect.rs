@@ -99,10 +99,7 @@ fn client(mut config: Config) -> Result<Client, kube::Error> {
     config.default_retry = false;
     let builder = ClientBuilder::try_from(config)?.with_layer(&BufferLayer::new(IN_FLIGHT));
     let policy = RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(5), TRIES - 1, true);
-    Ok(match policy {
-        Ok(policy) => builder.with_layer(&RetryLayer::new(policy)).build(),
-        Err(_) => builder.build(),
-    })
+    Ok(builder.with_layer(&RetryLayer::new(policy.unwrap_or_default())).build())
 }
 
 fn not_set_up(server: &str, error: &kube::Error) -> Failure {

@@ -60,7 +60,7 @@ impl Server {
             "users": [{"name": "u", "user": {"token": TOKEN}}],
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "team"}}],
         });
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        crate::support::crypto();
         futures::executor::block_on(crate::support::client(&yaml.to_string())).unwrap()
     }
 }

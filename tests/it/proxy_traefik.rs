@@ -207,7 +207,7 @@ async fn a_thousand_routes_go_live_together() {
 
 #[tokio::test]
 async fn an_old_traefik_is_refused_with_the_mend() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    crate::support::crypto();
     let version = axum::Router::new().route("/api/version", get(|| async { r#"{"Version":"3.7.8"}"# }));
     let (address, task) = spawn(version).await;
     let settings =

@@ -29,7 +29,7 @@ pub fn in_world(test: impl AsyncFnOnce(World<'static>)) {
 
 /// Runs a test in a world on an engine of its own.
 pub fn on<'d>(daemon: &'d Dockerd, test: impl AsyncFnOnce(World<'d>)) {
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    crate::support::crypto();
     daemon.tiny_image();
     // Sockets and processes made by this thread from now on are in the engine's network namespace.
     let namespace = std::fs::File::open(format!("/proc/{}/ns/net", daemon.pid())).unwrap();
@@ -48,7 +48,7 @@ pub const HERE: &str = "192.0.2.1";
 /// As [`on`], with the control plane and its Traefik on a machine of their own, as far as networks go: a wire leads to the engine's
 /// machine, and no route to its containers.
 pub fn apart<'d>(daemon: &'d Dockerd, test: impl AsyncFnOnce(World<'d>)) {
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    crate::support::crypto();
     daemon.tiny_image();
     // It ends with this thread, and takes its end of the wire, and so the other, with it.
     let mut machine = support::bare("unshare");

@@ -121,7 +121,7 @@ impl Lab {
     }
 
     pub async fn real() -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        crate::support::crypto();
         let dir = Watchdog::new("ds-proxy-lab-");
         let (web, api, listen) = (free_address(), free_address(), free_address());
         let url = format!("http://{api}");

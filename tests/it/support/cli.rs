@@ -27,7 +27,7 @@ pub struct Served {
 impl Served {
     /// Serves the API on a free port of 127.0.0.1, with a state folder as the server itself would leave it.
     pub async fn new(api: Api) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        crate::support::crypto();
         let state = tempfile::tempdir().unwrap();
         let made = tls::load_or_create(&state.path().join("tls"), &[], None, jiff::Timestamp::now()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -29,6 +29,11 @@ pub use command::{bare, signal};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+/// What makes TLS, for clients in this process, as the program has it.
+pub fn crypto() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// The program that is tested.
 pub fn devsanctum() -> std::process::Command {
     bare(env!("CARGO_BIN_EXE_devsanctum"))

@@ -33,7 +33,7 @@ pub fn find_traefik() -> PathBuf {
 
 /// A Traefik of ours that answers.
 pub async fn started(settings: ManagedSettings, feed: &Arc<Feed>) -> Result<ManagedTraefik, ManagedError> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    crate::support::crypto();
     let mut traefik = ManagedTraefik::start(settings, feed);
     traefik.answers().await.map(|()| traefik)
 }
@@ -55,7 +55,7 @@ impl Rig {
     }
 
     pub async fn start_with(gate: SocketAddr, tls: Option<Certificate>) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        crate::support::crypto();
         let dir = Watchdog::new("ds-traefik-");
         let (web, api, feed_address) = (free_address(), free_address(), free_address());
         let listener = TcpListener::bind(feed_address).await.unwrap();

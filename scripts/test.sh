@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 test=(cargo test --locked --profile gate)
 "${test[@]}" --no-run
 
-log=target/tmp/simulations.log
+log=target/tmp/simulations.log others=target/tmp/others.log
 mkdir -p target/tmp
 # A simulation is a process of a second: it keeps what memory it has (see scripts/proof.sh).
 memory=background_thread:false,dirty_decay_ms:-1,muzzy_decay_ms:-1,narenas:1,thp:always
@@ -20,7 +20,9 @@ echo "Simulations run beside the other tests; what they say comes last ($log)."
 
 failed=0
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
-"${test[@]}" -- --skip sim:: || failed=1
+"${test[@]}" -- --skip sim:: 2>&1 | tee "$others" || failed=1
 tail -n +1 -f --pid="$simulations" "$log"
 wait "$simulations" || failed=1
+# What failed comes last, where it is looked for.
+((failed)) && sed -n '/^failures:$/,/^test result: FAILED/p' "$others" "$log" >&2
 exit $failed

@@ -3,7 +3,8 @@
 //! # Guarantees
 //! - What was done while a look could not be had is found by the next one, also by the next process: the record keeps how far was
 //!   counted.
-//! - A connection over which nothing but signs of life go is no work.
+//! - A connection over which nothing but signs of life go is no work. Which of the two goes over one is not to be seen at once: nothing
+//!   is to be taken for idle before its connections were looked at for a while (see [`Activity::unsure`]).
 //! - What is behind a gateway that does not tell is not taken for idle, and nothing else is held up by it.
 
 use super::caches::InOrder;
@@ -66,6 +67,8 @@ pub(super) struct Seen {
 /// Bytes over a connection, and when they were so many.
 #[derive(Clone, Copy)]
 struct Window {
+    /// When the connection was seen first.
+    first: Instant,
     since: Instant,
     bytes: u64,
 }
@@ -84,11 +87,11 @@ impl Seen {
         let mut open = BTreeMap::new();
         for (ends, bytes) in &traffic.connections {
             let known = self.connections.get(ends).filter(|known| known.bytes <= *bytes).copied();
-            let window = known.unwrap_or(Window { since: now, bytes: *bytes });
+            let window = known.unwrap_or(Window { first: now, since: now, bytes: *bytes });
             let much = bytes - window.bytes >= FLOOR;
             let over = now.duration_since(window.since) >= WINDOW;
             talked |= much;
-            open.insert(ends.clone(), if much || over { Window { since: now, bytes: *bytes } } else { window });
+            open.insert(ends.clone(), if much || over { Window { since: now, bytes: *bytes, ..window } } else { window });
         }
         self.connections = open;
         requests || talked
@@ -101,6 +104,12 @@ impl Seen {
         self.connections = open.unwrap_or_else(|| std::mem::take(&mut self.connections));
         self.blind = blind.cloned();
         worked
+    }
+
+    /// How long the newest connection that stands open has yet to be looked at, of this long.
+    fn unsure(&self, enough: Duration, now: Instant) -> Option<Duration> {
+        let newest = self.connections.values().map(|window| window.first).max()?;
+        enough.checked_sub(now.duration_since(newest)).filter(|left| !left.is_zero())
     }
 }
 
@@ -132,6 +141,12 @@ impl Activity {
     pub async fn look_at(&self, uid: &str) -> Result<(), String> {
         self.look().await?;
         lock(&self.seen).get(uid).and_then(|seen| seen.blind.clone()).map_or(Ok(()), Err)
+    }
+
+    /// How long it is yet to be waited until it can be said whether the workspace with this uid is worked in, if it is to be idle for
+    /// this long: a connection that this process has not known for long may be worked over.
+    pub fn unsure(&self, uid: &str, idle: Duration) -> Option<Duration> {
+        lock(&self.seen).get(uid)?.unsure(WINDOW.min(idle / 2), Instant::now())
     }
 
     /// Looks for work, unless somebody has begun to since this was called. Many that wait share one look.
@@ -219,6 +234,23 @@ mod tests {
         assert!(count(&mut seen, 700), "together they are much within a minute");
         assert!(!count(&mut seen, 700));
         assert!(!seen.count(&traffic(&[], &[("1 2", 5)]), 0, Instant::now()), "another connection with the same ends");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_to_which_a_connection_has_just_been_seen_is_not_known_to_be_idle() {
+        let (mut seen, enough) = (Seen::default(), Duration::from_secs(60));
+        let look = |seen: &mut Seen, open: &[(&str, u64)]| {
+            seen.count(&traffic(&[], open), 0, Instant::now());
+            seen.unsure(enough, Instant::now()).map(|left| left.as_secs())
+        };
+        assert_eq!(look(&mut seen, &[]), None, "nothing stands open");
+        assert_eq!(look(&mut seen, &[("1 2", 90_000)]), Some(60), "a process before this one may have seen much go over it");
+        tokio::time::advance(Duration::from_secs(20)).await;
+        assert_eq!(look(&mut seen, &[("1 2", 99_000)]), Some(40), "work counts by itself");
+        tokio::time::advance(Duration::from_secs(40)).await;
+        assert_eq!(look(&mut seen, &[("1 2", 99_000)]), None);
+        assert_eq!(look(&mut seen, &[("1 2", 99_000), ("3 2", 0)]), Some(60), "somebody else comes");
+        assert_eq!(look(&mut seen, &[("1 2", 99_000)]), None, "and goes");
     }
 
     #[tokio::test(start_paused = true)]

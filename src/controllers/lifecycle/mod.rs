@@ -2,7 +2,8 @@
 //! does the rest.
 //!
 //! # Guarantees
-//! - But for those of who is deactivated, nothing is stopped unless a look for work that began after its time was up has found none. Where nothing can be seen, nothing stops.
+//! - But for those of who is deactivated, nothing is stopped unless a look for work that began after its time was up has found none, and
+//!   what stands open to it was looked at for a while. Where nothing can be seen, nothing stops.
 //! - Nothing is destroyed that was not announced; see [`crate::plan::lifecycle`].
 //! - What is desired is read anew before either, and the write is refused if it has changed since.
 //! - It writes only its own times; a record for which nothing is laid down is not written at all.
@@ -30,6 +31,8 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use serde_json::json;
 use std::collections::HashSet;
 use std::convert::Infallible;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -57,8 +60,10 @@ pub struct Lifecycles {
     idleness: Mutex<Idleness>,
     /// Those of which it was told that they stop soon, by uid.
     warned: Mutex<HashSet<String>>,
-    /// Something is timed that was not.
+    /// Something is timed that is to be looked at sooner than all before.
     timed: Notify,
+    /// Milliseconds from one look to the next.
+    pause: AtomicU64,
 }
 
 /// The clock on the wall, and the one that is never set.
@@ -80,7 +85,15 @@ impl Clocks {
 impl Lifecycles {
     /// Knows nothing yet.
     pub fn new(ctx: Context, activity: Activity, herald: Arc<dyn Herald>) -> Arc<Self> {
-        Arc::new(Self { ctx, activity, herald, idleness: Mutex::default(), warned: Mutex::default(), timed: Notify::new() })
+        Arc::new(Self {
+            ctx,
+            activity,
+            herald,
+            idleness: Mutex::default(),
+            warned: Mutex::default(),
+            timed: Notify::new(),
+            pause: AtomicU64::new(0),
+        })
     }
 
     /// Runs until told to stop.
@@ -113,7 +126,9 @@ impl Lifecycles {
         let (mut told, mut clocks) = (None, Clocks::read(&self.ctx.frame));
         loop {
             let shortest = self.ctx.caches.workspaces.state().iter().filter_map(|w| self.looked_for(w)).min();
-            if timeout(shortest.map_or(LONGEST, resolution), self.timed.notified()).await.is_ok() || shortest.is_none() {
+            let pause = shortest.map_or(LONGEST, resolution);
+            self.pause.store(millis(pause), Relaxed);
+            if timeout(pause, self.timed.notified()).await.is_ok() || shortest.is_none() {
                 continue;
             }
             // A record that tells a time of before is mended while it is known by how much.
@@ -151,6 +166,10 @@ impl Lifecycles {
         if labels::is_suspended(record) || record.warm_of().is_some() || record.claimed_by().is_some() {
             return Action::await_change();
         }
+        // Told by what the copy says, which is all that who looks for work knows of: what was written a moment ago it may not have.
+        if self.looked_for(record).is_some_and(|idle| millis(resolution(idle)) < self.pause.load(Relaxed)) {
+            self.timed.notify_one();
+        }
         let rules = self.laid_down(record);
         let verdict = self.judge(record, &rules);
         let wait = match verdict.due {
@@ -159,7 +178,10 @@ impl Lifecycles {
             Due::Nothing => self.tell(record, &verdict, &rules).await,
             Due::Destroy | Due::Turn(Turn::Start, _) => self.end(record).await,
             Due::Stop | Due::Turn(Turn::Stop, _) => match self.activity.look_at(&uid).await {
-                Ok(()) => self.end(record).await,
+                Ok(()) => match self.activity.unsure(&uid, rules.terms.stop_after.unwrap_or(QUIET)) {
+                    Some(left) => Ok(left),
+                    None => self.end(record).await,
+                },
                 Err(why) => {
                     self.blind(record, &verdict.times, &why);
                     Ok(BLIND)
@@ -197,9 +219,6 @@ impl Lifecycles {
             }
             let body = json!({"metadata": {"resourceVersion": record.resource_version()}, "status": changes});
             self.api(record).patch_status(&record.name_any(), &params(), &Patch::Merge(body)).await?;
-            if changes["stopAt"].is_string() && status(record).stop_at.is_none() {
-                self.timed.notify_one();
-            }
         }
         let wall = self.ctx.frame.clock.now();
         self.warn(record, times, warn_at(times, rules.terms).is_some_and(|at| at <= wall));
@@ -371,6 +390,10 @@ impl Lifecycles {
     fn lock(&self) -> std::sync::MutexGuard<'_, Idleness> {
         self.idleness.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn millis(of: Duration) -> u64 {
+    of.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
 fn params() -> PatchParams {

@@ -287,6 +287,44 @@ fn who_worked_while_no_control_plane_ran_is_not_forgotten() {
 }
 
 #[test]
+fn who_talked_over_a_connection_while_no_control_plane_ran_is_not_forgotten() {
+    in_world(async |mut world| {
+        ground(&world).await;
+        world.create(records::user()).await;
+        world.create(records::project("team", "echo")).await;
+        workspaces(&world, &["talked"], json!({})).await;
+        up(&world, &["talked"]).await;
+        let host = host_of(&world, "talked").await;
+        let (code, _, mut socket) = Socket::open(&world, &Browser::new(world.web), &host).await;
+        assert_eq!(code, 101);
+        lay_down(&world, "12s", "never").await;
+        until("it to be timed", PATIENCE, async || status(&world, "talked").await.stop_at.map(drop).ok_or("no time".into()))
+            .await;
+        world.kill();
+        let word = "x".repeat(1500);
+        let talking = async {
+            while socket.echoes(&word).await {
+                sleep(SECOND).await;
+            }
+        };
+        // Its time is up when the next one begins, which knows nothing of what went over the connection.
+        let meanwhile = async {
+            sleep(14 * SECOND).await;
+            world.launch();
+            world.ready().await;
+            sleep(24 * SECOND).await;
+        };
+        let cut = tokio::select! {
+            () = talking => true,
+            () = meanwhile => false,
+        };
+        assert!(!cut && runs(&world, "talked").await, "it was talked over all the time\n{}", world.log_tail());
+        drop(socket);
+        stopped(&world, "talked").await;
+    });
+}
+
+#[test]
 fn workspaces_of_who_is_deactivated_stop_and_do_not_start() {
     in_world(async |world| {
         world.ground().await;

@@ -111,6 +111,12 @@ impl Hands<'_> {
         self.world.proxy.set_traffic(uid, traffic);
     }
 
+    /// A connection stands open to a workspace, over which a hundred bytes went each second until now.
+    pub fn talked(&self, uid: &str) {
+        let open = [("1 2".to_owned(), 100 * self.world.clock.elapsed().as_secs())].into();
+        self.world.proxy.set_traffic(uid, Traffic { connections: open, ..Traffic::default() });
+    }
+
     /// What a step expects.
     pub fn sees(&self, holds: bool, what: &str) {
         if !holds {

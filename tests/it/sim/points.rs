@@ -162,6 +162,7 @@ macro_rules! each_workload {
             private_route = "private-route"
             project_gone = "project-gone"
             by_itself = "by-itself"
+            talked_over = "talked-over"
             on_schedule = "on-schedule"
             server_gone = "server-gone"
             moved = "moved"

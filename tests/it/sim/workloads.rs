@@ -38,7 +38,7 @@ const fn short(name: &'static str, servers: &'static [&'static str], steps: &'st
 const DAY: Workload = Workload { name: "day", servers: TWO, steps: &[ground, day], patience: Duration::from_secs(3600) };
 
 /// All short ones.
-pub const ALL: [Workload; 25] = [
+pub const ALL: [Workload; 26] = [
     short("create", ONE, &[touched, one]),
     short("five-on-two", TWO, &[ground, five]),
     short("stop-start", ONE, &[ground, one, stop, start]),
@@ -61,6 +61,7 @@ pub const ALL: [Workload; 25] = [
     short("private-route", ONE, &[ground, one, route, private, no_route]),
     short("project-gone", ONE, &[ground, one, project_gone, delete]),
     short("by-itself", ONE, &[ground, one, worked_in, idle, start, of_age]),
+    short("talked-over", ONE, &[ground, one, talked_over, idle]),
     short("on-schedule", ONE, &[ground, one, on_schedule, evening, morning]),
     short("server-gone", TWO, &[ground, one_on_s2, server_gone, delete]),
     short("moved", TWO, &[ground, one_on_s2, move_to_s1]),
@@ -121,6 +122,15 @@ steps! {
             hands.wait(300).await;
         }
         hands.sees(hands.get("Workspace", "w0").await["spec"]["running"] == true, "one that is worked in runs");
+    }
+    talked_over(hands) {
+        hands.merge("Project", "team", json!({"spec": {"lifecycle": {"stopAfter": "10m"}}})).await;
+        let uid = hands.get("Workspace", "w0").await["metadata"]["uid"].as_str().unwrap().to_owned();
+        for _ in 0..40 {
+            hands.talked(&uid);
+            hands.wait(30).await;
+        }
+        hands.sees(hands.get("Workspace", "w0").await["spec"]["running"] == true, "one that is talked over runs");
     }
     idle(hands) {
         hands.wait(900).await;

@@ -3,13 +3,14 @@
 //! # Guarantees
 //! - What was done while a look could not be had is found by the next one, also by the next process: the record keeps how far was
 //!   counted.
-//! - A connection over which nothing but signs of life go is no work. Which of the two goes over one is not to be seen at once: nothing
-//!   is to be taken for idle before its connections were looked at for a while (see [`Activity::unsure`]).
+//! - A connection over which nothing but signs of life go is no work. Which of the two goes over one is not to be seen at once, nor what
+//!   was done meanwhile by a process that has just begun: nothing is to be taken for idle before that is known ([`Activity::unsure`]).
 //! - What is behind a gateway that does not tell is not taken for idle, and nothing else is held up by it.
 
 use super::caches::InOrder;
 use super::context::Context;
 use crate::proxy::Traffic;
+use crate::resource::Workspace;
 use kube::ResourceExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,8 @@ use tokio::time::Instant;
 /// notebooks are some 20 to 500 a minute; each key that is pressed comes back as a picture of itself and more.
 const FLOOR: u64 = 1024;
 const WINDOW: Duration = Duration::from_secs(60);
+/// What is not known yet after a start is asked for again after this long.
+const SOON: Duration = Duration::from_secs(5);
 
 /// Work in workspaces through this process, by project and name: terminals, SSH, commands, forwarded ports.
 #[derive(Clone, Default)]
@@ -61,6 +64,8 @@ pub(super) struct Seen {
     connections: BTreeMap<String, Window>,
     /// Why it could not be seen at the last look what stands open.
     blind: Option<String>,
+    /// Since when it is waited for to be counted at all.
+    awaited: Option<Instant>,
     last: Option<Instant>,
 }
 
@@ -143,10 +148,30 @@ impl Activity {
         lock(&self.seen).get(uid).and_then(|seen| seen.blind.clone()).map_or(Ok(()), Err)
     }
 
-    /// How long it is yet to be waited until it can be said whether the workspace with this uid is worked in, if it is to be idle for
-    /// this long: a connection that this process has not known for long may be worked over.
-    pub fn unsure(&self, uid: &str, idle: Duration) -> Option<Duration> {
-        lock(&self.seen).get(uid)?.unsure(WINDOW.min(idle / 2), Instant::now())
+    /// How long it is yet to be waited until it can be said whether a workspace is worked in, if it is to be idle for this long. A
+    /// connection that this process has not known for long may be worked over; and what leads to one that it has not counted at all
+    /// may have been used while no process ran.
+    pub fn unsure(&self, record: &Workspace, idle: Duration) -> Option<Duration> {
+        let (uid, now) = (record.uid()?, Instant::now());
+        let (is_known, is_led_to) = (self.ctx.upstreams.knows(&uid), self.is_led_to(record, &uid));
+        let mut all = lock(&self.seen);
+        let seen = all.entry(uid).or_default();
+        match (seen.begun, record.server()) {
+            (false, Some(_)) if !is_known => Some(SOON),
+            (false, Some(_)) if is_led_to => {
+                let since = *seen.awaited.get_or_insert(now);
+                WINDOW.checked_sub(now.duration_since(since)).map(|left| left.min(SOON)).filter(|left| !left.is_zero())
+            }
+            _ => seen.unsure(WINDOW.min(idle / 2), now),
+        }
+    }
+
+    /// Whether the proxy leads to it, or is about to.
+    fn is_led_to(&self, record: &Workspace, uid: &str) -> bool {
+        let Context { upstreams, caches, .. } = &self.ctx;
+        let routes = caches.own_routes.to(&record.namespace().unwrap_or_default(), &record.name_any());
+        let mut routes = routes.iter().filter_map(|route| caches.routes.get(route));
+        upstreams.get(uid).is_some() && routes.any(|route| upstreams.is_open(uid, route.spec.port))
     }
 
     /// Looks for work, unless somebody has begun to since this was called. Many that wait share one look.

@@ -178,7 +178,7 @@ impl Lifecycles {
             Due::Nothing => self.tell(record, &verdict, &rules).await,
             Due::Destroy | Due::Turn(Turn::Start, _) => self.end(record).await,
             Due::Stop | Due::Turn(Turn::Stop, _) => match self.activity.look_at(&uid).await {
-                Ok(()) => match self.activity.unsure(&uid, rules.terms.stop_after.unwrap_or(QUIET)) {
+                Ok(()) => match self.activity.unsure(record, rules.terms.stop_after.unwrap_or(QUIET)) {
                     Some(left) => Ok(left),
                     None => self.end(record).await,
                 },

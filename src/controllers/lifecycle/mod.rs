@@ -32,7 +32,7 @@ use serde_json::json;
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -92,7 +92,7 @@ impl Lifecycles {
             idleness: Mutex::default(),
             warned: Mutex::default(),
             timed: Notify::new(),
-            pause: AtomicU64::new(0),
+            pause: AtomicU64::new(u64::MAX),
         })
     }
 
@@ -125,9 +125,11 @@ impl Lifecycles {
     async fn keep_looking(&self) -> Infallible {
         let (mut told, mut clocks) = (None, Clocks::read(&self.ctx.frame));
         loop {
+            // Whatever is timed while this is worked out asks for it to be worked out again.
+            self.pause.store(u64::MAX, SeqCst);
             let shortest = self.ctx.caches.workspaces.state().iter().filter_map(|w| self.looked_for(w)).min();
             let pause = shortest.map_or(LONGEST, resolution);
-            self.pause.store(millis(pause), Relaxed);
+            self.pause.store(millis(pause), SeqCst);
             if timeout(pause, self.timed.notified()).await.is_ok() || shortest.is_none() {
                 continue;
             }
@@ -167,7 +169,7 @@ impl Lifecycles {
             return Action::await_change();
         }
         // Told by what the copy says, which is all that who looks for work knows of: what was written a moment ago it may not have.
-        if self.looked_for(record).is_some_and(|idle| millis(resolution(idle)) < self.pause.load(Relaxed)) {
+        if self.looked_for(record).is_some_and(|idle| millis(resolution(idle)) < self.pause.load(SeqCst)) {
             self.timed.notify_one();
         }
         let rules = self.laid_down(record);

@@ -298,11 +298,9 @@ fn who_talked_over_a_connection_while_no_control_plane_ran_is_not_forgotten() {
         let (code, _, mut socket) = Socket::open(&world, &Browser::new(world.web), &host).await;
         assert_eq!(code, 101);
         lay_down(&world, "12s", "never").await;
-        let ends: Timestamp = {
-            until("it to be timed", PATIENCE, async || status(&world, "talked").await.stop_at.map(drop).ok_or("no time".into()))
-                .await;
-            status(&world, "talked").await.stop_at.unwrap().parse().unwrap()
-        };
+        until("it to be timed", PATIENCE, async || status(&world, "talked").await.stop_at.map(drop).ok_or("no time".into()))
+            .await;
+        let ends: Timestamp = status(&world, "talked").await.stop_at.unwrap().parse().unwrap();
         let left = |until: Timestamp| Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
         // Not long: a Traefik that finds no control plane asks ever more seldom, and one that does not ask is started anew.
         sleep(left(ends - 2 * SECOND)).await;

@@ -113,7 +113,7 @@ async fn looks(world: &World<'_>, begun: &Begun) {
     lay_down(world, &format!("{STOP_AFTER}s"), "never").await;
     for name in of(&["plain", "kept"], &["idle", "pinged"]) {
         let after = stopped(world, &name).await;
-        assert!(after >= STOP_AFTER, "{name}: after {after} s");
+        assert!((STOP_AFTER..STOP_AFTER + 20).contains(&after), "{name}: after {after} s");
     }
     // As long again, and some.
     sleep(SECOND * 2 * u32::try_from(STOP_AFTER).unwrap()).await;
@@ -138,7 +138,7 @@ async fn looks(world: &World<'_>, begun: &Begun) {
         }
         world.gone(&name).await;
         let now = Timestamp::now();
-        assert!(now >= says, "{name} said {says}, and was gone by {now}");
+        assert!(now >= says && now.duration_since(says).as_secs() < 20, "{name} said {says}, and was gone by {now}");
     }
     let left = of(&["kept", "pinned", "both"], &DOING);
     assert_eq!(there(world).await, [left, runs]);

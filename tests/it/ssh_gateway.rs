@@ -46,6 +46,11 @@ impl Counted {
         let runs = futures::stream::iter([ExecOutput::Stdout(Bytes::from_static(b"it runs\n"))]);
         ExecSession { input, output: runs.chain(futures::stream::pending()).boxed() }
     }
+
+    /// Whether the input of one of them, the first of which is 0, has ended; that is told once.
+    fn heard_the_end(&self, nth: usize) -> bool {
+        self.inputs.lock().unwrap().get_mut(nth).is_some_and(|typed| matches!(typed.try_recv(), Ok(ExecInput::CloseStdin)))
+    }
 }
 
 #[async_trait]
@@ -370,9 +375,10 @@ async fn a_connection_on_which_nothing_is_open_ends() {
     let mut master = Client::begin(door.ssh(&["-o", "ControlMaster=yes", "-o", &control, "-N", there]));
     until("the connection", async || door.ran(&["-o", &control, "-O", "check", there]).await.0 == 0).await;
     let mut once = door.ssh(&["-o", &control, there, "cat"]);
-    once.stdin(Stdio::piped()).stdout(Stdio::null());
+    once.stdout(Stdio::null());
     let once = Client::begin(once);
-    until("a channel of it", async || door.begun() == 2).await;
+    // Where the input of a channel is open still, OpenSSH's master tells of its end no sooner than it hears something.
+    until("the end of a channel's input", async || door.streams.heard_the_end(1)).await;
     drop(once);
     assert!(!master.is_over());
     until("its end", async || master.is_over()).await;

@@ -96,7 +96,8 @@ impl Part {
     }
 }
 
-fn number(name: &str) -> Option<usize> {
+/// A number somebody set.
+pub fn number(name: &str) -> Option<usize> {
     Some(std::env::var(name).ok()?.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }
 

@@ -32,7 +32,7 @@ TOP
   echo '## What found the planted bugs'
   echo
   if [[ -e target/proof/planted.log ]]; then
-    sed -n 's/^.*\b\([A-Z][A-Za-z]*\): in \([a-z-]*\), after \([0-9]*\) faults: \(.*\)/- **\1**, in `\2` after \3 faults: \4/p' \
+    sed -n 's/^.*\b\([A-Z][A-Za-z]*\): in \([a-z-]*\), after \([0-9]*\|[0-9]* further\) faults: \(.*\)/- **\1**, in `\2` after \3 faults: \4/p' \
       target/proof/planted.log
   else
     sed -n '/^- \*\*/p' docs/PROOF.md

@@ -175,7 +175,8 @@ fn found(bug: Bug, workloads: &[&str], references: &BTreeMap<&str, Reference>, o
         let ends = spread(ends.map(|(call, moment)| sound.crash(call, moment)).collect(), POINTS, others);
         let views = views::plans(&sound, &reference.outcome).into_iter().map(|(_, plan)| plan).collect();
         let views = spread(views, VIEWS, others);
-        for (tried, plan) in [sound].into_iter().chain(ends).chain(views).enumerate() {
+        let faultless = (!others).then_some(sound);
+        for (tried, plan) in faultless.into_iter().chain(ends).chain(views).enumerate() {
             if let Some(wrong) = wrong(plan, reference) {
                 return Some(format!("in {name}, after {tried} {}faults: {wrong}", if others { "further " } else { "" }));
             }

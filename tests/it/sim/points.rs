@@ -10,7 +10,7 @@ use super::plan::{Moment, Plan};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-static POINTS: Part = Part::new("points", 6, 800);
+static POINTS: Part = Part::new("points", 8, 800);
 /// A second end comes within this many calls of the first.
 const SOON: usize = 60;
 /// Chance is the same for all: what differs is where the process ends.

@@ -8,7 +8,7 @@ use super::oracles::Outcome;
 use super::plan::{Held, How, Moment, Past, Plan, Stale};
 use super::points::Part;
 
-static VIEWS: Part = Part::new("views", 13, 500);
+static VIEWS: Part = Part::new("views", 18, 500);
 /// How late changes are heard of: within a step of a workload, and over the next ones.
 const LATE: [u64; 2] = [45, 200];
 

@@ -29,6 +29,7 @@ mod status;
 mod takeovers;
 mod template;
 mod triggers;
+mod turns;
 mod workspace;
 
 pub use activity::Touched;
@@ -159,7 +160,7 @@ pub async fn run(parts: Parts) -> Result<(), String> {
     let lifecycle = Lifecycles::new(ctx.clone(), activity, life.herald);
     let frame = || ctx.frame.clone();
     let loops: [(&str, BoxFuture<'_, ()>); 8] = [
-        ("workspace", Box::pin(skeleton::run(workspace::Workspaces(ctx.clone()), frame(), caches.workspaces, workspaces))),
+        ("workspace", Box::pin(skeleton::run(workspace::Workspaces::new(ctx.clone()), frame(), caches.workspaces, workspaces))),
         ("lifecycle", Box::pin(lifecycle.run(ctx.caches.workspaces.clone(), lifecycles))),
         ("route", Box::pin(skeleton::run(route::Routes(ctx.clone(), table.clone()), frame(), caches.routes, routes))),
         ("project", Box::pin(skeleton::run(project::Projects(ctx.clone()), frame(), caches.projects, projects))),

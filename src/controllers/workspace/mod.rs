@@ -25,6 +25,7 @@ use super::context::{Context, Place};
 use super::retry::PassError;
 use super::skeleton::Loop;
 use super::status::Pass;
+use super::turns::{self, Turn, Turns};
 use crate::engine::Engine;
 use crate::plan::environment::Environment;
 use crate::plan::workspace::{Wanted, WantedNetwork, base_name, shared_base, wanted};
@@ -44,14 +45,16 @@ const RESYNC: Duration = Duration::from_secs(3600);
 /// A server that comes back, or was listed, wakes its workspaces; this is in case nobody does.
 const SOME_TIME: Duration = Duration::from_secs(15);
 
-/// The workspace loop.
-pub struct Workspaces(pub Context);
+/// The workspace loop: what it works with, and the turns of its passes.
+pub struct Workspaces(Context, Turns);
 
 #[async_trait]
 impl Loop for Workspaces {
     type Record = Workspace;
     const NAME: &'static str = "workspace";
     const FINALIZER: Option<&'static str> = Some(labels::WORKSPACE_FINALIZER);
+    /// Of many servers: how many on one is another matter ([`Turns`](super::turns::Turns)).
+    const CONCURRENCY: u16 = 512;
 
     async fn reconcile(&self, record: &Workspace, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
         if let Some(by) = record.claimed_by() {
@@ -60,6 +63,7 @@ impl Loop for Workspaces {
         if let Some(server) = pass.status.docker_server.as_deref().and_then(|s| self.0.caches.servers.get(&ObjectRef::new(s))) {
             known(&self.0, &server)?;
         }
+        let turn = self.turn(record)?;
         let (project, env) = match self.environment(record) {
             Ok(found) => found,
             Err(why) => {
@@ -80,6 +84,7 @@ impl Loop for Workspaces {
         moves::advance(&self.0, record, (&project, &env), pass).await?;
         warm::claim(&self.0, record, &project, &env, pass).await?;
         let server = placement::place(&self.0, record, &project, &env, pass).await?;
+        let _turn = turn.map_or_else(|| self.first_turn(&server, record), Ok)?;
         let site = site(&self.0, &server).inspect_err(|why| unseen(why, pass))?;
         let wanted = moves::as_carried(wanted_of(&self.0, record, &project, &env, &site), &pass.status);
         fork::fill(&self.0, record, (&project, &env), &site, &wanted, pass).await?;
@@ -119,6 +124,7 @@ impl Loop for Workspaces {
     }
 
     async fn observe(&self, record: &Workspace) -> Result<(), PassError> {
+        let _turn = self.turn(record)?;
         if let Ok((_, env)) = self.environment(record) {
             routes::close(&self.0, record, &env).await?;
         }
@@ -129,6 +135,7 @@ impl Loop for Workspaces {
     }
 
     async fn cleanup(&self, record: &Workspace, pass: &mut Pass<WorkspaceStatus>) -> Result<(), PassError> {
+        let _turn = self.turn(record)?;
         if warm::is_given_away(&self.0, record).await? {
             cleanup::forget(&self.0, &record.uid().unwrap_or_default());
             return Ok(());
@@ -246,12 +253,32 @@ fn wanted_of(ctx: &Context, record: &Workspace, project: &Project, env: &Environ
 }
 
 impl Workspaces {
+    /// With what all loops have.
+    pub fn new(ctx: Context) -> Self {
+        let turns = Turns::new(ctx.triggers.workspaces.clone(), ctx.caches.workspaces.clone());
+        Self(ctx, turns)
+    }
+
     /// When to look again although nothing happens, spread so that a fleet is not looked at all at once. What somebody started
     /// while no control plane ran is not told by a list, but by a closer look soon after.
     fn next_look(&self, listed: bool) -> Duration {
         let jitter = self.0.frame.clock.jitter();
         let usual = RESYNC.mul_f64(0.75 + 0.5 * jitter);
         if listed { usual.min(self.0.resync.mul_f64(0.5 + jitter)) } else { usual }
+    }
+
+    /// A turn on the server that it is on, if it is on one.
+    fn turn(&self, record: &Workspace) -> Result<Option<Turn>, PassError> {
+        let Some(server) = record.server() else { return Ok(None) };
+        let turn = self.1.take(server, record);
+        // What it says of itself goes on being so.
+        turn.map(Some).ok_or_else(|| PassError::unknown(turns::busy(server), turns::IN_CASE))
+    }
+
+    /// A turn on the server that it has just been placed on.
+    fn first_turn(&self, server: &str, record: &Workspace) -> Result<Turn, PassError> {
+        let turn = self.1.take(server, record);
+        turn.ok_or_else(|| PassError::waiting("Scheduled", "ServerBusy", turns::busy(server), turns::IN_CASE))
     }
 
     fn environment(&self, record: &Workspace) -> Result<(Arc<Project>, Arc<Environment>), PassError> {

@@ -39,30 +39,35 @@ fn one_seed_is_one_run() {
     assert_ne!(digest("five-on-two", 1), digest("five-on-two", 2));
 }
 
-/// What cannot be done is tried ever more seldom, without end and without another word in the records.
-#[test]
-fn errors_that_last_are_borne_quietly() {
+/// Plays these as they are: each looks by itself at what came of it.
+fn play_alone(workloads: &[workloads::Workload]) {
     let mut failed = Vec::new();
-    for workload in &workloads::LASTING {
+    for workload in workloads {
         let told = child::play(&Asked { plan: Plan::of(workload.name, 1), reference: None, outcome: None });
         println!("{}: {} calls, {:?}", workload.name, told.calls, told.wrong);
         failed.extend(told.wrong.into_iter().map(|wrong| format!("{}: {wrong}", workload.name)));
     }
-    println!("proof: errors for a day {} played, {} failed", workloads::LASTING.len(), failed.len());
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// What cannot be done is tried ever more seldom, without end and without another word in the records.
+#[test]
+fn errors_that_last_are_borne_quietly() {
+    play_alone(&workloads::LASTING);
+    println!("proof: errors for a day {} played, 0 failed", workloads::LASTING.len());
 }
 
 /// A container's own file system outlives what passes by itself, and what people do to it short of removing it; and what can be made
 /// is made.
 #[test]
 fn containers_are_kept_where_they_can_be() {
-    let mut failed = Vec::new();
-    for workload in &workloads::CONTAINERS {
-        let told = child::play(&Asked { plan: Plan::of(workload.name, 1), reference: None, outcome: None });
-        println!("{}: {} calls, {:?}", workload.name, told.calls, told.wrong);
-        failed.extend(told.wrong.into_iter().map(|wrong| format!("{}: {wrong}", workload.name)));
-    }
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    play_alone(&workloads::CONTAINERS);
+}
+
+/// One server of many that hangs, with much to be done on it, keeps nothing on another one waiting.
+#[test]
+fn a_server_that_hangs_holds_up_no_other() {
+    play_alone(&workloads::FLEETS);
 }
 
 /// Plays what `make sim` was given: a plan, or a seed.

@@ -98,9 +98,9 @@ impl Plan {
         self.workload == "day"
     }
 
-    /// Whether it takes a day at least, so that more calls are no wonder.
+    /// Whether it takes a day at least or has many workspaces, so that more calls are no wonder.
     pub fn is_long(&self) -> bool {
-        self.is_day() || self.workload.ends_with("-for-a-day")
+        self.is_day() || self.workload.ends_with("-for-a-day") || super::workloads::FLEETS.iter().any(|w| w.name == self.workload)
     }
 
     /// How many things are to go wrong.

@@ -89,9 +89,13 @@ pub const CONTAINERS: [Workload; 7] = [
     short("renamed-and-squatted", ONE, &[ground, one, rename_and_squat]),
 ];
 
+/// Many workspaces, and a server that hangs.
+pub const FLEETS: [Workload; 1] = [short("one-hangs", TWO, &[ground, crowd_and_hang])];
+
 /// The workload so named.
 pub fn named(name: &str) -> Option<&'static Workload> {
-    const { &ALL }.iter().chain(const { &LASTING }).chain(const { &CONTAINERS }).chain([const { &DAY }]).find(|w| w.name == name)
+    let others = const { &LASTING }.iter().chain(const { &CONTAINERS }).chain(const { &FLEETS });
+    const { &ALL }.iter().chain(others).chain([const { &DAY }]).find(|w| w.name == name)
 }
 
 /// Steps are written as `async` blocks.
@@ -386,6 +390,25 @@ steps! {
         hands.merge("Workspace", "w0", json!({"spec": {"dockerServer": "s1"}})).await;
         // As long as a try that fails is waited for.
         hands.wait(300).await;
+    }
+    crowd_and_hang(hands) {
+        for n in 0..100 {
+            let mut record = records::workspace(&format!("c{n}"));
+            record["spec"]["dockerServer"] = json!("s2");
+            hands.create(record).await;
+        }
+        // All of them have begun there.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        hands.world.engines["s2"].set_silent(true);
+        let mut record = records::workspace("w0");
+        record["spec"]["dockerServer"] = json!("s1");
+        hands.create(record).await;
+        hands.wait(30).await;
+        let runs = hands.get("Workspace", "w0").await["status"]["phase"] == "RUNNING";
+        hands.sees(runs, "a server that hangs keeps nothing on another one from being made");
+        hands.wait(600).await;
+        hands.world.engines["s2"].set_silent(false);
+        hands.wait(900).await;
     }
     server_gone(hands) { hands.delete("DockerServer", "s2").await; }
 }

@@ -72,7 +72,9 @@ impl Masks {
 
 fn put(names: &[(String, String)], text: String) -> String {
     // Most texts are shorter than most of what is drawn, and to look for it is dear.
-    names.iter().fold(text, |text, (drawn, name)| if text.len() < drawn.len() { text } else { text.replace(drawn.as_str(), name) })
+    names
+        .iter()
+        .fold(text, |text, (drawn, name)| if text.len() < drawn.len() { text } else { text.replace(drawn.as_str(), name) })
 }
 
 /// Kinds the loops look at.

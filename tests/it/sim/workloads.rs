@@ -406,6 +406,8 @@ steps! {
         hands.wait(30).await;
         let runs = hands.get("Workspace", "w0").await["status"]["phase"] == "RUNNING";
         hands.sees(runs, "a server that hangs keeps nothing on another one from being made");
+        let in_line = hands.list("Workspace").await.iter().any(|w| w["status"].to_string().contains("ServerBusy"));
+        hands.sees(in_line, "one that waits for its turn there says so");
         hands.wait(600).await;
         hands.world.engines["s2"].set_silent(false);
         hands.wait(900).await;

@@ -16,6 +16,7 @@ use super::context::Context;
 use super::events;
 use super::herald::{Herald, Notice};
 use super::idle::{Idleness, TOLERANCE};
+use super::retry;
 use super::skeleton::Frame;
 use super::triggers::Asked;
 use crate::engine::{ContainerId, EngineError};
@@ -29,7 +30,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::{ObjectRef, Store};
 use serde_json::json;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
@@ -45,7 +46,7 @@ const CONCURRENCY: u16 = 16;
 const MOMENT: Duration = Duration::from_secs(5);
 /// A new one that is not up after this long is told its times all the same.
 const LATE: Duration = Duration::from_secs(120);
-/// What failed, or was overtaken, is tried again.
+/// What was overtaken is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 /// A start that a quota refused: others stop in the meantime.
 const REFUSED: Duration = Duration::from_secs(300);
@@ -58,12 +59,23 @@ pub struct Lifecycles {
     activity: Activity,
     herald: Arc<dyn Herald>,
     idleness: Mutex<Idleness>,
-    /// Those of which it was told that they stop soon, by uid.
-    warned: Mutex<HashSet<String>>,
+    /// By uid.
+    memory: Mutex<HashMap<String, Memory>>,
     /// Something is timed that is to be looked at sooner than all before.
     timed: Notify,
     /// Milliseconds from one look to the next.
     pause: AtomicU64,
+}
+
+/// What this process remembers of a workspace.
+#[derive(Default)]
+struct Memory {
+    /// It was told that it stops soon.
+    warned: bool,
+    /// Its owner was told that it will be destroyed, which the copy does not say yet.
+    announced: bool,
+    /// Passes in a row that failed.
+    failures: u32,
 }
 
 /// The clock on the wall, and the one that is never set.
@@ -90,7 +102,7 @@ impl Lifecycles {
             activity,
             herald,
             idleness: Mutex::default(),
-            warned: Mutex::default(),
+            memory: Mutex::default(),
             timed: Notify::new(),
             pause: AtomicU64::new(u64::MAX),
         })
@@ -162,7 +174,7 @@ impl Lifecycles {
         let uid = record.uid().unwrap_or_default();
         if record.metadata.deletion_timestamp.is_some() {
             self.lock().forget(&uid);
-            self.warned.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+            self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
             return Action::await_change();
         }
         if labels::is_suspended(record) || record.warm_of().is_some() || record.claimed_by().is_some() {
@@ -190,10 +202,27 @@ impl Lifecycles {
                 }
             },
         };
-        Action::requeue(wait.unwrap_or_else(|error| {
-            tracing::debug!(record = record.name_any(), %error, "the lifecycle loop tries again");
-            AGAIN
-        }))
+        Action::requeue(self.next(record, wait))
+    }
+
+    /// When to look again: after failures ever more seldom.
+    fn next(&self, record: &Workspace, wait: Result<Duration, kube::Error>) -> Duration {
+        self.remember(record, |memory| match wait {
+            Ok(wait) => {
+                memory.failures = 0;
+                wait
+            }
+            Err(error) => {
+                tracing::debug!(record = record.name_any(), %error, "the lifecycle loop tries again");
+                memory.failures = memory.failures.saturating_add(1);
+                retry::beside(memory.failures - 1)
+            }
+        })
+    }
+
+    fn remember<T>(&self, record: &Workspace, with: impl FnOnce(&mut Memory) -> T) -> T {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        with(memory.entry(record.uid().unwrap_or_default()).or_default())
     }
 
     fn judge(&self, record: &Workspace, rules: &LaidDown) -> Verdict {
@@ -207,6 +236,8 @@ impl Lifecycles {
             return Ok(UNDER_WAY);
         }
         let times = &verdict.times;
+        let is_announced = times.announced.is_some() && status(record).destroy_announced_at.is_none();
+        self.remember(record, |memory| memory.announced &= is_announced);
         if let Some(changes) = told(record, verdict, self.activity.requests(&record.uid().unwrap_or_default()), rules.terms) {
             if changes["scheduledAt"].is_null() && status(record).scheduled_at.is_some() {
                 // A schedule that an old copy does not have yet would begin anew, and what it has due meanwhile never be done.
@@ -215,8 +246,7 @@ impl Lifecycles {
                     return Ok(AGAIN);
                 }
             }
-            let announced = times.announced.is_some() && status(record).destroy_announced_at.is_none();
-            if announced && !self.announce(record, times, rules.terms).await {
+            if is_announced && !self.announce(record, times, rules.terms).await {
                 return Ok(BLIND);
             }
             let body = json!({"metadata": {"resourceVersion": record.resource_version()}, "status": changes});
@@ -229,11 +259,8 @@ impl Lifecycles {
 
     /// Tells once that a workspace will stop soon, until it is worked in.
     fn warn(&self, record: &Workspace, times: &Times, soon: bool) {
-        let uid = record.uid().unwrap_or_default();
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if !soon {
-            warned.remove(&uid);
-        } else if warned.insert(uid) {
+        let before = self.remember(record, |memory| std::mem::replace(&mut memory.warned, soon));
+        if soon && !before {
             let at = times.stop_at.map(write).unwrap_or_default();
             let note = format!("will be stopped at {at} unless somebody works in it; its files are kept");
             events::tell(&self.ctx.frame, record, false, "StoppedSoon", note);
@@ -341,8 +368,11 @@ impl Lifecycles {
         Ok(())
     }
 
-    /// Whether it could be told.
+    /// Whether it could be told. Once is enough, however often that this was done cannot be written.
     async fn announce(&self, record: &Workspace, times: &Times, terms: Terms) -> bool {
+        if self.remember(record, |memory| memory.announced) {
+            return true;
+        }
         let (at, after) = (times.destroy_at.map(write).unwrap_or_default(), spoken(terms.destroy_after));
         let note = format!(
             "will be destroyed at {at}, files and all, as workspaces are after {after}; set spec.kept to true to keep it, or \
@@ -366,6 +396,7 @@ impl Lifecycles {
             return false;
         }
         events::tell(&self.ctx.frame, record, true, "DestroyedSoon", note);
+        self.remember(record, |memory| memory.announced = true);
         true
     }
 

@@ -91,6 +91,8 @@ pub struct Noise {
     pub api: u64,
     /// All fail in the same way, before they are done.
     pub alike: bool,
+    /// Calls in which this does not occur go well.
+    pub only: &'static str,
 }
 
 /// Hears every call.
@@ -332,7 +334,7 @@ impl State {
     /// What becomes of a call while there is noise.
     fn fate(&mut self, nth: usize) -> Fate {
         let share = if self.trace[nth].whom == "api" { self.noise.api } else { self.noise.engines };
-        if share == 0 || self.chance.next() % 100 >= share {
+        if share == 0 || !self.trace[nth].what.contains(self.noise.only) || self.chance.next() % 100 >= share {
             return Fate::Goes;
         }
         if self.noise.alike {

@@ -57,9 +57,10 @@ impl Held {
         loop {
             let line = match &self.hidden {
                 None => self.lines.next().await?,
+                // The watch that follows begins after it: a bookmark may have been told meanwhile.
                 Some((_, _, until)) => match timeout_at(*until, self.lines.next()).await {
-                    Ok(line) => line?,
-                    Err(_) => return self.hidden.take().map(|(line, ..)| line),
+                    Ok(Some(line)) => line,
+                    Ok(None) | Err(_) => return self.hidden.take().map(|(line, ..)| line),
                 },
             };
             let event: Value = serde_json::from_slice(&line).unwrap();

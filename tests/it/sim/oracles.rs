@@ -123,20 +123,20 @@ fn unrest(trace: &[Call], from: usize) -> Vec<String> {
 
 /// What was called too often on a day on which something could not be done.
 pub fn tried_too_often(day: &[Call]) -> Vec<String> {
-    let mut tries: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    let mut tries: BTreeMap<(String, usize), usize> = BTreeMap::new();
     for call in day {
         let most = match call.whom.as_str() {
-            "api" if call.acts() => WRITES,
+            "api" if call.acts() && call.status.is_some_and(|s| s < 400) => WRITES,
             _ if call.acts() => TRIES,
             _ if ["ping", "info"].contains(&call.name.as_str()) => PINGS,
             _ => LOOKS,
         };
         // Filters and the like do not make another call of it.
         let what = call.what.split('?').next().unwrap_or_default();
-        tries.entry(format!("{} {} {what}", call.whom, call.name)).or_insert((0, most)).0 += 1;
+        *tries.entry((format!("{} {} {what}", call.whom, call.name), most)).or_insert(0) += 1;
     }
-    let often = tries.into_iter().filter(|(_, (n, most))| n > most);
-    often.map(|(call, (n, most))| format!("{call} was called {n} times in a day, and not at most {most} times")).collect()
+    let often = tries.into_iter().filter(|((_, most), n)| n > most);
+    often.map(|((call, most), n)| format!("{call} was called {n} times in a day, and not at most {most} times")).collect()
 }
 
 /// What was made or removed more often than without faults, by a process that saw things late: it may start something

@@ -68,13 +68,14 @@ pub const ALL: [Workload; 26] = [
 ];
 
 /// What is wrong, and stays so for a day. Nothing else goes wrong in these: what counts is what is tried meanwhile.
-pub const LASTING: [Workload; 6] = [
+pub const LASTING: [Workload; 7] = [
     short("no-image-for-a-day", ONE, &[ground, image_missing, one, a_day, image_back]),
     short("name-taken-for-a-day", ONE, &[ground, squat, a_day, unsquat]),
     short("engine-away-for-a-day", ONE, &[ground, one, daemon_down, a_day, daemon_up]),
     short("engine-fails-for-a-day", ONE, &[ground, one, engine_always_fails, a_day, engine_works]),
     short("proxy-away-for-a-day", ONE, &[ground, proxy_down, one, a_day, proxy_up]),
     short("start-refused-for-a-day", ONE, &[ground, one, on_schedule, evening, no_room, refused]),
+    short("end-not-written-for-a-day", ONE, &[ground, one, end_not_written, a_day, end_written]),
 ];
 
 /// What happens to a single container. Nothing else goes wrong in these: each looks by itself what became of it, above all whether it
@@ -360,6 +361,18 @@ steps! {
         let wrong = oracles::tried_too_often(&hands.world.director.trace()[from..]);
         wrong.into_iter().for_each(|wrong| hands.world.director.broke(wrong));
     }
+    end_not_written(hands) {
+        hands.merge("Project", "team", json!({"spec": {"lifecycle": {"stopAfter": "never", "destroyAfter": "4h"}}})).await;
+        hands.world.director.noise(Noise { api: 100, alike: true, only: "fieldManager=devsanctum-lifecycle", ..Noise::default() });
+    }
+    end_written(hands) {
+        hands.sees(!hands.list("Workspace").await.is_empty(), "what is not announced is not destroyed");
+        hands.world.director.noise(Noise::default());
+        hands.wait(900).await;
+        hands.sees(!hands.list("Workspace").await.is_empty(), "what was announced just now is not destroyed yet");
+        hands.wait(2 * 3600).await;
+        hands.sees(hands.list("Workspace").await.is_empty(), "one of age is destroyed");
+    }
     daemon_down(hands) {
         if !hands.world.once("daemon down") {
             hands.world.engines["s1"].set_refusing(true);
@@ -367,8 +380,8 @@ steps! {
         }
     }
     daemon_up(hands) { hands.world.engines["s1"].set_refusing(false); }
-    engine_fails(hands) { hands.world.director.noise(Noise { engines: 100, api: 0, alike: false }); }
-    engine_always_fails(hands) { hands.world.director.noise(Noise { engines: 100, api: 0, alike: true }); }
+    engine_fails(hands) { hands.world.director.noise(Noise { engines: 100, ..Noise::default() }); }
+    engine_always_fails(hands) { hands.world.director.noise(Noise { engines: 100, alike: true, ..Noise::default() }); }
     engine_works(hands) { hands.world.director.noise(Noise::default()); }
     route(hands) {
         let spec = json!({"host": "extra.example.com", "workspace": "w0", "port": 8080, "visibility": "PUBLIC"});

@@ -10,9 +10,11 @@ log=target/tmp/simulations.log others=target/tmp/others.log
 mkdir -p target/tmp
 # A simulation is a process of a second: it keeps what memory it has (see scripts/proof.sh).
 memory=background_thread:false,dirty_decay_ms:-1,muzzy_decay_ms:-1,narenas:1,thp:always
+TIMEFORMAT='They took %R s, in which processors worked %U s for them, and %S s within the system.'
 # A process group of its own: all of it ends with this script.
 set -m
-MALLOC_CONF=$memory RUST_TEST_THREADS=$(nproc) nice -n 10 chrt --batch 0 "${test[@]}" --test it -- sim:: --show-output >"$log" 2>&1 &
+(time MALLOC_CONF=$memory RUST_TEST_THREADS=$(nproc) nice -n 10 chrt --batch 0 "${test[@]}" --test it -- sim:: --show-output) \
+  >"$log" 2>&1 &
 simulations=$!
 set +m
 trap 'kill -- "-$simulations" 2>/dev/null || true' EXIT

@@ -71,8 +71,12 @@ pub async fn settle(
                 held => settled(&observed, wanted, pass).map(|volumes| Settled { held, volumes, listed: from_list }),
             };
         }
-        if steps.iter().any(|s| matches!(s, Step::CreateNetwork | Step::CreateVolume(_) | Step::Create(_))) {
-            still_so(&ctx.frame.client, record).await?;
+        if steps.iter().any(|s| matches!(s, Step::CreateNetwork | Step::CreateVolume(_) | Step::Create(_) | Step::Start(_))) {
+            let now = still_so(&ctx.frame.client, record).await?;
+            // Nor does an old copy know that what stands still is being carried to another server.
+            if is_moving(&now) && !is_moving(record) {
+                return Err(PassError::overtaken());
+            }
             // Beside its volumes a container is made anew as anybody's that was removed.
             let is_beside = wanted.volumes.iter().any(|v| !v.shared) && !steps.iter().any(|s| matches!(s, Step::CreateVolume(_)));
             if observed.main(wanted).is_none() && !is_beside {
@@ -101,6 +105,10 @@ pub async fn settle(
         }
     }
     Err(PassError::transient("ContainerRunning", "DoesNotSettle", "something keeps changing its containers; trying again later"))
+}
+
+fn is_moving(record: &Workspace) -> bool {
+    record.status.as_ref().is_some_and(|s| s.moving.is_some())
 }
 
 /// A container that somebody renamed is the workspace's still, with all that is in it: another one in its place would be empty.

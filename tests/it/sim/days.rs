@@ -150,8 +150,8 @@ fn machines(world: &World, mut chance: SplitMix) {
 fn calls(world: &World, mut chance: SplitMix) {
     match chance.below(8) {
         0 | 1 => world.director.crash_in(chance.below(20)),
-        2 => world.director.noise(Noise { engines: 20, api: 0, ..Noise::default() }),
-        3 => world.director.noise(Noise { engines: 0, api: 20, ..Noise::default() }),
+        2 => world.director.noise(Noise { engines: 20, ..Noise::default() }),
+        3 => world.director.noise(Noise { api: 20, ..Noise::default() }),
         4 => world.director.noise(Noise { engines: 60, api: 10, ..Noise::default() }),
         5 => world.engines.values().for_each(|e| e.set_latency(Duration::from_millis(20 + chance.below(3000) as u64))),
         _ => mend(world),

@@ -367,6 +367,8 @@ steps! {
     }
     end_written(hands) {
         hands.sees(!hands.list("Workspace").await.is_empty(), "what is not announced is not destroyed");
+        let told = hands.world.director.trace().iter().filter(|c| c.name == "POST" && c.what.contains("/events?")).count();
+        hands.sees(told < 20, &format!("its end is told once, and not as often as it cannot be written: {told} events"));
         hands.world.director.noise(Noise::default());
         hands.wait(900).await;
         hands.sees(!hands.list("Workspace").await.is_empty(), "what was announced just now is not destroyed yet");

@@ -180,8 +180,25 @@ fn api_address(address: SocketAddr, before: Option<SocketAddr>, left_behind: boo
     match again(address, before) {
         _ if address.port() != 0 => Ok(address),
         Some(before) if left_behind => Ok(before),
-        _ => listen_again(address, before, "--traefik-api")?.local_addr().map_err(|e| e.to_string()),
+        before => match before.into_iter().chain(undisturbed(address)).find(|free| TcpListener::bind(free).is_ok()) {
+            Some(free) => Ok(free),
+            None => listen(address, "--traefik-api")?.local_addr().map_err(|e| e.to_string()),
+        },
     }
+}
+
+/// Addresses whose ports the kernel gives to nobody who does not ask for them: what is given back is still free when Traefik
+/// binds it, some hundred milliseconds later.
+fn undisturbed(address: SocketAddr) -> impl Iterator<Item = SocketAddr> {
+    const FIRST: u16 = 10_000;
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let end = range.split_whitespace().next().and_then(|low| low.parse().ok()).unwrap_or(FIRST);
+    let begin = std::process::id().wrapping_mul(397);
+    (0..32).filter_map(move |n| {
+        let count = u32::from(end.checked_sub(FIRST).filter(|n| *n > 0)?);
+        let port = u16::try_from(begin.wrapping_add(n) % count).ok()?;
+        Some(SocketAddr::new(address.ip(), FIRST + port))
+    })
 }
 
 fn again(address: SocketAddr, before: Option<SocketAddr>) -> Option<SocketAddr> {
@@ -204,6 +221,9 @@ mod tests {
         drop(taken);
         assert_eq!(address(listen_again(any, Some(before), "--feed")), before);
         assert_eq!(api_address(any, Some(before), false).unwrap(), before);
+        let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+        let given_by_the_kernel = range.split_whitespace().next().unwrap().parse().unwrap();
+        assert!(api_address(any, None, false).unwrap().port() < given_by_the_kernel, "a connection could get it meanwhile");
         let chosen = address(listen_again(any, None, "--feed"));
         assert_eq!(address(listen_again(chosen, Some(before), "--feed")), chosen);
         assert_eq!(api_address(chosen, Some(before), true).unwrap(), chosen);

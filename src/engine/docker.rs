@@ -51,8 +51,8 @@ const EXEC_OUTPUT: Duration = Duration::from_secs(60);
 const BOLLARD_TIMEOUT_SECONDS: u64 = 24 * 3600;
 /// What happens to a container that can change what a controller decides. Health checks and execs are left out: they
 /// come by the hundred.
-const ACTIONS: [&str; 11] =
-    ["create", "start", "die", "stop", "oom", "pause", "unpause", "destroy", "rename", "connect", "disconnect"];
+const ACTIONS: [&str; 12] =
+    ["create", "start", "die", "stop", "oom", "pause", "unpause", "destroy", "rename", "update", "connect", "disconnect"];
 
 /// A Docker Engine, seen by one installation.
 #[derive(Clone)]
@@ -231,6 +231,11 @@ impl Engine for DockerEngine {
         let told = self.within(READ, async move { told.next().await.transpose() }).await?;
         let used = told.and_then(|told| told.cpu_stats?.cpu_usage?.total_usage);
         Ok(Duration::from_nanos(used.unwrap_or(0)))
+    }
+
+    async fn update(&self, id: &ContainerId, resources: &Resources) -> Result<(), EngineError> {
+        let body = harden::update(resources)?;
+        self.within(CHANGE, self.docker.update_container(id.as_str(), body)).await
     }
 
     async fn rename(&self, id: &ContainerId, name: &str) -> Result<(), EngineError> {

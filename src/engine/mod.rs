@@ -46,6 +46,9 @@ pub trait Engine: Send + Sync + 'static {
     async fn unpause(&self, id: &ContainerId) -> Result<(), EngineError>;
     /// Processor time that a container has used since it was started, of all cores together; none while it does not run.
     async fn cpu_time(&self, id: &ContainerId) -> Result<Duration, EngineError>;
+    /// Gives a container, running or not, these limits; swap and restarts by its engine are never allowed, whatever is said of
+    /// them. An engine whose kernel lacks one of the limits may take it, and go on without.
+    async fn update(&self, id: &ContainerId, resources: &Resources) -> Result<(), EngineError>;
     /// Gives a container another name; [`EngineError::Conflict`] when it is taken.
     async fn rename(&self, id: &ContainerId, name: &str) -> Result<(), EngineError>;
     /// Removes a container by id, running or not; fine when it is gone already.

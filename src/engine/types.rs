@@ -147,11 +147,11 @@ pub struct ContainerSummary {
 }
 
 impl From<ContainerSummary> for Container {
-    /// What a list tells. How the last run ended, when this one began and whose network it shares are not in it.
+    /// What a list tells. How the last run ended, when this one began, whose network it shares and what it may use are not in it.
     fn from(listed: ContainerSummary) -> Self {
         let ContainerSummary { id, name, labels, state, networks, mounts } = listed;
-        let (exit_code, error, oom_killed, started_at, network_of) = Default::default();
-        Self { id, name, labels, state, exit_code, error, oom_killed, started_at, networks, mounts, network_of }
+        let (exit_code, error, oom_killed, started_at, network_of, resources) = Default::default();
+        Self { id, name, labels, state, exit_code, error, oom_killed, started_at, networks, mounts, network_of, resources }
     }
 }
 
@@ -180,6 +180,30 @@ pub struct Container {
     pub mounts: BTreeMap<String, String>,
     /// Container whose network it shares, where it does.
     pub network_of: Option<String>,
+    /// What it may use.
+    pub resources: Option<Resources>,
+}
+
+/// What a container may use, and whether its engine starts it again by itself: what `docker update` changes. 0 is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resources {
+    /// Memory in bytes.
+    pub memory: u64,
+    /// It may use swap beside its memory.
+    pub swap: bool,
+    /// CPU in billionths of a core.
+    pub nano_cpus: u64,
+    /// Processes and threads.
+    pub pids: u32,
+    /// Its engine starts it again by itself.
+    pub restarts: bool,
+}
+
+impl Resources {
+    /// With these limits, and as every container is made: without swap, and started by us alone.
+    pub fn limited(memory: u64, nano_cpus: u64, pids: u32) -> Self {
+        Self { memory, swap: false, nano_cpus, pids, restarts: false }
+    }
 }
 
 /// What network a container gets.

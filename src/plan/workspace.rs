@@ -110,6 +110,8 @@ pub struct SeenContainer {
     pub attached: bool,
     /// Other networks it is attached to.
     pub others: Vec<String>,
+    /// It may use what it should, as far as is known.
+    pub limited: bool,
     /// When it last started; comparable as text within one engine.
     pub started_at: String,
 }
@@ -138,6 +140,8 @@ pub enum Step {
     Connect(String),
     /// Take a container (the first) off a network (the second) that is not its own.
     Disconnect(String, String),
+    /// Give a container the limits it should have.
+    Update(String),
     /// Start a container.
     Start(String),
     /// Thaw a container.
@@ -172,6 +176,7 @@ pub fn plan(wanted: &Wanted, seen: &Seen) -> Result<Vec<Step>, Blocked> {
     if let (Some(_), None) = (main, keep) {
         retire(&wanted.main.name, main, &mut steps);
     }
+    steps.extend(keep.and_then(|m| limit(&wanted.main.name, m)));
     match (wanted.running, keep) {
         (true, None) => steps.extend([Step::Create(wanted.main.name.clone()), Step::Start(wanted.main.name.clone())]),
         (true, Some(m)) => bring_up(&wanted.main.name, m, &mut steps),
@@ -219,6 +224,12 @@ fn make_ground(wanted: &Wanted, seen: &Seen, steps: &mut Vec<Step>) {
     }
     let missing = wanted.volumes.iter().filter(|v| !seen.volumes.contains_key(&v.name));
     steps.extend(missing.map(|v| Step::CreateVolume(v.name.clone())));
+}
+
+/// Before it is started.
+fn limit(name: &str, seen: &SeenContainer) -> Option<Step> {
+    let settled = matches!(seen.state, State::Running | State::Stopped);
+    (settled && !seen.limited).then(|| Step::Update(name.to_owned()))
 }
 
 fn bring_up(name: &str, seen: &SeenContainer, steps: &mut Vec<Step>) {
@@ -269,11 +280,14 @@ fn plan_sidecars(wanted: &Wanted, seen: &Seen, settled: Option<&SeenContainer>, 
             Some(c) if c.state == State::Running && c.started_at < main.started_at => {
                 steps.extend([Step::Stop(sidecar.name.clone()), Step::Start(sidecar.name.clone())]);
             }
-            Some(c) => match c.state {
-                State::Paused => steps.push(Step::Unpause(sidecar.name.clone())),
-                State::Stopped => steps.push(Step::Start(sidecar.name.clone())),
-                State::Running | State::Busy | State::Stuck => {}
-            },
+            Some(c) => {
+                steps.extend(limit(&sidecar.name, c));
+                match c.state {
+                    State::Paused => steps.push(Step::Unpause(sidecar.name.clone())),
+                    State::Stopped => steps.push(Step::Start(sidecar.name.clone())),
+                    State::Running | State::Busy | State::Stuck => {}
+                }
+            }
         }
     }
 }

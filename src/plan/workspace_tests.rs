@@ -40,6 +40,7 @@ fn apply(wanted: &Wanted, seen: &Seen, steps: &[Step], clock: &mut u32) -> Seen 
                     state: State::Stopped,
                     attached: true,
                     others: Vec::new(),
+                    limited: true,
                     started_at: String::new(),
                 };
                 after.containers.insert(name.clone(), made);
@@ -50,6 +51,11 @@ fn apply(wanted: &Wanted, seen: &Seen, steps: &[Step], clock: &mut u32) -> Seen 
             }
             Step::Connect(name) => after.containers.get_mut(name).unwrap().attached = true,
             Step::Disconnect(name, other) => after.containers.get_mut(name).unwrap().others.retain(|n| n != other),
+            Step::Update(name) => {
+                let c = after.containers.get_mut(name).unwrap();
+                assert!(!c.limited && matches!(c.state, State::Running | State::Stopped), "{c:?}");
+                c.limited = true;
+            }
             Step::Start(name) => {
                 let c = after.containers.get_mut(name).unwrap();
                 assert_eq!(c.state, State::Stopped, "started while {:?}", c.state);
@@ -69,10 +75,11 @@ fn apply(wanted: &Wanted, seen: &Seen, steps: &[Step], clock: &mut u32) -> Seen 
 
 fn any_container(digests: Vec<String>) -> impl Strategy<Value = Option<SeenContainer>> {
     let state = prop::sample::select(vec![State::Running, State::Paused, State::Stopped, State::Stuck]);
-    let some = (state, prop::sample::select(digests), any::<bool>(), any::<bool>(), 0u32..50).prop_map(
-        |(state, digest, attached, more, at)| {
+    let some = (state, prop::sample::select(digests), any::<bool>(), any::<bool>(), any::<bool>(), 0u32..50).prop_map(
+        |(state, digest, attached, more, limited, at)| {
             let others = if more { vec!["other".into()] } else { vec![] };
-            SeenContainer { id: "x".into(), ours: true, digest, state, attached, others, started_at: format!("{at:08}") }
+            let started_at = format!("{at:08}");
+            SeenContainer { id: "x".into(), ours: true, digest, state, attached, others, limited, started_at }
         },
     );
     prop::option::of(some)
@@ -106,7 +113,7 @@ proptest! {
         let states: Vec<State> = seen.containers.values().map(|c| c.state).collect();
         if running {
             prop_assert_eq!(states, vec![State::Running, State::Running]);
-            prop_assert!(seen.containers.values().all(|c| c.attached));
+            prop_assert!(seen.containers.values().all(|c| c.attached && c.limited));
         } else {
             prop_assert!(states.iter().all(|s| matches!(s, State::Stopped | State::Stuck)));
             prop_assert!(!made || seen.containers.contains_key(&wanted.main.name));
@@ -121,7 +128,7 @@ proptest! {
             0 => seen.network = Some(false),
             1 => { seen.volumes.insert(wanted.volumes[0].name.clone(), false); }
             _ => {
-                let c = SeenContainer { id: "x".into(), ours: false, digest: String::new(), state: State::Running, attached: true, others: vec![], started_at: String::new() };
+                let c = SeenContainer { id: "x".into(), ours: false, digest: String::new(), state: State::Running, attached: true, others: vec![], limited: true, started_at: String::new() };
                 seen.containers.insert(wanted.main.name.clone(), c);
             }
         }
@@ -150,6 +157,7 @@ fn a_container_that_its_engine_cannot_start_any_more_is_made_again() {
         state: State::Stuck,
         attached: true,
         others: vec![],
+        limited: true,
         started_at: "1".into(),
     };
     let mut seen = Seen { network: Some(true), ..Seen::default() };
@@ -172,6 +180,7 @@ fn an_outdated_container_stays_until_recreation_is_asked_for() {
         state: State::Running,
         attached: true,
         others: vec!["somebody-s".into()],
+        limited: true,
         started_at: "1".into(),
     };
     let mut seen = Seen { network: Some(true), ..Seen::default() };
@@ -184,4 +193,25 @@ fn an_outdated_container_stays_until_recreation_is_asked_for() {
         plan(&wanted, &seen).unwrap()[..2],
         [Step::Stop(wanted.main.name.clone()), Step::Remove(wanted.main.name.clone())]
     );
+}
+
+#[test]
+fn one_that_may_use_something_else_is_limited_before_it_is_started() {
+    let mut wanted = wanted_one();
+    wanted.sidecars.clear();
+    let name = wanted.main.name.clone();
+    let with = |state| {
+        let mut seen = Seen { network: Some(true), ..Seen::default() };
+        seen.volumes.insert(wanted.volumes[0].name.clone(), true);
+        let (digest, started_at) = (wanted.main.digest.clone(), "1".into());
+        let (id, others) = ("x".into(), Vec::new());
+        let main = SeenContainer { id, ours: true, digest, state, attached: true, others, limited: false, started_at };
+        seen.containers.insert(name.clone(), main);
+        seen
+    };
+    let steps = |state| plan(&wanted, &with(state)).unwrap();
+    assert_eq!(steps(State::Stopped), [Step::Update(name.clone()), Step::Start(name.clone())]);
+    assert_eq!(steps(State::Running), [Step::Update(name.clone())]);
+    assert_eq!(steps(State::Paused), [Step::Unpause(name.clone())]);
+    assert_eq!(steps(State::Busy), []);
 }

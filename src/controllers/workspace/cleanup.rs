@@ -54,7 +54,7 @@ pub async fn destroy(ctx: &Context, record: &Workspace, pass: &mut Pass<Workspac
 /// Forgets what this process knows of a record.
 pub fn forget(ctx: &Context, uid: &str) {
     ctx.upstreams.forget(uid);
-    ctx.restarts.forget(uid);
+    ctx.restarts.gone(uid);
     ctx.clones.forget(uid);
     ctx.moves.forget(uid);
 }

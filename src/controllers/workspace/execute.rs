@@ -1,6 +1,6 @@
 //! Observe, plan, execute, until there is nothing left to do.
 
-use super::observe::{Observed, Owner, observe};
+use super::observe::{Observed, Owner, observe, resources};
 use super::{Site, elsewhere, images};
 use crate::controllers::context::Context;
 use crate::controllers::retry::PassError;
@@ -50,10 +50,11 @@ pub async fn settle(
     // container was started that the record does not know.
     let clones = pass.status.repositories_digest.is_some() && ctx.clones.is_new(&owner.record);
     let known = pass.status.container_id.clone().filter(|_| !clones && pass.status.started_at.is_some());
+    let (cores, mut unlimited) = (cores(ctx, &site.server), None);
     let mut listed = ctx.listings.take(&owner.identity.uid).filter(|c| known.as_deref() == Some(c.id.as_str()));
     for _ in 0..ROUNDS {
         let from_list = listed.is_some();
-        let observed = observe(site.engine.as_ref(), &owner, wanted, listed.take(), &ctx.restarts).await?;
+        let observed = observe(site.engine.as_ref(), &owner, wanted, listed.take(), &ctx.restarts, cores).await?;
         if give_name_back(site, &owner, wanted, &observed, pass).await? {
             continue;
         }
@@ -64,7 +65,11 @@ pub async fn settle(
             // A list may show that there is nothing to do; what is to be done is decided on a closer look.
             continue;
         }
-        let (steps, held) = hold_back(ctx, &owner.record, &observed, steps);
+        let (mut steps, held) = hold_back(ctx, &owner.record, &observed, steps);
+        if let Some(why) = &unlimited {
+            steps.retain(|s| !matches!(s, Step::Update(_)));
+            pass.notice(condition("UpToDate", false, "LimitsChanged", why));
+        }
         if steps.is_empty() {
             return match held {
                 Some(held) if observed.address(wanted).is_none() => Err(held),
@@ -91,15 +96,17 @@ pub async fn settle(
         }
         let mut ids = ids(&observed.seen);
         let main = observed.main(wanted).map(|m| m.id.clone());
-        let (engine, cores) = (site.engine.as_ref(), cores(ctx, &site.server));
-        let hands = Hands { ctx, engine, owner: &owner, wanted, main, observed: &observed, cores };
+        let hands = Hands { ctx, engine: site.engine.as_ref(), owner: &owner, wanted, main, observed: &observed, cores };
         let mut looked = true;
         for step in &steps {
             if let (false, Step::Create(name)) = (looked, step) {
                 hands.keep_volumes(name).await.map_err(|e| hands.explain(step, &e))?;
             }
-            hands.take(step, &mut ids).await?;
-            pass.did(describe(step));
+            match (step, hands.take(step, &mut ids).await) {
+                // What runs goes on running.
+                (Step::Update(_), Err(e)) if e.reason == "LimitsChanged" => unlimited = Some(e.message),
+                (_, done) => done.map(|()| pass.did(describe(step)))?,
+            }
             // Ending takes its time, in which what was seen before may have been removed.
             looked &= !matches!(step, Step::Stop(_) | Step::Remove(_));
         }
@@ -260,6 +267,7 @@ fn describe(step: &Step) -> String {
         Step::Create(n) => format!("created container {n}"),
         Step::Connect(n) => format!("connected container {n}"),
         Step::Disconnect(n, other) => format!("took container {n} off network {other}"),
+        Step::Update(n) => format!("gave container {n} its limits back"),
         Step::Start(n) => format!("started container {n}"),
         Step::Unpause(n) => format!("thawed container {n}"),
         Step::Stop(n) => format!("stopped container {n}"),
@@ -286,6 +294,7 @@ impl Hands<'_> {
             Step::Create(name) => self.create(name).await.map(|id| drop(ids.insert(name.clone(), id.as_str().to_owned()))),
             Step::Connect(name) => self.engine.connect(self.wanted.network.name(), &id(ids, name)?).await,
             Step::Disconnect(name, other) => self.engine.disconnect(other, &id(ids, name)?).await,
+            Step::Update(name) => self.limit(name, &id(ids, name)?).await,
             Step::Start(name) => self.start(name, &id(ids, name)?).await,
             Step::Unpause(name) => self.engine.unpause(&id(ids, name)?).await,
             Step::Stop(name) => self.engine.stop(&id(ids, name)?, GRACE).await,
@@ -317,6 +326,24 @@ impl Hands<'_> {
         started
     }
 
+    /// Gives a container its limits back, and looks what its engine made of them.
+    async fn limit(&self, name: &str, id: &ContainerId) -> Result<(), EngineError> {
+        let Some(wanted) = self.all().find(|c| c.name == name) else { return Ok(()) };
+        let limits = resources(wanted, self.cores);
+        self.engine.update(id, &limits).await?;
+        let now = self.engine.inspect(id.as_str()).await?;
+        if let Some(now) = now.filter(|c| c.resources != Some(limits)) {
+            tracing::warn!(container = name, asked = ?limits, given = ?now.resources, "the engine gives other limits");
+            self.ctx.restarts.gives(&self.owner.record, &now);
+        }
+        Ok(())
+    }
+
+    /// All containers of the workspace.
+    fn all(&self) -> impl Iterator<Item = &WantedContainer> {
+        self.wanted.sidecars.iter().chain([&self.wanted.main])
+    }
+
     /// The engine's words, with what they mean here.
     fn explain(&self, step: &Step, e: &EngineError) -> PassError {
         match (step, e) {
@@ -332,15 +359,21 @@ impl Hands<'_> {
                 PassError::transient("ContainerRunning", "NameTaken", words)
             }
             (Step::Create(name), EngineError::ImageMissing(_)) => {
-                let all = self.wanted.sidecars.iter().chain([&self.wanted.main]);
                 let servers = self.ctx.caches.servers.state();
-                for image in all.filter(|c| &c.name == name).map(|c| c.image.reference()) {
+                for image in self.all().filter(|c| &c.name == name).map(|c| c.image.reference()) {
                     servers.iter().for_each(|s| self.ctx.supply.forget(&s.name_any(), &image));
                 }
                 PassError::waiting("ImageReady", "ImageMissing", e.to_string(), Duration::from_millis(500))
             }
             (Step::Start(_), EngineError::Invalid(words) | EngineError::Failed(words) | EngineError::Conflict(words)) => {
                 PassError::transient("ContainerRunning", "StartFailed", format!("the engine could not start it: {words}"))
+            }
+            (Step::Update(name), EngineError::Invalid(words) | EngineError::Failed(words) | EngineError::Conflict(words)) => {
+                let words = format!(
+                    "somebody changed what container {name} may use, and the engine refuses to give it the limits of its template back: \
+                     {words}. It is tried again at each look; or stop and start the workspace when less is in use"
+                );
+                PassError::transient("UpToDate", "LimitsChanged", words)
             }
             _ => PassError::engine("ContainerRunning", e),
         }
@@ -365,8 +398,7 @@ impl Hands<'_> {
     /// Makes the volumes of a container where they are missing: Docker would make them without our labels, and what is not
     /// provably ours is never used again.
     async fn keep_volumes(&self, name: &str) -> Result<(), EngineError> {
-        let all = self.wanted.sidecars.iter().chain([&self.wanted.main]);
-        for volume in all.filter(|c| c.name == name).flat_map(|c| c.mounts.keys()) {
+        for volume in self.all().filter(|c| c.name == name).flat_map(|c| c.mounts.keys()) {
             self.create_volume(volume).await?;
         }
         Ok(())
@@ -387,6 +419,7 @@ impl Hands<'_> {
     fn spec(&self, wanted: &WantedContainer, attach: Attach) -> ContainerSpec {
         let main = matches!(attach, Attach::Network(_));
         let mut all_labels = self.owner.of(&wanted.role).labels_with_digest(&wanted.digest);
+        let limits = resources(wanted, self.cores);
         all_labels.extend(wanted.user.iter().map(|user| (labels::USER.to_owned(), user.clone())));
         ContainerSpec {
             name: wanted.name.clone(),
@@ -398,36 +431,15 @@ impl Hands<'_> {
             mounts: wanted.mounts.clone(),
             attach,
             hostname: main.then(|| self.owner.identity.name.clone()),
-            memory: u64::from(wanted.limits.memory_mb) << 20,
-            nano_cpus: nano_cpus(wanted.limits.cpu, self.cores),
-            pids: wanted.limits.pids,
+            memory: limits.memory,
+            nano_cpus: limits.nano_cpus,
+            pids: limits.pids,
         }
     }
-}
-
-/// A limit as the engine takes it: one above the cores it has is refused, and more than all of them is no limit anyway.
-fn nano_cpus(limit: f64, cores: Option<u32>) -> u64 {
-    // A limit is at most 1,024 cores (schema), so this cannot overflow.
-    let wanted = (limit * 1e9) as u64;
-    cores.filter(|n| *n > 0).map_or(wanted, |n| wanted.min(u64::from(n) * 1_000_000_000))
 }
 
 fn id(ids: &BTreeMap<String, String>, name: &str) -> Result<ContainerId, PassError> {
     ids.get(name)
         .and_then(|id| ContainerId::parse(id))
         .ok_or_else(|| PassError::transient("ContainerRunning", "ObjectVanished", format!("container {name} is gone")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_limit_is_at_most_the_cores_that_the_server_has() {
-        assert_eq!(nano_cpus(2.0, Some(1)), 1_000_000_000);
-        assert_eq!(nano_cpus(0.5, Some(1)), 500_000_000);
-        assert_eq!(nano_cpus(2.0, Some(64)), 2_000_000_000);
-        assert_eq!(nano_cpus(2.0, None), 2_000_000_000);
-        assert_eq!(nano_cpus(2.0, Some(0)), 2_000_000_000, "an engine that does not tell has some");
-    }
 }

@@ -3,7 +3,7 @@
 use super::Restarts;
 use crate::controllers::retry::PassError;
 use crate::engine::ownership::Ownership;
-use crate::engine::{Container, ContainerState, Engine};
+use crate::engine::{Container, ContainerState, Engine, Resources};
 use crate::plan::workspace::{Seen, SeenContainer, State, Wanted, WantedContainer, WantedNetwork, WantedVolume};
 use crate::resource::{Identity, labels};
 use futures::future::try_join_all;
@@ -79,6 +79,7 @@ pub async fn observe(
     wanted: &Wanted,
     listed: Option<Container>,
     restarts: &Restarts,
+    cores: Option<u32>,
 ) -> Result<Observed, PassError> {
     let failed = |e| PassError::engine("ContainerRunning", &e);
     let main = match listed.filter(|c| c.name == wanted.main.name && wanted.sidecars.is_empty()) {
@@ -106,21 +107,46 @@ pub async fn observe(
         let network = wanted.network.name();
         let on = main.networks.get(network).is_some_and(|ip| ip.is_some() || main.state != ContainerState::Running);
         let others = main.networks.keys().filter(|n| *n != network).cloned().collect();
-        seen.containers.insert(main.name.clone(), SeenContainer { others, ..view(main, owner, &wanted.main, on, restarts) });
+        seen.containers
+            .insert(main.name.clone(), SeenContainer { others, ..view(main, owner, &wanted.main, on, restarts, cores) });
     }
     let sidecars = try_join_all(wanted.sidecars.iter().map(|s| async move { engine.inspect(&s.name).await.map(|c| (s, c)) }));
     let mut containers = BTreeMap::new();
     for (spec, found) in sidecars.await.map_err(failed)? {
         let Some(c) = found else { continue };
         let joined = main.as_ref().is_some_and(|m| c.network_of.as_deref() == Some(m.id.as_str()));
-        seen.containers.insert(c.name.clone(), view(&c, owner, spec, joined, restarts));
+        seen.containers.insert(c.name.clone(), view(&c, owner, spec, joined, restarts, cores));
         containers.insert(c.name.clone(), c);
     }
     containers.extend(main.map(|m| (m.name.clone(), m)));
     Ok(Observed { seen, containers })
 }
 
-fn view(found: &Container, owner: &Owner, wanted: &WantedContainer, attached: bool, restarts: &Restarts) -> SeenContainer {
+/// What a container may use on a server with so many cores. A limit above the cores it has an engine refuses, and more than
+/// all of them is no limit anyway.
+pub fn resources(wanted: &WantedContainer, cores: Option<u32>) -> Resources {
+    // A limit is at most 1,024 cores (schema), so this cannot overflow.
+    let cpus = (wanted.limits.cpu * 1e9) as u64;
+    let cpus = cores.filter(|n| *n > 0).map_or(cpus, |n| cpus.min(u64::from(n) * 1_000_000_000));
+    Resources::limited(u64::from(wanted.limits.memory_mb) << 20, cpus, wanted.limits.pids)
+}
+
+/// Whether a container may use what it should. One that was made from other records than there are now is as it was made.
+fn is_limited(found: &Container, owner: &Owner, wanted: &WantedContainer, restarts: &Restarts, cores: Option<u32>) -> bool {
+    let outdated = found.labels.get(labels::DIGEST) != Some(&wanted.digest);
+    let known = cores.is_some_and(|n| n > 0);
+    let Some(has) = found.resources.filter(|_| known && !outdated) else { return true };
+    has == resources(wanted, cores) || restarts.is_all_it_gives(&owner.record, found)
+}
+
+fn view(
+    found: &Container,
+    owner: &Owner,
+    wanted: &WantedContainer,
+    attached: bool,
+    restarts: &Restarts,
+    cores: Option<u32>,
+) -> SeenContainer {
     let state = match found.state {
         ContainerState::Running => State::Running,
         ContainerState::Paused => State::Paused,
@@ -137,6 +163,38 @@ fn view(found: &Container, owner: &Owner, wanted: &WantedContainer, attached: bo
         state,
         attached,
         others: Vec::new(),
+        limited: is_limited(found, owner, wanted, restarts, cores),
         started_at: found.started_at.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::environment::HardLimits;
+    use crate::plan::image::Image;
+
+    #[test]
+    fn a_limit_is_at_most_the_cores_that_the_server_has() {
+        let cpus = |cpu, cores| {
+            let wanted = WantedContainer {
+                name: "a".into(),
+                role: "main".into(),
+                image: Image::AsItIs("a:1".into()),
+                command: None,
+                workdir: None,
+                user: None,
+                env: BTreeMap::new(),
+                mounts: BTreeMap::new(),
+                limits: HardLimits { cpu, memory_mb: 64, pids: 8 },
+                digest: String::new(),
+            };
+            resources(&wanted, cores).nano_cpus
+        };
+        assert_eq!(cpus(2.0, Some(1)), 1_000_000_000);
+        assert_eq!(cpus(0.5, Some(1)), 500_000_000);
+        assert_eq!(cpus(2.0, Some(64)), 2_000_000_000);
+        assert_eq!(cpus(2.0, None), 2_000_000_000);
+        assert_eq!(cpus(2.0, Some(0)), 2_000_000_000, "an engine that does not tell has some");
     }
 }

@@ -1,7 +1,8 @@
 //! How often a container that keeps ending is started again: at once at first, then ever more seldom, so that a
-//! workspace whose program fails costs its server nothing. And which of them their engine cannot start any more, or not make.
+//! workspace whose program fails costs its server nothing. And which of them their engine cannot start any more, or not make, or
+//! not limit as it should.
 
-use crate::engine::{Container, ContainerId, ContainerState};
+use crate::engine::{Container, ContainerId, ContainerState, Resources};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,6 +22,9 @@ const REFUSALS: u32 = 5;
 /// … over at least this long. One that is still clearing up after the last run says the same, and is done within seconds.
 const REFUSED_FOR: Duration = Duration::from_secs(120);
 
+/// An engine does not give a limit when so many tries have come to the same. Of one, somebody may have changed it meanwhile.
+const TRIES: u32 = 3;
+
 /// By workspace and container.
 type Of<T> = Mutex<BTreeMap<String, BTreeMap<String, T>>>;
 
@@ -30,6 +34,14 @@ pub struct Restarts {
     runs: Of<Run>,
     refused: Of<Refused>,
     taken: Of<u32>,
+    given: Of<Given>,
+}
+
+/// What a container may use right after it was given its limits, and how often that was so.
+struct Given {
+    id: ContainerId,
+    resources: Resources,
+    times: u32,
 }
 
 /// Starts refused in a row.
@@ -45,6 +57,12 @@ struct Refused {
 impl Refused {
     fn of(&self, found: &Container) -> bool {
         self.id == found.id && self.started_at == found.started_at
+    }
+}
+
+impl Given {
+    fn of(&self, found: &Container) -> bool {
+        self.id == found.id && found.resources == Some(self.resources)
     }
 }
 
@@ -96,13 +114,39 @@ impl Restarts {
     pub fn forget_one(&self, uid: &str, container: &str) {
         lock(&self.runs).get_mut(uid).and_then(|of| of.remove(container));
         lock(&self.refused).get_mut(uid).and_then(|of| of.remove(container));
+        lock(&self.given).get_mut(uid).and_then(|of| of.remove(container));
     }
 
-    /// Forgets a workspace that is gone, or was stopped on purpose.
+    /// Forgets how the containers of a workspace ran, that was stopped on purpose.
     pub fn forget(&self, uid: &str) {
         lock(&self.runs).remove(uid);
         lock(&self.refused).remove(uid);
         lock(&self.taken).remove(uid);
+    }
+
+    /// Forgets a workspace that is gone.
+    pub fn gone(&self, uid: &str) {
+        self.forget(uid);
+        lock(&self.given).remove(uid);
+    }
+
+    /// Notes what a container may use after it was given its limits, and that is something else. (Without swap accounting, say,
+    /// Docker drops the limit of swap, and says so to nobody but who asks.)
+    pub fn gives(&self, uid: &str, found: &Container) {
+        let Some(resources) = found.resources else { return };
+        let mut all = lock(&self.given);
+        let begin = || Given { id: found.id.clone(), resources, times: 0 };
+        let given = all.entry(uid.to_owned()).or_default().entry(found.name.clone()).or_insert_with(begin);
+        if !given.of(found) {
+            *given = begin();
+        }
+        given.times = given.times.saturating_add(1);
+    }
+
+    /// Whether what it may use is what its engine makes of its limits: giving them once more would change nothing.
+    pub fn is_all_it_gives(&self, uid: &str, found: &Container) -> bool {
+        let all = lock(&self.given);
+        all.get(uid).and_then(|of| of.get(&found.name)).is_some_and(|given| given.of(found) && given.times >= TRIES)
     }
 
     /// Notes that the name of what was to be made was taken, though nothing was seen under it; gives how often in a row.
@@ -194,6 +238,23 @@ mod tests {
         assert!(refused(&ran, 730));
         restarts.forget("u");
         assert!(!restarts.is_stuck("u", &ran));
+    }
+
+    #[test]
+    fn what_an_engine_makes_of_limits_is_all_it_gives_until_it_is_changed() {
+        let (restarts, memory) = (Restarts::default(), 64 << 20);
+        let may = |swap| Container { resources: Some(Resources { swap, ..Resources::limited(memory, 1, 8) }), ..ended("") };
+        for _ in 0..2 {
+            restarts.gives("u", &may(true));
+            assert!(!restarts.is_all_it_gives("u", &may(true)), "somebody may have changed it again");
+        }
+        restarts.gives("u", &may(true));
+        assert!(restarts.is_all_it_gives("u", &may(true)));
+        assert!(!restarts.is_all_it_gives("v", &may(true)) && !restarts.is_all_it_gives("u", &may(false)));
+        restarts.forget("u");
+        assert!(restarts.is_all_it_gives("u", &may(true)), "it has the same limits when it is stopped");
+        restarts.forget_one("u", "main");
+        assert!(!restarts.is_all_it_gives("u", &may(true)), "it is made anew");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The one place where a container's settings are made: what is not written here cannot be asked for.
 
 use crate::engine::ownership::Ownership;
-use crate::engine::{Attach, ContainerSpec, EngineError, IN_MEMORY, Labels};
+use crate::engine::{Attach, ContainerSpec, EngineError, IN_MEMORY, Labels, Resources};
 use crate::resource::labels;
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount, MountType, RestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerCreateBody, ContainerUpdateBody, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount, MountType,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 use std::collections::HashMap;
 
@@ -66,7 +66,7 @@ fn host_config(spec: &ContainerSpec) -> Result<HostConfig, EngineError> {
         memory_swap: Some(memory),
         nano_cpus: Some(limit("cpu", spec.nano_cpus)?),
         pids_limit: Some(limit("pids", u64::from(spec.pids))?),
-        restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
+        restart_policy: Some(never_restarted()),
         auto_remove: Some(false),
         init: Some(false),
         mounts: Some(spec.mounts.iter().map(|(volume, path)| mount(volume, path)).collect::<Result<_, _>>()?),
@@ -74,6 +74,24 @@ fn host_config(spec: &ContainerSpec) -> Result<HostConfig, EngineError> {
         log_config: Some(log_config()),
         ..Default::default()
     })
+}
+
+/// Limits of a container that is there.
+pub(super) fn update(resources: &Resources) -> Result<ContainerUpdateBody, EngineError> {
+    let memory = limit("memory", resources.memory)?;
+    Ok(ContainerUpdateBody {
+        memory: Some(memory),
+        memory_swap: Some(memory),
+        nano_cpus: Some(limit("cpu", resources.nano_cpus)?),
+        pids_limit: Some(limit("pids", u64::from(resources.pids))?),
+        restart_policy: Some(never_restarted()),
+        ..Default::default()
+    })
+}
+
+/// What runs and what does not is decided by the records.
+fn never_restarted() -> RestartPolicy {
+    RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }
 }
 
 /// Docker's own word for "no limit" is 0; a container without a limit is refused.

@@ -1,13 +1,13 @@
 //! From Docker's models to the port's.
 
 use crate::engine::{
-    Container, ContainerId, ContainerState, ContainerSummary, EngineError, EngineEvent, Labels, Network, Volume,
+    Container, ContainerId, ContainerState, ContainerSummary, EngineError, EngineEvent, Labels, Network, Resources, Volume,
 };
 use crate::resource::labels;
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum as Inspected, ContainerSummary as DockerSummary,
-    ContainerSummaryStateEnum as Listed, EndpointSettings, EventMessage, IpamConfig, MountPoint, Network as DockerNetwork,
-    Volume as DockerVolume,
+    ContainerSummaryStateEnum as Listed, EndpointSettings, EventMessage, HostConfig, IpamConfig, MountPoint,
+    Network as DockerNetwork, RestartPolicyNameEnum, Volume as DockerVolume,
 };
 use ipnet::Ipv4Net;
 use std::collections::{BTreeMap, HashMap};
@@ -67,7 +67,7 @@ fn addresses(networks: Option<HashMap<String, EndpointSettings>>) -> BTreeMap<St
 pub(super) fn container(from: ContainerInspectResponse) -> Result<Container, EngineError> {
     let state = from.state.unwrap_or_default();
     let config = from.config.unwrap_or_default();
-    let mode = from.host_config.and_then(|h| h.network_mode).unwrap_or_default();
+    let host = from.host_config.unwrap_or_default();
     Ok(Container {
         id: id(from.id.as_deref())?,
         name: plain_name(&from.name.unwrap_or_default()),
@@ -87,8 +87,25 @@ pub(super) fn container(from: ContainerInspectResponse) -> Result<Container, Eng
         started_at: state.started_at.unwrap_or_default(),
         networks: addresses(from.network_settings.and_then(|n| n.networks)),
         mounts: volumes(from.mounts),
-        network_of: mode.strip_prefix("container:").map(str::to_owned),
+        network_of: host.network_mode.as_deref().and_then(|m| m.strip_prefix("container:")).map(str::to_owned),
+        resources: Some(resources(&host)),
     })
+}
+
+/// What is below 0, or not there, is no limit.
+fn resources(host: &HostConfig) -> Resources {
+    let policy = host.restart_policy.as_ref().and_then(|p| p.name);
+    Resources {
+        memory: number(host.memory),
+        swap: host.memory_swap != host.memory,
+        nano_cpus: number(host.nano_cpus),
+        pids: number(host.pids_limit),
+        restarts: !matches!(policy, None | Some(RestartPolicyNameEnum::EMPTY | RestartPolicyNameEnum::NO)),
+    }
+}
+
+fn number<N: TryFrom<i64> + Default>(told: Option<i64>) -> N {
+    told.and_then(|n| N::try_from(n).ok()).unwrap_or_default()
 }
 
 /// A network.

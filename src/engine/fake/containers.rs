@@ -16,11 +16,7 @@ impl World {
     }
 
     pub(super) fn create(&mut self, name: Option<&str>, mut body: Value) -> Outcome<String> {
-        if body["HostConfig"]["NanoCpus"].as_u64().is_some_and(|n| n > u64::from(self.cores) * 1_000_000_000) {
-            let n = self.cores;
-            let words = format!("Range of CPUs is from 0.01 to {n}.00, as there are only {n} CPUs available");
-            return Err(Refusal(400, words));
-        }
+        self.has_cores(&body["HostConfig"])?;
         let image = body["Image"].as_str().unwrap_or_default().to_owned();
         let missing = || Refusal(404, format!("No such image: {}", super::images::tagged(&image)));
         let FakeImage { id: image, files, .. } = self.image(&image).ok_or_else(missing)?.clone();
@@ -35,7 +31,8 @@ impl World {
                 ),
             ));
         }
-        let host = body["HostConfig"].take();
+        let mut host = body["HostConfig"].take();
+        self.limit_swap(&mut host);
         let mounts = mounts(&host);
         for volume in mounts.keys() {
             self.ensure_volume(volume, BTreeMap::new());
@@ -186,6 +183,51 @@ impl World {
             (false, _) => return Err(Refusal(500, format!("Container {id} is not paused"))),
         }
         self.tell_of_container(if pause { "pause" } else { "unpause" }, &id, &[]);
+        Ok(())
+    }
+
+    /// Docker drops a limit that its kernel does not know.
+    fn limit_swap(&self, host: &mut Value) {
+        if self.swapless && host["MemorySwap"].is_i64() {
+            host["MemorySwap"] = json!(-1);
+        }
+    }
+
+    fn has_cores(&self, resources: &Value) -> Outcome<()> {
+        let n = self.cores;
+        if resources["NanoCpus"].as_u64().is_none_or(|asked| asked <= u64::from(n) * 1_000_000_000) {
+            return Ok(());
+        }
+        Err(Refusal(400, format!("Range of CPUs is from 0.01 to {n}.00, as there are only {n} CPUs available")))
+    }
+
+    /// Changes what a container may use, running or not. What is not said, or 0, stays as it is.
+    pub(super) fn update(&mut self, asked: &str, body: &Value) -> Outcome<()> {
+        self.has_cores(body)?;
+        let container = self.container(asked)?;
+        let (id, host) = (container.id.clone(), &mut container.host);
+        let refused = |words: &str| Err(Refusal(409, format!("Cannot update container {id}: {words}")));
+        if container.life == Life::Dead {
+            return refused("Container is marked for removal and cannot be \"update\".");
+        }
+        let said = |key: &str| body[key].as_i64().filter(|n| *n != 0);
+        if said("MemorySwap").is_none() && said("Memory").is_some_and(|m| m > host["MemorySwap"].as_i64().unwrap_or_default()) {
+            return refused(
+                "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+            );
+        }
+        for key in ["Memory", "MemorySwap", "NanoCpus", "PidsLimit"] {
+            if let Some(n) = said(key) {
+                host[key] = n.into();
+            }
+        }
+        if body["RestartPolicy"]["Name"].as_str().is_some_and(|name| !name.is_empty()) {
+            host["RestartPolicy"] = body["RestartPolicy"].clone();
+        }
+        let mut host = host.take();
+        self.limit_swap(&mut host);
+        self.container(&id)?.host = host;
+        self.tell_of_container("update", &id, &[]);
         Ok(())
     }
 

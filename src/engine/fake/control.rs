@@ -132,6 +132,10 @@ impl FakeEngine {
         (world.cores, world.disk) = (cores, disk);
         (world.memory, world.memory_available) = memory;
     }
+    /// Whether its kernel does not count swap, so that it drops limits of it and says so to nobody.
+    pub fn set_swapless(&self, swapless: bool) {
+        self.world().swapless = swapless;
+    }
     /// Lets the reachability check find a target open.
     pub fn set_reachable(&self, address: &str, port: u16) {
         self.world().reachable.insert((address.to_owned(), port.to_string()));
@@ -252,6 +256,10 @@ impl FakeEngine {
     /// Renames a container.
     pub fn rename(&self, name: &str, to: &str) -> bool {
         self.world().rename(name, to).is_ok()
+    }
+    /// Changes what a container may use, as somebody with `docker update`: in the words of Docker's API.
+    pub fn update(&self, name: &str, resources: &serde_json::Value) -> bool {
+        self.world().update(name, resources).is_ok()
     }
     /// Whether something of a container is left behind in its runtime, so that starting it is refused.
     pub fn set_left_behind(&self, name: &str, left: bool) {

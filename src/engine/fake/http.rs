@@ -47,6 +47,7 @@ pub(super) fn router() -> Router {
         .route("/containers/{id}/logs", get(logs))
         .route("/containers/{id}/stats", get(stats))
         .route("/containers/{id}/exec", post(create_exec))
+        .route("/containers/{id}/update", post(update))
         .route("/containers/{id}/{action}", post(act))
         .route("/containers/{id}", axum::routing::delete(remove))
         .route("/exec/{id}/start", post(start_exec))
@@ -200,6 +201,12 @@ async fn act(Extension(fake): Fake, Path((asked, action)): Path<(String, String)
         "rename" => world.rename(&asked, params.get("name").map_or("", String::as_str)),
         _ => Err(Refusal(404, "page not found".into())),
     })
+}
+
+async fn update(Extension(fake): Fake, Path(asked): Path<String>, request: Request) -> Response {
+    let body = body(request).await;
+    let updated = fake.world().update(&asked, &body);
+    updated.map_or_else(IntoResponse::into_response, |()| ok(&json!({ "Warnings": null })))
 }
 
 async fn remove(Extension(fake): Fake, Path(asked): Path<String>, Query(params): Params) -> Response {

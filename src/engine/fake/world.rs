@@ -132,6 +132,8 @@ pub(super) struct World {
     /// Further names in what it saves.
     pub(super) also_saved_as: Vec<String>,
     pub(super) cores: u32,
+    /// Its kernel does not count swap.
+    pub(super) swapless: bool,
     pub(super) memory: u64,
     pub(super) memory_available: u64,
     /// Size and free part of its disk, in bytes.
@@ -172,6 +174,7 @@ impl World {
             own_ids: false,
             also_saved_as: Vec::new(),
             cores: 2,
+            swapless: false,
             memory: 8 << 30,
             memory_available: 6 << 30,
             disk: (100 << 30, 80 << 30),

@@ -163,6 +163,9 @@ impl Engine for Guarded {
     async fn cpu_time(&self, id: &ContainerId) -> Result<Duration, EngineError> {
         self.read("cpu_time", self.inner.cpu_time(id)).await
     }
+    async fn update(&self, id: &ContainerId, resources: &Resources) -> Result<(), EngineError> {
+        self.heavy("update", self.inner.update(id, resources)).await
+    }
     async fn rename(&self, id: &ContainerId, name: &str) -> Result<(), EngineError> {
         self.read("rename", self.fenced(self.inner.rename(id, name))).await
     }

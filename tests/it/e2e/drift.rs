@@ -47,6 +47,39 @@ fn a_container_killed_removed_stopped_paused_or_renamed_comes_back_once_with_its
 }
 
 #[test]
+fn limits_changed_by_hand_are_given_back_while_it_runs_and_while_it_does_not() {
+    in_world(async |world| {
+        world.with_workspaces(2).await;
+        let c = world.container("w0").await;
+        let what = "{{with .HostConfig}}{{.Memory}} {{.MemorySwap}} {{.NanoCpus}} {{.PidsLimit}} {{.RestartPolicy.Name}}{{end}} \
+            {{.Id}} {{.State.StartedAt}}";
+        let state = || world.docker(&["inspect", "--format", what, &c]);
+        let given_back = async |before: &str, edit: &[&str]| {
+            eprintln!("drift: {edit:?}");
+            world.unseen(|| drop(world.docker(edit)));
+            until("limits to be given back", SOON, async || match state() {
+                now if now == before => Ok(()),
+                now => Err(now),
+            })
+            .await;
+        };
+        let more = ["update", "--memory=1g", "--memory-swap=2g", "--cpus=1", "--pids-limit=-1", "--restart=always", &c];
+        let edits = [&more[..], &["update", "--pids-limit=7", &c], &["update", "--restart=unless-stopped", &c]];
+        let before = state();
+        for edit in edits {
+            given_back(&before, edit).await;
+        }
+        world.merge("w0", json!({"spec": {"running": false}})).await;
+        world.at_rest_within(SOON).await;
+        let before = state();
+        for edit in edits {
+            given_back(&before, edit).await;
+        }
+        world.at_rest_within(SOON).await;
+    });
+}
+
+#[test]
 fn a_network_disconnected_or_removed_comes_back() {
     in_world(async |world| {
         world.with_workspaces(2).await;

@@ -19,7 +19,7 @@ pub async fn a_start_of_what_runs_and_a_stop_of_what_ended_change_nothing(lab: &
 }
 
 pub async fn nothing_can_be_done_with_a_container_that_is_not_there(lab: &Lab) {
-    let exec = json!({"Cmd": ["true"]});
+    let (exec, update) = (json!({"Cmd": ["true"]}), json!({"PidsLimit": 9}));
     for (method, action, body) in [
         ("GET", "/json", None),
         ("POST", "/start", None),
@@ -27,6 +27,7 @@ pub async fn nothing_can_be_done_with_a_container_that_is_not_there(lab: &Lab) {
         ("POST", "/kill", None),
         ("POST", "/pause", None),
         ("POST", "/unpause", None),
+        ("POST", "/update", Some(&update)),
         ("POST", "/exec", Some(&exec)),
         ("GET", "/logs?stdout=1", None),
         ("DELETE", "", None),

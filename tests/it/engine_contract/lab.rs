@@ -15,8 +15,8 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 
 /// What controllers listen for.
-const ACTIONS: [&str; 12] =
-    ["create", "start", "die", "stop", "kill", "oom", "pause", "unpause", "destroy", "rename", "connect", "disconnect"];
+const ACTIONS: [&str; 13] =
+    ["create", "start", "die", "stop", "kill", "oom", "pause", "unpause", "destroy", "rename", "update", "connect", "disconnect"];
 
 fn encoded(text: &str) -> String {
     text.bytes().map(|b| format!("%{b:02X}")).collect()

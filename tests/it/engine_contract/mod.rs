@@ -12,6 +12,7 @@ mod hardening;
 mod images;
 mod isolation;
 mod lab;
+mod limits;
 mod objects;
 mod registry;
 mod states;
@@ -88,6 +89,12 @@ contract! {
     containers::files_survive_a_stop,
     containers::a_paused_container_is_told_and_can_be_resumed,
     containers::a_paused_container_does_not_start,
+    limits::a_container_has_the_limits_it_was_made_with,
+    limits::limits_that_somebody_changed_are_seen_and_given_back_to_what_runs,
+    limits::limits_are_given_back_to_what_does_not_run,
+    limits::what_its_engine_was_told_to_start_by_itself_is_seen_and_taken_back,
+    limits::limits_that_an_engine_cannot_give_are_refused_and_change_nothing,
+    limits::a_change_of_limits_is_told,
     objects::a_network_is_made_once,
     objects::a_network_s_name_is_matched_whole,
     objects::a_network_in_use_stays,

@@ -15,7 +15,7 @@ use super::plan::Plan;
 use super::strangers::is_ours;
 use super::world::World;
 use devsanctum::proxy::ProxyError;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -127,7 +127,7 @@ fn machines(world: &World, mut chance: SplitMix) {
     ours.retain(|c| is_ours(&c.labels, world.instance()));
     ours.sort_by(|a, b| a.name.cmp(&b.name));
     let Some(name) = ours.get(chance.below(ours.len().max(1))).map(|c| &c.name) else { return };
-    match chance.below(12) {
+    match chance.below(13) {
         0 | 1 => drop(engine.kill(name)),
         2 => drop(engine.exit(name, 1)),
         3 => drop(engine.oom_kill(name)),
@@ -141,9 +141,16 @@ fn machines(world: &World, mut chance: SplitMix) {
         7 => engine.restart_daemon(),
         8 => engine.set_refusing(true),
         9 => engine.set_silent(true),
-        10 => world.proxy.set_failure(Some(ProxyError::Unreachable("it is down".into()))),
+        10 => drop(engine.update(name, &more())),
+        11 => world.proxy.set_failure(Some(ProxyError::Unreachable("it is down".into()))),
         _ => world.proxy.forget(),
     }
+}
+
+/// What somebody lets a container have beyond its limits.
+pub fn more() -> Value {
+    let restarts = json!({"Name": "unless-stopped"});
+    json!({"Memory": 1 << 30, "MemorySwap": 2 << 30, "NanoCpus": 2_000_000_000, "PidsLimit": 9999, "RestartPolicy": restarts})
 }
 
 /// What goes wrong with calls, from now until something else does; or nothing does any more.

@@ -149,6 +149,7 @@ macro_rules! each_workload {
             recreate = "recreate"
             companion = "companion"
             killed = "killed"
+            edited = "edited"
             removed = "removed"
             no_network = "no-network"
             squatted = "squatted"

@@ -3,7 +3,7 @@
 use super::hands::Hands;
 use super::strangers::is_ours;
 use super::world::World;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// In what the world differs from the records.
@@ -11,7 +11,7 @@ pub async fn differences(hands: &Hands<'_>) -> Vec<String> {
     let mut wrong = Vec::new();
     let (workspaces, routes) = (hands.list("Workspace").await, hands.list("Route").await);
     let servers = hands.list("DockerServer").await;
-    let projects = hands.list("Project").await;
+    let (projects, templates) = (hands.list("Project").await, hands.list("Template").await);
     let clones = projects.iter().any(|p| p["spec"]["repositories"].as_array().is_some_and(|all| !all.is_empty()));
     let mut wanted: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for server in &servers {
@@ -41,6 +41,9 @@ pub async fn differences(hands: &Hands<'_>) -> Vec<String> {
             continue;
         };
         own.extend([format!("container {base} {is}"), format!("volume {base}.data")]);
+        if record["status"]["latestEnvironment"].is_null() {
+            wrong.extend(unlimited(hands.world, &base, &templates, &servers));
+        }
         own.extend((clones && text(&meta["namespace"]) == "team").then(|| format!("volume {base}.workspace")));
         let volume = format!("{base}.data");
         if !runs && !found(hands.world, &base) {
@@ -73,6 +76,27 @@ pub async fn differences(hands: &Hands<'_>) -> Vec<String> {
 
 fn found(world: &World, container: &str) -> bool {
     world.engines.values().any(|e| e.containers().contains_key(container))
+}
+
+/// What a container may use that it should not. All workspaces are of one template.
+fn unlimited(world: &World, container: &str, templates: &[Value], servers: &[Value]) -> Vec<String> {
+    let (limits, cores) = (&templates[0]["spec"]["limits"], servers[0]["status"]["cpuCores"].as_f64().unwrap());
+    let memory = limits["memoryMb"].as_u64().unwrap() << 20;
+    let cpus = (limits["cpu"].as_f64().unwrap().min(cores) * 1e9) as u64;
+    let should = json!({
+        "Memory": memory, "MemorySwap": memory, "NanoCpus": cpus, "PidsLimit": limits["pids"], "RestartPolicy": {"Name": "no"},
+    });
+    let all = world.engines.values().filter_map(|e| e.inspected().remove(container)).map(|mut c| c["HostConfig"].take());
+    // An engine that does not count swap has -1 there, whatever it was told.
+    let as_counted = |mut host: Value| {
+        if host["MemorySwap"] == -1 {
+            host["MemorySwap"] = memory.into();
+        }
+        host
+    };
+    let differs =
+        |host: Value| should.as_object().unwrap().iter().find(|(key, value)| host[key.as_str()] != **value).map(|d| d.0.clone());
+    all.map(as_counted).filter_map(differs).map(|key| format!("{container} has another {key} than it should")).collect()
 }
 
 fn text(value: &Value) -> &str {

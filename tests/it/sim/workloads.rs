@@ -38,7 +38,7 @@ const fn short(name: &'static str, servers: &'static [&'static str], steps: &'st
 const DAY: Workload = Workload { name: "day", servers: TWO, steps: &[ground, day], patience: Duration::from_secs(3600) };
 
 /// All short ones.
-pub const ALL: [Workload; 26] = [
+pub const ALL: [Workload; 27] = [
     short("create", ONE, &[touched, one]),
     short("five-on-two", TWO, &[ground, five]),
     short("stop-start", ONE, &[ground, one, stop, start]),
@@ -47,6 +47,7 @@ pub const ALL: [Workload; 26] = [
     short("recreate", ONE, &[ground, one, other_env, recreate]),
     short("companion", ONE, &[ground, companion, one, no_companion]),
     short("killed", ONE, &[ground, one, kill]),
+    short("edited", ONE, &[ground, one, edit, stop, edit_again, start]),
     short("removed", ONE, &[ground, one, remove]),
     short("no-network", ONE, &[ground, one, remove_network]),
     short("squatted", ONE, &[ground, squat, unsquat]),
@@ -68,24 +69,30 @@ pub const ALL: [Workload; 26] = [
 ];
 
 /// What is wrong, and stays so for a day. Nothing else goes wrong in these: what counts is what is tried meanwhile.
-pub const LASTING: [Workload; 7] = [
+pub const LASTING: [Workload; 8] = [
     short("no-image-for-a-day", ONE, &[ground, image_missing, one, a_day, image_back]),
     short("name-taken-for-a-day", ONE, &[ground, squat, a_day, unsquat]),
     short("engine-away-for-a-day", ONE, &[ground, one, daemon_down, a_day, daemon_up]),
     short("engine-fails-for-a-day", ONE, &[ground, one, engine_always_fails, a_day, engine_works]),
     short("proxy-away-for-a-day", ONE, &[ground, proxy_down, one, a_day, proxy_up]),
     short("start-refused-for-a-day", ONE, &[ground, one, on_schedule, evening, no_room, refused]),
+    short("limits-refused-for-a-day", ONE, &[ground, one, updates_refused, edit, a_day, limits_told, engine_works, an_hour]),
     short("end-not-written-for-a-day", ONE, &[ground, one, end_not_written, a_day, end_written]),
 ];
 
 /// What happens to a single container. Nothing else goes wrong in these: each looks by itself what became of it, above all whether it
 /// is the same one still, with its own file system.
-pub const CONTAINERS: [Workload; 7] = [
+pub const CONTAINERS: [Workload; 8] = [
     short("left-for-a-while", ONE, &[ground, one, left_for_a_while]),
     short("left-for-good", ONE, &[ground, one, left_for_good]),
     short("removed-half", ONE, &[ground, one, remove_half]),
     short("renamed", ONE, &[ground, one, rename, stop, rename, start]),
     short("few-cores", ONE, &[few_cores, ground, many_wanted, one, runs]),
+    short(
+        "no-swap-limits",
+        ONE,
+        &[swapless, ground, one, few_updates, edit, few_updates, stop, few_updates, edit_again, few_updates],
+    ),
     short("name-reserved", ONE, &[ground, reserve, release]),
     short("renamed-and-squatted", ONE, &[ground, one, rename_and_squat]),
 ];
@@ -276,6 +283,38 @@ steps! {
     runs(hands) {
         let runs = hands.get("Workspace", "w0").await["status"]["phase"] == "RUNNING";
         hands.sees(runs, "a workspace may have all cores of a server that has fewer than its limit");
+    }
+    edit(hands) {
+        let name = hands.container("w0").await;
+        if !hands.world.once("edit") {
+            hands.world.engines["s1"].update(&name, &days::more());
+        }
+    }
+    edit_again(hands) {
+        let name = hands.container("w0").await;
+        if !hands.world.once("edit again") {
+            hands.world.engines["s1"].update(&name, &json!({"RestartPolicy": {"Name": "always"}}));
+        }
+    }
+    updates_refused(hands) { hands.world.director.noise(Noise { engines: 100, alike: true, only: "/update", ..Noise::default() }); }
+    an_hour(hands) { hands.wait(3600).await; }
+    limits_told(hands) {
+        let status = hands.get("Workspace", "w0").await["status"].take();
+        let says = |kind: &str| status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == kind).cloned().unwrap_or_default();
+        let (told, ready) = (says("UpToDate"), says("Ready"));
+        let both = told["reason"] == "LimitsChanged" && ready["status"] == "True" && status["phase"] == "RUNNING";
+        hands.sees(both, &format!("what cannot be limited runs, and says so: {told} {ready}"));
+    }
+    swapless(hands) { hands.world.engines["s1"].set_swapless(true); }
+    few_updates(hands) {
+        hands.wait(3600).await;
+        let (engine, name) = (&hands.world.engines["s1"], hands.container("w0").await);
+        let host = engine.inspected().remove(&name).unwrap_or_default()["HostConfig"].take();
+        let given = (&host["Memory"], &host["MemorySwap"], &host["PidsLimit"], &host["RestartPolicy"]["Name"]);
+        hands.sees(given == (&json!(32 << 20), &json!(-1), &json!(32), &json!("no")), &format!("its limits are {host}"));
+        // Three times until it is known what its engine makes of them, and once after each edit.
+        let updates = engine.calls().get("update").copied().unwrap_or_default();
+        hands.sees(updates <= 5, &format!("limits that an engine cannot give are not given again and again: {updates} updates"));
     }
     rename(hands) {
         let name = hands.container("w0").await;

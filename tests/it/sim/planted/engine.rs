@@ -149,6 +149,13 @@ impl Engine for Wrong {
     async fn cpu_time(&self, id: &ContainerId) -> Result<Duration> {
         self.inner.cpu_time(id).await
     }
+    async fn update(&self, id: &ContainerId, resources: &Resources) -> Result<()> {
+        match self.bug {
+            Bug::LeavesLimits => Ok(()),
+            Bug::WrongLimit => self.inner.update(id, &Resources { memory: resources.memory * 2, ..*resources }).await,
+            _ => self.inner.update(id, resources).await,
+        }
+    }
     async fn rename(&self, id: &ContainerId, name: &str) -> Result<()> {
         self.inner.rename(id, name).await
     }

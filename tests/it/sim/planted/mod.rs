@@ -32,6 +32,8 @@ pub enum Bug {
     ForgetsLabels,
     /// The memory limit is doubled.
     WrongLimit,
+    /// Does not give a container its limits back.
+    LeavesLimits,
     /// Folders are not mounted.
     ForgetsMounts,
     /// Variables are left out.
@@ -100,13 +102,14 @@ pub enum Bug {
 }
 
 /// Each mistake, and workloads in which it does harm.
-pub const ALL: [(Bug, &[&str]); 39] = [
+pub const ALL: [(Bug, &[&str]); 40] = [
     (Bug::CreatesUnderAnotherName, &["squatted", "create"]),
     (Bug::AdoptsByName, &["squatted"]),
     (Bug::EvictsByName, &["squatted"]),
     (Bug::CreatesTwice, &["create"]),
     (Bug::ForgetsLabels, &["create"]),
     (Bug::WrongLimit, &["create"]),
+    (Bug::LeavesLimits, &["edited"]),
     (Bug::ForgetsMounts, &["create"]),
     (Bug::ForgetsEnv, &["recreate"]),
     (Bug::WrongNetwork, &["companion"]),

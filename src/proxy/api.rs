@@ -43,6 +43,8 @@ impl HttpApi {
     /// # Errors
     /// When the HTTP client cannot be made.
     pub fn new(url: &str) -> Result<Self, String> {
+        // Set up by the program as a rule; a second installation is the only way this fails.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().timeout(API_TIMEOUT).no_proxy().build();
         Ok(Self { address: url.trim_end_matches('/').into(), client: client.map_err(|e| with_causes(&e))? })
     }

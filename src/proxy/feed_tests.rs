@@ -94,6 +94,7 @@ async fn only_the_token_opens_the_endpoint() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/traefik/config", listener.local_addr().unwrap());
     let server = tokio::spawn(Arc::clone(&feed).serve(listener, std::future::pending()));
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     for header in [None, Some("secret"), Some("Bearer "), Some("Bearer wrong"), Some("bearer secret")] {
         let request = header.into_iter().fold(client.get(&url), |r, h| r.header("authorization", h));

@@ -37,7 +37,7 @@ pub async fn a_running_container_is_listed_with_all_that_a_look_needs(lab: &Lab)
         ..lab.spec("a")
     };
     let id = lab.run(&spec).await;
-    let inspected = Container { started_at: String::new(), ..lab.inspect(&id).await };
+    let inspected = Container { started_at: String::new(), resources: None, ..lab.inspect(&id).await };
     let listed = lab.engine.containers(None).await.unwrap().remove(0);
     assert_eq!(Container::from(listed), inspected);
     assert!(inspected.networks[&network.name].is_some() && inspected.mounts == spec.mounts, "{inspected:?}");
